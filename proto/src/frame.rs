@@ -1,0 +1,292 @@
+//! One frame: a kind, a header message, and a payload that is never copied into the header.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
+
+use crate::v1;
+
+/// Kinds from here on may be skipped by a node that does not know them.
+pub const KIND_SKIPPABLE_FROM: u8 = 128;
+
+/// What a frame's header is. The numbers are part of the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// [`v1::Hello`].
+    Hello = 1,
+    /// [`v1::Confirm`].
+    Confirm = 2,
+    /// [`v1::Refuse`].
+    Refuse = 3,
+    /// [`v1::Directory`].
+    Directory = 4,
+    /// [`v1::Call`]; the payload is the argument.
+    Call = 16,
+    /// [`v1::Reply`]; the payload is the result.
+    Reply = 17,
+    /// [`v1::Cancel`].
+    Cancel = 18,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Kind> {
+        Some(match byte {
+            1 => Kind::Hello,
+            2 => Kind::Confirm,
+            3 => Kind::Refuse,
+            4 => Kind::Directory,
+            16 => Kind::Call,
+            17 => Kind::Reply,
+            18 => Kind::Cancel,
+            _ => return None,
+        })
+    }
+}
+
+/// The header of a frame.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Header {
+    Hello(v1::Hello),
+    Confirm(v1::Confirm),
+    Refuse(v1::Refuse),
+    Directory(v1::Directory),
+    Call(v1::Call),
+    Reply(v1::Reply),
+    Cancel(v1::Cancel),
+}
+
+/// Applies one expression to whichever message the header holds.
+macro_rules! with_message {
+    ($header:expr, $message:ident => $body:expr) => {
+        match $header {
+            Header::Hello($message) => $body,
+            Header::Confirm($message) => $body,
+            Header::Refuse($message) => $body,
+            Header::Directory($message) => $body,
+            Header::Call($message) => $body,
+            Header::Reply($message) => $body,
+            Header::Cancel($message) => $body,
+        }
+    };
+}
+
+impl Header {
+    /// The kind that announces this header on the wire.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Header::Hello(_) => Kind::Hello,
+            Header::Confirm(_) => Kind::Confirm,
+            Header::Refuse(_) => Kind::Refuse,
+            Header::Directory(_) => Kind::Directory,
+            Header::Call(_) => Kind::Call,
+            Header::Reply(_) => Kind::Reply,
+            Header::Cancel(_) => Kind::Cancel,
+        }
+    }
+
+    fn encoded_len(&self) -> usize {
+        with_message!(self, m => m.encoded_len())
+    }
+}
+
+/// A frame on its way out: the header still a value, the payload shared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// What the frame says.
+    pub header: Header,
+    /// What it carries. Empty for all but calls and replies.
+    pub payload: Bytes,
+}
+
+impl Frame {
+    /// A frame without a payload.
+    pub fn new(header: Header) -> Self {
+        Frame { header, payload: Bytes::new() }
+    }
+
+    /// A frame with a payload, which is shared and not copied.
+    pub fn with_payload(header: Header, payload: Bytes) -> Self {
+        Frame { header, payload }
+    }
+
+    /// Writes length, kind and header, everything but the payload, behind what `out` holds. The
+    /// frame on a byte stream is this followed by [`Frame::payload`]. Returns the frame's whole
+    /// length on the stream, in bytes.
+    pub fn encode_head(&self, out: &mut BytesMut) -> usize {
+        let header_bytes = self.header.encoded_len();
+        let body_bytes =
+            1 + encoded_len_varint(header_bytes as u64) + header_bytes + self.payload.len();
+        let prefix_bytes = encoded_len_varint(body_bytes as u64);
+        out.reserve(prefix_bytes + body_bytes - self.payload.len());
+        encode_varint(body_bytes as u64, out);
+        self.encode_body_head(header_bytes, out);
+        prefix_bytes + body_bytes
+    }
+
+    /// The frame without its length prefix, in one piece, for transports that keep message
+    /// boundaries. Copies the payload.
+    pub fn to_body(&self) -> Bytes {
+        let header_bytes = self.header.encoded_len();
+        let mut out = BytesMut::with_capacity(11 + header_bytes + self.payload.len());
+        self.encode_body_head(header_bytes, &mut out);
+        out.put_slice(&self.payload);
+        out.freeze()
+    }
+
+    fn encode_body_head(&self, header_bytes: usize, out: &mut BytesMut) {
+        out.put_u8(self.header.kind() as u8);
+        encode_varint(header_bytes as u64, out);
+        with_message!(&self.header, m => m.encode_raw(out));
+    }
+}
+
+/// A frame that came in: the header decoded, the payload a slice of what arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FrameView {
+    /// A frame this version knows.
+    Known(Header, Bytes),
+    /// A kind this version does not know and may skip.
+    Skippable(u8),
+}
+
+/// Why bytes are not a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// The frame is empty, or shorter than its header's length says.
+    Truncated,
+    /// A kind that may not be skipped and that this version does not know.
+    UnknownKind(u8),
+    /// The header is not a message of its kind.
+    Header(Kind, String),
+}
+
+impl std::fmt::Display for FrameError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FrameError::Truncated => write!(f, "the frame is shorter than it says"),
+            FrameError::UnknownKind(kind) => {
+                write!(f, "frame kind {kind} is unknown and may not be skipped")
+            }
+            FrameError::Header(kind, error) => {
+                write!(f, "the header is not a {kind:?} message: {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+impl FrameView {
+    /// Reads one frame without its length prefix. The payload, and fields of type bytes, are slices
+    /// of `body`.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] when the bytes are not a frame of protocol version 1.
+    pub fn decode(body: Bytes) -> Result<FrameView, FrameError> {
+        let mut rest = body;
+        if rest.is_empty() {
+            return Err(FrameError::Truncated);
+        }
+        let kind_byte = rest.split_to(1)[0];
+        let kind = match Kind::from_byte(kind_byte) {
+            Some(kind) => kind,
+            None if kind_byte >= KIND_SKIPPABLE_FROM => {
+                return Ok(FrameView::Skippable(kind_byte));
+            }
+            None => return Err(FrameError::UnknownKind(kind_byte)),
+        };
+        let header_bytes = decode_varint(&mut rest).map_err(|_| FrameError::Truncated)?;
+        if header_bytes > rest.len() as u64 {
+            return Err(FrameError::Truncated);
+        }
+        let header = rest.split_to(header_bytes as usize);
+        fn read<M: Message + Default>(kind: Kind, bytes: Bytes) -> Result<M, FrameError> {
+            M::decode(bytes).map_err(|e| FrameError::Header(kind, e.to_string()))
+        }
+        let header = match kind {
+            Kind::Hello => Header::Hello(read(kind, header)?),
+            Kind::Confirm => Header::Confirm(read(kind, header)?),
+            Kind::Refuse => Header::Refuse(read(kind, header)?),
+            Kind::Directory => Header::Directory(read(kind, header)?),
+            Kind::Call => Header::Call(read(kind, header)?),
+            Kind::Reply => Header::Reply(read(kind, header)?),
+            Kind::Cancel => Header::Cancel(read(kind, header)?),
+        };
+        Ok(FrameView::Known(header, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn call(payload: &'static [u8]) -> Frame {
+        Frame::with_payload(
+            Header::Call(v1::Call {
+                sequence: 7,
+                floor: 5,
+                attempt: 1,
+                callee_boot: 0x0102_0304_0506_0708,
+                time_left_ms: 5_000,
+                path: Bytes::from_static(b"math/add"),
+                content_type: 1,
+            }),
+            Bytes::from_static(payload),
+        )
+    }
+
+    #[test]
+    fn a_frame_survives_the_trip_and_its_payload_is_not_copied() {
+        let frame = call(b"[1,2]");
+        let body = frame.to_body();
+        let start = body.as_ptr() as usize;
+        let FrameView::Known(header, payload) = FrameView::decode(body.clone()).unwrap() else {
+            panic!("a call is a known kind");
+        };
+        assert_eq!(header, frame.header);
+        assert_eq!(payload, frame.payload);
+        assert_eq!(payload.as_ptr() as usize - start, body.len() - payload.len());
+    }
+
+    #[test]
+    fn head_and_payload_make_the_body_behind_its_length() {
+        let frame = call(b"0123456789");
+        let mut out = BytesMut::new();
+        let total = frame.encode_head(&mut out);
+        out.extend_from_slice(&frame.payload);
+        assert_eq!(out.len(), total);
+        let mut stream = out.freeze();
+        let length = decode_varint(&mut stream).unwrap();
+        assert_eq!(length as usize, stream.len());
+        assert_eq!(stream, frame.to_body());
+    }
+
+    #[test]
+    fn unknown_kinds_are_skipped_or_refused_by_their_number() {
+        assert_eq!(
+            FrameView::decode(Bytes::from_static(&[200, 9, 9])),
+            Ok(FrameView::Skippable(200))
+        );
+        assert_eq!(FrameView::decode(Bytes::from_static(&[99])), Err(FrameError::UnknownKind(99)));
+    }
+
+    #[test]
+    fn a_header_length_beyond_the_frame_is_refused() {
+        assert_eq!(
+            FrameView::decode(Bytes::from_static(&[16, 5, 1])),
+            Err(FrameError::Truncated)
+        );
+        assert_eq!(FrameView::decode(Bytes::new()), Err(FrameError::Truncated));
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_any_bytes_ends_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = FrameView::decode(Bytes::from(bytes));
+        }
+    }
+}

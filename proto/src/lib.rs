@@ -1,0 +1,20 @@
+//! Wire messages and framing of the Dunlin mesh.
+//!
+//! This crate knows bytes, not policy: [`v1`] holds the messages generated from
+//! `schema/dunlin.proto`, [`frame`] puts a message and its payload on a lane and cuts lanes back
+//! into frames. Which messages are legal, and when, is `dunlin-core`'s business.
+//!
+//! The generated code is part of the repository, so that building needs neither `protoc` nor a
+//! build script; the test `generated_code_is_current` proves that it matches the schema.
+
+pub mod frame;
+pub mod splitter;
+
+/// Messages of protocol version 1, generated from `schema/dunlin.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    include!("gen/dunlin.v1.rs");
+}
+
+pub use frame::{Frame, FrameError, FrameView, Header, Kind};
+pub use splitter::{FrameSplitter, FrameTooLong};
