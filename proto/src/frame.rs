@@ -276,10 +276,7 @@ mod tests {
 
     #[test]
     fn a_header_length_beyond_the_frame_is_refused() {
-        assert_eq!(
-            FrameView::decode(Bytes::from_static(&[16, 5, 1])),
-            Err(FrameError::Truncated)
-        );
+        assert_eq!(FrameView::decode(Bytes::from_static(&[16, 5, 1])), Err(FrameError::Truncated));
         assert_eq!(FrameView::decode(Bytes::new()), Err(FrameError::Truncated));
     }
 

@@ -1,0 +1,71 @@
+//! Every bound of a node, with its unit in its name, in one place.
+
+use std::time::Duration;
+
+/// The bounds of one node. What is beyond a bound is refused with an answer that says so: pressure
+/// back to our own user, a refusal to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest payload of one message, in bytes. Told to peers in the handshake.
+    pub message_bytes_max: usize,
+    /// From this payload on, a call or an answer travels on a lane of its own, in bytes.
+    pub own_lane_from_bytes: usize,
+    /// Peers known at one time, connected or not.
+    pub peers_max: usize,
+    /// Links at one time, those still shaking hands included.
+    pub links_max: usize,
+    /// Links to one peer at one time.
+    pub links_per_peer_max: usize,
+    /// Calls of our own that have not ended.
+    pub calls_open_max: usize,
+    /// Calls of our own that wait for one peer's credit, or for its link.
+    pub calls_waiting_per_peer_max: usize,
+    /// Unanswered calls that one peer may have here. Told to peers in the handshake.
+    pub calls_served_per_peer_max: usize,
+    /// Handlers running at one time, for all callers.
+    pub invocations_max: usize,
+    /// Bytes queued for one link, beyond which further messages are refused.
+    pub link_queue_bytes_max: usize,
+    /// Bytes of answers kept for one caller that may ask again.
+    pub kept_answer_bytes_per_peer_max: usize,
+    /// Answers kept for one caller that may ask again.
+    pub kept_answers_per_peer_max: usize,
+    /// How long what is known of a caller is kept after its last link.
+    pub caller_memory_max: Duration,
+    /// Services registered here.
+    pub services_max: usize,
+    /// Services that one peer may announce.
+    pub services_per_peer_max: usize,
+    /// Actions of one service.
+    pub actions_per_service_max: usize,
+    /// The longest deadline of a call.
+    pub call_timeout_max: Duration,
+    /// Steps that one input may cause before the node asks to be woken at once.
+    pub steps_per_input_max: usize,
+}
+
+impl Default for Limits {
+    // Guesses, to be replaced by measurements of real deployments, except where noted.
+    fn default() -> Self {
+        Limits {
+            message_bytes_max: 8 << 20,
+            own_lane_from_bytes: 16 << 10,
+            peers_max: 4_096,
+            links_max: 4_096,
+            links_per_peer_max: 4,
+            calls_open_max: 65_536,
+            calls_waiting_per_peer_max: 16_384,
+            calls_served_per_peer_max: 1_024,
+            invocations_max: 65_536,
+            link_queue_bytes_max: 16 << 20,
+            kept_answer_bytes_per_peer_max: 16 << 20,
+            kept_answers_per_peer_max: 4_096,
+            caller_memory_max: Duration::from_secs(120),
+            services_max: 1_024,
+            services_per_peer_max: 1_024,
+            actions_per_service_max: 256,
+            call_timeout_max: Duration::from_secs(24 * 3_600),
+            steps_per_input_max: 10_000,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The contract of a machine.
+
+use crate::base::{Draws, Effects, Label, MonoTime, Now};
+
+/// A pure state machine: the same inputs at the same times give the same effects, everywhere.
+///
+/// Machines never name each other. Their inputs and effects are values of the domain ("send this to
+/// that peer", "this peer said that"); only `mesh` knows which machine's effect is which machine's
+/// input. What a machine must look up on a hot path it gets as a read-only view.
+pub trait Machine {
+    /// What can happen to it.
+    type Input;
+    /// What it can want done.
+    type Effect;
+    /// What comes back when a timer of its expires.
+    type Timer;
+    /// What it may look at while it handles an input.
+    type View<'a>;
+
+    /// Takes one input. Never panics on what a peer sent, and never fails: misuse by the local caller
+    /// is refused before it gets here.
+    fn handle(
+        &mut self,
+        cx: &mut Context<'_, Self::Timer>,
+        view: Self::View<'_>,
+        input: Self::Input,
+        out: &mut Effects<'_, Self::Effect>,
+    );
+
+    /// Asserts what must hold between inputs. The simulator calls it after every step.
+    fn check_invariants(&self) {}
+}
+
+/// Names one armed timer of a machine. Once it has expired or was disarmed, it names nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerHandle(pub u64);
+
+/// The timers that a machine sees: its own.
+pub trait Timers<T> {
+    /// Asks for `what` as an input at `at`, or at once when `at` is past.
+    fn arm(&mut self, at: MonoTime, what: T) -> TimerHandle;
+
+    /// Takes a timer back. Does nothing once it has expired.
+    fn disarm(&mut self, timer: TimerHandle);
+}
+
+/// What a machine may use of the world: the time, fresh randomness, and timers.
+pub struct Context<'a, T> {
+    /// The time of this input.
+    pub now: Now,
+    draws: &'a mut Draws,
+    timers: &'a mut dyn Timers<T>,
+}
+
+impl<'a, T> Context<'a, T> {
+    /// What the caller lends for one input.
+    pub fn new(now: Now, draws: &'a mut Draws, timers: &'a mut dyn Timers<T>) -> Self {
+        Context { now, draws, timers }
+    }
+
+    /// Asks for `what` as an input at `at`, or at once when `at` is past.
+    pub fn arm(&mut self, at: MonoTime, what: T) -> TimerHandle {
+        self.timers.arm(at, what)
+    }
+
+    /// Takes a timer back. Does nothing once it has expired.
+    pub fn disarm(&mut self, timer: TimerHandle) {
+        self.timers.disarm(timer);
+    }
+
+    /// A fresh random number below `bound`.
+    pub fn draw_below(&mut self, label: Label, bound: u64) -> u64 {
+        self.draws.below(label, bound)
+    }
+}
