@@ -12,6 +12,30 @@ pub use effects::Effects;
 pub use id::{Identity, Incarnation, ParsePeerIdError, PeerId};
 pub use limits::Limits;
 pub use random::{Draws, Label};
-pub use slab::{Key, Slab};
+pub use slab::{Key, KeyMap, Slab};
 pub use time::{MonoTime, Now, WallTime};
 pub use timers::{TimerId, TimerQueue};
+
+/// What keys of peers are called by.
+#[derive(Clone, Copy, Debug)]
+pub enum PeerTag {}
+/// Names one peer within a node, for as long as the node knows it.
+pub type PeerKey = Key<PeerTag>;
+
+/// What keys of our own calls are called by.
+#[derive(Clone, Copy, Debug)]
+pub enum CallTag {}
+/// Names one call that was made here and has not ended.
+pub type CallKey = Key<CallTag>;
+
+/// What keys of invocations are called by.
+#[derive(Clone, Copy, Debug)]
+pub enum InvocationTag {}
+/// Names one run of a handler here.
+pub type InvocationKey = Key<InvocationTag>;
+
+/// What keys of services are called by.
+#[derive(Clone, Copy, Debug)]
+pub enum ServiceTag {}
+/// Names one service that was registered here.
+pub type ServiceKey = Key<ServiceTag>;

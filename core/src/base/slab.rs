@@ -68,20 +68,23 @@ enum Place<T> {
 }
 
 /// A table with constant-time insertion, look-up and removal. The same operations give the same keys.
+///
+/// `K` is what its keys are called by: tables that describe the same things share it.
 #[derive(Clone, Debug)]
-pub struct Slab<T> {
+pub struct Slab<T, K = T> {
     places: Vec<Place<T>>,
     free: Option<u32>,
     len: usize,
+    keys: PhantomData<fn() -> K>,
 }
 
-impl<T> Default for Slab<T> {
+impl<T, K> Default for Slab<T, K> {
     fn default() -> Self {
-        Slab { places: Vec::new(), free: None, len: 0 }
+        Slab { places: Vec::new(), free: None, len: 0, keys: PhantomData }
     }
 }
 
-impl<T> Slab<T> {
+impl<T, K> Slab<T, K> {
     /// How many entries it holds.
     pub fn len(&self) -> usize {
         self.len
@@ -97,7 +100,7 @@ impl<T> Slab<T> {
     /// # Panics
     ///
     /// At 2^32 entries; callers keep their own, far lower bound.
-    pub fn insert(&mut self, value: T) -> Key<T> {
+    pub fn insert(&mut self, value: T) -> Key<K> {
         self.len += 1;
         let (index, generation) = match self.free {
             Some(index) => {
@@ -118,7 +121,7 @@ impl<T> Slab<T> {
     }
 
     /// The entry, if it still lives.
-    pub fn get(&self, key: Key<T>) -> Option<&T> {
+    pub fn get(&self, key: Key<K>) -> Option<&T> {
         match self.places.get(key.index()) {
             Some(Place::Taken { generation, value }) if *generation == key.generation => {
                 Some(value)
@@ -128,7 +131,7 @@ impl<T> Slab<T> {
     }
 
     /// The entry, if it still lives.
-    pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: Key<K>) -> Option<&mut T> {
         match self.places.get_mut(key.index()) {
             Some(Place::Taken { generation, value }) if *generation == key.generation => {
                 Some(value)
@@ -138,7 +141,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes the entry out, if it still lives.
-    pub fn remove(&mut self, key: Key<T>) -> Option<T> {
+    pub fn remove(&mut self, key: Key<K>) -> Option<T> {
         self.get(key)?;
         let free = Place::Free { generation: key.generation.wrapping_add(1), next: self.free };
         let Place::Taken { value, .. } = std::mem::replace(&mut self.places[key.index()], free)
@@ -151,12 +154,65 @@ impl<T> Slab<T> {
     }
 
     /// All entries in the order of their places.
-    pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Key<K>, &T)> {
         self.places.iter().enumerate().filter_map(|(index, place)| match place {
             Place::Taken { generation, value } => {
                 Some((Key { index: index as u32, generation: *generation, of: PhantomData }, value))
             }
             Place::Free { .. } => None,
+        })
+    }
+}
+
+/// What else is known of the entries of some [`Slab`]: values by its keys.
+#[derive(Clone, Debug)]
+pub struct KeyMap<K, V> {
+    places: Vec<Option<(u32, V)>>,
+    keys: PhantomData<fn() -> K>,
+}
+
+impl<K, V> Default for KeyMap<K, V> {
+    fn default() -> Self {
+        KeyMap { places: Vec::new(), keys: PhantomData }
+    }
+}
+
+impl<K, V> KeyMap<K, V> {
+    /// The value of this key.
+    pub fn get(&self, key: Key<K>) -> Option<&V> {
+        match self.places.get(key.index()) {
+            Some(Some((generation, value))) if *generation == key.generation => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The value of this key.
+    pub fn get_mut(&mut self, key: Key<K>) -> Option<&mut V> {
+        match self.places.get_mut(key.index()) {
+            Some(Some((generation, value))) if *generation == key.generation => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Sets the value of a key. What an earlier key had at this place is dropped.
+    pub fn insert(&mut self, key: Key<K>, value: V) {
+        if self.places.len() <= key.index() {
+            self.places.resize_with(key.index() + 1, || None);
+        }
+        self.places[key.index()] = Some((key.generation, value));
+    }
+
+    /// Takes the value of this key out.
+    pub fn remove(&mut self, key: Key<K>) -> Option<V> {
+        self.get(key)?;
+        self.places[key.index()].take().map(|(_, value)| value)
+    }
+
+    /// All values in the order of their places.
+    pub fn iter(&self) -> impl Iterator<Item = (Key<K>, &V)> {
+        self.places.iter().enumerate().filter_map(|(index, place)| {
+            let (generation, value) = place.as_ref()?;
+            Some((Key { index: index as u32, generation: *generation, of: PhantomData }, value))
         })
     }
 }
@@ -167,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_key_outlives_its_entry_without_naming_the_next_one() {
-        let mut slab = Slab::default();
+        let mut slab: Slab<&str> = Slab::default();
         let first = slab.insert("a");
         assert_eq!(slab.remove(first), Some("a"));
         let second = slab.insert("b");

@@ -1,0 +1,110 @@
+//! What the mesh tells the application.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::base::{CallKey, Incarnation, InvocationKey, MonoTime, PeerId, ServiceKey};
+use crate::directory::{Hook, ServiceState};
+use crate::link::{DialError, DownReason};
+use crate::rpc::CallResult;
+use crate::service::Payload;
+use crate::topic::TopicPath;
+
+/// A handler that is to run. Answer with [`crate::Mesh::respond`].
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Names the run.
+    pub invocation: InvocationKey,
+    /// The service.
+    pub service: ServiceKey,
+    /// Which of its actions, by the order in which they were given.
+    pub action: usize,
+    /// The path that was called.
+    pub path: TopicPath,
+    /// The argument.
+    pub payload: Payload,
+    /// Who calls; none for this node itself.
+    pub caller: Option<PeerId>,
+    /// When the caller gives up. The run is cancelled then.
+    pub deadline: MonoTime,
+}
+
+/// What the mesh tells the application.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A call has ended. Said exactly once for each call that was started.
+    CallEnded {
+        /// The call. Its key may be used again from now on.
+        call: CallKey,
+        /// How.
+        result: CallResult,
+    },
+    /// Run a handler.
+    Invoke(Invocation),
+    /// Nobody wants the answer of this run any more; it may be stopped.
+    InvocationCancelled(InvocationKey),
+    /// Run a part of a service's life. Report with [`crate::Mesh::hook_done`].
+    RunHook {
+        /// The service.
+        service: ServiceKey,
+        /// The part.
+        hook: Hook,
+    },
+    /// A service has moved on in its life.
+    ServiceState {
+        /// The service.
+        service: ServiceKey,
+        /// Its state now.
+        state: ServiceState,
+        /// What went wrong, if something did.
+        error: Option<String>,
+    },
+    /// The first link to a peer is up: it can be called.
+    PeerUp {
+        /// The peer.
+        peer: PeerId,
+        /// Its life.
+        incarnation: Incarnation,
+        /// Where it is, if the transport has addresses.
+        remote: Option<SocketAddr>,
+    },
+    /// What a peer serves has changed, or is known for the first time.
+    PeerServices {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// The last link to a peer is gone.
+    PeerDown {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        reason: DownReason,
+    },
+    /// A peer refuses to talk to us.
+    PeerRefused {
+        /// The peer.
+        peer: PeerId,
+        /// A [`crate::peer::RefuseCode`], or a later version's.
+        code: u32,
+        /// In the peer's words.
+        reason: String,
+    },
+    /// A dial led nowhere.
+    DialFailed {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        error: DialError,
+        /// How long until the next one; none if there will be none.
+        retry_in: Option<Duration>,
+    },
+    /// A peer broke a rule. For the log.
+    PeerMisbehaved {
+        /// The peer.
+        peer: PeerId,
+        /// What it did.
+        what: String,
+    },
+    /// The node has stopped: every call has ended and every link is closed. The last event.
+    Stopped,
+}

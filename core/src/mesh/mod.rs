@@ -1,0 +1,430 @@
+//! Wires the machines together over abstract links. Wiring only, no policy.
+//!
+//! [`Mesh`] is the door for embedders that bring their own authenticated transport; [`crate::Node`]
+//! adds QUIC. The contract is the same at both:
+//!
+//! 1. Tell it what happened: [`Mesh::handle_link`], [`Mesh::handle_timeout`], or a command such as
+//!    [`Mesh::call`]. Each takes the time; time never goes back.
+//! 2. Drain what it wants: [`Mesh::poll_link_command`] and [`Mesh::poll_event`] until both are empty,
+//!    and pull frames through [`FrameSource`] as the transport has room.
+//! 3. Come back at [`Mesh::next_wake`], or earlier with the next thing that happened.
+//!
+//! Polling takes from a queue and changes nothing else. Nothing here blocks, allocates threads, reads
+//! a clock or panics on what a peer sent.
+//!
+//! Inside, every effect of every machine goes through one first-in-first-out queue and is matched to
+//! the next machine's input here, breadth first; that order is part of the behaviour. One input causes
+//! at most [`Limits::steps_per_input_max`] steps; what is left stays queued, and [`Mesh::next_wake`]
+//! says "now".
+
+mod command;
+mod event;
+mod outbound;
+mod wiring;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use dunlin_proto::Frame;
+
+use crate::base::{
+    Draws, Effects, Incarnation, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag, Slab,
+    TimerQueue,
+};
+use crate::directory::{Document, LocalServices, RemoteServices};
+use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkInput};
+use crate::machine::{Context, Machine, TimerHandle, Timers};
+use crate::peer::{Admission, LocalNode, Peer, PeerInput, PeerTimer};
+use crate::rpc::{Callee, CalleeTimer, Caller, CallerTimer};
+use crate::wire::{self, Message};
+
+pub use command::{CallRequest, CommandError, Target};
+pub use event::{Event, Invocation};
+use outbound::{OutItem, Outbound};
+use wiring::Work;
+
+/// What makes a node the node it is.
+#[derive(Clone, Debug)]
+pub struct MeshConfig {
+    /// Our id. The transport proves to peers that we hold its key.
+    pub id: PeerId,
+    /// Grows at every start of this node. Peers refuse a life older than one they know.
+    pub incarnation_counter: u64,
+    /// All randomness follows from it. A production node draws it from the operating system.
+    pub seed: [u8; 32],
+    /// Who may connect.
+    pub admission: Admission,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+/// How long running handlers may go on once the node stops. A guess.
+pub const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How often peers that nothing holds any more are looked for.
+const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Why the mesh wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeReason {
+    /// Work was left over from the last input.
+    Unfinished,
+    /// A dial, or the end of a handshake.
+    Peer,
+    /// The deadline of a call made here.
+    CallDeadline,
+    /// The deadline of a call served here.
+    HandlerDeadline,
+    /// Housekeeping of the mesh.
+    Housekeeping,
+    /// The transport's own timers; only at the [`crate::Node`] door.
+    Transport,
+}
+
+/// When the mesh wants to be woken, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// At this time, or when something happens.
+    pub at: MonoTime,
+    /// For this.
+    pub reason: WakeReason,
+}
+
+/// A timer of any machine of the node: one queue serves all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NodeTimer {
+    Peer(PeerKey, PeerTimer),
+    Caller(CallerTimer),
+    Callee(CalleeTimer),
+    Sweep,
+    ShutdownGrace,
+}
+
+/// One machine's view of the node's timer queue.
+struct Own<'a, T, W: Fn(T) -> NodeTimer> {
+    queue: &'a mut TimerQueue<NodeTimer>,
+    wrap: W,
+    of: std::marker::PhantomData<fn(T)>,
+}
+
+impl<T, W: Fn(T) -> NodeTimer> Timers<T> for Own<'_, T, W> {
+    fn arm(&mut self, at: MonoTime, what: T) -> TimerHandle {
+        TimerHandle(self.queue.arm(at, (self.wrap)(what)).to_u64())
+    }
+
+    fn disarm(&mut self, timer: TimerHandle) {
+        self.queue.disarm(crate::base::Key::from_u64(timer.0));
+    }
+}
+
+/// Feeds one input to one machine, with its own context, and its effects to the work queue.
+macro_rules! feed {
+    ($mesh:ident, $machine:expr, $view:expr, $input:expr, $timer:expr, $effect:expr) => {{
+        let mut timers =
+            Own { queue: &mut $mesh.timers, wrap: $timer, of: std::marker::PhantomData };
+        let mut cx = Context::new($mesh.now, &mut $mesh.draws, &mut timers);
+        let work = &mut $mesh.work;
+        let mut sink = |effect| work.push_back($effect(effect));
+        $machine.handle(&mut cx, $view, $input, &mut Effects::new(&mut sink));
+    }};
+}
+use feed;
+
+#[derive(Clone)]
+struct PeerEntry {
+    id: PeerId,
+    machine: Peer,
+}
+
+#[derive(Clone)]
+struct LinkEntry {
+    peer: PeerKey,
+    remote: Option<SocketAddr>,
+    out: Outbound,
+}
+
+/// Where the node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// No new work; what runs may end.
+    Stopping,
+    Stopped,
+}
+
+/// The node without a transport: machines over abstract links. See the module's documentation.
+#[derive(Clone)]
+pub struct Mesh {
+    limits: Limits,
+    local: LocalNode,
+    now: Now,
+    draws: Draws,
+    timers: TimerQueue<NodeTimer>,
+    work: VecDeque<Work>,
+    phase: Phase,
+    sweeping: bool,
+
+    peers: Slab<PeerEntry, PeerTag>,
+    by_id: BTreeMap<PeerId, PeerKey>,
+    links: BTreeMap<LinkHandle, LinkEntry>,
+    dials: BTreeMap<DialHandle, PeerKey>,
+    next_dial: u64,
+
+    services: LocalServices,
+    remote: RemoteServices,
+    caller: Caller,
+    callee: Callee,
+
+    link_commands: VecDeque<LinkCommand>,
+    events: VecDeque<Event>,
+}
+
+impl Mesh {
+    /// A mesh that knows nobody. Give its own time; it never looks at a clock.
+    pub fn new(now: Now, config: MeshConfig) -> Mesh {
+        let mut draws = Draws::new(config.seed);
+        let incarnation = Incarnation {
+            counter: config.incarnation_counter,
+            boot: draws.number(Label::Boot),
+        };
+        let limits = config.limits;
+        Mesh {
+            local: LocalNode {
+                id: config.id,
+                incarnation,
+                admission: config.admission,
+                call_credit: u32::try_from(limits.calls_served_per_peer_max).unwrap_or(u32::MAX),
+                message_bytes_max: limits.message_bytes_max,
+                links_per_peer_max: limits.links_per_peer_max,
+                stopping: false,
+            },
+            now,
+            draws,
+            timers: TimerQueue::default(),
+            work: VecDeque::new(),
+            phase: Phase::Running,
+            sweeping: false,
+            peers: Slab::default(),
+            by_id: BTreeMap::new(),
+            links: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            next_dial: 0,
+            services: LocalServices::default(),
+            remote: RemoteServices::default(),
+            caller: Caller::new(incarnation.boot, limits.calls_waiting_per_peer_max),
+            callee: Callee::new(incarnation.boot, &limits),
+            link_commands: VecDeque::new(),
+            events: VecDeque::new(),
+            limits,
+        }
+    }
+
+    // Getters.
+
+    /// Our id.
+    pub fn id(&self) -> PeerId {
+        self.local.id
+    }
+
+    /// Our present life.
+    pub fn incarnation(&self) -> Incarnation {
+        self.local.incarnation
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Everyone a link to is up, with what they serve.
+    pub fn peers_up(&self) -> impl Iterator<Item = (PeerId, Option<&Document>)> {
+        self.by_id.iter().filter_map(|(id, key)| {
+            let entry = self.peers.get(*key)?;
+            entry.machine.is_up().then(|| (*id, self.remote.document(*key)))
+        })
+    }
+
+    /// The links to a peer that are up, with where it is.
+    pub fn links_up(&self, peer: PeerId) -> Vec<(LinkHandle, Option<SocketAddr>)> {
+        let Some(entry) = self.by_id.get(&peer).and_then(|key| self.peers.get(*key)) else {
+            return Vec::new();
+        };
+        let remote = |link: LinkHandle| self.links.get(&link).and_then(|l| l.remote);
+        entry.machine.links_up().map(|link| (link, remote(link))).collect()
+    }
+
+    /// The services of this node.
+    pub fn services(&self) -> &LocalServices {
+        &self.services
+    }
+
+    /// How much of what is bounded is in use. For metrics, tests and leak checks.
+    pub fn load(&self) -> Load {
+        Load {
+            peers: self.peers.len(),
+            links: self.links.len(),
+            dials: self.dials.len(),
+            timers: self.timers.len(),
+            calls_open: self.caller.len(),
+            invocations: self.callee.running(),
+            frames_queued: self.links.values().map(|link| link.out.len()).sum(),
+            events_queued: self.events.len(),
+        }
+    }
+
+    /// Whether [`Event::Stopped`] was given out.
+    pub fn is_stopped(&self) -> bool {
+        self.phase == Phase::Stopped
+    }
+
+    // What happened.
+
+    /// The time has come that [`Mesh::next_wake`] named, or any other.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.tick(now);
+        while let Some(timer) = self.timers.expire(self.now.mono) {
+            self.on_timer(timer);
+        }
+        self.run();
+    }
+
+    /// The transport reports.
+    pub fn handle_link(&mut self, now: Now, input: LinkInput) {
+        self.tick(now);
+        match input {
+            LinkInput::Up { link, peer, direction, remote } => {
+                self.link_up(link, peer, direction, remote);
+            }
+            LinkInput::Frame { link, lane, frame } => self.frame(link, lane, frame),
+            LinkInput::Down { link, reason } => {
+                if let Some(entry) = self.links.remove(&link) {
+                    self.feed_peer(entry.peer, PeerInput::LinkDown { link, reason });
+                }
+            }
+            LinkInput::DialFailed { dial, error } => {
+                if let Some(peer) = self.dials.remove(&dial) {
+                    self.feed_peer(peer, PeerInput::DialFailed { dial, error });
+                }
+            }
+        }
+        self.run();
+    }
+
+    fn frame(&mut self, link: LinkHandle, lane: Lane, frame: Bytes) {
+        // A link that we have closed may still deliver what was on its way.
+        let Some(entry) = self.links.get(&link) else { return };
+        let peer = entry.peer;
+        match wire::parse(frame, &self.limits) {
+            Ok(message) => self.message(peer, link, lane, message),
+            Err(fault) => {
+                self.feed_peer(peer, PeerInput::Fault { link, what: fault.to_string() });
+            }
+        }
+    }
+
+    // What it wants.
+
+    /// The next thing for the transport to do.
+    pub fn poll_link_command(&mut self) -> Option<LinkCommand> {
+        self.link_commands.pop_front()
+    }
+
+    /// The next thing for the application to know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Mesh::handle_timeout`] if nothing happens before.
+    pub fn next_wake(&self) -> Option<Wake> {
+        if !self.work.is_empty() {
+            return Some(Wake { at: self.now.mono, reason: WakeReason::Unfinished });
+        }
+        let (at, timer) = self.timers.peek()?;
+        let reason = match timer {
+            NodeTimer::Peer(..) => WakeReason::Peer,
+            NodeTimer::Caller(_) => WakeReason::CallDeadline,
+            NodeTimer::Callee(_) => WakeReason::HandlerDeadline,
+            NodeTimer::Sweep | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,
+        };
+        Some(Wake { at, reason })
+    }
+
+    /// Asserts what must hold between inputs, in every machine. Costs time in the size of the state;
+    /// the simulator calls it after every step.
+    ///
+    /// # Panics
+    ///
+    /// When a promise of this crate is broken.
+    pub fn check_invariants(&self) {
+        self.caller.check_invariants();
+        self.callee.check_invariants();
+        self.services.check_invariants();
+        for (key, entry) in self.peers.iter() {
+            entry.machine.check_invariants();
+            assert_eq!(self.by_id.get(&entry.id), Some(&key), "every peer is found by its id");
+            for link in entry.machine.links() {
+                assert_eq!(
+                    self.links.get(&link).map(|l| l.peer),
+                    Some(key),
+                    "every link of a peer is known"
+                );
+            }
+        }
+        let of_peers: usize = self.peers.iter().map(|(_, p)| p.machine.links().count()).sum();
+        assert_eq!(of_peers, self.links.len(), "every link belongs to a peer");
+        assert!(self.links.len() <= self.limits.links_max, "links are bounded");
+        assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");
+        assert!(self.caller.len() <= self.limits.calls_open_max, "open calls are bounded");
+    }
+
+    fn tick(&mut self, now: Now) {
+        // An embedder's clock that goes back must not upset the order of timers.
+        let mono = now.mono.max(self.now.mono);
+        self.now = Now { mono, wall: now.wall };
+    }
+}
+
+/// How much of what is bounded is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Load {
+    pub peers: usize,
+    pub links: usize,
+    pub dials: usize,
+    pub timers: usize,
+    pub calls_open: usize,
+    pub invocations: usize,
+    pub frames_queued: usize,
+    pub events_queued: usize,
+}
+
+impl FrameSource for Mesh {
+    fn next_lane(&self, link: LinkHandle, from: Lane) -> Option<Lane> {
+        self.links.get(&link)?.out.next_lane(from)
+    }
+
+    fn pull_frame(&mut self, link: LinkHandle, lane: Lane) -> Option<Frame> {
+        let entry = self.links.get_mut(&link)?;
+        let peer = entry.peer;
+        loop {
+            let message = match entry.out.pop(lane)? {
+                OutItem::Message(message) => Some(*message),
+                OutItem::Call { sequence } => {
+                    self.caller.take_message(self.now.mono, peer, sequence).map(Message::Call)
+                }
+                OutItem::Cancel { sequence } => {
+                    let floor = self.caller.floor(peer).min(sequence);
+                    Some(Message::Cancel { sequence, floor })
+                }
+                OutItem::Answer { sequence } => {
+                    self.callee.take_message(peer, sequence).map(Message::Reply)
+                }
+            };
+            // What is not wanted any more is passed over.
+            if let Some(frame) = message.and_then(Message::into_frame) {
+                return Some(frame);
+            }
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Whose effect is whose input.
+
+use std::net::SocketAddr;
+
+use crate::base::{PeerId, PeerKey};
+use crate::directory::{Document, ServiceEffect, ServiceState};
+use crate::link::{
+    CloseCode, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkHandle,
+};
+use crate::mesh::event::{Event, Invocation};
+use crate::mesh::outbound::{OutItem, Outbound};
+use crate::mesh::{LinkEntry, Mesh, NodeTimer, Phase, SWEEP_INTERVAL, Target};
+use crate::peer::{PeerEffect, PeerInput};
+use crate::rpc::callee::CalleeEffect;
+use crate::rpc::caller::Route;
+use crate::rpc::{CallError, CalleeInput, CallerEffect, CallerInput, Failure, Status};
+use crate::topic::TopicPath;
+use crate::wire::{Hello, Message, VERSION_MAX, VERSION_MIN};
+
+/// An effect on its way to the next machine.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    Peer(PeerKey, PeerEffect),
+    Caller(CallerEffect),
+    Callee(CalleeEffect),
+    Service(ServiceEffect),
+}
+
+impl Mesh {
+    /// Carries effects on until none is left, or this input has had its share.
+    pub(super) fn run(&mut self) {
+        for _ in 0..self.limits.steps_per_input_max {
+            let Some(work) = self.work.pop_front() else { break };
+            match work {
+                Work::Peer(peer, effect) => self.peer_effect(peer, effect),
+                Work::Caller(effect) => self.caller_effect(effect),
+                Work::Callee(effect) => self.callee_effect(effect),
+                Work::Service(effect) => self.service_effect(effect),
+            }
+        }
+        if self.phase == Phase::Stopping && self.work.is_empty() {
+            self.finish_shutdown_if_idle();
+        }
+    }
+
+    pub(super) fn on_timer(&mut self, timer: NodeTimer) {
+        match timer {
+            NodeTimer::Peer(peer, timer) => self.feed_peer(peer, PeerInput::Timer(timer)),
+            NodeTimer::Caller(timer) => self.feed_caller(CallerInput::Timer(timer)),
+            NodeTimer::Callee(timer) => self.feed_callee(CalleeInput::Timer(timer)),
+            NodeTimer::Sweep => self.sweep(),
+            NodeTimer::ShutdownGrace => self.finish_shutdown(),
+        }
+        self.run();
+    }
+
+    // From the transport.
+
+    pub(super) fn link_up(
+        &mut self,
+        link: LinkHandle,
+        id: PeerId,
+        direction: Direction,
+        remote: Option<SocketAddr>,
+    ) {
+        if let Direction::Dialled(dial) = direction {
+            self.dials.remove(&dial);
+        }
+        let refuse = |mesh: &mut Mesh, code| {
+            mesh.link_commands.push_back(LinkCommand::Close { link, code });
+        };
+        if self.phase == Phase::Stopped {
+            return refuse(self, CloseCode::SHUTDOWN);
+        }
+        if id == self.local.id {
+            return refuse(self, CloseCode::REFUSED);
+        }
+        if self.links.len() >= self.limits.links_max || self.links.contains_key(&link) {
+            return refuse(self, CloseCode::TOO_MANY_LINKS);
+        }
+        let Some(peer) = self.peer_key(id) else {
+            return refuse(self, CloseCode::TOO_MANY_LINKS);
+        };
+        self.links.insert(link, LinkEntry { peer, remote, out: Outbound::default() });
+        self.feed_peer(peer, PeerInput::LinkUp { link, direction });
+    }
+
+    pub(super) fn message(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        lane: Lane,
+        message: Message,
+    ) {
+        let verified = self.peers.get(peer).is_some_and(|p| p.machine.is_verified(link));
+        let on_control = matches!(
+            message,
+            Message::Hello(_)
+                | Message::Confirm { .. }
+                | Message::Refuse { .. }
+                | Message::Directory(_)
+        );
+        if on_control != (lane == Lane::CONTROL) && message != Message::Skippable {
+            let what = format!("a message on the wrong lane ({lane:?})");
+            return self.feed_peer(peer, PeerInput::Fault { link, what });
+        }
+        let needs_trust = !matches!(
+            message,
+            Message::Hello(_) | Message::Refuse { .. } | Message::Skippable
+        );
+        if needs_trust && !verified {
+            let what = "it spoke before it was greeted".to_string();
+            return self.feed_peer(peer, PeerInput::Fault { link, what });
+        }
+        match message {
+            Message::Hello(hello) => self.feed_peer(peer, PeerInput::Hello { link, hello }),
+            Message::Confirm { version, directory } => {
+                self.feed_peer(peer, PeerInput::Confirm { link, version, directory });
+            }
+            Message::Refuse { code, reason } => {
+                self.feed_peer(peer, PeerInput::Refuse { link, code, reason });
+            }
+            Message::Directory(document) => self.learn(peer, document),
+            Message::Call(call) => {
+                let route = match self.services.route(&call.path) {
+                    Some((route, ServiceState::Running)) => Ok(route),
+                    Some(_) => Err(Status::Unavailable),
+                    None => Err(Status::NoSuchAction),
+                };
+                self.feed_callee(CalleeInput::Call { peer, call, route });
+            }
+            Message::Reply(reply) => self.feed_caller(CallerInput::Reply { peer, reply }),
+            Message::Cancel { sequence, floor } => {
+                self.feed_callee(CalleeInput::Cancel { peer, sequence, floor });
+            }
+            Message::Skippable => {}
+        }
+    }
+
+    // From the machines.
+
+    fn peer_effect(&mut self, peer: PeerKey, effect: PeerEffect) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        let id = entry.id;
+        match effect {
+            PeerEffect::Dial { addresses } => {
+                self.next_dial += 1;
+                let dial = DialHandle(self.next_dial);
+                entry.machine.dial_started(dial);
+                self.dials.insert(dial, peer);
+                self.link_commands.push_back(LinkCommand::Dial { dial, peer: id, addresses });
+            }
+            PeerEffect::CancelDial { dial } => {
+                self.dials.remove(&dial);
+                self.link_commands.push_back(LinkCommand::CancelDial { dial });
+            }
+            PeerEffect::SendHello(link) => {
+                let hello = Message::Hello(Hello {
+                    version_min: VERSION_MIN,
+                    version_max: VERSION_MAX,
+                    incarnation: self.local.incarnation,
+                    call_credit: self.local.call_credit,
+                    message_bytes_max: self.local.message_bytes_max,
+                    critical_capabilities: Vec::new(),
+                });
+                self.send_control(link, hello);
+            }
+            PeerEffect::SendConfirm { link, version, incarnation } => {
+                let directory = self.services.document();
+                self.send_control(link, Message::Confirm { version, directory });
+                self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
+            }
+            PeerEffect::SendRefuse { link, code, reason } => {
+                self.send_control(link, Message::Refuse { code: code as u32, reason });
+            }
+            PeerEffect::Close { link, code } => {
+                self.links.remove(&link);
+                self.link_commands.push_back(LinkCommand::Close { link, code });
+            }
+            PeerEffect::LinkReady {
+                link,
+                incarnation,
+                call_credit,
+                message_bytes_max,
+                directory,
+                first,
+            } => {
+                self.learn(peer, directory);
+                if first {
+                    let remote = self.links.get(&link).and_then(|l| l.remote);
+                    self.events.push_back(Event::PeerUp { peer: id, incarnation, remote });
+                }
+                self.feed_caller(CallerInput::PeerReady {
+                    peer,
+                    boot: incarnation.boot,
+                    credit: call_credit,
+                    message_bytes_max,
+                });
+            }
+            PeerEffect::LinkLost { link: _, reason, last } => {
+                let connected = entry.machine.is_up();
+                self.feed_caller(CallerInput::LinkLost { peer, connected });
+                if last {
+                    self.events.push_back(Event::PeerDown { peer: id, reason });
+                }
+                self.start_sweeping();
+            }
+            PeerEffect::SessionEnded => {
+                self.remote.forget(peer);
+                self.feed_caller(CallerInput::SessionEnded(peer));
+                self.feed_callee(CalleeInput::SessionEnded(peer));
+            }
+            PeerEffect::Refused { code, reason } => {
+                self.events.push_back(Event::PeerRefused { peer: id, code, reason });
+            }
+            PeerEffect::DialFailed { error, retry_in } => {
+                self.events.push_back(Event::DialFailed { peer: id, error, retry_in });
+            }
+            PeerEffect::Misbehaved { what } => {
+                self.events.push_back(Event::PeerMisbehaved { peer: id, what });
+            }
+        }
+    }
+
+    fn caller_effect(&mut self, effect: CallerEffect) {
+        match effect {
+            CallerEffect::RunLocally { call, route, path, payload, deadline } => {
+                self.feed_callee(CalleeInput::LocalCall { call, route, path, payload, deadline });
+            }
+            CallerEffect::CancelLocally(call) => {
+                self.feed_callee(CalleeInput::LocalCancel(call));
+            }
+            CallerEffect::Send { peer, sequence, payload_bytes } => {
+                self.send(peer, sequence, payload_bytes, OutItem::Call { sequence });
+            }
+            CallerEffect::SendCancel { peer, sequence } => {
+                self.send(peer, sequence, 0, OutItem::Cancel { sequence });
+            }
+            CallerEffect::Reroute { call, path } => {
+                let route = self.route(&path, Target::Any);
+                self.feed_caller(CallerInput::Routed { call, route });
+            }
+            CallerEffect::Ended { call, result } => {
+                self.events.push_back(Event::CallEnded { call, result });
+            }
+        }
+    }
+
+    fn callee_effect(&mut self, effect: CalleeEffect) {
+        match effect {
+            CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline } => {
+                let caller = peer.and_then(|key| self.peers.get(key)).map(|entry| entry.id);
+                self.events.push_back(Event::Invoke(Invocation {
+                    invocation,
+                    service: route.service,
+                    action: route.action,
+                    path,
+                    payload,
+                    caller,
+                    deadline,
+                }));
+            }
+            CalleeEffect::CancelInvocation(invocation) => {
+                self.events.push_back(Event::InvocationCancelled(invocation));
+            }
+            CalleeEffect::Answer { peer, sequence, payload_bytes } => {
+                self.send(peer, sequence, payload_bytes, OutItem::Answer { sequence });
+            }
+            CalleeEffect::LocalDone { call, result } => {
+                self.feed_caller(CallerInput::LocalDone { call, result });
+            }
+        }
+    }
+
+    fn service_effect(&mut self, effect: ServiceEffect) {
+        match effect {
+            ServiceEffect::RunHook { service, hook } => {
+                self.events.push_back(Event::RunHook { service, hook });
+            }
+            ServiceEffect::StateChanged { service, state, error } => {
+                self.events.push_back(Event::ServiceState { service, state, error });
+            }
+            ServiceEffect::DocumentChanged => {
+                // Links that are verified but not yet up have an older document in their Confirm.
+                let links: Vec<LinkHandle> = self
+                    .peers
+                    .iter()
+                    .flat_map(|(_, p)| p.machine.links().filter(|l| p.machine.is_verified(*l)))
+                    .collect();
+                for link in links {
+                    self.send_control(link, Message::Directory(self.services.document()));
+                }
+            }
+        }
+    }
+
+    // Sending.
+
+    fn send_control(&mut self, link: LinkHandle, message: Message) {
+        let Some(entry) = self.links.get_mut(&link) else { return };
+        if entry.out.push_control(OutItem::Message(Box::new(message))) {
+            self.link_commands.push_back(LinkCommand::FramesReady { link });
+        }
+    }
+
+    /// Queues something that belongs to a call on the best link to the peer. If there is none it is
+    /// dropped here: whoever wants it sends or asks again when there is one.
+    fn send(&mut self, peer: PeerKey, sequence: u64, payload_bytes: usize, item: OutItem) {
+        let Some(entry) = self.peers.get(peer) else { return };
+        let machine = &entry.machine;
+        // The newest link that is up, or else one on which the peer is served already.
+        let link = machine.links_up().last();
+        let link = link.or_else(|| machine.links().filter(|l| machine.is_verified(*l)).last());
+        let Some(link) = link else { return };
+        let Some(entry) = self.links.get_mut(&link) else { return };
+        let first = if payload_bytes >= self.limits.own_lane_from_bytes {
+            entry.out.push_own(item)
+        } else {
+            // Neighbouring numbers go to one lane, so that a burst makes few packets.
+            entry.out.push_shared(sequence >> 4, item)
+        };
+        if first {
+            self.link_commands.push_back(LinkCommand::FramesReady { link });
+        }
+    }
+
+    // Questions.
+
+    /// Which way a call goes: local first.
+    pub(super) fn route(&mut self, path: &TopicPath, target: Target) -> Result<Route, CallError> {
+        match target {
+            Target::Peer(id) if id != self.local.id => {
+                let key = self.by_id.get(&id).copied();
+                let usable = |key: &PeerKey| {
+                    let machine = &self.peers.get(*key).expect("found by id").machine;
+                    machine.is_kept() || machine.is_up()
+                };
+                key.filter(usable)
+                    .map(Route::Peer)
+                    .ok_or_else(|| CallError::unrun(Failure::Unreachable, format!("peer {id}")))
+            }
+            Target::Peer(_) => match self.services.route(path) {
+                Some((route, ServiceState::Running)) => Ok(Route::Local(route)),
+                Some(_) => Err(CallError::unrun(Failure::Unavailable, format!("'{path}'"))),
+                None => Err(CallError::unrun(Failure::NoSuchAction, format!("'{path}'"))),
+            },
+            Target::Any => {
+                let here = self.services.route(path);
+                if let Some((route, ServiceState::Running)) = here {
+                    return Ok(Route::Local(route));
+                }
+                let peers = &self.peers;
+                let is_up = |key| peers.get(key).is_some_and(|p| p.machine.is_up());
+                if let Some(peer) = self.remote.choose(path, is_up) {
+                    return Ok(Route::Peer(peer));
+                }
+                let failure =
+                    if here.is_some() { Failure::Unavailable } else { Failure::NoResponders };
+                Err(CallError::unrun(failure, format!("'{path}'")))
+            }
+        }
+    }
+
+    fn learn(&mut self, peer: PeerKey, document: Document) {
+        let Some(entry) = self.peers.get(peer) else { return };
+        if self.remote.update(peer, document) {
+            self.events.push_back(Event::PeerServices { peer: entry.id });
+        }
+    }
+
+    // Housekeeping.
+
+    fn start_sweeping(&mut self) {
+        if !self.sweeping {
+            self.sweeping = true;
+            self.timers.arm(self.now.mono + SWEEP_INTERVAL, NodeTimer::Sweep);
+        }
+    }
+
+    /// Forgets peers that nobody asked for, that have no link, and that cannot ask again.
+    fn sweep(&mut self) {
+        self.sweeping = false;
+        let mut left = false;
+        let idle: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(_, entry)| !entry.machine.is_kept() && entry.machine.is_idle())
+            .map(|(key, _)| key)
+            .collect();
+        for key in idle {
+            if self.caller.is_using(key)
+                || self.callee.keep_until(key).is_some_and(|until| until > self.now.mono)
+            {
+                left = true;
+                continue;
+            }
+            // What it had under way ends, in all machines, before it is forgotten.
+            self.remote.forget(key);
+            self.feed_caller(CallerInput::PeerReleased(key));
+            self.feed_callee(CalleeInput::SessionEnded(key));
+            let entry = self.peers.remove(key).expect("just listed");
+            self.by_id.remove(&entry.id);
+        }
+        if left {
+            self.start_sweeping();
+        }
+    }
+
+    fn finish_shutdown_if_idle(&mut self) {
+        let quiet = self.callee.running() == 0
+            && self.services.is_empty()
+            && self.links.values().all(|link| link.out.len() == 0);
+        if quiet {
+            self.finish_shutdown();
+        }
+    }
+
+    fn finish_shutdown(&mut self) {
+        if self.phase != Phase::Stopping {
+            return;
+        }
+        self.phase = Phase::Stopped;
+        self.feed_caller(CallerInput::Shutdown);
+        while let Some(work) = self.work.pop_front() {
+            match work {
+                Work::Caller(effect) => self.caller_effect(effect),
+                Work::Callee(effect) => self.callee_effect(effect),
+                Work::Service(effect) => self.service_effect(effect),
+                Work::Peer(peer, effect) => self.peer_effect(peer, effect),
+            }
+        }
+        for (dial, _) in std::mem::take(&mut self.dials) {
+            self.link_commands.push_back(LinkCommand::CancelDial { dial });
+        }
+        for (link, _) in std::mem::take(&mut self.links) {
+            self.link_commands.push_back(LinkCommand::Close { link, code: CloseCode::SHUTDOWN });
+        }
+        let up: Vec<PeerId> = self.peers_up().map(|(id, _)| id).collect();
+        for peer in up {
+            self.events.push_back(Event::PeerDown { peer, reason: DownReason::ClosedHere });
+        }
+        self.peers = Default::default();
+        self.by_id.clear();
+        self.timers = Default::default();
+        self.events.push_back(Event::Stopped);
+    }
+}

@@ -1,0 +1,12 @@
+//! Calls: at most once, with a deadline, and with an outcome that is known.
+//!
+//! [`caller`] is the side that asks, [`callee`] the side that answers; they meet on the wire and, for
+//! a local call, through the mesh.
+
+pub mod callee;
+pub mod caller;
+pub mod outcome;
+
+pub use callee::{Callee, CalleeEffect, CalleeInput, CalleeTimer};
+pub use caller::{Caller, CallerEffect, CallerInput, CallerTimer};
+pub use outcome::{AppError, CallError, CallResult, Executed, Failure, Status};

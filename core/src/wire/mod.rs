@@ -1,0 +1,326 @@
+//! Bytes to domain values and back. Past this door every value is legal.
+//!
+//! What a peer sends is parsed once, totally and within bounds: [`parse`] ends in a [`Message`] or in
+//! a [`WireFault`] that says what was wrong, never in a panic.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use dunlin_proto::{Frame, FrameError, FrameView, Header, v1};
+
+use crate::base::{Incarnation, Limits};
+use crate::directory::{Document, OfferState, ServiceOffer};
+use crate::rpc::Status;
+use crate::service::ContentType;
+use crate::topic::{Pattern, TopicPath};
+
+/// The lowest protocol version that this code speaks.
+pub const VERSION_MIN: u32 = 1;
+/// The highest protocol version that this code speaks.
+pub const VERSION_MAX: u32 = 1;
+
+/// The longest header of a frame, in bytes: a directory's. Frames may be this much longer than the
+/// largest payload.
+pub const HEADER_BYTES_MAX: usize = 1 << 20;
+
+/// A Hello: who the peer's current life is, and what it can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The lowest version that it speaks.
+    pub version_min: u32,
+    /// The highest version that it speaks; not below the lowest.
+    pub version_max: u32,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// How many unanswered calls it lets us have. At least 1.
+    pub call_credit: u32,
+    /// The largest payload that it accepts, in bytes.
+    pub message_bytes_max: usize,
+    /// Capabilities without which it does not talk.
+    pub critical_capabilities: Vec<u32>,
+}
+
+/// A call as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallMessage {
+    /// The caller's number of the call, counted per callee, from 1.
+    pub sequence: u64,
+    /// The caller's oldest unfinished number; not above `sequence`.
+    pub floor: u64,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// The only incarnation that may run it.
+    pub callee_boot: u64,
+    /// Until the caller gives up.
+    pub time_left: Duration,
+    /// The action.
+    pub path: TopicPath,
+    /// How to read the payload.
+    pub content: ContentType,
+    /// The argument.
+    pub payload: Bytes,
+}
+
+/// An answer as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyMessage {
+    /// The caller's number of the call.
+    pub sequence: u64,
+    /// The caller's incarnation that asked.
+    pub caller_boot: u64,
+    /// What became of the call.
+    pub status: Status,
+    /// How to read the payload.
+    pub content: ContentType,
+    /// The code of an application error.
+    pub error_code: String,
+    /// The text of an error.
+    pub error_message: String,
+    /// The result.
+    pub payload: Bytes,
+}
+
+/// Everything that peers say to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Message {
+    Hello(Hello),
+    Confirm { version: u32, directory: Document },
+    Refuse { code: u32, reason: String },
+    Directory(Document),
+    Call(CallMessage),
+    Reply(ReplyMessage),
+    Cancel { sequence: u64, floor: u64 },
+    /// A kind from a later version that may be skipped.
+    Skippable,
+}
+
+/// What a peer sent is not legal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireFault {
+    /// Not a frame.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// A field that must be there is not, or holds a value that is not allowed.
+    #[error("{message}.{field} is not legal: {why}")]
+    Field {
+        /// The message.
+        message: &'static str,
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+fn fault(message: &'static str, field: &'static str, why: impl Into<String>) -> WireFault {
+    WireFault::Field { message, field, why: why.into() }
+}
+
+/// Reads one frame.
+///
+/// # Errors
+///
+/// A [`WireFault`] that names the first thing that is wrong. The peer broke the protocol; the link
+/// should be closed.
+pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
+    let (header, payload) = match FrameView::decode(frame)? {
+        FrameView::Known(header, payload) => (header, payload),
+        FrameView::Skippable(_) => return Ok(Message::Skippable),
+    };
+    if payload.len() > limits.message_bytes_max {
+        return Err(fault("frame", "payload", format!("{} bytes", payload.len())));
+    }
+    Ok(match header {
+        Header::Hello(hello) => Message::Hello(parse_hello(hello)?),
+        Header::Confirm(confirm) => Message::Confirm {
+            version: confirm.version,
+            directory: parse_directory(confirm.directory.unwrap_or_default(), limits)?,
+        },
+        Header::Refuse(refuse) => {
+            let mut reason = refuse.reason;
+            crate::rpc::outcome::cut(&mut reason, 1_024);
+            Message::Refuse { code: refuse.code, reason }
+        }
+        Header::Directory(directory) => Message::Directory(parse_directory(directory, limits)?),
+        Header::Call(call) => Message::Call(parse_call(call, payload)?),
+        Header::Reply(reply) => Message::Reply(parse_reply(reply, payload)?),
+        Header::Cancel(cancel) => {
+            check_sequence("Cancel", cancel.sequence, cancel.floor)?;
+            Message::Cancel { sequence: cancel.sequence, floor: cancel.floor }
+        }
+    })
+}
+
+fn parse_hello(hello: v1::Hello) -> Result<Hello, WireFault> {
+    let incarnation = hello.incarnation.ok_or_else(|| fault("Hello", "incarnation", "missing"))?;
+    if hello.version_min == 0 || hello.version_max < hello.version_min {
+        return Err(fault(
+            "Hello",
+            "version_min",
+            format!("versions {} to {}", hello.version_min, hello.version_max),
+        ));
+    }
+    if hello.call_credit == 0 {
+        return Err(fault("Hello", "call_credit", "zero"));
+    }
+    Ok(Hello {
+        version_min: hello.version_min,
+        version_max: hello.version_max,
+        incarnation: Incarnation { counter: incarnation.counter, boot: incarnation.boot },
+        call_credit: hello.call_credit,
+        message_bytes_max: hello.message_bytes_max as usize,
+        critical_capabilities: hello.critical_capabilities,
+    })
+}
+
+fn parse_directory(directory: v1::Directory, limits: &Limits) -> Result<Document, WireFault> {
+    if directory.services.len() > limits.services_per_peer_max {
+        return Err(fault("Directory", "services", format!("{} of them", directory.services.len())));
+    }
+    let mut services = Vec::with_capacity(directory.services.len());
+    for service in directory.services {
+        let path = TopicPath::parse(&service.path)
+            .map_err(|error| fault("Service", "path", error.to_string()))?;
+        let state = match service.state {
+            1 => OfferState::Running,
+            2 => OfferState::Paused,
+            other => return Err(fault("Service", "state", format!("{other}"))),
+        };
+        if service.actions.len() > limits.actions_per_service_max {
+            return Err(fault("Service", "actions", format!("{} of them", service.actions.len())));
+        }
+        let actions = service
+            .actions
+            .iter()
+            .map(|action| Pattern::parse(action))
+            .collect::<Result<_, _>>()
+            .map_err(|error| fault("Service", "actions", error.to_string()))?;
+        services.push(ServiceOffer { path, state, actions });
+    }
+    Ok(Document { version: directory.version, services })
+}
+
+fn check_sequence(message: &'static str, sequence: u64, floor: u64) -> Result<(), WireFault> {
+    if sequence == 0 || floor == 0 || floor > sequence {
+        return Err(fault(message, "sequence", format!("{sequence} with floor {floor}")));
+    }
+    Ok(())
+}
+
+fn parse_call(call: v1::Call, payload: Bytes) -> Result<CallMessage, WireFault> {
+    check_sequence("Call", call.sequence, call.floor)?;
+    if call.attempt == 0 {
+        return Err(fault("Call", "attempt", "zero"));
+    }
+    let path = TopicPath::from_bytes(call.path)
+        .map_err(|error| fault("Call", "path", error.to_string()))?;
+    Ok(CallMessage {
+        sequence: call.sequence,
+        floor: call.floor,
+        attempt: call.attempt,
+        callee_boot: call.callee_boot,
+        time_left: Duration::from_millis(u64::from(call.time_left_ms)),
+        path,
+        content: ContentType(call.content_type),
+        payload,
+    })
+}
+
+fn parse_reply(reply: v1::Reply, payload: Bytes) -> Result<ReplyMessage, WireFault> {
+    if reply.sequence == 0 {
+        return Err(fault("Reply", "sequence", "zero"));
+    }
+    let (mut error_code, mut error_message) = (reply.error_code, reply.error_message);
+    crate::rpc::outcome::cut(&mut error_code, crate::rpc::AppError::CODE_BYTES_MAX);
+    crate::rpc::outcome::cut(&mut error_message, crate::rpc::AppError::MESSAGE_BYTES_MAX);
+    Ok(ReplyMessage {
+        sequence: reply.sequence,
+        caller_boot: reply.caller_boot,
+        status: Status::from_number(reply.status),
+        content: ContentType(reply.content_type),
+        error_code,
+        error_message,
+        payload,
+    })
+}
+
+impl Message {
+    /// The frame that says this. [`Message::Skippable`] says nothing and has none.
+    pub fn into_frame(self) -> Option<Frame> {
+        Some(match self {
+            Message::Hello(hello) => Frame::new(Header::Hello(v1::Hello {
+                version_min: hello.version_min,
+                version_max: hello.version_max,
+                incarnation: Some(v1::Incarnation {
+                    counter: hello.incarnation.counter,
+                    boot: hello.incarnation.boot,
+                }),
+                call_credit: hello.call_credit,
+                message_bytes_max: u32::try_from(hello.message_bytes_max).unwrap_or(u32::MAX),
+                capabilities: Vec::new(),
+                critical_capabilities: hello.critical_capabilities,
+            })),
+            Message::Confirm { version, directory } => Frame::new(Header::Confirm(v1::Confirm {
+                version,
+                directory: Some(directory_to_wire(&directory)),
+            })),
+            Message::Refuse { code, reason } => {
+                Frame::new(Header::Refuse(v1::Refuse { code, reason }))
+            }
+            Message::Directory(directory) => {
+                Frame::new(Header::Directory(directory_to_wire(&directory)))
+            }
+            Message::Call(call) => Frame::with_payload(
+                Header::Call(v1::Call {
+                    sequence: call.sequence,
+                    floor: call.floor,
+                    attempt: call.attempt,
+                    callee_boot: call.callee_boot,
+                    // Rounded up: a deadline within the next millisecond is not yet past.
+                    time_left_ms: u32::try_from(call.time_left.as_nanos().div_ceil(1_000_000))
+                        .unwrap_or(u32::MAX),
+                    path: call.path.as_bytes().clone(),
+                    content_type: call.content.0,
+                }),
+                call.payload,
+            ),
+            Message::Reply(reply) => Frame::with_payload(
+                Header::Reply(v1::Reply {
+                    sequence: reply.sequence,
+                    caller_boot: reply.caller_boot,
+                    status: reply.status as u32,
+                    content_type: reply.content.0,
+                    error_code: reply.error_code,
+                    error_message: reply.error_message,
+                }),
+                reply.payload,
+            ),
+            Message::Cancel { sequence, floor } => {
+                Frame::new(Header::Cancel(v1::Cancel { sequence, floor }))
+            }
+            Message::Skippable => return None,
+        })
+    }
+}
+
+fn directory_to_wire(directory: &Document) -> v1::Directory {
+    v1::Directory {
+        version: directory.version,
+        services: directory
+            .services
+            .iter()
+            .map(|service| v1::Service {
+                path: service.path.to_string(),
+                state: match service.state {
+                    OfferState::Running => 1,
+                    OfferState::Paused => 2,
+                },
+                actions: service.actions.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
