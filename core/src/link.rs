@@ -142,8 +142,6 @@ impl CloseCode {
     pub const SHUTDOWN: CloseCode = CloseCode(0);
     /// The user asked for it.
     pub const DISCONNECTED: CloseCode = CloseCode(1);
-    /// The handshake was refused; a Refuse frame said why.
-    pub const REFUSED: CloseCode = CloseCode(2);
     /// The handshake did not end in time.
     pub const HANDSHAKE_TIMEOUT: CloseCode = CloseCode(3);
     /// The peer sent what the protocol does not allow.
@@ -159,7 +157,6 @@ impl std::fmt::Display for CloseCode {
         match *self {
             CloseCode::SHUTDOWN => write!(f, "the node stops"),
             CloseCode::DISCONNECTED => write!(f, "disconnected on request"),
-            CloseCode::REFUSED => write!(f, "handshake refused"),
             CloseCode::HANDSHAKE_TIMEOUT => write!(f, "handshake not finished in time"),
             CloseCode::PROTOCOL_FAULT => write!(f, "protocol fault"),
             CloseCode::OLD_INCARNATION => write!(f, "link of an old incarnation"),
@@ -226,13 +223,16 @@ pub enum LinkCommand {
         /// The dial.
         dial: DialHandle,
     },
-    /// Close a link, now, telling the peer. The mesh forgets the link at once; a [`LinkInput::Down`]
-    /// for it is ignored.
+    /// Close a link, telling the peer. The mesh forgets the link at once; a [`LinkInput::Down`] for it
+    /// is ignored.
     Close {
         /// The link.
         link: LinkHandle,
         /// Sent to the peer.
         code: CloseCode,
+        /// Whether frames that were pulled are to be delivered first, if that takes no longer than
+        /// [`FLUSH_MAX`]. Otherwise the link is closed now.
+        flush: bool,
     },
     /// There are frames to pull for this link. Said once, until all were pulled.
     FramesReady {
@@ -247,6 +247,10 @@ pub enum LinkCommand {
         lane: Lane,
     },
 }
+
+/// How long a link that is closed gracefully may take to deliver what was pulled. A guess: three
+/// probe time-outs of a slow path.
+pub const FLUSH_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Where a transport pulls frames from.
 pub trait FrameSource {

@@ -17,10 +17,8 @@ pub enum Kind {
     Hello = 1,
     /// [`v1::Confirm`].
     Confirm = 2,
-    /// [`v1::Refuse`].
-    Refuse = 3,
     /// [`v1::Directory`].
-    Directory = 4,
+    Directory = 3,
     /// [`v1::Call`]; the payload is the argument.
     Call = 16,
     /// [`v1::Reply`]; the payload is the result.
@@ -34,8 +32,7 @@ impl Kind {
         Some(match byte {
             1 => Kind::Hello,
             2 => Kind::Confirm,
-            3 => Kind::Refuse,
-            4 => Kind::Directory,
+            3 => Kind::Directory,
             16 => Kind::Call,
             17 => Kind::Reply,
             18 => Kind::Cancel,
@@ -50,7 +47,6 @@ impl Kind {
 pub enum Header {
     Hello(v1::Hello),
     Confirm(v1::Confirm),
-    Refuse(v1::Refuse),
     Directory(v1::Directory),
     Call(v1::Call),
     Reply(v1::Reply),
@@ -63,7 +59,6 @@ macro_rules! with_message {
         match $header {
             Header::Hello($message) => $body,
             Header::Confirm($message) => $body,
-            Header::Refuse($message) => $body,
             Header::Directory($message) => $body,
             Header::Call($message) => $body,
             Header::Reply($message) => $body,
@@ -78,7 +73,6 @@ impl Header {
         match self {
             Header::Hello(_) => Kind::Hello,
             Header::Confirm(_) => Kind::Confirm,
-            Header::Refuse(_) => Kind::Refuse,
             Header::Directory(_) => Kind::Directory,
             Header::Call(_) => Kind::Call,
             Header::Reply(_) => Kind::Reply,
@@ -209,7 +203,6 @@ impl FrameView {
         let header = match kind {
             Kind::Hello => Header::Hello(read(kind, header)?),
             Kind::Confirm => Header::Confirm(read(kind, header)?),
-            Kind::Refuse => Header::Refuse(read(kind, header)?),
             Kind::Directory => Header::Directory(read(kind, header)?),
             Kind::Call => Header::Call(read(kind, header)?),
             Kind::Reply => Header::Reply(read(kind, header)?),

@@ -24,14 +24,12 @@ pub struct Limits {
     pub calls_served_per_peer_max: usize,
     /// Handlers running at one time, for all callers.
     pub invocations_max: usize,
-    /// Bytes queued for one link, beyond which further messages are refused.
-    pub link_queue_bytes_max: usize,
+    /// Bytes of arguments of open calls to peers, beyond which no call is started.
+    pub argument_bytes_max: usize,
     /// Bytes of answers kept for one caller that may ask again.
     pub kept_answer_bytes_per_peer_max: usize,
     /// Answers kept for one caller that may ask again.
     pub kept_answers_per_peer_max: usize,
-    /// How long what is known of a caller is kept after its last link.
-    pub caller_memory_max: Duration,
     /// Services registered here.
     pub services_max: usize,
     /// Services that one peer may announce.
@@ -57,10 +55,9 @@ impl Default for Limits {
             calls_waiting_per_peer_max: 16_384,
             calls_served_per_peer_max: 1_024,
             invocations_max: 65_536,
-            link_queue_bytes_max: 16 << 20,
+            argument_bytes_max: 256 << 20,
             kept_answer_bytes_per_peer_max: 16 << 20,
             kept_answers_per_peer_max: 4_096,
-            caller_memory_max: Duration::from_secs(120),
             services_max: 1_024,
             services_per_peer_max: 1_024,
             actions_per_service_max: 256,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::base::Effects;
 use crate::base::{CallKey, InvocationKey, Now, PeerId, ServiceKey};
 use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceInput, ServiceState};
@@ -13,7 +14,6 @@ use crate::peer::{Peer, PeerInput};
 use crate::rpc::callee::HandlerError;
 use crate::rpc::caller::NewCall;
 use crate::rpc::{CalleeInput, CallerInput};
-use crate::base::Effects;
 use crate::service::Payload;
 use crate::topic::TopicPath;
 use crate::wire::HEADER_BYTES_MAX;
@@ -71,7 +71,9 @@ pub enum CommandError {
         max: usize,
     },
     /// The arguments of open calls hold too many bytes.
-    #[error("arguments of {bytes} bytes wait to be sent; at most {max} may (Limits::link_queue_bytes_max)")]
+    #[error(
+        "the arguments of open calls have {bytes} bytes; at most {max} may be (Limits::argument_bytes_max)"
+    )]
     TooManyBytes {
         /// How many wait.
         bytes: usize,
@@ -79,7 +81,9 @@ pub enum CommandError {
         max: usize,
     },
     /// The argument is too large.
-    #[error("the argument has {bytes} bytes; at most {max} may be sent (Limits::message_bytes_max)")]
+    #[error(
+        "the argument has {bytes} bytes; at most {max} may be sent (Limits::message_bytes_max)"
+    )]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -302,7 +306,8 @@ impl Mesh {
         self.tick(now);
         if !self.services.allows(&input) {
             let state = self.services.state(service);
-            let state = state.map_or("over".to_string(), |state: ServiceState| format!("{state:?}"));
+            let state =
+                state.map_or("over".to_string(), |state: ServiceState| format!("{state:?}"));
             return Err(CommandError::WrongState(state));
         }
         self.feed_services(input);

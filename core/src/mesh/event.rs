@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::{CallKey, Incarnation, InvocationKey, MonoTime, PeerId, ServiceKey};
 use crate::directory::{Hook, ServiceState};
 use crate::link::{DialError, DownReason};
+use crate::peer::RefuseCode;
 use crate::rpc::CallResult;
 use crate::service::Payload;
 use crate::topic::TopicPath;
@@ -84,10 +85,8 @@ pub enum Event {
     PeerRefused {
         /// The peer.
         peer: PeerId,
-        /// A [`crate::peer::RefuseCode`], or a later version's.
-        code: u32,
-        /// In the peer's words.
-        reason: String,
+        /// Why.
+        why: RefuseCode,
     },
     /// A dial led nowhere.
     DialFailed {

@@ -29,12 +29,11 @@ use bytes::Bytes;
 use dunlin_proto::Frame;
 
 use crate::base::{
-    Draws, Effects, Incarnation, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag, Slab,
-    TimerQueue,
+    Draws, Incarnation, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag, Slab, TimerQueue,
 };
 use crate::directory::{Document, LocalServices, RemoteServices};
 use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkInput};
-use crate::machine::{Context, Machine, TimerHandle, Timers};
+use crate::machine::{Machine, TimerHandle, Timers};
 use crate::peer::{Admission, LocalNode, Peer, PeerInput, PeerTimer};
 use crate::rpc::{Callee, CalleeTimer, Caller, CallerTimer};
 use crate::wire::{self, Message};
@@ -184,10 +183,8 @@ impl Mesh {
     /// A mesh that knows nobody. Give its own time; it never looks at a clock.
     pub fn new(now: Now, config: MeshConfig) -> Mesh {
         let mut draws = Draws::new(config.seed);
-        let incarnation = Incarnation {
-            counter: config.incarnation_counter,
-            boot: draws.number(Label::Boot),
-        };
+        let incarnation =
+            Incarnation { counter: config.incarnation_counter, boot: draws.number(Label::Boot) };
         let limits = config.limits;
         Mesh {
             local: LocalNode {
@@ -337,7 +334,7 @@ impl Mesh {
 
     /// When to call [`Mesh::handle_timeout`] if nothing happens before.
     pub fn next_wake(&self) -> Option<Wake> {
-        if !self.work.is_empty() {
+        if !self.work.is_empty() || self.is_ready_to_stop() {
             return Some(Wake { at: self.now.mono, reason: WakeReason::Unfinished });
         }
         let (at, timer) = self.timers.peek()?;
@@ -428,3 +425,6 @@ impl FrameSource for Mesh {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 
 use crate::base::{PeerId, PeerKey};
 use crate::directory::{Document, ServiceEffect, ServiceState};
-use crate::link::{
-    CloseCode, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkHandle,
-};
+use crate::link::{CloseCode, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkHandle};
 use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::{OutItem, Outbound};
 use crate::mesh::{LinkEntry, Mesh, NodeTimer, Phase, SWEEP_INTERVAL, Target};
@@ -38,8 +36,8 @@ impl Mesh {
                 Work::Service(effect) => self.service_effect(effect),
             }
         }
-        if self.phase == Phase::Stopping && self.work.is_empty() {
-            self.finish_shutdown_if_idle();
+        if self.is_ready_to_stop() && self.work.is_empty() {
+            self.finish_shutdown();
         }
     }
 
@@ -67,13 +65,13 @@ impl Mesh {
             self.dials.remove(&dial);
         }
         let refuse = |mesh: &mut Mesh, code| {
-            mesh.link_commands.push_back(LinkCommand::Close { link, code });
+            mesh.link_commands.push_back(LinkCommand::Close { link, code, flush: false });
         };
         if self.phase == Phase::Stopped {
             return refuse(self, CloseCode::SHUTDOWN);
         }
         if id == self.local.id {
-            return refuse(self, CloseCode::REFUSED);
+            return refuse(self, CloseCode::PROTOCOL_FAULT);
         }
         if self.links.len() >= self.limits.links_max || self.links.contains_key(&link) {
             return refuse(self, CloseCode::TOO_MANY_LINKS);
@@ -93,21 +91,13 @@ impl Mesh {
         message: Message,
     ) {
         let verified = self.peers.get(peer).is_some_and(|p| p.machine.is_verified(link));
-        let on_control = matches!(
-            message,
-            Message::Hello(_)
-                | Message::Confirm { .. }
-                | Message::Refuse { .. }
-                | Message::Directory(_)
-        );
+        let on_control =
+            matches!(message, Message::Hello(_) | Message::Confirm { .. } | Message::Directory(_));
         if on_control != (lane == Lane::CONTROL) && message != Message::Skippable {
             let what = format!("a message on the wrong lane ({lane:?})");
             return self.feed_peer(peer, PeerInput::Fault { link, what });
         }
-        let needs_trust = !matches!(
-            message,
-            Message::Hello(_) | Message::Refuse { .. } | Message::Skippable
-        );
+        let needs_trust = !matches!(message, Message::Hello(_) | Message::Skippable);
         if needs_trust && !verified {
             let what = "it spoke before it was greeted".to_string();
             return self.feed_peer(peer, PeerInput::Fault { link, what });
@@ -116,9 +106,6 @@ impl Mesh {
             Message::Hello(hello) => self.feed_peer(peer, PeerInput::Hello { link, hello }),
             Message::Confirm { version, directory } => {
                 self.feed_peer(peer, PeerInput::Confirm { link, version, directory });
-            }
-            Message::Refuse { code, reason } => {
-                self.feed_peer(peer, PeerInput::Refuse { link, code, reason });
             }
             Message::Directory(document) => self.learn(peer, document),
             Message::Call(call) => {
@@ -170,12 +157,9 @@ impl Mesh {
                 self.send_control(link, Message::Confirm { version, directory });
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
             }
-            PeerEffect::SendRefuse { link, code, reason } => {
-                self.send_control(link, Message::Refuse { code: code as u32, reason });
-            }
             PeerEffect::Close { link, code } => {
                 self.links.remove(&link);
-                self.link_commands.push_back(LinkCommand::Close { link, code });
+                self.link_commands.push_back(LinkCommand::Close { link, code, flush: false });
             }
             PeerEffect::LinkReady {
                 link,
@@ -210,8 +194,8 @@ impl Mesh {
                 self.feed_caller(CallerInput::SessionEnded(peer));
                 self.feed_callee(CalleeInput::SessionEnded(peer));
             }
-            PeerEffect::Refused { code, reason } => {
-                self.events.push_back(Event::PeerRefused { peer: id, code, reason });
+            PeerEffect::Refused { why } => {
+                self.events.push_back(Event::PeerRefused { peer: id, why });
             }
             PeerEffect::DialFailed { error, retry_in } => {
                 self.events.push_back(Event::DialFailed { peer: id, error, retry_in });
@@ -406,13 +390,13 @@ impl Mesh {
         }
     }
 
-    fn finish_shutdown_if_idle(&mut self) {
-        let quiet = self.callee.running() == 0
+    /// Whether a node that stops has nothing left to wait for: handlers and services have ended, and
+    /// the transport has pulled every answer.
+    pub(super) fn is_ready_to_stop(&self) -> bool {
+        self.phase == Phase::Stopping
+            && self.callee.running() == 0
             && self.services.is_empty()
-            && self.links.values().all(|link| link.out.len() == 0);
-        if quiet {
-            self.finish_shutdown();
-        }
+            && self.links.values().all(|link| link.out.len() == 0)
     }
 
     fn finish_shutdown(&mut self) {
@@ -433,7 +417,8 @@ impl Mesh {
             self.link_commands.push_back(LinkCommand::CancelDial { dial });
         }
         for (link, _) in std::mem::take(&mut self.links) {
-            self.link_commands.push_back(LinkCommand::Close { link, code: CloseCode::SHUTDOWN });
+            let code = CloseCode::SHUTDOWN;
+            self.link_commands.push_back(LinkCommand::Close { link, code, flush: true });
         }
         let up: Vec<PeerId> = self.peers_up().map(|(id, _)| id).collect();
         for peer in up {

@@ -40,8 +40,9 @@ pub const BACKOFF: [Duration; 5] = [
 /// See [`BACKOFF`].
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why a handshake is refused. The numbers are part of the wire format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a handshake is refused: the link is closed with [`RefuseCode::as_close`], so that the reason
+/// cannot be lost behind the close. The numbers are part of the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum RefuseCode {
     /// No protocol version that both speak.
@@ -58,6 +59,46 @@ pub enum RefuseCode {
     NoRoom = 6,
     /// We are about to stop.
     ShuttingDown = 7,
+}
+
+impl RefuseCode {
+    const FIRST: u32 = 256;
+
+    /// The code with which the link is closed.
+    pub fn as_close(self) -> CloseCode {
+        CloseCode(Self::FIRST + self as u32)
+    }
+
+    /// The refusal that a close means, if it is one.
+    pub fn from_close(code: CloseCode) -> Option<RefuseCode> {
+        [
+            RefuseCode::Version,
+            RefuseCode::NotAllowed,
+            RefuseCode::StaleIncarnation,
+            RefuseCode::IdentityInUse,
+            RefuseCode::Capability,
+            RefuseCode::NoRoom,
+            RefuseCode::ShuttingDown,
+        ]
+        .into_iter()
+        .find(|refusal| refusal.as_close() == code)
+    }
+}
+
+impl std::fmt::Display for RefuseCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            RefuseCode::Version => "it speaks none of our protocol versions",
+            RefuseCode::NotAllowed => "this node is not on its list of allowed peers",
+            RefuseCode::StaleIncarnation => {
+                "it knows a later start of this node; is its clock or its counter behind?"
+            }
+            RefuseCode::IdentityInUse => "another process uses this node's key",
+            RefuseCode::Capability => "it lacks a capability that we demand",
+            RefuseCode::NoRoom => "it has no room for another peer",
+            RefuseCode::ShuttingDown => "it is stopping",
+        })
+    }
 }
 
 /// Which peers may connect.
@@ -122,15 +163,6 @@ pub enum PeerInput {
         /// What it serves.
         directory: Document,
     },
-    /// It refuses us.
-    Refuse {
-        /// On this link.
-        link: LinkHandle,
-        /// A [`RefuseCode`], or a later version's.
-        code: u32,
-        /// In words.
-        reason: String,
-    },
     /// It broke the protocol on this link.
     Fault {
         /// The link.
@@ -189,15 +221,6 @@ pub enum PeerEffect {
         /// Whose life the link belongs to.
         incarnation: Incarnation,
     },
-    /// Say why not. A close follows.
-    SendRefuse {
-        /// The link.
-        link: LinkHandle,
-        /// Why.
-        code: RefuseCode,
-        /// In words, which the peer may know.
-        reason: String,
-    },
     /// Close a link.
     Close {
         /// The link.
@@ -233,10 +256,8 @@ pub enum PeerEffect {
     SessionEnded,
     /// Tell the user: the peer refuses us.
     Refused {
-        /// Its code.
-        code: u32,
-        /// In words.
-        reason: String,
+        /// Why.
+        why: RefuseCode,
     },
     /// Tell the user: a dial led nowhere.
     DialFailed {
@@ -330,9 +351,7 @@ impl Peer {
 
     /// Whether a link is verified: we have confirmed it, and serve the peer on it.
     pub fn is_verified(&self, link: LinkHandle) -> bool {
-        self.links
-            .iter()
-            .any(|l| l.link == link && !matches!(l.state, LinkState::Greeting { .. }))
+        self.links.iter().any(|l| l.link == link && !matches!(l.state, LinkState::Greeting { .. }))
     }
 
     /// The peer's incarnation, while a session with it lasts.
@@ -369,11 +388,7 @@ impl Peer {
     }
 
     /// Arms the next dial, if there is to be one, and says in how long.
-    fn back_off(
-        &mut self,
-        cx: &mut Context<'_, PeerTimer>,
-        local: &LocalNode,
-    ) -> Option<Duration> {
+    fn back_off(&mut self, cx: &mut Context<'_, PeerTimer>, local: &LocalNode) -> Option<Duration> {
         let wanted = self.keep && !local.stopping && !self.addresses.is_empty();
         if !wanted || !self.links.is_empty() || self.dial.is_some() || self.redial.is_some() {
             return None;
@@ -399,8 +414,7 @@ impl Peer {
         out: &mut Effects<'_, PeerEffect>,
     ) {
         out.push(PeerEffect::Misbehaved { what: format!("handshake refused: {reason}") });
-        out.push(PeerEffect::SendRefuse { link, code, reason });
-        self.close(cx, local, link, CloseCode::REFUSED, out);
+        self.close(cx, local, link, code.as_close(), out);
     }
 
     fn close(
@@ -427,10 +441,19 @@ impl Peer {
         let Some(index) = self.find(link) else { return };
         let state = self.links.remove(index).state;
         let retry_in = self.back_off(cx, local);
+        let refusal = match reason {
+            DownReason::ClosedByPeer(code) => RefuseCode::from_close(code),
+            _ => None,
+        };
+        if let Some(why) = refusal
+            && state != LinkState::Up
+        {
+            out.push(PeerEffect::Refused { why });
+        }
         match state {
             LinkState::Greeting { timer } => {
                 cx.disarm(timer);
-                if self.keep && reason != DownReason::ClosedHere {
+                if self.keep && refusal.is_none() && reason != DownReason::ClosedHere {
                     let error = DialError::Refused(reason.to_string());
                     out.push(PeerEffect::DialFailed { error, retry_in });
                 }
@@ -627,12 +650,6 @@ impl Machine for Peer {
             PeerInput::Hello { link, hello } => self.on_hello(cx, local, link, hello, out),
             PeerInput::Confirm { link, version, directory } => {
                 self.on_confirm(cx, local, link, version, directory, out);
-            }
-            PeerInput::Refuse { link, code, reason } => {
-                if self.find(link).is_some() {
-                    out.push(PeerEffect::Refused { code, reason });
-                    self.close(cx, local, link, CloseCode::REFUSED, out);
-                }
             }
             PeerInput::Fault { link, what } => self.fault(cx, local, link, what, out),
             PeerInput::LinkDown { link, reason } => self.drop_link(cx, local, link, reason, out),

@@ -366,10 +366,9 @@ impl Callee {
             return;
         }
         let deadline = cx.now.mono + time_left;
-        let invocation = self.invocations.insert(Invocation {
-            origin: Origin::Peer { peer, sequence },
-            timer: TimerHandle(0),
-        });
+        let invocation = self
+            .invocations
+            .insert(Invocation { origin: Origin::Peer { peer, sequence }, timer: TimerHandle(0) });
         let timer = cx.arm(deadline, CalleeTimer(invocation));
         self.invocations.get_mut(invocation).expect("just inserted").timer = timer;
         memory.entries.insert(sequence, Entry::Running(invocation));
@@ -573,11 +572,9 @@ fn local_result_of(result: Result<Payload, HandlerError>) -> CallResult {
     result.map_err(|error| match error {
         HandlerError::Application(error) => CallError::Application(error),
         HandlerError::BadRequest(why) => CallError::unrun(Failure::BadRequest, why),
-        HandlerError::Failed(detail) => CallError::Failed {
-            failure: Failure::HandlerFailed,
-            executed: Executed::Maybe,
-            detail,
-        },
+        HandlerError::Failed(detail) => {
+            CallError::Failed { failure: Failure::HandlerFailed, executed: Executed::Maybe, detail }
+        }
     })
 }
 
@@ -607,10 +604,9 @@ impl Machine for Callee {
                     out.push(CalleeEffect::LocalDone { call, result });
                     return;
                 }
-                let invocation = self.invocations.insert(Invocation {
-                    origin: Origin::Local(call),
-                    timer: TimerHandle(0),
-                });
+                let invocation = self
+                    .invocations
+                    .insert(Invocation { origin: Origin::Local(call), timer: TimerHandle(0) });
                 // The caller's own timer ends the call; this one only stops a forgotten handler.
                 let timer = cx.arm(deadline + MEMORY_SLACK, CalleeTimer(invocation));
                 self.invocations.get_mut(invocation).expect("just inserted").timer = timer;

@@ -328,13 +328,15 @@ impl Caller {
         out: &mut Effects<'_, CallerEffect>,
     ) {
         let Some(call) = self.calls.get(key) else { return };
-        let executed = match call.stage {
+        let stage = call.stage.clone();
+        let executed = match stage {
             Stage::Local => {
                 out.push(CallerEffect::CancelLocally(key));
                 Executed::Maybe
             }
             Stage::Numbered { peer, sequence } => {
-                let (sent, connected) = (call.sent, self.peers.get(peer).is_some_and(|p| p.connected));
+                let sent = call.sent;
+                let connected = self.peers.get(peer).is_some_and(|p| p.connected);
                 let calls = self.peers.get_mut(peer).expect("numbered with this peer");
                 if sent {
                     calls.in_flight.insert(sequence, InFlight::Abandoned { sent });
@@ -348,9 +350,12 @@ impl Caller {
                     Executed::No
                 }
             }
-            Stage::Waiting(_) | Stage::Routing => Executed::No,
+            Stage::Waiting(peer) => {
+                self.stop_waiting(peer, key);
+                Executed::No
+            }
+            Stage::Routing => Executed::No,
         };
-        let stage = call.stage.clone();
         self.end(cx, key, Err(CallError::failed(failure, executed)), out);
         if let Stage::Numbered { peer, .. } = stage {
             self.send_waiting(cx, peer, out);
@@ -402,10 +407,6 @@ impl Caller {
                 }
                 let calls = self.peers.get_mut(peer).expect("just inserted");
                 if calls.waiting.len() >= self.waiting_per_peer_max {
-                    let alive = &self.calls;
-                    calls.waiting.retain(|key| alive.get(*key).is_some());
-                }
-                if calls.waiting.len() >= self.waiting_per_peer_max {
                     let detail = format!("{} calls wait for this peer", calls.waiting.len());
                     let error = CallError::unrun(Failure::Overloaded, detail);
                     return self.end(cx, key, Err(error), out);
@@ -414,6 +415,15 @@ impl Caller {
                 calls.waiting.push_back(key);
                 self.send_waiting(cx, peer, out);
             }
+        }
+    }
+
+    /// Takes a call that waits out of the queue, so that the queue holds none that has ended.
+    fn stop_waiting(&mut self, peer: PeerKey, key: CallKey) {
+        let Some(calls) = self.peers.get_mut(peer) else { return };
+        // Calls that give up are mostly the oldest.
+        if let Some(index) = calls.waiting.iter().position(|waiting| *waiting == key) {
+            calls.waiting.remove(index);
         }
     }
 
@@ -431,11 +441,7 @@ impl Caller {
                 return;
             }
             let Some(key) = calls.waiting.pop_front() else { return };
-            // Calls that ended while they waited are still in the queue.
-            let Some(call) = self.calls.get_mut(key) else { continue };
-            if call.stage != Stage::Waiting(peer) {
-                continue;
-            }
+            let call = self.calls.get_mut(key).expect("calls that end leave the queue");
             let payload_bytes = encoded_bytes(call.payload.as_ref().expect("not local"));
             if payload_bytes > session.message_bytes_max {
                 let detail = format!(
@@ -509,11 +515,8 @@ impl Caller {
         let calls = self.peers.get_mut(peer).expect("still there");
         let (mut stay, mut go) = (VecDeque::new(), Vec::new());
         for key in std::mem::take(&mut calls.waiting) {
-            match self.calls.get(key) {
-                Some(call) if call.stage == Stage::Waiting(peer) && !call.pinned => go.push(key),
-                Some(_) => stay.push_back(key),
-                None => {}
-            }
+            let call = self.calls.get(key).expect("calls that end leave the queue");
+            if call.pinned { stay.push_back(key) } else { go.push(key) }
         }
         calls.waiting = stay;
         for key in go {
@@ -566,9 +569,7 @@ fn encoded_bytes(payload: &Payload) -> usize {
 
 fn result_of(reply: ReplyMessage) -> CallResult {
     match reply.status {
-        Status::Ok => {
-            Ok(Payload::Encoded { content: reply.content, bytes: reply.payload })
-        }
+        Status::Ok => Ok(Payload::Encoded { content: reply.content, bytes: reply.payload }),
         Status::Application => {
             Err(CallError::Application(AppError::new(reply.error_code, reply.error_message)))
         }
@@ -671,6 +672,9 @@ impl Machine for Caller {
                 }
             }
         }
+        let waiting: usize = self.peers.iter().map(|(_, calls)| calls.waiting.len()).sum();
+        let stages = self.calls.iter().filter(|(_, c)| matches!(c.stage, Stage::Waiting(_)));
+        assert_eq!(stages.count(), waiting, "every waiting call is queued once");
         let stages = self.calls.iter().filter(|(_, c)| matches!(c.stage, Stage::Numbered { .. }));
         assert_eq!(stages.count(), numbered, "every numbered call is in flight once");
         let bytes: usize =

@@ -54,6 +54,10 @@ pub enum Failure {
     Forgotten,
     /// This node stops, or that one does.
     ShuttingDown,
+    /// The path of the call is not a topic path.
+    InvalidPath,
+    /// The answer came, but is not of the type that was asked for.
+    UnreadableAnswer,
 }
 
 impl Failure {
@@ -74,6 +78,8 @@ impl Failure {
             Failure::PeerRestarted => "PEER_RESTARTED",
             Failure::Forgotten => "FORGOTTEN",
             Failure::ShuttingDown => "SHUTTING_DOWN",
+            Failure::InvalidPath => "INVALID_PATH",
+            Failure::UnreadableAnswer => "UNREADABLE_ANSWER",
         }
     }
 
@@ -93,6 +99,8 @@ impl Failure {
             Failure::PeerRestarted => "the peer restarted",
             Failure::Forgotten => "the peer no longer knows what became of the call",
             Failure::ShuttingDown => "the node stops",
+            Failure::InvalidPath => "the path is not a topic path",
+            Failure::UnreadableAnswer => "the answer is not of the type that was asked for",
         }
     }
 }
@@ -309,9 +317,6 @@ mod tests {
     #[test]
     fn an_error_says_whether_the_call_ran() {
         let error = CallError::unrun(Failure::NoResponders, "'math/add'");
-        assert_eq!(
-            error.to_string(),
-            "nobody known serves this path (not executed): 'math/add'"
-        );
+        assert_eq!(error.to_string(), "nobody known serves this path (not executed): 'math/add'");
     }
 }

@@ -66,7 +66,9 @@ pub enum PayloadError {
         why: String,
     },
     /// The content type is not one that can be read as a value.
-    #[error("a payload of type {content} cannot be read as a {wanted}; send JSON, or use a raw handler")]
+    #[error(
+        "a payload of type {content} cannot be read as a {wanted}; send JSON, or use a raw handler"
+    )]
     ContentType {
         /// What came.
         content: ContentType,
@@ -148,14 +150,14 @@ impl Payload {
         let wanted = std::any::type_name::<T>();
         let (content, bytes) = match self {
             Payload::Encoded { content, bytes } => (content, bytes),
-            Payload::Value(value) if value.as_any().is::<Typed<T>>() => {
+            Payload::Value(value)
+                if value.as_any().is::<Typed<T>>() && Arc::strong_count(&value) == 1 =>
+            {
                 let typed = value.into_any().downcast::<Typed<T>>().expect("just looked");
-                match Arc::try_unwrap(typed) {
-                    Ok(Typed(value)) => return Ok(value),
-                    // Somebody shares the value: it is copied by way of its bytes.
-                    Err(shared) => shared.encode()?,
-                }
+                let Typed(value) = Arc::into_inner(typed).expect("nobody shares it");
+                return Ok(value);
             }
+            // Of another type, or shared: it is read from its bytes.
             Payload::Value(value) => value.encode()?,
         };
         if content != ContentType::JSON {

@@ -85,12 +85,17 @@ pub struct ReplyMessage {
 #[allow(missing_docs)]
 pub enum Message {
     Hello(Hello),
-    Confirm { version: u32, directory: Document },
-    Refuse { code: u32, reason: String },
+    Confirm {
+        version: u32,
+        directory: Document,
+    },
     Directory(Document),
     Call(CallMessage),
     Reply(ReplyMessage),
-    Cancel { sequence: u64, floor: u64 },
+    Cancel {
+        sequence: u64,
+        floor: u64,
+    },
     /// A kind from a later version that may be skipped.
     Skippable,
 }
@@ -137,11 +142,6 @@ pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
             version: confirm.version,
             directory: parse_directory(confirm.directory.unwrap_or_default(), limits)?,
         },
-        Header::Refuse(refuse) => {
-            let mut reason = refuse.reason;
-            crate::rpc::outcome::cut(&mut reason, 1_024);
-            Message::Refuse { code: refuse.code, reason }
-        }
         Header::Directory(directory) => Message::Directory(parse_directory(directory, limits)?),
         Header::Call(call) => Message::Call(parse_call(call, payload)?),
         Header::Reply(reply) => Message::Reply(parse_reply(reply, payload)?),
@@ -176,7 +176,11 @@ fn parse_hello(hello: v1::Hello) -> Result<Hello, WireFault> {
 
 fn parse_directory(directory: v1::Directory, limits: &Limits) -> Result<Document, WireFault> {
     if directory.services.len() > limits.services_per_peer_max {
-        return Err(fault("Directory", "services", format!("{} of them", directory.services.len())));
+        return Err(fault(
+            "Directory",
+            "services",
+            format!("{} of them", directory.services.len()),
+        ));
     }
     let mut services = Vec::with_capacity(directory.services.len());
     for service in directory.services {
@@ -265,9 +269,6 @@ impl Message {
                 version,
                 directory: Some(directory_to_wire(&directory)),
             })),
-            Message::Refuse { code, reason } => {
-                Frame::new(Header::Refuse(v1::Refuse { code, reason }))
-            }
             Message::Directory(directory) => {
                 Frame::new(Header::Directory(directory_to_wire(&directory)))
             }

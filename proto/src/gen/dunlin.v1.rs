@@ -38,15 +38,7 @@ pub struct Confirm {
     #[prost(message, optional, tag = "2")]
     pub directory: ::core::option::Option<Directory>,
 }
-/// Kind 3. The sender does not talk to this peer; it closes the link.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Refuse {
-    #[prost(uint32, tag = "1")]
-    pub code: u32,
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-}
-/// Kind 4. What the sender serves, whole. The highest version of an incarnation counts.
+/// Kind 3. What the sender serves, whole. The highest version of an incarnation counts.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Directory {
     #[prost(uint64, tag = "1")]

@@ -1,0 +1,197 @@
+//! A single-threaded executor that polls in the order of waking.
+//!
+//! It owns no thread and reads no clock: whoever owns it says when to run. With the same wakings in the
+//! same order it polls the same tasks in the same order, so services run unchanged in the simulator.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::base::{Key, Slab};
+
+/// Names one task.
+pub type TaskKey<T> = Key<Task<T>>;
+
+/// One future that is being run.
+pub struct Task<T> {
+    future: Pin<Box<dyn Future<Output = T> + Send>>,
+}
+
+/// What became of a task.
+pub enum Ended<T> {
+    /// It gave this.
+    With(T),
+    /// It panicked with this message.
+    Panicked(String),
+}
+
+/// Tasks that were woken, and how to tell the owner that there are some.
+struct Ready {
+    queue: Mutex<VecDeque<u64>>,
+    notify: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Wakes whichever task lives at one place of the table. A late wake-up of an earlier task at that
+/// place polls the present one once too often, which futures allow.
+struct PlaceWaker {
+    ready: Arc<Ready>,
+    task: AtomicU64,
+    queued: AtomicBool,
+}
+
+impl Wake for PlaceWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            let task = self.task.load(Ordering::Acquire);
+            let mut queue = self.ready.queue.lock().expect("nothing panics under this lock");
+            queue.push_back(task);
+            drop(queue);
+            (self.ready.notify)();
+        }
+    }
+}
+
+/// See the module's documentation.
+pub struct Executor<T> {
+    tasks: Slab<Task<T>>,
+    wakers: Vec<(Arc<PlaceWaker>, Waker)>,
+    ready: Arc<Ready>,
+}
+
+impl<T: 'static> Executor<T> {
+    /// An executor without tasks. `notify` is called, from whatever thread wakes a task, when
+    /// [`Executor::run_next`] has something to do.
+    pub fn new(notify: impl Fn() + Send + Sync + 'static) -> Self {
+        let ready = Ready { queue: Mutex::default(), notify: Box::new(notify) };
+        Executor { tasks: Slab::default(), wakers: Vec::new(), ready: Arc::new(ready) }
+    }
+
+    /// How many tasks have not ended.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether all tasks have ended.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Takes a future and polls it at once. Gives its end if it needed no more than that.
+    pub fn start(
+        &mut self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> (TaskKey<T>, Option<Ended<T>>) {
+        let key = self.tasks.insert(Task { future: Box::pin(future) });
+        if self.wakers.len() <= key.index() {
+            let place = Arc::new(PlaceWaker {
+                ready: Arc::clone(&self.ready),
+                task: AtomicU64::new(0),
+                queued: AtomicBool::new(false),
+            });
+            self.wakers.push((Arc::clone(&place), Waker::from(place)));
+        }
+        let place = &self.wakers[key.index()].0;
+        place.task.store(key.to_u64(), Ordering::Release);
+        place.queued.store(false, Ordering::Release);
+        let ended = self.poll(key);
+        (key, ended)
+    }
+
+    /// Drops a task unfinished.
+    pub fn cancel(&mut self, task: TaskKey<T>) {
+        self.tasks.remove(task);
+    }
+
+    /// Polls the task that was woken first. None if no task is woken; the end is none if the task
+    /// goes on.
+    pub fn run_next(&mut self) -> Option<(TaskKey<T>, Option<Ended<T>>)> {
+        loop {
+            let next = self.ready.queue.lock().expect("nothing panics under this lock").pop_front();
+            let key = Key::from_u64(next?);
+            if self.tasks.get(key).is_some() {
+                return Some((key, self.poll(key)));
+            }
+        }
+    }
+
+    fn poll(&mut self, key: TaskKey<T>) -> Option<Ended<T>> {
+        let (place, waker) = &self.wakers[key.index()];
+        // Woken again while it is polled, it is to be polled again.
+        place.queued.store(false, Ordering::Release);
+        let mut cx = Context::from_waker(waker);
+        let task = self.tasks.get_mut(key).expect("looked up by the caller");
+        let polled = catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut cx)));
+        let ended = match polled {
+            Ok(Poll::Pending) => return None,
+            Ok(Poll::Ready(value)) => Ended::With(value),
+            Err(panic) => Ended::Panicked(panic_message(panic)),
+        };
+        self.tasks.remove(key);
+        Some(ended)
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_message(panic: Box<dyn std::any::Any + Send>) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Yield(u32);
+    impl Future for Yield {
+        type Output = u32;
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u32> {
+            if self.0 == 0 {
+                return Poll::Ready(7);
+            }
+            self.0 -= 1;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn tasks_run_in_the_order_of_waking_until_they_end() {
+        let mut executor = Executor::new(|| {});
+        let (a, ended) = executor.start(Yield(2));
+        assert!(ended.is_none());
+        let (b, ended) = executor.start(Yield(1));
+        assert!(ended.is_none());
+        let mut order = Vec::new();
+        while let Some((key, ended)) = executor.run_next() {
+            order.push((key == a, ended.is_some()));
+        }
+        assert_eq!(order, [(true, false), (false, true), (true, true)]);
+        assert!(executor.is_empty());
+        executor.cancel(b);
+    }
+
+    #[test]
+    fn a_panic_ends_the_task_and_nothing_else() {
+        let mut executor = Executor::new(|| {});
+        let (_, ended) = executor.start(async { if executor_is_broken() { 1 } else { 2 } });
+        let Some(Ended::Panicked(message)) = ended else { panic!("it panics") };
+        assert_eq!(message, "broken");
+        let (_, ended) = executor.start(async { 3 });
+        assert!(matches!(ended, Some(Ended::With(3))));
+    }
+
+    fn executor_is_broken() -> bool {
+        panic!("broken")
+    }
+}

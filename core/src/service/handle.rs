@@ -1,0 +1,278 @@
+//! What application code holds of a node: calls, timers, randomness, on any runtime and thread.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::{
+    CallKey, Draws, InvocationKey, Key, Label, MonoTime, Now, PeerId, ServiceKey, TimerId, WallTime,
+};
+use crate::directory::Hook;
+use crate::mesh::{CallRequest, Mesh, Target};
+use crate::rpc::callee::HandlerError;
+use crate::rpc::{CallError, CallResult, Executed, Failure};
+use crate::service::Payload;
+use crate::service::host::Host;
+use crate::service::slot::Slot;
+use crate::topic::TopicPath;
+
+/// Something that application code asks of the host.
+pub(super) enum Op {
+    Call { request: CallRequest, slot: Arc<Slot<CallResult>> },
+    CancelCall(CallKey),
+    Sleep { until: MonoTime, slot: Arc<Slot<()>> },
+    CancelSleep(TimerId<Arc<Slot<()>>>),
+    HandlerDone { invocation: InvocationKey, result: Result<Payload, HandlerError> },
+    HookDone { service: ServiceKey, hook: Hook, result: Result<(), String> },
+    Run(Box<dyn FnOnce(&mut Host, Now, &mut Mesh) + Send>),
+}
+
+/// What handles and their host share.
+pub(super) struct Shared {
+    ops: Mutex<VecDeque<Op>>,
+    notify: Box<dyn Fn() + Send + Sync>,
+    mono: AtomicU64,
+    wall: AtomicU64,
+    draws: Mutex<Draws>,
+}
+
+impl Shared {
+    pub(super) fn new(seed: [u8; 32], notify: Box<dyn Fn() + Send + Sync>) -> Self {
+        Shared {
+            ops: Mutex::default(),
+            notify,
+            mono: AtomicU64::new(0),
+            wall: AtomicU64::new(0),
+            draws: Mutex::new(Draws::new(seed)),
+        }
+    }
+
+    pub(super) fn push(&self, op: Op) {
+        let mut ops = self.ops.lock().expect("nothing panics under this lock");
+        ops.push_back(op);
+        let first = ops.len() == 1;
+        drop(ops);
+        // The host takes all at once, so only the first of them needs to be told.
+        if first {
+            (self.notify)();
+        }
+    }
+
+    /// Takes all that was asked, leaving `spare`'s memory in its place.
+    pub(super) fn take(&self, spare: &mut VecDeque<Op>) {
+        debug_assert!(spare.is_empty());
+        std::mem::swap(&mut *self.ops.lock().expect("nothing panics under this lock"), spare);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.ops.lock().expect("nothing panics under this lock").is_empty()
+    }
+
+    pub(super) fn set_now(&self, now: Now) {
+        self.mono.store(now.mono.as_nanos(), Ordering::Relaxed);
+        self.wall.store(now.wall.as_unix_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// A node, for application code. Cheap to clone; works from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Calls `path` with `argument` and reads the answer as a `T`. Waits ten seconds; runs at most once.
+    ///
+    /// A service on this node of the same types receives the value itself; nothing is serialised.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says what went wrong and whether the handler has run.
+    pub async fn call<A, T>(&self, path: &str, argument: A) -> Result<T, CallError>
+    where
+        A: Serialize + Send + Sync + 'static,
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.request(path).value(argument).send_as().await
+    }
+
+    /// A call with more to say about it.
+    pub fn request(&self, path: &str) -> RequestBuilder {
+        RequestBuilder {
+            handle: self.clone(),
+            path: TopicPath::parse(path).map_err(|error| error.to_string()),
+            payload: Payload::raw(Vec::new()),
+            target: Target::Any,
+            timeout: CallRequest::TIMEOUT,
+            idempotent: false,
+        }
+    }
+
+    /// Starts a call that is put together already. Dropping the future cancels it.
+    pub fn start(&self, request: CallRequest) -> CallFuture {
+        let slot = Arc::new(Slot::new());
+        self.shared.push(Op::Call { request, slot: Arc::clone(&slot) });
+        CallFuture { shared: Arc::clone(&self.shared), slot }
+    }
+
+    /// The time, as of when the node last looked.
+    pub fn now(&self) -> Now {
+        Now {
+            mono: MonoTime::from_nanos(self.shared.mono.load(Ordering::Relaxed)),
+            wall: WallTime::from_unix_nanos(self.shared.wall.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Waits on the node's clock: virtual in the simulator, real elsewhere.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        let slot = Arc::new(Slot::new());
+        let until = self.now().mono + duration;
+        self.shared.push(Op::Sleep { until, slot: Arc::clone(&slot) });
+        Sleep { shared: Arc::clone(&self.shared), slot }
+    }
+
+    /// A random number from the node's seed: the same in every run of one seed.
+    pub fn random(&self) -> u64 {
+        let mut draws = self.shared.draws.lock().expect("nothing panics under this lock");
+        draws.number(Label::Application)
+    }
+
+    /// Runs `f` with the host and the mesh when the node next has its turn, on its thread. For shells
+    /// that offer more than is offered here.
+    pub fn with(&self, f: impl FnOnce(&mut Host, Now, &mut Mesh) + Send + 'static) {
+        self.shared.push(Op::Run(Box::new(f)));
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+/// A call that is being put together.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent before `send`"]
+pub struct RequestBuilder {
+    handle: Handle,
+    path: Result<TopicPath, String>,
+    payload: Payload,
+    target: Target,
+    timeout: Duration,
+    idempotent: bool,
+}
+
+impl RequestBuilder {
+    /// The argument: moved to a local service, written as JSON for a remote one.
+    pub fn value<A: Serialize + Send + Sync + 'static>(mut self, argument: A) -> Self {
+        self.payload = Payload::value(argument);
+        self
+    }
+
+    /// The argument as it is.
+    pub fn payload(mut self, payload: Payload) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// Only this peer is to serve the call. If it is on its way, the call waits for it.
+    pub fn to(mut self, peer: PeerId) -> Self {
+        self.target = Target::Peer(peer);
+        self
+    }
+
+    /// How long to wait.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The call may run more than once, if its first run may have been lost.
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Sends it and waits for the answer. Dropping the future cancels the call.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says what went wrong and whether the handler has run.
+    pub async fn send(self) -> CallResult {
+        let path = self.path.map_err(|error| CallError::unrun(Failure::InvalidPath, error))?;
+        let request = CallRequest {
+            path,
+            payload: self.payload,
+            target: self.target,
+            timeout: self.timeout,
+            idempotent: self.idempotent,
+        };
+        self.handle.start(request).await
+    }
+
+    /// Sends it and reads the answer as a `T`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says what went wrong and whether the handler has run.
+    pub async fn send_as<T: DeserializeOwned + Send + Sync + 'static>(
+        self,
+    ) -> Result<T, CallError> {
+        self.send().await?.decode().map_err(|error| CallError::Failed {
+            failure: Failure::UnreadableAnswer,
+            executed: Executed::Yes,
+            detail: error.to_string(),
+        })
+    }
+}
+
+/// A call under way. Dropping it cancels the call.
+pub struct CallFuture {
+    shared: Arc<Shared>,
+    slot: Arc<Slot<CallResult>>,
+}
+
+impl Future for CallFuture {
+    type Output = CallResult;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<CallResult> {
+        self.slot.poll(cx.waker())
+    }
+}
+
+impl Drop for CallFuture {
+    fn drop(&mut self) {
+        if let Some(key) = self.slot.abandon() {
+            self.shared.push(Op::CancelCall(Key::from_u64(key)));
+        }
+    }
+}
+
+/// A wait on the node's clock.
+pub struct Sleep {
+    shared: Arc<Shared>,
+    slot: Arc<Slot<()>>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        self.slot.poll(cx.waker())
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(key) = self.slot.abandon() {
+            self.shared.push(Op::CancelSleep(Key::from_u64(key)));
+        }
+    }
+}

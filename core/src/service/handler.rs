@@ -1,0 +1,172 @@
+//! What a service is, and what its handlers are given.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{MonoTime, PeerId};
+use crate::rpc::callee::HandlerError;
+use crate::rpc::{AppError, CallError};
+use crate::service::{Handle, Payload, PayloadError};
+use crate::topic::{Pattern, TopicError, TopicPath};
+
+/// A future that can be moved to another thread.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// Where handlers of a service run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// On the runtime, beside the node. For handlers that may take long or block a little.
+    #[default]
+    Spawned,
+    /// In the node's own task, with no hop between threads. For light handlers: while one computes,
+    /// the node does nothing else. Where there is no runtime, as in the simulator, all run like this.
+    InPlace,
+}
+
+/// What a service is called and what can be called on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Where it is: `math`, or `main:user/auth`.
+    pub path: TopicPath,
+    /// What can be called, below the path: `add`, `{name}/read`. A handler is told the index.
+    pub actions: Vec<Pattern>,
+    /// Where its handlers run.
+    pub placement: Placement,
+}
+
+/// A service, in any runtime.
+///
+/// Handlers must not block, and must use [`Context`] for time, randomness and calls if they are to run
+/// in the simulator. A handler whose caller has gone is dropped at its next `await`.
+pub trait Service: Send + Sync + 'static {
+    /// What it is. Called once, when it is registered.
+    ///
+    /// # Errors
+    ///
+    /// When its path or an action is not well-formed.
+    fn describe(&self) -> Result<Description, TopicError>;
+
+    /// Prepares it. When this fails, [`Service::clean_up`] runs and the service has failed.
+    fn init(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
+        let _ = cx;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Begins its work; from here on it is called.
+    fn start(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
+        let _ = cx;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Ends its work. No new calls come.
+    fn stop(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
+        let _ = cx;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Takes back what a failed [`Service::init`] or [`Service::start`] left behind.
+    fn clean_up(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
+        let _ = cx;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Answers one call.
+    fn call(
+        self: Arc<Self>,
+        cx: Context,
+        request: Payload,
+    ) -> BoxFuture<Result<Payload, HandlerError>>;
+}
+
+/// Who asks what, until when, and a [`Handle`] to ask others.
+#[derive(Clone)]
+pub struct Context {
+    pub(super) handle: Handle,
+    pub(super) caller: Option<PeerId>,
+    pub(super) path: TopicPath,
+    pub(super) action: usize,
+    pub(super) pattern: Option<Pattern>,
+    pub(super) deadline: MonoTime,
+}
+
+impl Context {
+    /// Calls, timers and randomness of the node that it runs on.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Who calls; none when it is this node itself. The transport has proved it.
+    pub fn caller(&self) -> Option<PeerId> {
+        self.caller
+    }
+
+    /// The path that was called; for a hook, the service's path.
+    pub fn path(&self) -> &TopicPath {
+        &self.path
+    }
+
+    /// Which action was called, by its place in [`Description::actions`].
+    pub fn action(&self) -> usize {
+        self.action
+    }
+
+    /// What `{name}` in the action's pattern stands for in this call.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.pattern.as_ref()?.captures(&self.path)?.get(name)
+    }
+
+    /// When the caller gives up.
+    pub fn deadline(&self) -> MonoTime {
+        self.deadline
+    }
+
+    /// How long the caller still waits.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.since(self.handle.now().mono)
+    }
+}
+
+impl std::ops::Deref for Context {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl HandlerError {
+    /// An error that the caller is meant to read.
+    pub fn application(code: impl Into<String>, message: impl Into<String>) -> Self {
+        HandlerError::Application(AppError::new(code, message))
+    }
+
+    /// A failure without an answer.
+    pub fn failed(why: impl std::fmt::Display) -> Self {
+        HandlerError::Failed(why.to_string())
+    }
+}
+
+impl From<AppError> for HandlerError {
+    fn from(error: AppError) -> Self {
+        HandlerError::Application(error)
+    }
+}
+
+impl From<PayloadError> for HandlerError {
+    fn from(error: PayloadError) -> Self {
+        HandlerError::BadRequest(error.to_string())
+    }
+}
+
+impl From<CallError> for HandlerError {
+    /// A handler's own call failed: its caller hears of it as an error of the application, since
+    /// *this* handler has run.
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Application(error) => HandlerError::Application(error),
+            failed => HandlerError::application(failed.code(), failed.to_string()),
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! Runs services and application tasks on a mesh: sans IO, like everything here.
+//!
+//! The owner of a node calls [`Host::turn`] after every input; it carries what handlers ask for to the
+//! mesh and what the mesh says to handlers, until neither has anything to say.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::base::{
+    CallTag, InvocationKey, InvocationTag, KeyMap, MonoTime, Now, ServiceKey, ServiceTag,
+    TimerQueue,
+};
+use crate::directory::local::NewService;
+use crate::directory::{Hook, ServiceState};
+use crate::mesh::{CommandError, Event, Invocation, Mesh};
+use crate::rpc::callee::HandlerError;
+use crate::rpc::{CallError, CallResult, Failure};
+use crate::service::executor::{Ended, Executor, TaskKey, panic_message};
+use crate::service::handle::{Handle, Op, Shared};
+use crate::service::handler::{BoxFuture, Context, Placement, Service};
+use crate::service::payload::Payload;
+use crate::service::slot::Slot;
+use crate::topic::{Pattern, TopicError, TopicPath};
+
+/// Puts a future on a runtime and gives a way to stop it.
+pub trait Spawner: Send {
+    /// Runs `future` beside the node. The closure that is given back stops it; it may be dropped.
+    fn spawn(&self, future: BoxFuture<()>) -> Box<dyn FnOnce() + Send>;
+}
+
+/// Rounds of one turn before the node's other work gets its share. A guess.
+const ROUNDS_MAX: usize = 64;
+
+/// Why a service was not registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddServiceError {
+    /// Its path or an action is not well-formed.
+    #[error("the service's description is not well-formed: {0}")]
+    Description(#[from] TopicError),
+    /// The node does not take it.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+/// What a task of the host was for.
+enum Outcome {
+    Handler { invocation: InvocationKey, result: Result<Payload, HandlerError> },
+    Hook { service: ServiceKey, hook: Hook, result: Result<(), String> },
+    Task,
+}
+
+/// What to report if a task panics.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Handler(InvocationKey),
+    Hook(ServiceKey, Hook),
+    Task,
+}
+
+struct Hosted {
+    service: Arc<dyn Service>,
+    path: TopicPath,
+    actions: Vec<Pattern>,
+    placement: Placement,
+}
+
+enum Run {
+    Here(TaskKey<Outcome>),
+    Spawned(Box<dyn FnOnce() + Send>),
+}
+
+/// See the module's documentation.
+pub struct Host {
+    shared: Arc<Shared>,
+    taken: VecDeque<Op>,
+    services: KeyMap<ServiceTag, Hosted>,
+    calls: KeyMap<CallTag, Arc<Slot<CallResult>>>,
+    runs: KeyMap<InvocationTag, Run>,
+    purposes: KeyMap<crate::service::executor::Task<Outcome>, Purpose>,
+    executor: Executor<Outcome>,
+    sleeps: TimerQueue<Arc<Slot<()>>>,
+    spawner: Option<Box<dyn Spawner>>,
+    unfinished: bool,
+}
+
+impl Host {
+    /// A host without services. `seed` feeds [`Handle::random`]. `notify` is called, from whatever
+    /// thread asks, when [`Host::turn`] has something to do.
+    pub fn new(seed: [u8; 32], notify: impl Fn() + Send + Sync + Clone + 'static) -> Self {
+        Host {
+            shared: Arc::new(Shared::new(seed, Box::new(notify.clone()))),
+            taken: VecDeque::new(),
+            services: KeyMap::default(),
+            calls: KeyMap::default(),
+            runs: KeyMap::default(),
+            purposes: KeyMap::default(),
+            executor: Executor::new(notify),
+            sleeps: TimerQueue::default(),
+            spawner: None,
+            unfinished: false,
+        }
+    }
+
+    /// Lets services with [`Placement::Spawned`] run on this runtime. Without one, all run in place.
+    pub fn set_spawner(&mut self, spawner: Box<dyn Spawner>) {
+        self.spawner = Some(spawner);
+    }
+
+    /// For application code.
+    pub fn handle(&self) -> Handle {
+        Handle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// How many handlers, hooks and tasks run in place.
+    pub fn tasks(&self) -> usize {
+        self.executor.len()
+    }
+
+    /// Registers a service and begins its life.
+    ///
+    /// # Errors
+    ///
+    /// When its description is not well-formed or the node does not take it.
+    pub fn add_service(
+        &mut self,
+        now: Now,
+        mesh: &mut Mesh,
+        service: Arc<dyn Service>,
+    ) -> Result<ServiceKey, AddServiceError> {
+        let description = service.describe()?;
+        let path = description.path;
+        let actions = description
+            .actions
+            .iter()
+            .map(|action| Pattern::join(&path, action.as_str()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let new = NewService { path: path.clone(), actions: actions.clone() };
+        let key = mesh.add_service(now, new)?;
+        let placement = description.placement;
+        self.services.insert(key, Hosted { service, path, actions, placement });
+        Ok(key)
+    }
+
+    /// Runs application code beside the services, in place.
+    pub fn spawn(
+        &mut self,
+        now: Now,
+        mesh: &mut Mesh,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.shared.set_now(now);
+        let task = async {
+            task.await;
+            Outcome::Task
+        };
+        self.start(now, mesh, Purpose::Task, task);
+    }
+
+    /// When to call [`Host::turn`] if nothing happens before.
+    pub fn next_wake(&self, now: MonoTime) -> Option<MonoTime> {
+        if self.unfinished || !self.shared.is_idle() { Some(now) } else { self.sleeps.next_at() }
+    }
+
+    /// Lets handlers, tasks and the mesh talk until they have nothing left to say. `observe` sees every
+    /// event of the mesh before it is acted upon.
+    pub fn turn(&mut self, now: Now, mesh: &mut Mesh, observe: &mut dyn FnMut(&Event)) {
+        self.shared.set_now(now);
+        while let Some(slot) = self.sleeps.expire(now.mono) {
+            slot.fill(());
+        }
+        for _ in 0..ROUNDS_MAX {
+            let mut idle = true;
+            let mut taken = std::mem::take(&mut self.taken);
+            self.shared.take(&mut taken);
+            for op in taken.drain(..) {
+                idle = false;
+                self.on_op(now, mesh, op);
+            }
+            self.taken = taken;
+            while let Some(event) = mesh.poll_event() {
+                idle = false;
+                observe(&event);
+                self.on_event(now, mesh, event);
+            }
+            while let Some((task, ended)) = self.executor.run_next() {
+                idle = false;
+                if let Some(ended) = ended {
+                    self.ended(now, mesh, task, ended);
+                }
+            }
+            if idle {
+                self.unfinished = false;
+                return;
+            }
+        }
+        self.unfinished = true;
+    }
+
+    fn on_op(&mut self, now: Now, mesh: &mut Mesh, op: Op) {
+        match op {
+            Op::Call { request, slot } => {
+                let mut refused = None;
+                slot.begin(|| match mesh.call(now, request) {
+                    Ok(key) => {
+                        self.calls.insert(key, Arc::clone(&slot));
+                        Some(key.to_u64())
+                    }
+                    Err(error) => {
+                        refused = Some(error);
+                        None
+                    }
+                });
+                if let Some(error) = refused {
+                    slot.fill(Err(refusal(error)));
+                }
+            }
+            Op::CancelCall(call) => {
+                self.calls.remove(call);
+                mesh.cancel(now, call);
+            }
+            Op::Sleep { until, slot } => {
+                let sleeps = &mut self.sleeps;
+                slot.begin(|| Some(sleeps.arm(until, Arc::clone(&slot)).to_u64()));
+                // A sleep into the past ends in this turn.
+                while let Some(slot) = self.sleeps.expire(now.mono) {
+                    slot.fill(());
+                }
+            }
+            Op::CancelSleep(timer) => {
+                self.sleeps.disarm(timer);
+            }
+            Op::HandlerDone { invocation, result } => {
+                self.runs.remove(invocation);
+                mesh.respond(now, invocation, result);
+            }
+            Op::HookDone { service, hook, result } => mesh.hook_done(now, service, hook, result),
+            Op::Run(f) => f(self, now, mesh),
+        }
+    }
+
+    fn on_event(&mut self, now: Now, mesh: &mut Mesh, event: Event) {
+        match event {
+            Event::CallEnded { call, result } => {
+                if let Some(slot) = self.calls.remove(call) {
+                    slot.fill(result);
+                }
+            }
+            Event::Invoke(invocation) => self.invoke(now, mesh, invocation),
+            Event::InvocationCancelled(invocation) => match self.runs.remove(invocation) {
+                Some(Run::Here(task)) => {
+                    self.purposes.remove(task);
+                    self.executor.cancel(task);
+                }
+                Some(Run::Spawned(stop)) => stop(),
+                None => {}
+            },
+            Event::RunHook { service, hook } => self.run_hook(now, mesh, service, hook),
+            Event::ServiceState { service, state, .. } => {
+                if matches!(state, ServiceState::Stopped | ServiceState::Failed) {
+                    self.services.remove(service);
+                }
+            }
+            Event::PeerUp { .. }
+            | Event::PeerServices { .. }
+            | Event::PeerDown { .. }
+            | Event::PeerRefused { .. }
+            | Event::DialFailed { .. }
+            | Event::PeerMisbehaved { .. }
+            | Event::Stopped => {}
+        }
+    }
+
+    fn invoke(&mut self, now: Now, mesh: &mut Mesh, run: Invocation) {
+        let invocation = run.invocation;
+        let Some(hosted) = self.services.get(run.service) else {
+            let gone = HandlerError::failed("the service is gone");
+            return mesh.respond(now, invocation, Err(gone));
+        };
+        let cx = Context {
+            handle: self.handle(),
+            caller: run.caller,
+            path: run.path,
+            action: run.action,
+            pattern: hosted.actions.get(run.action).filter(|p| !p.is_literal()).cloned(),
+            deadline: run.deadline,
+        };
+        let service = Arc::clone(&hosted.service);
+        match &self.spawner {
+            Some(spawner) if hosted.placement == Placement::Spawned => {
+                let shared = Arc::clone(&self.shared);
+                let future = async move {
+                    // A handler may panic before its first `await`, while it is being made.
+                    let handler =
+                        CatchPanic(Box::pin(async move { service.call(cx, run.payload).await }));
+                    let result = handler.await.unwrap_or_else(|panic| {
+                        Err(HandlerError::Failed(format!("the handler panicked: {panic}")))
+                    });
+                    shared.push(Op::HandlerDone { invocation, result });
+                };
+                let stop = spawner.spawn(Box::pin(future));
+                self.runs.insert(invocation, Run::Spawned(stop));
+            }
+            _ => {
+                let future = async move {
+                    let result = service.call(cx, run.payload).await;
+                    Outcome::Handler { invocation, result }
+                };
+                self.start(now, mesh, Purpose::Handler(invocation), future);
+            }
+        }
+    }
+
+    fn run_hook(&mut self, now: Now, mesh: &mut Mesh, key: ServiceKey, hook: Hook) {
+        let Some(hosted) = self.services.get(key) else {
+            return mesh.hook_done(now, key, hook, Err("the service is gone".into()));
+        };
+        let cx = Context {
+            handle: self.handle(),
+            caller: None,
+            path: hosted.path.clone(),
+            action: 0,
+            pattern: None,
+            deadline: MonoTime::MAX,
+        };
+        let service = Arc::clone(&hosted.service);
+        let hook_future = async move {
+            match hook {
+                Hook::Init => service.init(cx).await,
+                Hook::Start => service.start(cx).await,
+                Hook::Stop => service.stop(cx).await,
+                Hook::CleanUp => service.clean_up(cx).await,
+            }
+        };
+        match &self.spawner {
+            Some(spawner) if hosted.placement == Placement::Spawned => {
+                let shared = Arc::clone(&self.shared);
+                let future = async move {
+                    let result = CatchPanic(Box::pin(hook_future))
+                        .await
+                        .unwrap_or_else(|panic| Err(format!("{hook:?} panicked: {panic}")));
+                    shared.push(Op::HookDone { service: key, hook, result });
+                };
+                drop(spawner.spawn(Box::pin(future)));
+            }
+            _ => {
+                let future =
+                    async move { Outcome::Hook { service: key, hook, result: hook_future.await } };
+                self.start(now, mesh, Purpose::Hook(key, hook), future);
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        now: Now,
+        mesh: &mut Mesh,
+        purpose: Purpose,
+        future: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        let (task, ended) = self.executor.start(future);
+        match ended {
+            None => {
+                self.purposes.insert(task, purpose);
+                if let Purpose::Handler(invocation) = purpose {
+                    self.runs.insert(invocation, Run::Here(task));
+                }
+            }
+            Some(Ended::With(outcome)) => self.report(now, mesh, outcome),
+            Some(Ended::Panicked(message)) => self.report_panic(now, mesh, purpose, message),
+        }
+    }
+
+    fn ended(&mut self, now: Now, mesh: &mut Mesh, task: TaskKey<Outcome>, ended: Ended<Outcome>) {
+        let Some(purpose) = self.purposes.remove(task) else { return };
+        match ended {
+            Ended::With(outcome) => self.report(now, mesh, outcome),
+            Ended::Panicked(message) => self.report_panic(now, mesh, purpose, message),
+        }
+    }
+
+    fn report(&mut self, now: Now, mesh: &mut Mesh, outcome: Outcome) {
+        match outcome {
+            Outcome::Handler { invocation, result } => {
+                self.runs.remove(invocation);
+                mesh.respond(now, invocation, result);
+            }
+            Outcome::Hook { service, hook, result } => mesh.hook_done(now, service, hook, result),
+            Outcome::Task => {}
+        }
+    }
+
+    fn report_panic(&mut self, now: Now, mesh: &mut Mesh, purpose: Purpose, message: String) {
+        tracing::error!(message, "application code panicked");
+        match purpose {
+            Purpose::Handler(invocation) => {
+                self.runs.remove(invocation);
+                let error = HandlerError::Failed(format!("the handler panicked: {message}"));
+                mesh.respond(now, invocation, Err(error));
+            }
+            Purpose::Hook(service, hook) => {
+                let error = format!("{hook:?} panicked: {message}");
+                mesh.hook_done(now, service, hook, Err(error));
+            }
+            Purpose::Task => {}
+        }
+    }
+}
+
+/// What a refused command means for a call.
+fn refusal(error: CommandError) -> CallError {
+    let failure = match &error {
+        CommandError::TooLarge { .. } => Failure::TooLarge,
+        CommandError::Stopping => Failure::ShuttingDown,
+        _ => Failure::Overloaded,
+    };
+    CallError::unrun(failure, error.to_string())
+}
+
+/// A future whose panic is a result.
+struct CatchPanic<T>(BoxFuture<T>);
+
+impl<T> Future for CatchPanic<T> {
+    type Output = Result<T, String>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Err(panic) => Poll::Ready(Err(panic_message(panic))),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

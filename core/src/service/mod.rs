@@ -1,0 +1,21 @@
+//! Services in any runtime.
+//!
+//! An application implements [`Service`], or builds one from closures with [`service`], against
+//! [`Context`] and [`Handle`] alone. A [`Host`] runs it: on tokio in the shell, on a plain thread, and
+//! in the simulator, where the same code meets chaos.
+
+pub mod executor;
+pub mod handle;
+pub mod handler;
+pub mod host;
+pub mod payload;
+pub mod slot;
+pub mod typed;
+
+pub use handle::{CallFuture, Handle, RequestBuilder, Sleep};
+pub use handler::{BoxFuture, Context, Description, Placement, Service};
+pub use host::{Host, Spawner};
+pub use payload::{ContentType, Payload, PayloadError, Value};
+pub use typed::{ServiceBuilder, service};
+
+pub use crate::rpc::callee::HandlerError;
