@@ -11,8 +11,12 @@ use criterion::{BenchmarkId, Criterion};
 use dunlin_core::topic::{Pattern, PatternIndex, TopicPath};
 
 const SUBSCRIPTIONS: [usize; 3] = [1_000, 100_000, 1_000_000];
-/// So many that the paths' own text does not stay in the nearest cache.
-const PATHS: usize = 1 << 14;
+
+/// How many paths are matched in turn: enough that no part of the index stays in the cache for being
+/// asked for again soon, and few enough for the smallest that the paths do not displace the index.
+fn paths_for(subscriptions: usize) -> usize {
+    (subscriptions / 4).max(4_096)
+}
 
 /// Counts the bytes that are allocated, as asked for.
 struct Counting;
@@ -106,7 +110,7 @@ fn main() {
         let mut draws = Draws(1);
         let patterns: Vec<Pattern> =
             (0..subscriptions).map(|_| pattern(&mut draws, subscriptions)).collect();
-        let paths: Vec<TopicPath> = (0..PATHS)
+        let paths: Vec<TopicPath> = (0..paths_for(subscriptions))
             .map(|_| path(&mut draws, subscriptions).join("/"))
             .map(|text| TopicPath::parse(&text).expect("a legal path"))
             .collect();
@@ -126,12 +130,12 @@ fn main() {
             "{subscriptions} subscriptions: {:.1} bytes each, of which {:.1} could be text; {:.2} matches a path",
             bytes as f64 / subscriptions as f64,
             text as f64 / subscriptions as f64,
-            f64::from(matches) / PATHS as f64,
+            f64::from(matches) / paths.len() as f64,
         );
 
         let mut next = 0;
         let mut next_path = || {
-            next = (next + 1) % PATHS;
+            next = (next + 1) % paths.len();
             &paths[next]
         };
         let mut group = criterion.benchmark_group("topic");
