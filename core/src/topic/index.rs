@@ -6,6 +6,7 @@
 //! are in the node. The walk takes literal, `{name}`, `*` and `>` in this order, which is the order
 //! of precedence, so the first match is the best.
 
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 
 use super::path::{SEGMENTS_MAX, TopicPath};
@@ -35,7 +36,7 @@ use super::values::{SubscriptionKey, Values};
 #[derive(Clone)]
 pub struct PatternIndex<T> {
     hash: TopicHash,
-    values: Values<T, List>,
+    values: Values<T, PackedList>,
     literals: Pool<Literal>,
     /// Literals by the hash of their text.
     literal_table: Table,
@@ -54,6 +55,36 @@ enum List {
     Here(u32),
     /// That of a node: patterns that end with `>` below it.
     Rest(u32),
+}
+
+/// A [`List`] in four bytes, never zero: each value carries one, and the places of values use the
+/// zero for those that are free.
+#[derive(Clone, Copy, Debug)]
+struct PackedList(NonZeroU32);
+
+/// What is left of 32 bits when two tell the kinds of lists apart.
+const PLACES_MAX: usize = 1 << 30;
+
+impl From<List> for PackedList {
+    fn from(list: List) -> Self {
+        let (kind, place) = match list {
+            List::Literal(place) => (1, place),
+            List::Here(place) => (2, place),
+            List::Rest(place) => (3, place),
+        };
+        PackedList(NonZeroU32::new(place << 2 | kind).expect("no kind is zero"))
+    }
+}
+
+impl From<PackedList> for List {
+    fn from(packed: PackedList) -> Self {
+        let place = packed.0.get() >> 2;
+        match packed.0.get() & 3 {
+            1 => List::Literal(place),
+            2 => List::Here(place),
+            _ => List::Rest(place),
+        }
+    }
 }
 
 /// A pattern without wildcards.
@@ -174,7 +205,7 @@ impl<I: Default> Pool<I> {
             return place;
         }
         let place = self.items.len();
-        assert!(place < NONE as usize, "fewer than 2^32 - 1 places");
+        assert!(place < PLACES_MAX, "at most 2^30 nodes and as many literals");
         if place == self.items.capacity() {
             // By a quarter instead of double: at a million items the unused half would cost more than
             // the copying.
@@ -264,12 +295,12 @@ impl<T> PatternIndex<T> {
     ///
     /// # Panics
     ///
-    /// At 2^32 - 1 values or nodes; callers keep their own, far lower bound.
+    /// At 2^32 - 1 values, or 2^30 literals or nodes; callers keep their own, far lower bound.
     pub fn insert(&mut self, pattern: &Pattern, value: T) -> SubscriptionKey {
         if pattern.is_literal() {
             let place = self.literal_at_or_add(pattern.as_bytes());
             let head = &mut self.literals[place].head.0;
-            return self.values.push(head, List::Literal(place), value);
+            return self.values.push(head, List::Literal(place).into(), value);
         }
         let mut at = ROOT;
         if pattern.network().is_some() {
@@ -282,11 +313,11 @@ impl<T> PatternIndex<T> {
                 Segment::Any => self.wildcard_child_or_add(at, |node| &mut node.any),
                 Segment::Rest => {
                     let head = &mut self.nodes[at].rest.0;
-                    return self.values.push(head, List::Rest(at), value);
+                    return self.values.push(head, List::Rest(at).into(), value);
                 }
             };
         }
-        self.values.push(&mut self.nodes[at].here.0, List::Here(at), value)
+        self.values.push(&mut self.nodes[at].here.0, List::Here(at).into(), value)
     }
 
     /// The value, if it is still there.
@@ -302,7 +333,7 @@ impl<T> PatternIndex<T> {
     /// Takes the value out, if it is still there.
     pub fn remove(&mut self, key: SubscriptionKey) -> Option<T> {
         let (list, _) = self.values.get(key)?;
-        let value = match list {
+        let value = match List::from(list) {
             List::Literal(place) => {
                 let head = &mut self.literals[place].head.0;
                 let value = self.values.remove(head, key);
@@ -624,6 +655,20 @@ mod tests {
     fn a_node_is_one_cache_line() {
         assert_eq!(size_of::<Node>(), 64);
         assert_eq!(size_of::<Literal>(), 24);
+    }
+
+    #[test]
+    fn a_value_costs_four_words_of_four_bytes_beside_itself() {
+        assert_eq!(Values::<u64, PackedList>::PLACE_BYTES, 24);
+        assert_eq!(Values::<u32, PackedList>::PLACE_BYTES, 20);
+    }
+
+    #[test]
+    fn a_packed_list_is_read_as_it_was() {
+        let last = PLACES_MAX as u32 - 1;
+        for list in [List::Literal(last), List::Here(0), List::Here(last), List::Rest(last)] {
+            assert_eq!(format!("{:?}", List::from(PackedList::from(list))), format!("{list:?}"));
+        }
     }
 
     /// Patterns and paths over a tiny alphabet, so that they meet.

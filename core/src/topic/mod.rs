@@ -14,6 +14,8 @@ mod path;
 mod pattern;
 mod table;
 mod values;
+#[cfg(test)]
+mod vectors;
 
 pub use index::PatternIndex;
 pub use path::{SEGMENTS_MAX, TOPIC_BYTES_MAX, TopicError, TopicPath};

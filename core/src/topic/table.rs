@@ -191,6 +191,25 @@ mod tests {
         assert_ne!(hash.text(text), TopicHash::new(2).text(text));
     }
 
+    #[test]
+    fn texts_and_edges_that_resemble_each_other_spread_over_the_table() {
+        for seed in [0, 1, u64::MAX] {
+            let hash = TopicHash::new(seed);
+            let (mut texts, mut edges) = (Table::default(), Table::default());
+            for n in 0..90_000 {
+                let text = hash.text(format!("fleet/device-{n}/on").as_bytes());
+                texts.insert((text >> 32) as u32, n);
+                edges.insert(hash.edge(n, hash.text(b"on")), n);
+            }
+            for table in [texts, edges] {
+                let runs = table.slots.split(|slot| slot.place == NONE);
+                let longest = runs.map(<[Slot]>::len).max().unwrap();
+                // Slots are 0.69 full, where chance gives runs of about a hundred.
+                assert!(longest < 300, "{longest}");
+            }
+        }
+    }
+
     proptest! {
         // Few hash values, so that runs are long, wrap around and interleave.
         #[test]

@@ -61,6 +61,10 @@ impl<T, L> Default for Values<T, L> {
 }
 
 impl<T, L: Copy> Values<T, L> {
+    /// What one value takes.
+    #[cfg(test)]
+    pub(super) const PLACE_BYTES: usize = size_of::<Place<T, L>>();
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
