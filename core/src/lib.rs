@@ -3,3 +3,4 @@
 pub mod base;
 pub mod link;
 pub mod machine;
+pub mod transport;
