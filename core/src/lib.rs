@@ -5,11 +5,14 @@ pub mod directory;
 pub mod link;
 pub mod machine;
 pub mod mesh;
+pub mod node;
 pub mod peer;
 pub mod rpc;
 pub mod service;
 pub mod topic;
+pub mod transport;
 pub mod wire;
 
 pub use base::{Identity, Limits, MonoTime, Now, PeerId, WallTime};
-pub use mesh::{CallRequest, Event, Mesh, MeshConfig, Target};
+pub use mesh::{CallRequest, Event, Mesh, MeshConfig, Target, Wake, WakeReason};
+pub use node::{Node, NodeConfig};

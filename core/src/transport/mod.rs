@@ -1,0 +1,421 @@
+//! QUIC as a deterministic machine: datagrams and time in, datagrams, links and frames out.
+//!
+//! A [`Transport`] is everything that the mesh's links need below the seam of [`crate::link`]: one QUIC
+//! endpoint, its connections, and on each connection the lanes. It is the only user of quinn-proto,
+//! reads no clock and owns no socket.
+//!
+//! ```text
+//!              LinkCommand  FrameSource          LinkInput
+//!                   |           |                    ^
+//!   Datagram   handle_command  flush             poll_event     poll_transmit
+//!      |            |           |                    |               ^
+//!      v            v           v                    |               |
+//!   +---------------------------------------------------------------------+
+//!   | dial, accept -> connection -> settle -> inbound lanes, outbound lanes |
+//!   +---------------------------------------------------------------------+
+//! ```
+//!
+//! # The drain contract
+//!
+//! Feed any number of datagrams, expired time-outs and commands; then
+//!
+//! 1. [`Transport::poll_event`] until it returns nothing, giving each event to the mesh and the mesh's
+//!    commands back,
+//! 2. [`Transport::flush`], which pulls frames from the mesh,
+//! 3. [`Transport::poll_transmit`] until it returns nothing or the socket takes no more,
+//! 4. [`Transport::poll_timeout`] for when to wake up.
+//!
+//! Handling is cheap and only notes which connections were touched, in the order in which they were;
+//! polling does the work. So the more is fed at once, the less each datagram costs.
+//!
+//! # Determinism
+//!
+//! With a seeded or null [`Crypto`], equal calls give equal datagrams, byte for byte, in every process.
+//! Every default of quinn-proto and rustls that draws on the operating system is replaced (`endpoint`,
+//! `cid`, `clock`, `crypto`).
+//!
+//! # Lanes on QUIC
+//!
+//! A lane is a unidirectional stream that begins with the lane's number, a LEB128 varint. The control
+//! lane and the shared lanes live as long as the link; an own lane carries one frame and ends.
+//! Datagrams of QUIC, its bidirectional streams, 0-RTT and session resumption are off.
+//!
+//! The dialling side sees a link come up before the accepting side has verified its key; the mesh's
+//! handshake confirms both ways. Only the dialling side may change its address: when the accepting
+//! side's changes, the link times out and is dialled anew.
+
+mod accept;
+mod cid;
+mod clock;
+mod closing;
+mod config;
+mod connection;
+mod crypto;
+mod datagram;
+mod dial;
+mod endpoint;
+mod inbound;
+mod outbound;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quinn_proto::{ClientConfig, DatagramEvent, Endpoint};
+
+use crate::base::{Identity, Key, MonoTime, Now, Slab, TimerQueue};
+use crate::link::{
+    CloseCode, DialError, DialHandle, FrameSource, LinkCommand, LinkHandle, LinkInput,
+};
+
+use clock::Clock;
+use connection::{Connection, Stage, WorkList};
+use dial::Dial;
+use outbound::Batch;
+
+pub use config::{AddressValidation, Congestion, TransportConfig};
+pub use connection::LinkStats;
+pub use crypto::Crypto;
+pub use datagram::{BATCH_BYTES_MAX, Datagram, Ecn, Transmit};
+
+type ConnectionKey = Key<Box<Connection>>;
+
+/// What the transport wants to be woken for.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    /// QUIC's own deadline of a connection.
+    Quic(ConnectionKey),
+    /// A handshake has taken too long.
+    Handshake(ConnectionKey),
+    /// A dial has waited long enough for its latest address.
+    NextAddress(DialHandle),
+}
+
+/// All links of one node over one UDP socket. See the module's documentation for the order of calls.
+///
+/// Nothing that a peer sends makes it panic. It panics when the [`FrameSource`] breaks its contract.
+pub struct Transport {
+    config: TransportConfig,
+    clock: Clock,
+    endpoint: Endpoint,
+    client: ClientConfig,
+    connections: Slab<Box<Connection>>,
+    /// By the endpoint's handle, which is used again once a connection is drained.
+    by_handle: Vec<Option<ConnectionKey>>,
+    links: BTreeMap<LinkHandle, ConnectionKey>,
+    links_made: u64,
+    dials: BTreeMap<DialHandle, Dial>,
+    /// Accepted connections that are not up.
+    half_open: usize,
+    timers: TimerQueue<Timer>,
+    unsettled: WorkList,
+    unflushed: WorkList,
+    transmitting: WorkList,
+    responses: VecDeque<(Transmit, Vec<u8>)>,
+    events: VecDeque<LinkInput>,
+    batch: Batch,
+    /// The randomness that TLS sessions use; given back when they are gone.
+    _lease: Option<crypto::SlotLease>,
+}
+
+impl Transport {
+    /// A transport without links.
+    ///
+    /// `seed` decides connection ids and packet numbers. It must be fresh for every life of the node,
+    /// and in production unpredictable.
+    pub fn new(
+        now: Now,
+        identity: &Identity,
+        crypto: Crypto,
+        config: TransportConfig,
+        seed: [u8; 32],
+    ) -> Transport {
+        let clock = Clock::new(now);
+        let suite = crypto.suite(identity, clock.wall());
+        let (endpoint, client) = endpoint::build(&config, &suite, clock.wall(), seed);
+        Transport {
+            config,
+            clock,
+            endpoint,
+            client,
+            connections: Slab::default(),
+            by_handle: Vec::new(),
+            links: BTreeMap::new(),
+            links_made: 0,
+            dials: BTreeMap::new(),
+            half_open: 0,
+            timers: TimerQueue::default(),
+            unsettled: WorkList::new(),
+            unflushed: WorkList::new(),
+            transmitting: WorkList::new(),
+            responses: VecDeque::new(),
+            events: VecDeque::new(),
+            batch: Batch::new(),
+            _lease: suite.lease,
+        }
+    }
+
+    /// Takes a datagram. Whatever is in it, it is at worst dropped.
+    pub fn handle_datagram(&mut self, now: Now, datagram: Datagram) {
+        let instant = self.clock.advance(now);
+        let Datagram { from, local_ip, ecn, data } = datagram;
+        let ecn = ecn.map(Ecn::to_quic);
+        // Answers to strangers alone are written here, so for all other datagrams it stays unallocated.
+        let mut response = Vec::new();
+        match self.endpoint.handle(instant, from, local_ip, ecn, data, &mut response) {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                if let Some(Some(key)) = self.by_handle.get(handle.0).copied()
+                    && let Some(connection) = self.connections.get_mut(key)
+                {
+                    connection.quic.handle_event(event);
+                    self.mark_unsettled(key);
+                }
+            }
+            Some(DatagramEvent::NewConnection(stranger)) => self.admit(stranger, response),
+            Some(DatagramEvent::Response(transmit)) => self.respond(transmit, response),
+            None => {}
+        }
+    }
+
+    /// Does what is due by `now`. Calling it early does nothing.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let instant = self.clock.advance(now);
+        while let Some(timer) = self.timers.expire(self.clock.mono()) {
+            match timer {
+                Timer::Quic(key) => {
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.deadline = None;
+                        connection.quic.handle_timeout(instant);
+                        self.mark_unsettled(key);
+                    }
+                }
+                Timer::Handshake(key) => {
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.handshake_timer = None;
+                        self.handshake_failed(key, DialError::TimedOut);
+                    }
+                }
+                Timer::NextAddress(dial) => self.try_next_address(dial),
+            }
+        }
+    }
+
+    /// Does what the mesh asks. Links and dials that are no more are ignored.
+    pub fn handle_command(&mut self, now: Now, command: LinkCommand) {
+        self.clock.advance(now);
+        match command {
+            LinkCommand::Dial { dial, peer, addresses } => self.begin_dial(dial, peer, addresses),
+            LinkCommand::CancelDial { dial } => self.cancel_dial(dial),
+            LinkCommand::Close { link, code, flush: _ } => self.close_link(link, code),
+            LinkCommand::FramesReady { link } => {
+                if let Some(&key) = self.links.get(&link)
+                    && let Some(connection) = self.connections.get_mut(key)
+                    && let Some((_, link)) = connection.link()
+                {
+                    link.outbound.mark_frames_ready();
+                    self.mark_unflushed(key);
+                }
+            }
+            LinkCommand::ResetLane { link, lane } => {
+                if let Some(&key) = self.links.get(&link)
+                    && let Some(connection) = self.connections.get_mut(key)
+                    && let Some((quic, link)) = connection.link()
+                {
+                    link.outbound.reset(quic, lane);
+                    // Its unwritten bytes may have held other lanes back.
+                    self.mark_unflushed(key);
+                    self.mark_unsettled(key);
+                }
+            }
+        }
+    }
+
+    /// What the mesh must know next.
+    pub fn poll_event(&mut self) -> Option<LinkInput> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            let key = self.unsettled.pop_front()?;
+            self.settle(key);
+        }
+    }
+
+    /// Pulls frames for all links that have some and whose peers take some.
+    pub fn flush(&mut self, now: Now, frames: &mut impl FrameSource) {
+        self.clock.advance(now);
+        while let Some(key) = self.unflushed.pop_front() {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.unflushed = false;
+            let Some((quic, link)) = connection.link() else { continue };
+            match link.outbound.flush(quic, link.handle, frames, &mut self.batch) {
+                Ok(()) => self.mark_transmitting(key),
+                Err(fault) => self.lane_fault(key, &fault),
+            }
+        }
+    }
+
+    /// The next datagrams to send, at most `datagrams_max` of them and [`BATCH_BYTES_MAX`] bytes, all to
+    /// one place. `buf` is emptied first.
+    pub fn poll_transmit(
+        &mut self,
+        now: Now,
+        datagrams_max: usize,
+        buf: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let instant = self.clock.advance(now);
+        buf.clear();
+        if let Some((transmit, datagram)) = self.responses.pop_front() {
+            buf.extend_from_slice(&datagram[..transmit.size]);
+            return Some(transmit);
+        }
+        while let Some(key) = self.transmitting.pop_front() {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let datagram_bytes = usize::from(connection.quic.current_mtu());
+            let datagrams = datagrams_max.min(BATCH_BYTES_MAX / datagram_bytes).max(1);
+            if let Some(transmit) = connection.quic.poll_transmit(instant, datagrams, buf) {
+                // To the end of the list, so that one connection does not hold up the others.
+                self.transmitting.push_back(key);
+                return Some(Transmit::from_quic(transmit));
+            }
+            connection.transmitting = false;
+            self.set_timer(key);
+        }
+        None
+    }
+
+    /// When [`Transport::handle_timeout`] wants to be called. Only right after everything was drained.
+    pub fn poll_timeout(&self) -> Option<MonoTime> {
+        if self.unsettled.is_empty() { self.timers.next_at() } else { Some(self.clock.mono()) }
+    }
+
+    /// Links that are up.
+    pub fn open_links(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Closes all links and gives up all dials. The mesh hears nothing more of any of them.
+    pub fn close_all(&mut self, now: Now, code: CloseCode) {
+        self.clock.advance(now);
+        self.dials.clear();
+        let open: Vec<_> = self
+            .connections
+            .iter()
+            .filter_map(|(key, connection)| (!connection.is_closing()).then_some(key))
+            .collect();
+        for key in open {
+            self.close_connection(key, code);
+        }
+        self.links.clear();
+        self.events.clear();
+    }
+
+    /// Whether everything is closed and every closing packet was handed out: the socket may go.
+    pub fn is_drained(&self) -> bool {
+        self.events.is_empty()
+            && self.unsettled.is_empty()
+            && self.transmitting.is_empty()
+            && self.responses.is_empty()
+            && self.dials.is_empty()
+            && self.connections.iter().all(|(_, connection)| connection.is_closing())
+    }
+
+    /// What is known of a link's path, while it is up.
+    pub fn link_stats(&self, link: LinkHandle) -> Option<LinkStats> {
+        let connection = self.connections.get(*self.links.get(&link)?)?;
+        Some(LinkStats::of(&connection.quic))
+    }
+
+    fn close_link(&mut self, link: LinkHandle, code: CloseCode) {
+        if let Some(key) = self.links.remove(&link) {
+            self.close_connection(key, code);
+            self.events.retain(|event| match event {
+                LinkInput::Up { link: other, .. }
+                | LinkInput::Frame { link: other, .. }
+                | LinkInput::Down { link: other, .. } => *other != link,
+                LinkInput::DialFailed { .. } => true,
+            });
+        }
+    }
+
+    /// Closes a connection in whatever stage, telling the peer and nobody else.
+    fn close_connection(&mut self, key: ConnectionKey, code: CloseCode) {
+        self.end_handshake(key);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.close(self.clock.instant(), code);
+            self.mark_unsettled(key);
+            self.mark_transmitting(key);
+        }
+    }
+
+    /// Notes that QUIC has closed a connection.
+    fn end_connection(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.end();
+        }
+    }
+
+    /// Ends what goes with a handshake: its timer, and for strangers the place among the half open.
+    fn end_handshake(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some(timer) = connection.handshake_timer.take() {
+            self.timers.disarm(timer);
+        }
+        if let Stage::Handshaking { dial: None } = connection.stage {
+            self.half_open -= 1;
+        }
+    }
+
+    /// Adds a connection whose handshake begins.
+    fn insert_connection(&mut self, connection: Connection) -> ConnectionKey {
+        let index = connection.handle.0;
+        let key = self.connections.insert(Box::new(connection));
+        if self.by_handle.len() <= index {
+            self.by_handle.resize(index + 1, None);
+        }
+        self.by_handle[index] = Some(key);
+        let at = self.clock.mono() + self.config.handshake_timeout;
+        let timer = self.timers.arm(at, Timer::Handshake(key));
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.handshake_timer = Some(timer);
+        }
+        self.mark_unsettled(key);
+        key
+    }
+
+    /// Forgets a connection that QUIC is done with. Its handle may be used again from now on.
+    fn remove_connection(&mut self, key: ConnectionKey) {
+        self.end_handshake(key);
+        if let Some(connection) = self.connections.remove(key) {
+            if let Some((_, timer)) = connection.deadline {
+                self.timers.disarm(timer);
+            }
+            self.by_handle[connection.handle.0] = None;
+        }
+    }
+
+    fn mark_unsettled(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.unsettled, true)
+        {
+            self.unsettled.push_back(key);
+        }
+    }
+
+    fn mark_unflushed(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.unflushed, true)
+        {
+            self.unflushed.push_back(key);
+        }
+    }
+
+    fn mark_transmitting(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.transmitting, true)
+        {
+            self.transmitting.push_back(key);
+        }
+    }
+}

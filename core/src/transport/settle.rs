@@ -1,0 +1,190 @@
+//! What happens to a connection after anything touched it: QUIC's own affairs are carried back and
+//! forth, its events become the mesh's, its lanes are read, its timer is set.
+
+use std::time::Instant;
+
+use quinn_proto::{ConnectionError, Dir, Event, StreamEvent};
+
+use super::connection::{self, Link, Stage};
+use super::crypto::proven_peer;
+use super::inbound::{Inbound, LaneFault};
+use super::outbound::{Outbound, OutboundLimits};
+use super::{ConnectionKey, Timer, Transport};
+use crate::link::{CloseCode, DialError, DownReason, LinkHandle, LinkInput};
+
+impl Transport {
+    /// Brings a connection to rest.
+    pub(super) fn settle(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.unsettled = false;
+        let mut drained = false;
+        while let Some(event) = connection.quic.poll_endpoint_events() {
+            drained |= event.is_drained();
+            if let Some(answer) = self.endpoint.handle_event(connection.handle, event) {
+                connection.quic.handle_event(answer);
+            }
+        }
+        while let Some(connection) = self.connections.get_mut(key)
+            && let Some(event) = connection.quic.poll()
+        {
+            match event {
+                Event::Connected => self.connected(key),
+                Event::ConnectionLost { reason } => self.lost(key, reason),
+                Event::Stream(event) => self.stream_event(key, event),
+                Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {
+                }
+            }
+        }
+        self.read_lanes(key);
+        if drained {
+            self.remove_connection(key);
+        } else {
+            self.set_timer(key);
+            self.mark_transmitting(key);
+        }
+    }
+
+    /// Asks to be woken when QUIC wants to be.
+    pub(super) fn set_timer(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let wanted: Option<Instant> = connection.quic.poll_timeout();
+        if wanted == connection.deadline.map(|(at, _)| at) {
+            return;
+        }
+        if let Some((_, timer)) = connection.deadline.take() {
+            self.timers.disarm(timer);
+        }
+        if let Some(at) = wanted {
+            let timer = self.timers.arm(self.clock.mono_at(at), Timer::Quic(key));
+            connection.deadline = Some((at, timer));
+        }
+    }
+
+    /// The handshake is over.
+    fn connected(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Stage::Handshaking { dial } = connection.stage else { return };
+        let peer = proven_peer(connection.quic.crypto_session());
+        let expected = dial.and_then(|dial| self.dials.get(&dial)).map(|dial| dial.peer);
+        let Some(peer) = peer.filter(|peer| expected.is_none_or(|expected| expected == *peer))
+        else {
+            // TLS would have failed; this stays true for any other session.
+            self.handshake_failed(key, DialError::WrongPeer);
+            return;
+        };
+        let limits = OutboundLimits {
+            send_window_bytes: self.config.send_window_bytes,
+            send_reserve_bytes: self.config.send_reserve_bytes(),
+            own_unwritten_bytes_max: self.config.own_unwritten_bytes_max,
+        };
+        let Some(outbound) = Outbound::open(&mut connection.quic, limits) else {
+            let error = DialError::Refused("the peer does not allow for enough lanes".into());
+            self.handshake_failed(key, error);
+            return;
+        };
+        let remote = connection.quic.remote_address();
+        let inbound =
+            Inbound::new(self.config.frame_bytes_max(), self.config.reassembly_budget_bytes());
+        let handle = LinkHandle(self.links_made);
+        self.links_made += 1;
+        self.end_handshake(key);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.stage = Stage::Up(Box::new(Link { handle, inbound, outbound }));
+        }
+        self.links.insert(handle, key);
+        if let Some(dial) = dial {
+            self.attempt_won(dial, key);
+        }
+        let direction = connection::direction(dial);
+        self.events.push_back(LinkInput::Up {
+            link: handle,
+            peer,
+            direction,
+            remote: Some(remote),
+        });
+    }
+
+    /// QUIC has given a connection up.
+    fn lost(&mut self, key: ConnectionKey, reason: ConnectionError) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match &connection.stage {
+            Stage::Handshaking { dial } => {
+                let dial = *dial;
+                self.end_handshake(key);
+                self.end_connection(key);
+                if let Some(dial) = dial {
+                    self.attempt_failed(dial, key, connection::dial_error(reason));
+                }
+            }
+            Stage::Up(link) => {
+                let link = link.handle;
+                // What arrived before the end is still the mesh's.
+                self.read_lanes(key);
+                self.link_down(key, link, connection::down_reason(reason));
+            }
+            Stage::Closing => {}
+        }
+    }
+
+    /// Closes a connection that never became a link, and lets its dial go on.
+    pub(super) fn handshake_failed(&mut self, key: ConnectionKey, error: DialError) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let Stage::Handshaking { dial } = connection.stage else { return };
+        self.close_connection(key, CloseCode::HANDSHAKE_TIMEOUT);
+        if let Some(dial) = dial {
+            self.attempt_failed(dial, key, error);
+        }
+    }
+
+    /// Tells the mesh of the end of a link, once.
+    fn link_down(&mut self, key: ConnectionKey, link: LinkHandle, reason: DownReason) {
+        if self.links.remove(&link).is_some() {
+            self.events.push_back(LinkInput::Down { link, reason });
+        }
+        self.end_connection(key);
+    }
+
+    fn stream_event(&mut self, key: ConnectionKey, event: StreamEvent) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some((quic, link)) = connection.link() else { return };
+        let mut result = Ok(());
+        match event {
+            StreamEvent::Opened { dir: Dir::Uni } => link.inbound.accept(quic),
+            StreamEvent::Readable { id } => link.inbound.mark_readable(id.index()),
+            StreamEvent::Writable { id } => link.outbound.mark_writable(id),
+            StreamEvent::Finished { id } => link.outbound.mark_delivered(id),
+            StreamEvent::Stopped { id, .. } => result = link.outbound.mark_stopped(quic, id),
+            StreamEvent::Available { dir: Dir::Uni } => link.outbound.mark_streams_available(),
+            // Nobody may open bidirectional streams.
+            StreamEvent::Opened { dir: Dir::Bi } | StreamEvent::Available { dir: Dir::Bi } => {}
+        }
+        let wants_flush = link.outbound.wants_flush();
+        match result {
+            Ok(()) if wants_flush => self.mark_unflushed(key),
+            Ok(()) => {}
+            Err(fault) => self.lane_fault(key, &fault),
+        }
+    }
+
+    fn read_lanes(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some((quic, link)) = connection.link() else { return };
+        let handle = link.handle;
+        let events = &mut self.events;
+        let read = link.inbound.read(quic, &mut |lane, frame| {
+            events.push_back(LinkInput::Frame { link: handle, lane, frame });
+        });
+        if let Err(fault) = read {
+            self.lane_fault(key, &fault);
+        }
+    }
+
+    /// Closes a link whose peer broke the rules of lanes.
+    pub(super) fn lane_fault(&mut self, key: ConnectionKey, fault: &LaneFault) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some((_, link)) = connection.link() else { return };
+        let link = link.handle;
+        self.close_connection(key, CloseCode::PROTOCOL_FAULT);
+        self.link_down(key, link, DownReason::Failed(format!("protocol fault: {fault}")));
+    }
+}
