@@ -25,6 +25,9 @@
 //! 3. [`Transport::poll_transmit`] until it returns nothing or the socket takes no more,
 //! 4. [`Transport::poll_timeout`] for when to wake up.
 //!
+//! A [`LinkCommand::Close`] lets what was flushed before it leave first; what the mesh still held is not
+//! sent. So a last frame that says why must be flushed before the close is handed over.
+//!
 //! Handling is cheap and only notes which connections were touched, in the order in which they were;
 //! polling does the work. So the more is fed at once, the less each datagram costs.
 //!
@@ -274,7 +277,11 @@ impl Transport {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             let datagram_bytes = usize::from(connection.quic.current_mtu());
             let datagrams = datagrams_max.min(BATCH_BYTES_MAX / datagram_bytes).max(1);
-            if let Some(transmit) = connection.quic.poll_transmit(instant, datagrams, buf) {
+            let mut transmit = connection.quic.poll_transmit(instant, datagrams, buf);
+            if transmit.is_none() && connection.say_farewell(instant) {
+                transmit = connection.quic.poll_transmit(instant, datagrams, buf);
+            }
+            if let Some(transmit) = transmit {
                 // To the end of the list, so that one connection does not hold up the others.
                 self.transmitting.push_back(key);
                 return Some(Transmit::from_quic(transmit));
@@ -295,7 +302,8 @@ impl Transport {
         self.links.len()
     }
 
-    /// Closes all links and gives up all dials. The mesh hears nothing more of any of them.
+    /// Closes all links, behind what was flushed, and gives up all dials. The mesh hears nothing more of
+    /// any of them.
     pub fn close_all(&mut self, now: Now, code: CloseCode) {
         self.clock.advance(now);
         self.dials.clear();
@@ -305,7 +313,13 @@ impl Transport {
             .filter_map(|(key, connection)| (!connection.is_closing()).then_some(key))
             .collect();
         for key in open {
-            self.close_connection(key, code);
+            match self.connections.get_mut(key) {
+                Some(connection) if matches!(connection.stage, Stage::Up(_)) => {
+                    connection.close_after_sending(code);
+                    self.mark_transmitting(key);
+                }
+                _ => self.close_connection(key, code),
+            }
         }
         self.links.clear();
         self.events.clear();
@@ -329,7 +343,10 @@ impl Transport {
 
     fn close_link(&mut self, link: LinkHandle, code: CloseCode) {
         if let Some(key) = self.links.remove(&link) {
-            self.close_connection(key, code);
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.close_after_sending(code);
+            }
+            self.mark_transmitting(key);
             self.events.retain(|event| match event {
                 LinkInput::Up { link: other, .. }
                 | LinkInput::Frame { link: other, .. }

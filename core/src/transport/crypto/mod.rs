@@ -3,6 +3,7 @@
 
 mod identity;
 mod null;
+mod null_keys;
 mod provider;
 
 use std::sync::Arc;
@@ -80,9 +81,9 @@ impl Crypto {
                 Suite {
                     client: config.clone(),
                     server: config,
-                    reset_key: Arc::new(null::NullHmac::new(&reset)),
-                    token_key: Arc::new(null::NullTokenKey::new(&token)),
-                    cid_key: Arc::new(null::NullHmac::new(&cid)),
+                    reset_key: Arc::new(null_keys::NullHmac::new(&reset)),
+                    token_key: Arc::new(null_keys::NullTokenKey::new(&token)),
+                    cid_key: Arc::new(null_keys::NullHmac::new(&cid)),
                     lease: None,
                 }
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::TransportConfig;
 use super::net::{Kind, MS, Net, Path, SECOND, call};
-use crate::link::{CloseCode, DownReason, Lane, LinkInput};
+use crate::link::{CloseCode, DownReason, Lane, LinkCommand, LinkInput};
 
 #[test]
 fn a_close_in_the_middle_of_a_lossy_transfer_is_not_late() {
@@ -52,6 +52,28 @@ fn a_local_close_says_nothing_here_and_the_code_there() {
             assert_eq!(node.transport.poll_timeout(), None);
         }
     }
+}
+
+#[test]
+fn what_was_flushed_before_a_close_arrives_ahead_of_it() {
+    let mut net = Net::new(2, 1, Kind::Seeded, TransportConfig::for_simulation());
+    let (link, theirs) = net.connect();
+    let now = net.now();
+    let node = &mut net.nodes[0];
+    node.mesh
+        .queues
+        .entry(link)
+        .or_default()
+        .entry(Lane::CONTROL)
+        .or_default()
+        .push_back(call(7, vec![1; 3_000]));
+    node.transport.handle_command(now, LinkCommand::FramesReady { link });
+    node.transport.flush(now, &mut node.mesh);
+    net.close(0, link);
+    assert!(net.nodes[0].transport.is_drained());
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.nodes[1].mesh.frames[&(theirs, Lane::CONTROL)].len(), 1);
+    assert_eq!(net.nodes[1].mesh.up, []);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::super::{AddressValidation, Crypto, Transport, TransportConfig};
-use super::net::{Kind, MS, Net, Path, SECOND, address};
+use super::net::{Kind, MS, Net, Path, SECOND, address, call};
 use crate::base::Now;
 use crate::link::{
-    CloseCode, DialError, DialHandle, Direction, DownReason, LinkCommand, LinkInput,
+    CloseCode, DialError, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkInput,
 };
 
 fn net(nodes: usize, kind: Kind) -> Net {
@@ -212,6 +212,38 @@ fn a_peer_that_vanished_is_noticed_after_the_idle_timeout() {
         net.nodes[0].mesh.heard.last(),
         Some(&LinkInput::Down { link, reason: DownReason::TimedOut })
     );
+}
+
+#[test]
+fn a_dialler_whose_address_changes_keeps_its_link() {
+    for kind in [Kind::Seeded, Kind::Null] {
+        let mut net = net(2, kind);
+        let (here, there) = net.connect();
+        net.run(Duration::from_secs(1));
+        net.nodes[0].address.set_port(9_999);
+        net.send(0, here, [(Lane(1), call(1, vec![1; 50]))]);
+        net.run(Duration::from_secs(30));
+        net.send(1, there, [(Lane(1), call(2, vec![2; 50]))]);
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.nodes[1].mesh.frames[&(there, Lane(1))].len(), 1);
+        assert_eq!(net.nodes[0].mesh.frames[&(here, Lane(1))].len(), 1);
+        assert_eq!((net.nodes[0].mesh.up.len(), net.nodes[1].mesh.up.len()), (1, 1));
+    }
+}
+
+#[test]
+fn an_accepting_side_whose_address_changes_loses_its_links() {
+    let mut net = net(2, Kind::Null);
+    net.connect();
+    net.nodes[1].address.set_port(9_999);
+    net.run(Duration::from_secs(40));
+    assert_eq!((net.nodes[0].mesh.up.len(), net.nodes[1].mesh.up.len()), (0, 0));
+}
+
+#[test]
+fn an_embedder_may_move_a_transport_to_another_thread() {
+    fn movable<T: Send>() {}
+    movable::<Transport>();
 }
 
 #[test]

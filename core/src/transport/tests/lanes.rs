@@ -165,6 +165,21 @@ fn small_calls_pass_lanes_that_wait_for_room() {
 }
 
 #[test]
+fn bulk_that_fills_the_send_window_does_not_hold_up_small_calls() {
+    // Below the congestion window, so that the send window is what is full.
+    let config =
+        TransportConfig { send_window_bytes: 8 << 10, ..TransportConfig::for_simulation() };
+    let (mut net, here, there) = net(config);
+    net.run(Duration::from_secs(1));
+    net.path.latency = 200 * MS;
+    net.send(0, here, [(Lane(8), call(0, vec![0; 1 << 20]))]);
+    net.run(Duration::from_millis(10));
+    net.send(0, here, [(Lane(1), call(1, vec![1; 64]))]);
+    let done = net.run_until(250 * MS, |net| received(net, 1, there, Lane(1)).len() == 1);
+    assert!(done, "the call did not wait for the first acknowledgement of the bulk");
+}
+
+#[test]
 fn frames_that_a_peer_does_not_take_stay_with_the_mesh() {
     let config =
         TransportConfig { send_window_bytes: 256 << 10, ..TransportConfig::for_simulation() };

@@ -24,6 +24,8 @@ pub(super) struct Path {
     pub(super) jitter: u64,
     pub(super) loss_per_mille: u64,
     pub(super) duplicate_per_mille: u64,
+    /// One bit of the datagram is flipped.
+    pub(super) damage_per_mille: u64,
     /// Larger datagrams do not get through.
     pub(super) udp_payload_bytes_max: usize,
 }
@@ -34,6 +36,7 @@ impl Path {
         jitter: 0,
         loss_per_mille: 0,
         duplicate_per_mille: 0,
+        damage_per_mille: 0,
         udp_payload_bytes_max: 65_507,
     };
     pub(super) const ROUGH: Path = Path {
@@ -41,6 +44,7 @@ impl Path {
         jitter: 30 * MS,
         loss_per_mille: 50,
         duplicate_per_mille: 20,
+        damage_per_mille: 5,
         ..Path::CLEAN
     };
 }
@@ -96,6 +100,8 @@ pub(super) struct Node {
     pub(super) mesh: Recorder,
     pub(super) identity: Identity,
     pub(super) alive: bool,
+    /// Where the network sees it.
+    pub(super) address: SocketAddr,
 }
 
 /// Which cryptography a test runs with.
@@ -166,7 +172,13 @@ impl Net {
         for node in 0..nodes {
             let identity = Identity::from_secret([node as u8 + 1; 32]);
             let transport = net.transport(&identity, 0);
-            net.nodes.push(Node { transport, mesh: Recorder::default(), identity, alive: true });
+            net.nodes.push(Node {
+                transport,
+                mesh: Recorder::default(),
+                identity,
+                alive: true,
+                address: address(node),
+            });
         }
         net
     }
@@ -259,7 +271,7 @@ impl Net {
             self.batches += 1;
             let segment = transmit.segment_size.unwrap_or(transmit.size);
             for data in buf[..transmit.size].chunks(segment) {
-                self.launch(address(node), transmit.destination, data);
+                self.launch(self.nodes[node].address, transmit.destination, data);
             }
         }
         self.buf = buf;
@@ -282,7 +294,12 @@ impl Net {
             };
             let at = self.now + self.path.latency + jitter;
             self.sent += 1;
-            self.flights.insert((at, self.sent), Flight { to, from, data: data.into() });
+            let mut data = BytesMut::from(data);
+            if self.chance(self.path.damage_per_mille) {
+                let bit = self.rng.next_u64() as usize % (8 * data.len());
+                data[bit / 8] ^= 1 << (bit % 8);
+            }
+            self.flights.insert((at, self.sent), Flight { to, from, data });
         }
     }
 
@@ -314,7 +331,7 @@ impl Net {
         let now = self.now();
         if arrival == Some(next) {
             let (_, flight) = self.flights.pop_first().expect("an arrival");
-            let node = (0..self.nodes.len()).find(|node| address(*node) == flight.to);
+            let node = self.nodes.iter().position(|node| node.address == flight.to);
             if let Some(node) = node.filter(|node| self.nodes[*node].alive) {
                 let datagram =
                     Datagram { from: flight.from, local_ip: None, ecn: None, data: flight.data };
