@@ -177,6 +177,8 @@ struct Call {
     stage: Stage,
     /// Whether a transport has taken it, on any link, in this attempt.
     sent: bool,
+    /// An earlier attempt was sent to a life of a callee that is over; it may have run.
+    in_doubt: bool,
     timer: Option<TimerHandle>,
 }
 
@@ -264,6 +266,7 @@ impl Caller {
             attempt: 1,
             stage: Stage::Routing,
             sent: false,
+            in_doubt: false,
             timer: None,
         })
     }
@@ -306,10 +309,17 @@ impl Caller {
         &mut self,
         cx: &mut Context<'_, CallerTimer>,
         key: CallKey,
-        result: CallResult,
+        mut result: CallResult,
         out: &mut Effects<'_, CallerEffect>,
     ) {
         let Some(call) = self.calls.remove(key) else { return };
+        // That this attempt has not run says nothing about those before it.
+        if call.in_doubt
+            && let Err(CallError::Failed { executed, .. }) = &mut result
+            && *executed == Executed::No
+        {
+            *executed = Executed::Maybe;
+        }
         if let Some(payload) = &call.payload {
             self.payload_bytes -= encoded_bytes(payload);
         }
@@ -501,6 +511,7 @@ impl Caller {
             if call.sent {
                 call.attempt += 1;
                 call.sent = false;
+                call.in_doubt = true;
             }
             if call.pinned {
                 // It waits for the peer's next life.
@@ -682,7 +693,3 @@ impl Machine for Caller {
         assert_eq!(bytes, self.payload_bytes, "the account of argument bytes is right");
     }
 }
-
-#[cfg(test)]
-#[path = "caller_tests.rs"]
-mod tests;
