@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::{CallKey, CallTag, Effects, KeyMap, MonoTime, PeerKey, PeerTag, Slab};
+use crate::base::{CallKey, CallTag, Effects, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab};
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
@@ -215,6 +215,7 @@ struct Session {
 pub struct Caller {
     boot: u64,
     waiting_per_peer_max: usize,
+    argument_bytes_max: usize,
     calls: Slab<Call, CallTag>,
     peers: KeyMap<PeerTag, PeerCalls>,
     payload_bytes: usize,
@@ -222,10 +223,11 @@ pub struct Caller {
 
 impl Caller {
     /// A caller of this incarnation.
-    pub fn new(boot: u64, waiting_per_peer_max: usize) -> Self {
+    pub fn new(boot: u64, limits: &Limits) -> Self {
         Caller {
             boot,
-            waiting_per_peer_max,
+            waiting_per_peer_max: limits.calls_waiting_per_peer_max,
+            argument_bytes_max: limits.argument_bytes_max,
             calls: Slab::default(),
             peers: KeyMap::default(),
             payload_bytes: 0,
@@ -403,7 +405,13 @@ impl Caller {
                 if let Payload::Value(value) = payload {
                     match value.encode() {
                         Ok((content, bytes)) => {
-                            self.payload_bytes += bytes.len();
+                            let total = self.payload_bytes + bytes.len();
+                            if total > self.argument_bytes_max {
+                                let detail = format!("open calls hold {total} bytes of arguments");
+                                let error = CallError::unrun(Failure::Overloaded, detail);
+                                return self.end(cx, key, Err(error), out);
+                            }
+                            self.payload_bytes = total;
                             *payload = Payload::Encoded { content, bytes };
                         }
                         Err(error) => {

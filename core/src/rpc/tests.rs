@@ -101,9 +101,13 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let limits = Limits { calls_served_per_peer_max: 4, ..Limits::default() };
+        let limits = Limits {
+            calls_served_per_peer_max: 4,
+            calls_waiting_per_peer_max: 6,
+            ..Limits::default()
+        };
         World {
-            caller: Bench::new(Caller::new(1, 6)),
+            caller: Bench::new(Caller::new(1, &limits)),
             callee: Bench::new(Callee::new(100, &limits)),
             callee_boot: 100,
             connected: false,
