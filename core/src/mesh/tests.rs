@@ -602,3 +602,25 @@ fn a_key_of_a_run_that_has_ended_answers_nothing() {
     world.settle();
     assert_eq!(world.stations[0].mesh.load().calls_open, 0);
 }
+
+#[test]
+fn what_outlasts_the_grace_of_a_stop_is_cut_off_and_nothing_is_said_after_the_end() {
+    let mut world = World::new(1);
+    world.serve(0, slow(Arc::default()));
+    let stubborn = service("stubborn").on_stop(|cx| async move {
+        cx.sleep(60_000 * MS).await;
+        Ok(())
+    });
+    world.serve(0, stubborn);
+    let handle = world.handle(0);
+    let call = async move { handle.call::<_, u32>("slow/wait", 60_000u64).await };
+    let cell = world.run(0, call);
+    let now = world.time();
+    world.stations[0].mesh.shutdown(now);
+    world.pass(SHUTDOWN_GRACE + MS);
+    assert!(cell.lock().unwrap().take().unwrap().is_err());
+    assert_eq!(world.stations[0].mesh.load().invocations, 0);
+    assert_eq!(world.stations[0].host.tasks(), 1, "only the hook, which nobody may interrupt");
+    world.pass(120_000 * MS);
+    assert!(matches!(world.stations[0].log.last(), Some(Event::Stopped)));
+}
