@@ -279,8 +279,8 @@ fn slow(runs: Arc<Mutex<u32>>) -> crate::service::ServiceBuilder {
     })
 }
 
-fn add(handle: Handle) -> impl Future<Output = Result<i64, CallError>> + Send {
-    async move { handle.call("math/add", (2i64, 3i64)).await }
+async fn add(handle: Handle) -> Result<i64, CallError> {
+    handle.call("math/add", (2i64, 3i64)).await
 }
 
 #[test]

@@ -120,7 +120,12 @@ impl Mesh {
                 };
                 self.feed_callee(CalleeInput::Call { peer, call, route });
             }
-            Message::Reply(reply) => self.feed_caller(CallerInput::Reply { peer, reply }),
+            Message::Reply(reply) => {
+                if let Some(entry) = self.links.get_mut(&link) {
+                    entry.out.end_call(reply.sequence);
+                }
+                self.feed_caller(CallerInput::Reply { peer, reply });
+            }
             Message::Cancel { sequence, floor } => {
                 self.feed_callee(CalleeInput::Cancel { peer, sequence, floor });
             }
@@ -222,6 +227,7 @@ impl Mesh {
                 self.send(peer, sequence, payload_bytes, OutItem::Call { sequence });
             }
             CallerEffect::SendCancel { peer, sequence } => {
+                self.reset_lane_of_call(peer, sequence);
                 self.send(peer, sequence, 0, OutItem::Cancel { sequence });
             }
             CallerEffect::Reroute { call, path } => {
@@ -309,6 +315,16 @@ impl Mesh {
         };
         if first {
             self.link_commands.push_back(LinkCommand::FramesReady { link });
+        }
+    }
+
+    /// A large argument that is still on its way need not arrive.
+    fn reset_lane_of_call(&mut self, peer: PeerKey, sequence: u64) {
+        let Some(entry) = self.peers.get(peer) else { return };
+        for link in entry.machine.links_up() {
+            if let Some(lane) = self.links.get_mut(&link).and_then(|l| l.out.end_call(sequence)) {
+                self.link_commands.push_back(LinkCommand::ResetLane { link, lane });
+            }
         }
     }
 

@@ -251,7 +251,10 @@ impl Net {
     /// Closes a link as the mesh does: forgetting it at once.
     pub(super) fn close(&mut self, node: usize, link: LinkHandle) {
         self.nodes[node].mesh.up.retain(|(up, _)| *up != link);
-        self.command(node, LinkCommand::Close { link, code: CloseCode::DISCONNECTED, flush: false });
+        self.command(
+            node,
+            LinkCommand::Close { link, code: CloseCode::DISCONNECTED, flush: false },
+        );
     }
 
     /// Drains a node as the contract says.
