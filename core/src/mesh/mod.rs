@@ -209,7 +209,7 @@ impl Mesh {
             next_dial: 0,
             services: LocalServices::default(),
             remote: RemoteServices::default(),
-            caller: Caller::new(incarnation.boot, limits.calls_waiting_per_peer_max),
+            caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
             link_commands: VecDeque::new(),
             events: VecDeque::new(),

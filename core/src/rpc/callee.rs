@@ -286,15 +286,6 @@ impl Callee {
         self.callers.get(peer).map(|memory| memory.keep_until)
     }
 
-    /// Forgets a caller whose [`Callee::keep_until`] has passed.
-    pub fn forget(&mut self, peer: PeerKey) {
-        if let Some(memory) = self.callers.get(peer)
-            && memory.running == 0
-        {
-            self.callers.remove(peer);
-        }
-    }
-
     /// The message of an answer whose turn has come; none if the caller does not want it any more.
     pub fn take_message(&mut self, peer: PeerKey, sequence: u64) -> Option<ReplyMessage> {
         let memory = self.callers.get(peer)?;

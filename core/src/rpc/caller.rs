@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::{CallKey, CallTag, Effects, KeyMap, MonoTime, PeerKey, PeerTag, Slab};
+use crate::base::{CallKey, CallTag, Effects, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab};
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
@@ -177,6 +177,8 @@ struct Call {
     stage: Stage,
     /// Whether a transport has taken it, on any link, in this attempt.
     sent: bool,
+    /// An earlier attempt was sent to a life of a callee that is over; it may have run.
+    in_doubt: bool,
     timer: Option<TimerHandle>,
 }
 
@@ -213,6 +215,7 @@ struct Session {
 pub struct Caller {
     boot: u64,
     waiting_per_peer_max: usize,
+    argument_bytes_max: usize,
     calls: Slab<Call, CallTag>,
     peers: KeyMap<PeerTag, PeerCalls>,
     payload_bytes: usize,
@@ -220,10 +223,11 @@ pub struct Caller {
 
 impl Caller {
     /// A caller of this incarnation.
-    pub fn new(boot: u64, waiting_per_peer_max: usize) -> Self {
+    pub fn new(boot: u64, limits: &Limits) -> Self {
         Caller {
             boot,
-            waiting_per_peer_max,
+            waiting_per_peer_max: limits.calls_waiting_per_peer_max,
+            argument_bytes_max: limits.argument_bytes_max,
             calls: Slab::default(),
             peers: KeyMap::default(),
             payload_bytes: 0,
@@ -264,6 +268,7 @@ impl Caller {
             attempt: 1,
             stage: Stage::Routing,
             sent: false,
+            in_doubt: false,
             timer: None,
         })
     }
@@ -306,10 +311,17 @@ impl Caller {
         &mut self,
         cx: &mut Context<'_, CallerTimer>,
         key: CallKey,
-        result: CallResult,
+        mut result: CallResult,
         out: &mut Effects<'_, CallerEffect>,
     ) {
         let Some(call) = self.calls.remove(key) else { return };
+        // That this attempt has not run says nothing about those before it.
+        if call.in_doubt
+            && let Err(CallError::Failed { executed, .. }) = &mut result
+            && *executed == Executed::No
+        {
+            *executed = Executed::Maybe;
+        }
         if let Some(payload) = &call.payload {
             self.payload_bytes -= encoded_bytes(payload);
         }
@@ -393,7 +405,13 @@ impl Caller {
                 if let Payload::Value(value) = payload {
                     match value.encode() {
                         Ok((content, bytes)) => {
-                            self.payload_bytes += bytes.len();
+                            let total = self.payload_bytes + bytes.len();
+                            if total > self.argument_bytes_max {
+                                let detail = format!("open calls hold {total} bytes of arguments");
+                                let error = CallError::unrun(Failure::Overloaded, detail);
+                                return self.end(cx, key, Err(error), out);
+                            }
+                            self.payload_bytes = total;
                             *payload = Payload::Encoded { content, bytes };
                         }
                         Err(error) => {
@@ -501,6 +519,7 @@ impl Caller {
             if call.sent {
                 call.attempt += 1;
                 call.sent = false;
+                call.in_doubt = true;
             }
             if call.pinned {
                 // It waits for the peer's next life.
@@ -682,7 +701,3 @@ impl Machine for Caller {
         assert_eq!(bytes, self.payload_bytes, "the account of argument bytes is right");
     }
 }
-
-#[cfg(test)]
-#[path = "caller_tests.rs"]
-mod tests;

@@ -9,4 +9,7 @@ pub mod outcome;
 
 pub use callee::{Callee, CalleeEffect, CalleeInput, CalleeTimer};
 pub use caller::{Caller, CallerEffect, CallerInput, CallerTimer};
+#[cfg(test)]
+mod tests;
+
 pub use outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
