@@ -624,3 +624,54 @@ fn what_outlasts_the_grace_of_a_stop_is_cut_off_and_nothing_is_said_after_the_en
     world.pass(120_000 * MS);
     assert!(matches!(world.stations[0].log.last(), Some(Event::Stopped)));
 }
+
+#[test]
+fn a_peer_that_is_let_go_and_taken_back_answers_the_new_call_and_not_the_old() {
+    let mut world = World::new(2);
+    world.serve(1, math());
+    world.connect(0, 1);
+    let sum = world.run(0, add(world.handle(0)));
+    assert_eq!(sum.lock().unwrap().take().unwrap().unwrap(), 5);
+    let now = world.time();
+    world.stations[0].mesh.disconnect(now, id(1));
+    world.settle();
+    world.connect(0, 1);
+    let handle = world.handle(0);
+    let sum = world.run(0, async move { handle.call::<_, i64>("math/add", (20i64, 30i64)).await });
+    assert_eq!(sum.lock().unwrap().take().unwrap().unwrap(), 50);
+}
+
+#[test]
+fn a_caller_that_is_let_go_and_comes_back_is_not_served_twice() {
+    let mut world = World::new(2);
+    let runs = Arc::default();
+    world.serve(1, slow(Arc::clone(&runs)));
+    world.connect(0, 1);
+    let handle = world.handle(0);
+    let call = async move { handle.call::<_, u32>("slow/wait", 3_000u64).await };
+    let cell = world.run(0, call);
+    world.pass(1_000 * MS);
+    let now = world.time();
+    world.stations[1].mesh.disconnect(now, id(0));
+    world.pass(8_000 * MS);
+    assert_eq!(cell.lock().unwrap().take().unwrap().unwrap(), 1);
+    assert_eq!(*runs.lock().unwrap(), 1);
+}
+
+#[test]
+fn whoever_left_no_trace_is_forgotten() {
+    let mut world = World::new(1);
+    let now = world.time();
+    let mesh = &mut world.stations[0].mesh;
+    // A stranger that never greets, and a peer that was asked for and then was not.
+    let (link, direction) = (LinkHandle(1), Direction::Accepted);
+    let up = LinkInput::Up { link, peer: PeerId::from_bytes([7; 32]), direction, remote: None };
+    mesh.handle_link(now, up);
+    mesh.handle_link(now, LinkInput::Down { link, reason: DownReason::TimedOut });
+    mesh.connect(now, PeerId::from_bytes([8; 32]), Vec::new()).unwrap();
+    mesh.disconnect(now, PeerId::from_bytes([8; 32]));
+    assert_eq!(mesh.load().peers, 2);
+    world.pass(60_000 * MS);
+    assert_eq!(world.stations[0].mesh.load().peers, 0);
+    assert_eq!(world.stations[0].mesh.load().timers, 0);
+}

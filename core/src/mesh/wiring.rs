@@ -167,6 +167,7 @@ impl Mesh {
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
             }
             PeerEffect::Close { link, code } => {
+                self.start_sweeping();
                 self.links.remove(&link);
                 self.link_commands.push_back(LinkCommand::Close { link, code, flush: false });
             }
@@ -196,12 +197,12 @@ impl Mesh {
                 if last {
                     self.events.push_back(Event::PeerDown { peer: id, reason });
                 }
-                self.start_sweeping();
             }
             PeerEffect::SessionEnded => {
                 self.remote.forget(peer);
                 self.feed_caller(CallerInput::SessionEnded(peer));
-                self.feed_callee(CalleeInput::SessionEnded(peer));
+                // Its own calls are remembered here for as long as it may ask again: a peer that was
+                // let go may come back in the same life. A new life shows with its first link.
             }
             PeerEffect::Refused { why } => {
                 self.events.push_back(Event::PeerRefused { peer: id, why });
@@ -374,7 +375,8 @@ impl Mesh {
 
     // Housekeeping.
 
-    fn start_sweeping(&mut self) {
+    /// A peer may have nothing left that holds it: look again when its calls have had their time.
+    pub(super) fn start_sweeping(&mut self) {
         if !self.sweeping {
             self.sweeping = true;
             self.timers.arm(self.now.mono + SWEEP_INTERVAL, NodeTimer::Sweep);
