@@ -9,6 +9,7 @@ use crate::base::{Identity, InvocationKey};
 use crate::link::{DialError, Direction, DownReason};
 use crate::rpc::{CallError, Executed, Failure};
 use crate::service::{Handle, HandlerError, Host, Payload, service};
+use crate::topic::TopicPath;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -674,4 +675,74 @@ fn whoever_left_no_trace_is_forgotten() {
     world.pass(60_000 * MS);
     assert_eq!(world.stations[0].mesh.load().peers, 0);
     assert_eq!(world.stations[0].mesh.load().timers, 0);
+}
+
+/// A peer that is played by hand, and its link.
+const PLAYED: PeerId = PeerId::from_bytes([7; 32]);
+
+fn say(world: &mut World, link: u64, lane: Lane, message: Message) {
+    let now = world.time();
+    let frame = message.into_frame().unwrap().to_body();
+    let input = LinkInput::Frame { link: LinkHandle(link), lane, frame };
+    world.stations[0].mesh.handle_link(now, input);
+    world.settle();
+}
+
+/// Brings up a link of the played peer, with this credit.
+fn greet(world: &mut World, link: u64, call_credit: u32) {
+    let now = world.time();
+    let direction = Direction::Accepted;
+    let up = LinkInput::Up { link: LinkHandle(link), peer: PLAYED, direction, remote: None };
+    world.stations[0].mesh.handle_link(now, up);
+    let hello = wire::Hello {
+        version_min: 1,
+        version_max: 1,
+        incarnation: Incarnation { counter: 1, boot: 1 },
+        call_credit,
+        message_bytes_max: 1_000,
+        critical_capabilities: Vec::new(),
+    };
+    say(world, link, Lane::CONTROL, Message::Hello(hello));
+    let directory = Document::default();
+    say(world, link, Lane::CONTROL, Message::Confirm { version: 1, directory });
+}
+
+fn played_call(world: &World, sequence: u64) -> Message {
+    Message::Call(wire::CallMessage {
+        sequence,
+        floor: 1,
+        attempt: 1,
+        callee_boot: world.stations[0].mesh.incarnation().boot,
+        time_left: Duration::from_secs(60),
+        path: TopicPath::parse("slow/wait").unwrap(),
+        content: crate::service::ContentType::JSON,
+        payload: Bytes::from_static(b"50000"),
+    })
+}
+
+#[test]
+fn the_last_of_all_numbers_runs_nothing() {
+    let mut world = World::new(1);
+    let runs = Arc::default();
+    world.serve(0, slow(Arc::clone(&runs)));
+    greet(&mut world, 1, 10);
+    // There would be no next number to remember it by, and it would run each time it came.
+    let call = played_call(&world, u64::MAX);
+    say(&mut world, 1, Lane(1), call);
+    assert_eq!(*runs.lock().unwrap(), 0);
+    assert_eq!(world.saw(0, |e| matches!(e, Event::PeerMisbehaved { .. })), 1);
+}
+
+#[test]
+fn a_second_link_takes_back_no_credit() {
+    let mut world = World::new(1);
+    greet(&mut world, 1, 3);
+    let handle = world.handle(0);
+    for _ in 0..3 {
+        let handle = handle.clone();
+        world.run(0, async move { handle.request("any/thing").to(PLAYED).send().await });
+    }
+    // The invariants say that what is unanswered is within the credit.
+    greet(&mut world, 2, 1);
+    assert_eq!(world.stations[0].mesh.load().calls_open, 3);
 }

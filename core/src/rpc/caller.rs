@@ -633,7 +633,11 @@ impl Machine for Caller {
             CallerInput::PeerReady { peer, boot, credit, message_bytes_max } => {
                 self.remember(peer);
                 let calls = self.peers.get_mut(peer).expect("just remembered");
-                let session = Session { boot, credit: credit as usize, message_bytes_max };
+                // What was granted is not taken back by a later link; and a peer cannot make us keep
+                // more than we let wait for it.
+                let credit = (credit as usize).min(self.waiting_per_peer_max);
+                let credit = calls.session.map_or(credit, |session| session.credit.max(credit));
+                let session = Session { boot, credit, message_bytes_max };
                 let again = !calls.connected;
                 debug_assert!(
                     calls.session.is_none_or(|old| old.boot == boot),
