@@ -209,6 +209,7 @@ impl Mesh {
         if let Some(key) = self.by_id.get(&peer).copied() {
             self.feed_peer(key, PeerInput::Release);
             self.feed_caller(CallerInput::PeerReleased(key));
+            self.start_sweeping();
             self.run();
         }
     }

@@ -303,11 +303,13 @@ impl Mesh {
             LinkInput::Down { link, reason } => {
                 if let Some(entry) = self.links.remove(&link) {
                     self.feed_peer(entry.peer, PeerInput::LinkDown { link, reason });
+                    self.start_sweeping();
                 }
             }
             LinkInput::DialFailed { dial, error } => {
                 if let Some(peer) = self.dials.remove(&dial) {
                     self.feed_peer(peer, PeerInput::DialFailed { dial, error });
+                    self.start_sweeping();
                 }
             }
         }

@@ -92,6 +92,8 @@ pub enum CalleeInput {
     },
     /// No new call runs any more.
     Refuse,
+    /// This node has stopped: runs that have not ended are stopped, and all is forgotten.
+    Shutdown,
     /// A timer of ours.
     Timer(CalleeTimer),
 }
@@ -598,6 +600,14 @@ impl Machine for Callee {
                 }
             }
             CalleeInput::Refuse => self.refusing = true,
+            CalleeInput::Shutdown => {
+                for (key, invocation) in std::mem::take(&mut self.invocations).iter() {
+                    cx.disarm(invocation.timer);
+                    out.push(CalleeEffect::CancelInvocation(key));
+                }
+                self.callers = KeyMap::default();
+                self.local = KeyMap::default();
+            }
             CalleeInput::Timer(CalleeTimer(key)) => {
                 let Some(invocation) = self.invocations.get(key) else { return };
                 out.push(CalleeEffect::CancelInvocation(key));

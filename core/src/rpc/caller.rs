@@ -182,6 +182,10 @@ struct Call {
     timer: Option<TimerHandle>,
 }
 
+fn is_call(entry: &InFlight) -> bool {
+    matches!(entry, InFlight::Call(_))
+}
+
 /// A number that the callee has not answered.
 #[derive(Clone, Debug)]
 enum InFlight {
@@ -218,6 +222,9 @@ pub struct Caller {
     argument_bytes_max: usize,
     calls: Slab<Call, CallTag>,
     peers: KeyMap<PeerTag, PeerCalls>,
+    /// The highest number given to a peer that was forgotten. Such a peer may come back and remember
+    /// its numbers, so it is never given one of them again.
+    forgotten_sequence: u64,
     payload_bytes: usize,
 }
 
@@ -230,6 +237,7 @@ impl Caller {
             argument_bytes_max: limits.argument_bytes_max,
             calls: Slab::default(),
             peers: KeyMap::default(),
+            forgotten_sequence: 0,
             payload_bytes: 0,
         }
     }
@@ -253,7 +261,7 @@ impl Caller {
     pub fn is_using(&self, peer: PeerKey) -> bool {
         self.peers
             .get(peer)
-            .is_some_and(|peer| !peer.in_flight.is_empty() || !peer.waiting.is_empty())
+            .is_some_and(|peer| !peer.waiting.is_empty() || peer.in_flight.values().any(is_call))
     }
 
     /// Registers a call. Follow with [`CallerInput::Routed`].
@@ -420,10 +428,9 @@ impl Caller {
                         }
                     }
                 }
-                if self.peers.get(peer).is_none() {
-                    self.peers.insert(peer, PeerCalls::default());
-                }
-                let calls = self.peers.get_mut(peer).expect("just inserted");
+                self.remember(peer);
+                let call = self.calls.get_mut(key).expect("just looked up");
+                let calls = self.peers.get_mut(peer).expect("just remembered");
                 if calls.waiting.len() >= self.waiting_per_peer_max {
                     let detail = format!("{} calls wait for this peer", calls.waiting.len());
                     let error = CallError::unrun(Failure::Overloaded, detail);
@@ -433,6 +440,13 @@ impl Caller {
                 calls.waiting.push_back(key);
                 self.send_waiting(cx, peer, out);
             }
+        }
+    }
+
+    fn remember(&mut self, peer: PeerKey) {
+        if self.peers.get(peer).is_none() {
+            let last_sequence = self.forgotten_sequence;
+            self.peers.insert(peer, PeerCalls { last_sequence, ..PeerCalls::default() });
         }
     }
 
@@ -507,7 +521,6 @@ impl Caller {
         let Some(calls) = self.peers.get_mut(peer) else { return };
         calls.session = None;
         calls.connected = false;
-        calls.last_sequence = 0;
         for entry in std::mem::take(&mut calls.in_flight).into_values() {
             let InFlight::Call(key) = entry else { continue };
             let call = self.calls.get_mut(key).expect("numbers in flight name calls");
@@ -618,11 +631,13 @@ impl Machine for Caller {
             CallerInput::LocalDone { call, result } => self.end(cx, call, result, out),
             CallerInput::Reply { peer, reply } => self.reply(cx, peer, reply, out),
             CallerInput::PeerReady { peer, boot, credit, message_bytes_max } => {
-                if self.peers.get(peer).is_none() {
-                    self.peers.insert(peer, PeerCalls::default());
-                }
-                let calls = self.peers.get_mut(peer).expect("just inserted");
-                let session = Session { boot, credit: credit as usize, message_bytes_max };
+                self.remember(peer);
+                let calls = self.peers.get_mut(peer).expect("just remembered");
+                // What was granted is not taken back by a later link; and a peer cannot make us keep
+                // more than we let wait for it.
+                let credit = (credit as usize).min(self.waiting_per_peer_max);
+                let credit = calls.session.map_or(credit, |session| session.credit.max(credit));
+                let session = Session { boot, credit, message_bytes_max };
                 let again = !calls.connected;
                 debug_assert!(
                     calls.session.is_none_or(|old| old.boot == boot),
@@ -657,7 +672,9 @@ impl Machine for Caller {
                 for key in keys {
                     self.abandon(cx, key, Failure::Unreachable, out);
                 }
-                self.peers.remove(peer);
+                if let Some(calls) = self.peers.remove(peer) {
+                    self.forgotten_sequence = self.forgotten_sequence.max(calls.last_sequence);
+                }
             }
             CallerInput::Shutdown => {
                 let keys: Vec<CallKey> = self.calls.iter().map(|(key, _)| key).collect();

@@ -23,6 +23,9 @@ pub const VERSION_MAX: u32 = 1;
 /// largest payload.
 pub const HEADER_BYTES_MAX: usize = 1 << 20;
 
+/// The highest number of a call: there is always a next one. Nobody gets there by counting.
+pub const SEQUENCE_MAX: u64 = 1 << 62;
+
 /// A Hello: who the peer's current life is, and what it can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -206,7 +209,7 @@ fn parse_directory(directory: v1::Directory, limits: &Limits) -> Result<Document
 }
 
 fn check_sequence(message: &'static str, sequence: u64, floor: u64) -> Result<(), WireFault> {
-    if sequence == 0 || floor == 0 || floor > sequence {
+    if sequence == 0 || floor == 0 || floor > sequence || sequence > SEQUENCE_MAX {
         return Err(fault(message, "sequence", format!("{sequence} with floor {floor}")));
     }
     Ok(())
