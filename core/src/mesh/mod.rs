@@ -209,7 +209,7 @@ impl Mesh {
             next_dial: 0,
             services: LocalServices::default(),
             remote: RemoteServices::default(),
-            caller: Caller::new(incarnation.boot, limits.calls_waiting_per_peer_max),
+            caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
             link_commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -240,6 +240,12 @@ impl Mesh {
             let entry = self.peers.get(*key)?;
             entry.machine.is_up().then(|| (*id, self.remote.document(*key)))
         })
+    }
+
+    /// Whether we were told to stay connected to a peer.
+    pub fn is_kept(&self, peer: PeerId) -> bool {
+        let entry = self.by_id.get(&peer).and_then(|key| self.peers.get(*key));
+        entry.is_some_and(|entry| entry.machine.is_kept())
     }
 
     /// The links to a peer that are up, with where it is.
@@ -297,11 +303,13 @@ impl Mesh {
             LinkInput::Down { link, reason } => {
                 if let Some(entry) = self.links.remove(&link) {
                     self.feed_peer(entry.peer, PeerInput::LinkDown { link, reason });
+                    self.start_sweeping();
                 }
             }
             LinkInput::DialFailed { dial, error } => {
                 if let Some(peer) = self.dials.remove(&dial) {
                     self.feed_peer(peer, PeerInput::DialFailed { dial, error });
+                    self.start_sweeping();
                 }
             }
         }
@@ -332,9 +340,15 @@ impl Mesh {
         self.events.pop_front()
     }
 
+    /// Whether [`Mesh::poll_event`] has something to give.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// When to call [`Mesh::handle_timeout`] if nothing happens before.
     pub fn next_wake(&self) -> Option<Wake> {
-        if !self.work.is_empty() || self.is_ready_to_stop() {
+        // Events may have come after the last poll: commands that the transport refuses at once.
+        if !self.work.is_empty() || !self.events.is_empty() || self.is_ready_to_stop() {
             return Some(Wake { at: self.now.mono, reason: WakeReason::Unfinished });
         }
         let (at, timer) = self.timers.peek()?;
