@@ -17,12 +17,12 @@ use crate::base::{
 use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceState};
 use crate::mesh::{CommandError, Event, Invocation, Mesh};
+use crate::payload::Payload;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{CallError, CallResult, Executed, Failure};
 use crate::service::executor::{Ended, Executor, TaskKey, panic_message};
 use crate::service::handle::{Handle, Op, Shared};
 use crate::service::handler::{BoxFuture, Context, Placement, Service};
-use crate::service::payload::Payload;
 use crate::service::slot::Slot;
 use crate::topic::{Pattern, TopicError, TopicPath};
 
