@@ -57,6 +57,7 @@ pub mod link;
 pub mod machine;
 pub mod mesh;
 pub mod node;
+pub mod payload;
 pub mod peer;
 pub mod rpc;
 pub mod service;

@@ -1,1 +1,56 @@
-//! Placeholder.
+//! A Dunlin node on tokio.
+//!
+//! ```no_run
+//! # async fn example(peer: dunlin_tokio::PeerAddress) -> Result<(), Box<dyn std::error::Error>> {
+//! use dunlin_tokio::{Node, service};
+//!
+//! let node = Node::builder()
+//!     .service(service("math").action("add", |_cx, (a, b): (i64, i64)| async move { Ok(a + b) }))
+//!     .start()
+//!     .await?;
+//! let sum: i64 = node.call("math/add", (1, 2)).await?; // served here: nothing is serialised
+//!
+//! node.connect(peer).await?;
+//! let greeting: String = node.call("greeter/hello", "you").await?; // served there
+//!
+//! node.shutdown().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! The whole protocol, QUIC included, is [`dunlin_core`]: a state machine without sockets and clocks.
+//! This crate gives it both, and turns what it says into an async API. It makes no decision of its own.
+//!
+//! One task owns a node. Calls are fastest on a single-threaded runtime
+//! (`#[tokio::main(flavor = "current_thread")]`): each hop between threads costs more than the node's
+//! own work. Services with handlers that compute long belong on a multi-threaded one; they are spawned
+//! on the runtime unless they ask to run in place.
+
+mod address;
+mod bell;
+mod builder;
+mod connect;
+mod driver;
+mod events;
+mod node;
+mod services;
+
+pub mod clock;
+pub mod key;
+pub mod socket;
+pub mod udp;
+
+pub use address::{HostPort, ParsePeerAddressError, PeerAddress};
+pub use builder::{NodeBuilder, StartError};
+pub use connect::{CONNECT_TIMEOUT, ConnectError};
+pub use events::{EVENTS_WAITING_MAX, Events, NodeEvent};
+pub use node::{LinkInfo, Node, NodeError, PeerInfo};
+pub use services::{ServiceError, ServiceHandle};
+
+pub use dunlin_core::mesh::CommandError;
+pub use dunlin_core::peer::{Admission, RefuseCode};
+pub use dunlin_core::rpc::{AppError, CallError, Executed, Failure};
+pub use dunlin_core::service::{
+    Context, Handle, HandlerError, Payload, RequestBuilder, Service, ServiceBuilder, service,
+};
+pub use dunlin_core::transport::TransportConfig;
+pub use dunlin_core::{Identity, Limits, PeerId};

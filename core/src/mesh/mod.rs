@@ -242,6 +242,12 @@ impl Mesh {
         })
     }
 
+    /// Whether we were told to stay connected to a peer.
+    pub fn is_kept(&self, peer: PeerId) -> bool {
+        let entry = self.by_id.get(&peer).and_then(|key| self.peers.get(*key));
+        entry.is_some_and(|entry| entry.machine.is_kept())
+    }
+
     /// The links to a peer that are up, with where it is.
     pub fn links_up(&self, peer: PeerId) -> Vec<(LinkHandle, Option<SocketAddr>)> {
         let Some(entry) = self.by_id.get(&peer).and_then(|key| self.peers.get(*key)) else {
@@ -334,9 +340,15 @@ impl Mesh {
         self.events.pop_front()
     }
 
+    /// Whether [`Mesh::poll_event`] has something to give.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// When to call [`Mesh::handle_timeout`] if nothing happens before.
     pub fn next_wake(&self) -> Option<Wake> {
-        if !self.work.is_empty() || self.is_ready_to_stop() {
+        // Events may have come after the last poll: commands that the transport refuses at once.
+        if !self.work.is_empty() || !self.events.is_empty() || self.is_ready_to_stop() {
             return Some(Wake { at: self.now.mono, reason: WakeReason::Unfinished });
         }
         let (at, timer) = self.timers.peek()?;

@@ -1,7 +1,3 @@
-use std::collections::BTreeSet;
-
-use proptest::prelude::*;
-
 use super::*;
 use crate::machine::tests::Bench;
 
@@ -159,40 +155,4 @@ fn a_caller_is_remembered_for_as_long_as_it_may_ask_again() {
     bench.feed((), call(1, 1));
     let until = bench.machine.keep_until(key(1)).unwrap();
     assert_eq!(until.since(bench.now), Duration::from_secs(11) + MEMORY_SLACK);
-}
-
-proptest! {
-    /// Numbers in any order, with a floor that rises: what was seen is seen, and memory is bounded.
-    #[test]
-    fn seen_agrees_with_a_set(
-        steps in proptest::collection::vec((1u64..300, 0u64..8), 1..300),
-    ) {
-        let mut seen = Seen::default();
-        let mut model = BTreeSet::new();
-        let mut floor = 1;
-        for (sequence, rise) in steps {
-            if sequence >= floor {
-                prop_assert_eq!(seen.contains(sequence), model.contains(&sequence));
-                seen.insert(sequence);
-                model.insert(sequence);
-            }
-            prop_assert!(seen.contains(sequence));
-            if rise == 0 {
-                floor = floor.max(sequence);
-                seen.raise_floor(floor);
-            }
-            for below in 1..floor {
-                prop_assert!(seen.contains(below), "what is below the floor is over");
-            }
-        }
-    }
-
-    #[test]
-    fn a_jump_in_the_numbers_costs_bounded_memory(jump in 1u64..u64::MAX) {
-        let mut seen = Seen::default();
-        seen.insert(jump);
-        prop_assert!(seen.missing.len() <= MISSING_MAX);
-        prop_assert!(seen.contains(jump));
-        prop_assert!(jump == 1 || !seen.contains(jump - 1));
-    }
 }

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::base::{CallKey, CallTag, Effects, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab};
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
+use crate::payload::Payload;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
-use crate::service::Payload;
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 

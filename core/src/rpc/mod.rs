@@ -6,6 +6,7 @@
 pub mod callee;
 pub mod caller;
 pub mod outcome;
+pub mod seen;
 
 pub use callee::{Callee, CalleeEffect, CalleeInput, CalleeTimer};
 pub use caller::{Caller, CallerEffect, CallerInput, CallerTimer};

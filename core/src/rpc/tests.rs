@@ -9,8 +9,8 @@ use super::*;
 use crate::base::{CallKey, InvocationKey, Key, Limits, PeerKey};
 use crate::directory::local::LocalRoute;
 use crate::machine::tests::Bench;
+use crate::payload::Payload;
 use crate::rpc::caller::{NewCall, Route};
-use crate::service::Payload;
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
@@ -318,7 +318,7 @@ impl World {
     }
 }
 
-fn to_payload((content, bytes): (crate::service::ContentType, bytes::Bytes)) -> Payload {
+fn to_payload((content, bytes): (crate::payload::ContentType, bytes::Bytes)) -> Payload {
     Payload::Encoded { content, bytes }
 }
 

@@ -37,9 +37,17 @@ pub(super) enum Op {
 /// A closure for the node's own thread.
 type OnHost = Box<dyn FnOnce(&mut Host, Now, &mut Mesh) + Send>;
 
+/// What was asked of the host, until it takes it.
+#[derive(Default)]
+struct Asked {
+    ops: VecDeque<Op>,
+    /// The host is gone: nobody will take anything any more.
+    closed: bool,
+}
+
 /// What handles and their host share.
 pub(super) struct Shared {
-    ops: Mutex<VecDeque<Op>>,
+    asked: Mutex<Asked>,
     notify: Box<dyn Fn() + Send + Sync>,
     mono: AtomicU64,
     wall: AtomicU64,
@@ -49,7 +57,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(seed: [u8; 32], notify: Box<dyn Fn() + Send + Sync>) -> Self {
         Shared {
-            ops: Mutex::default(),
+            asked: Mutex::default(),
             notify,
             mono: AtomicU64::new(0),
             wall: AtomicU64::new(0),
@@ -58,10 +66,14 @@ impl Shared {
     }
 
     pub(super) fn push(&self, op: Op) {
-        let mut ops = self.ops.lock().expect("nothing panics under this lock");
-        ops.push_back(op);
-        let first = ops.len() == 1;
-        drop(ops);
+        let mut asked = self.asked.lock().expect("nothing panics under this lock");
+        if asked.closed {
+            drop(asked);
+            return refuse(op);
+        }
+        asked.ops.push_back(op);
+        let first = asked.ops.len() == 1;
+        drop(asked);
         // The host takes all at once, so only the first of them needs to be told.
         if first {
             (self.notify)();
@@ -71,16 +83,34 @@ impl Shared {
     /// Takes all that was asked, leaving `spare`'s memory in its place.
     pub(super) fn take(&self, spare: &mut VecDeque<Op>) {
         debug_assert!(spare.is_empty());
-        std::mem::swap(&mut *self.ops.lock().expect("nothing panics under this lock"), spare);
+        let mut asked = self.asked.lock().expect("nothing panics under this lock");
+        std::mem::swap(&mut asked.ops, spare);
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.ops.lock().expect("nothing panics under this lock").is_empty()
+        self.asked.lock().expect("nothing panics under this lock").ops.is_empty()
+    }
+
+    /// The host goes: whatever was asked and will be asked is refused.
+    pub(super) fn close(&self) {
+        let mut asked = self.asked.lock().expect("nothing panics under this lock");
+        asked.closed = true;
+        let ops = std::mem::take(&mut asked.ops);
+        drop(asked);
+        ops.into_iter().for_each(refuse);
     }
 
     pub(super) fn set_now(&self, now: Now) {
         self.mono.store(now.mono.as_nanos(), Ordering::Relaxed);
         self.wall.store(now.wall.as_unix_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// Answers what nobody will do any more. A sleep is left to wait: a loop around one that ended at once
+/// would spin.
+fn refuse(op: Op) {
+    if let Op::Call { slot, .. } = op {
+        slot.fill(Err(CallError::unrun(Failure::ShuttingDown, "the node is gone")));
     }
 }
 
@@ -133,7 +163,8 @@ impl Handle {
         }
     }
 
-    /// Waits on the node's clock: virtual in the simulator, real elsewhere.
+    /// Waits on the node's clock: virtual in the simulator, real elsewhere. Never ends once the node is
+    /// gone.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         let slot = Arc::new(Slot::new());
         let until = self.now().mono + duration;
@@ -147,8 +178,8 @@ impl Handle {
         draws.number(Label::Application)
     }
 
-    /// Runs `f` with the host and the mesh when the node next has its turn, on its thread. For shells
-    /// that offer more than is offered here.
+    /// Runs `f` with the host and the mesh when the node next has its turn, on its thread; drops it
+    /// unrun if the node is gone. For shells that offer more than is offered here.
     pub fn with(&self, f: impl FnOnce(&mut Host, Now, &mut Mesh) + Send + 'static) {
         self.shared.push(Op::Run(Box::new(f)));
     }

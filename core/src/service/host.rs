@@ -17,12 +17,12 @@ use crate::base::{
 use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceState};
 use crate::mesh::{CommandError, Event, Invocation, Mesh};
+use crate::payload::Payload;
 use crate::rpc::callee::HandlerError;
-use crate::rpc::{CallError, CallResult, Failure};
+use crate::rpc::{CallError, CallResult, Executed, Failure};
 use crate::service::executor::{Ended, Executor, TaskKey, panic_message};
 use crate::service::handle::{Handle, Op, Shared};
 use crate::service::handler::{BoxFuture, Context, Placement, Service};
-use crate::service::payload::Payload;
 use crate::service::slot::Slot;
 use crate::topic::{Pattern, TopicError, TopicPath};
 
@@ -406,6 +406,27 @@ impl Host {
                 mesh.hook_done(now, service, hook, Err(error));
             }
             Purpose::Task => {}
+        }
+    }
+}
+
+impl Drop for Host {
+    /// Nobody is left waiting: open calls end, what runs on a runtime is stopped, and handles refuse
+    /// from now on.
+    fn drop(&mut self) {
+        self.shared.close();
+        let runs: Vec<InvocationKey> = self.runs.iter().map(|(key, _)| key).collect();
+        for key in runs {
+            if let Some(Run::Spawned(stop)) = self.runs.remove(key) {
+                stop();
+            }
+        }
+        for (_, slot) in self.calls.iter() {
+            slot.fill(Err(CallError::Failed {
+                failure: Failure::ShuttingDown,
+                executed: Executed::Maybe,
+                detail: "the node is gone".into(),
+            }));
         }
     }
 }

@@ -1,1 +1,54 @@
 //! Tests.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::base::{Identity, Limits, WallTime};
+use crate::mesh::MeshConfig;
+use crate::peer::Admission;
+use crate::rpc::Failure;
+use crate::service::service;
+
+fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn when_the_host_is_dropped_nobody_is_left_waiting() {
+    let now = Now::new(MonoTime::ZERO, WallTime::default());
+    let config = MeshConfig {
+        id: Identity::from_secret([1; 32]).id(),
+        incarnation_counter: 1,
+        seed: [1; 32],
+        admission: Admission::Anyone,
+        limits: Limits::default(),
+    };
+    let mut mesh = Mesh::new(now, config);
+    let mut host = Host::new([2; 32], || {});
+    let waits = service("never").action("ends", |_, ()| async {
+        std::future::pending::<()>().await;
+        Ok(())
+    });
+    host.add_service(now, &mut mesh, Arc::new(waits)).unwrap();
+    host.turn(now, &mut mesh, &mut |_| {});
+    let handle = host.handle();
+    let mut running = pin!(handle.call::<(), ()>("never/ends", ()));
+    assert!(poll(running.as_mut()).is_pending());
+    host.turn(now, &mut mesh, &mut |_| {});
+    let mut asked = pin!(handle.call::<(), ()>("never/ends", ()));
+    assert!(poll(asked.as_mut()).is_pending());
+
+    drop(host);
+
+    let Poll::Ready(Err(error)) = poll(running.as_mut()) else { panic!("the call has ended") };
+    assert_eq!(error.failure(), Some(Failure::ShuttingDown));
+    assert_eq!(error.executed(), Executed::Maybe);
+    let Poll::Ready(Err(error)) = poll(asked.as_mut()) else { panic!("the call has ended") };
+    assert_eq!(error.executed(), Executed::No);
+    let mut late = pin!(handle.call::<(), ()>("never/ends", ()));
+    let Poll::Ready(Err(error)) = poll(late.as_mut()) else { panic!("the call is refused") };
+    assert_eq!(error.failure(), Some(Failure::ShuttingDown));
+}

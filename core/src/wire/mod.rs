@@ -10,8 +10,8 @@ use dunlin_proto::{Frame, FrameError, FrameView, Header, v1};
 
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Document, OfferState, ServiceOffer};
+use crate::payload::ContentType;
 use crate::rpc::Status;
-use crate::service::ContentType;
 use crate::topic::{Pattern, TopicPath};
 
 /// The lowest protocol version that this code speaks.

@@ -1,0 +1,282 @@
+//! Puts a node together and starts it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use dunlin_core::mesh::CommandError;
+use dunlin_core::peer::Admission;
+use dunlin_core::service::host::AddServiceError;
+use dunlin_core::service::{Host, Service};
+use dunlin_core::transport::{Crypto, TransportConfig};
+use dunlin_core::{Identity, Limits, Node as Core, NodeConfig, PeerId};
+
+use crate::address::PeerAddress;
+use crate::clock::{Clock, SystemClock};
+use crate::connect::reachable;
+use crate::driver::{Desk, Driver, TokioSpawner};
+use crate::key;
+use crate::node::Node;
+use crate::services::ServiceError;
+use crate::socket::Socket;
+use crate::udp::Udp;
+
+/// Why a node did not start. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another program has the port.
+    #[error(
+        "another program uses {0}; stop it, or listen on another port (port 0 lets the system choose)"
+    )]
+    AddressInUse(SocketAddr),
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}. Give an address of this machine; 0.0.0.0 means all of them"
+    )]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The host of a static peer cannot be found.
+    #[error("cannot find the peer {address}: {source}")]
+    Lookup {
+        /// The peer.
+        address: PeerAddress,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A static peer is not accepted.
+    #[error("the peer {peer} cannot be kept: {source}")]
+    Peer {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        #[source]
+        source: CommandError,
+    },
+    /// A service was not registered, or its `init` or `start` failed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+/// A node that is being put together. See [`Node::builder`].
+#[must_use = "nothing happens before `start`"]
+pub struct NodeBuilder {
+    identity: Option<Identity>,
+    incarnation_counter: Option<u64>,
+    seed: Option<[u8; 32]>,
+    crypto: Option<Crypto>,
+    listen: SocketAddr,
+    admission: Admission,
+    limits: Limits,
+    transport: TransportConfig,
+    peers: Vec<(PeerId, Vec<SocketAddr>)>,
+    addresses: Vec<PeerAddress>,
+    services: Vec<Arc<dyn Service>>,
+}
+
+impl Default for NodeBuilder {
+    fn default() -> Self {
+        NodeBuilder {
+            identity: None,
+            incarnation_counter: None,
+            seed: None,
+            crypto: None,
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            admission: Admission::default(),
+            limits: Limits::default(),
+            transport: TransportConfig::default(),
+            peers: Vec::new(),
+            addresses: Vec::new(),
+            services: Vec::new(),
+        }
+    }
+}
+
+impl NodeBuilder {
+    /// Who the node is; see [`crate::key`]. By default somebody new, for this run alone.
+    ///
+    /// Its incarnation is the wall clock's milliseconds at the start unless
+    /// [`NodeBuilder::incarnation_counter`] says otherwise. Peers refuse a start that seems earlier than
+    /// one they know, so a clock that was set back keeps a node out until it has caught up.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// A number that grows at every start of this identity.
+    pub fn incarnation_counter(mut self, counter: u64) -> Self {
+        self.incarnation_counter = Some(counter);
+        self
+    }
+
+    /// Where to listen. By default on all IPv4 addresses, at a port that the system chooses.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// A peer to stay connected to, from the start and whenever it can be reached. Without addresses
+    /// it is waited for.
+    pub fn peer(mut self, peer: PeerId, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.peers.push((peer, addresses.into_iter().collect()));
+        self
+    }
+
+    /// The same for a peer given as `ID@host:port`. A name is looked up at the start.
+    pub fn peer_address(mut self, address: PeerAddress) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// Lets only these peers in, and those given as [`NodeBuilder::peer`]. May be said several times.
+    pub fn allow(mut self, peers: impl IntoIterator<Item = PeerId>) -> Self {
+        match &mut self.admission {
+            Admission::Listed(listed) => listed.extend(peers),
+            Admission::Anyone => self.admission = Admission::Listed(peers.into_iter().collect()),
+        }
+        self
+    }
+
+    /// Lets everybody in who proves to hold any key. The default, for networks that are closed by other
+    /// means.
+    pub fn allow_anyone(mut self) -> Self {
+        self.admission = Admission::Anyone;
+        self
+    }
+
+    /// A service to offer from the start.
+    pub fn service(mut self, service: impl Service) -> Self {
+        self.services.push(Arc::new(service));
+        self
+    }
+
+    /// Every bound.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// QUIC's settings.
+    pub fn transport(mut self, transport: TransportConfig) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// All randomness of the node but TLS's follows from this seed. For tests that are to run the same
+    /// every time; must never be used twice otherwise. By default from the operating system.
+    pub fn seed(mut self, seed: [u8; 32]) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Where TLS takes its randomness from. For tests; by default the operating system.
+    pub fn crypto(mut self, crypto: Crypto) -> Self {
+        self.crypto = Some(crypto);
+        self
+    }
+
+    /// Binds a UDP socket, starts the node on the present tokio runtime, and waits until its services
+    /// run.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on, or a service or a peer is not accepted.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with its I/O and time enabled.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let address = self.listen;
+        let socket = Udp::bind(address).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
+            _ => StartError::Bind { address, source },
+        })?;
+        self.start_on(socket, SystemClock).await
+    }
+
+    /// Starts the node on a socket and a clock of the caller's: a simulated network, paused time.
+    ///
+    /// # Errors
+    ///
+    /// As [`NodeBuilder::start`].
+    pub async fn start_on(
+        self,
+        socket: impl Socket,
+        clock: impl Clock,
+    ) -> Result<Node, StartError> {
+        let local_addr = socket
+            .local_addr()
+            .map_err(|source| StartError::Bind { address: self.listen, source })?;
+        let mut peers = self.peers;
+        for address in self.addresses {
+            let found = address.resolve().await;
+            let found =
+                found.map_err(|source| StartError::Lookup { address: address.clone(), source })?;
+            peers.push((address.peer, found));
+        }
+
+        let now = clock.now();
+        let counter =
+            self.incarnation_counter.unwrap_or_else(|| now.wall.as_unix_nanos() / 1_000_000);
+        let config = NodeConfig {
+            crypto: self.crypto.unwrap_or_else(Crypto::system),
+            admission: self.admission,
+            limits: self.limits,
+            transport: self.transport,
+            ..NodeConfig::new(
+                self.identity.unwrap_or_else(key::generate),
+                counter,
+                self.seed.unwrap_or_else(key::random),
+            )
+        };
+        let seed = config.seed;
+        let mut core = Core::new(now, config);
+        let desk = Desk::open();
+        let bell = Arc::clone(&desk.bell);
+        let mut host = Host::new(seed, move || bell.ring());
+        host.set_spawner(Box::new(TokioSpawner(tokio::runtime::Handle::current())));
+
+        let mut events = desk.feed.subscribe();
+        let mut waiting = Vec::new();
+        for service in self.services {
+            let added = register(&mut core, &mut host, &desk, now, service)?;
+            waiting.push(added);
+        }
+        for (peer, addresses) in peers {
+            let addresses = reachable(local_addr, addresses);
+            core.mesh_mut()
+                .connect(now, peer, addresses)
+                .map_err(|source| StartError::Peer { peer, source })?;
+        }
+
+        let id = core.mesh().id();
+        let handle = host.handle();
+        let driver = Driver::new(core, host, socket, clock, Arc::clone(&desk));
+        let task = tokio::spawn(driver.run());
+        let node = Node::new(id, local_addr, handle, desk, task);
+        for added in waiting {
+            node.until_running(&mut events, &added).await?;
+        }
+        tracing::debug!(%id, %local_addr, "the node runs");
+        Ok(node)
+    }
+}
+
+/// Registers a service with the host, and its path for the events.
+pub(crate) fn register(
+    core: &mut Core,
+    host: &mut Host,
+    desk: &Desk,
+    now: dunlin_core::Now,
+    service: Arc<dyn Service>,
+) -> Result<crate::services::Added, ServiceError> {
+    let path = service.describe().map_err(AddServiceError::from)?.path;
+    let key = host.add_service(now, core.mesh_mut(), service)?;
+    desk.feed.name_service(key, path.clone());
+    Ok(crate::services::Added { key, path })
+}

@@ -1,0 +1,232 @@
+//! The one task that owns a node: it receives, lets the node and its services act, transmits, sleeps.
+//!
+//! Nothing on the way of a call leaves this task, but what an application's own tasks and handlers with
+//! [`Placement::Spawned`](dunlin_core::service::Placement) do. All work of one turn is fed before
+//! anything is drained, so what many tasks ask at once goes out in few packets.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use dunlin_core::service::{BoxFuture, Host, Spawner};
+use dunlin_core::transport::Transmit;
+use dunlin_core::{MonoTime, Node as Core, Now};
+use tokio::time::{Instant, Sleep};
+
+use crate::bell::Bell;
+use crate::clock::Clock;
+use crate::events::Feed;
+use crate::socket::Socket;
+
+/// Receive buffers of one turn, and batches sent in one turn, before other tasks of the runtime get
+/// theirs. 64 batches are 4 MiB: what the kernel queues. A guess.
+const TURN_BUDGET: usize = 64;
+
+/// The longest sleep. tokio's timers stand still while the machine is suspended, the node's clock does
+/// not: this is how late a node may notice.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+
+/// Something to do with the whole node on the driver's task.
+type Task = Box<dyn FnOnce(&mut Core, &mut Host, Now) + Send>;
+
+/// What the driver shares with the node's owner.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) feed: Feed,
+    tasks: Mutex<Option<Vec<Task>>>,
+}
+
+impl Desk {
+    /// A desk whose driver is about to begin.
+    pub(crate) fn open() -> Arc<Desk> {
+        Arc::new(Desk { tasks: Mutex::new(Some(Vec::new())), ..Desk::default() })
+    }
+
+    /// Runs `task` with the whole node in the driver's next turn; drops it if the driver has ended.
+    pub(crate) fn ask(&self, task: impl FnOnce(&mut Core, &mut Host, Now) + Send + 'static) {
+        if let Some(tasks) = &mut *self.tasks.lock().expect("nothing panics under this lock") {
+            tasks.push(Box::new(task));
+        }
+        self.bell.ring();
+    }
+
+    fn take(&self) -> Vec<Task> {
+        let mut tasks = self.tasks.lock().expect("nothing panics under this lock");
+        tasks.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn close(&self) {
+        let tasks = self.tasks.lock().expect("nothing panics under this lock").take();
+        drop(tasks);
+        self.feed.close();
+    }
+}
+
+/// Puts handlers on the runtime that the node was started on.
+pub(crate) struct TokioSpawner(pub(crate) tokio::runtime::Handle);
+
+impl Spawner for TokioSpawner {
+    fn spawn(&self, future: BoxFuture<()>) -> Box<dyn FnOnce() + Send> {
+        let task = self.0.spawn(future).abort_handle();
+        Box::new(move || task.abort())
+    }
+}
+
+/// See the module's documentation.
+pub(crate) struct Driver<S, C> {
+    core: Core,
+    host: Host,
+    socket: S,
+    clock: C,
+    desk: Arc<Desk>,
+    /// The batch that is being sent.
+    batch: Vec<u8>,
+    /// The batch did not go out: the socket took no more.
+    pending: Option<Transmit>,
+    sleep: Pin<Box<Sleep>>,
+    /// When the sleep ends. It is left as it is when that is early enough, as setting it costs more
+    /// than waking once in vain.
+    armed: Option<MonoTime>,
+}
+
+impl<S: Socket, C: Clock> Driver<S, C> {
+    pub(crate) fn new(core: Core, host: Host, socket: S, clock: C, desk: Arc<Desk>) -> Self {
+        Driver {
+            core,
+            host,
+            socket,
+            clock,
+            desk,
+            batch: Vec::new(),
+            pending: None,
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: None,
+        }
+    }
+
+    /// Runs the node until it has stopped. An error means that the socket is gone.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        loop {
+            let now = self.clock.now();
+            let all_received = self.receive(now)?;
+            self.core.handle_timeout(now);
+            self.act(now);
+            let all_sent = self.transmit(now);
+            if self.core.is_drained() && self.pending.is_none() && !self.core.mesh().has_events() {
+                return Ok(());
+            }
+            if !all_received || !all_sent {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let wake = self.next_wake(now);
+            if wake.is_some_and(|at| self.is_close(now, at)) {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            self.wait(now, wake).await?;
+        }
+    }
+
+    /// Takes what has arrived. Says whether that was all.
+    fn receive(&mut self, now: Now) -> io::Result<bool> {
+        let mut budget = TURN_BUDGET;
+        let core = &mut self.core;
+        let mut deliver = |datagram| core.handle_datagram(now, datagram);
+        while budget > 0 {
+            match self.socket.try_receive(&mut deliver) {
+                Ok(buffers) => budget = budget.saturating_sub(buffers.max(1)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lets services and application tasks act.
+    fn act(&mut self, now: Now) {
+        // Whatever was asked before this line is seen below.
+        self.desk.bell.hush();
+        for task in self.desk.take() {
+            task(&mut self.core, &mut self.host, now);
+        }
+        let feed = &self.desk.feed;
+        self.core.turn(now, &mut self.host, &mut |event| feed.observe(event));
+    }
+
+    /// Sends what there is. Says whether that was all, or the socket must be waited for.
+    fn transmit(&mut self, now: Now) -> bool {
+        let mut batch_max = self.socket.batch_datagrams_max();
+        for _ in 0..TURN_BUDGET {
+            let next = self.pending.take();
+            let next = next.or_else(|| self.core.poll_transmit(now, batch_max, &mut self.batch));
+            let Some(transmit) = next else { return true };
+            match self.socket.try_send(&transmit, &self.batch[..transmit.size]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.pending = Some(transmit);
+                    return true;
+                }
+                Err(error) => {
+                    // A probe too large for the path, no route, no buffer, a device without offloads: to
+                    // QUIC the packets are lost, and the socket may have learnt from it.
+                    tracing::debug!(%error, to = %transmit.destination, "a batch is lost");
+                    batch_max = self.socket.batch_datagrams_max();
+                }
+            }
+        }
+        false
+    }
+
+    fn next_wake(&self, now: Now) -> Option<MonoTime> {
+        let core = self.core.next_wake().map(|wake| wake.at);
+        [core, self.host.next_wake(now.mono)].into_iter().flatten().min()
+    }
+
+    /// Whether a deadline is too close to sleep until then.
+    fn is_close(&self, now: Now, at: MonoTime) -> bool {
+        let precision = self.clock.precision();
+        if at <= now.mono {
+            return true;
+        }
+        // The turn took some time: look again before it is said that there is time to sleep.
+        at.since(now.mono) < precision + Duration::from_millis(2)
+            && at.since(self.clock.now().mono) <= precision
+    }
+
+    /// Sleeps until something arrives, the socket takes more, somebody rings, or it is time.
+    async fn wait(&mut self, now: Now, wake: Option<MonoTime>) -> io::Result<()> {
+        let until = wake.unwrap_or(MonoTime::MAX).min(now.mono + SLEEP_MAX);
+        if self.armed.is_none_or(|armed| armed > until) {
+            let left = until.since(self.clock.now().mono);
+            self.sleep.as_mut().reset(Instant::now() + left);
+            self.armed = Some(until);
+        }
+        let mut ready = pin!(self.socket.ready(self.pending.is_some()));
+        let (bell, sleep, armed) = (&self.desk.bell, &mut self.sleep, &mut self.armed);
+        std::future::poll_fn(|cx| {
+            if bell.poll_rung(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Poll::Ready(result) = ready.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            if sleep.as_mut().poll(cx).is_ready() {
+                *armed = None;
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl<S, C> Drop for Driver<S, C> {
+    fn drop(&mut self) {
+        self.desk.close();
+    }
+}

@@ -1,0 +1,273 @@
+//! What a node tells its user as it happens.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use dunlin_core::PeerId;
+use dunlin_core::base::{Incarnation, ServiceKey};
+use dunlin_core::directory::ServiceState;
+use dunlin_core::link::{DialError, DownReason};
+use dunlin_core::mesh::Event;
+use dunlin_core::peer::RefuseCode;
+use dunlin_core::topic::TopicPath;
+use futures_core::Stream;
+
+/// Events that wait for one reader. The oldest are dropped beyond it, and the reader is told.
+pub const EVENTS_WAITING_MAX: usize = 1_024;
+
+/// Something that happened to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// The first link to a peer is up: it can be called.
+    PeerUp {
+        /// The peer.
+        peer: PeerId,
+        /// Its life.
+        incarnation: Incarnation,
+        /// Where it is.
+        remote: Option<SocketAddr>,
+    },
+    /// What a peer serves has changed, or is known for the first time.
+    PeerServices {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// The last link to a peer is gone.
+    PeerDown {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        reason: DownReason,
+    },
+    /// A peer refuses to talk to this node.
+    PeerRefused {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        why: RefuseCode,
+    },
+    /// A dial led nowhere.
+    DialFailed {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        error: DialError,
+        /// How long until the next one; none if there will be none.
+        retry_in: Option<Duration>,
+    },
+    /// A peer broke a rule, or was refused here.
+    PeerMisbehaved {
+        /// The peer.
+        peer: PeerId,
+        /// What it did.
+        what: String,
+    },
+    /// A service of this node has moved on in its life.
+    ServiceState {
+        /// Its path.
+        path: TopicPath,
+        /// Names it.
+        service: ServiceKey,
+        /// Its state now.
+        state: ServiceState,
+        /// What went wrong, if something did.
+        error: Option<String>,
+    },
+    /// The reader was too slow: so many events before the next one are lost.
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+    /// The node has stopped. The last event.
+    Stopped,
+}
+
+/// Events of a node, from when this was asked for. A [`Stream`], or read with [`Events::next`].
+#[derive(Debug)]
+pub struct Events {
+    queue: Arc<Mutex<Queue>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<NodeEvent>,
+    missed: u64,
+    closed: bool,
+    reader: Option<Waker>,
+}
+
+impl Events {
+    /// The next event; none once the node has stopped and all were read. Cancel safe.
+    pub async fn next(&mut self) -> Option<NodeEvent> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<NodeEvent>> {
+        let mut queue = self.queue.lock().expect("nothing panics under this lock");
+        let missed = std::mem::take(&mut queue.missed);
+        if missed > 0 {
+            return Poll::Ready(Some(NodeEvent::Lagged { missed }));
+        }
+        if let Some(event) = queue.events.pop_front() {
+            return Poll::Ready(Some(event));
+        }
+        if queue.closed {
+            return Poll::Ready(None);
+        }
+        queue.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Stream for Events {
+    type Item = NodeEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NodeEvent>> {
+        self.get_mut().poll(cx)
+    }
+}
+
+/// Hands events to all who read.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    /// Spares the driver the lock while nobody reads.
+    read: AtomicBool,
+    readers: Mutex<Vec<Weak<Mutex<Queue>>>>,
+    closed: AtomicBool,
+    paths: Mutex<BTreeMap<ServiceKey, TopicPath>>,
+}
+
+impl Feed {
+    pub(crate) fn subscribe(&self) -> Events {
+        let queue = Arc::new(Mutex::new(Queue::default()));
+        let mut readers = self.readers.lock().expect("nothing panics under this lock");
+        readers.push(Arc::downgrade(&queue));
+        self.read.store(true, Ordering::Release);
+        // Closing takes the same lock, so a reader is either told or sees it here.
+        if self.closed.load(Ordering::Acquire) {
+            queue.lock().expect("nothing panics under this lock").closed = true;
+        }
+        Events { queue }
+    }
+
+    /// A service was registered under this path.
+    pub(crate) fn name_service(&self, service: ServiceKey, path: TopicPath) {
+        self.paths.lock().expect("nothing panics under this lock").insert(service, path);
+    }
+
+    pub(crate) fn observe(&self, event: &Event) {
+        match event {
+            // On the way of every call.
+            Event::CallEnded { .. }
+            | Event::Invoke(_)
+            | Event::InvocationCancelled(_)
+            | Event::RunHook { .. } => return,
+            _ => tracing::debug!(?event, "event"),
+        }
+        let event = match event.clone() {
+            Event::PeerUp { peer, incarnation, remote } => {
+                NodeEvent::PeerUp { peer, incarnation, remote }
+            }
+            Event::PeerServices { peer } => NodeEvent::PeerServices { peer },
+            Event::PeerDown { peer, reason } => NodeEvent::PeerDown { peer, reason },
+            Event::PeerRefused { peer, why } => NodeEvent::PeerRefused { peer, why },
+            Event::DialFailed { peer, error, retry_in } => {
+                NodeEvent::DialFailed { peer, error, retry_in }
+            }
+            Event::PeerMisbehaved { peer, what } => NodeEvent::PeerMisbehaved { peer, what },
+            Event::ServiceState { service, state, error } => {
+                let mut paths = self.paths.lock().expect("nothing panics under this lock");
+                let over = matches!(state, ServiceState::Stopped | ServiceState::Failed);
+                let path = if over { paths.remove(&service) } else { paths.get(&service).cloned() };
+                let Some(path) = path else { return };
+                NodeEvent::ServiceState { path, service, state, error }
+            }
+            Event::Stopped => NodeEvent::Stopped,
+            Event::CallEnded { .. }
+            | Event::Invoke(_)
+            | Event::InvocationCancelled(_)
+            | Event::RunHook { .. } => return,
+        };
+        if self.read.load(Ordering::Acquire) {
+            self.publish(event);
+        }
+    }
+
+    fn publish(&self, event: NodeEvent) {
+        let mut readers = self.readers.lock().expect("nothing panics under this lock");
+        readers.retain(|reader| {
+            let Some(queue) = reader.upgrade() else { return false };
+            let mut queue = queue.lock().expect("nothing panics under this lock");
+            if queue.events.len() >= EVENTS_WAITING_MAX {
+                queue.events.pop_front();
+                queue.missed += 1;
+            }
+            queue.events.push_back(event.clone());
+            if let Some(reader) = queue.reader.take() {
+                reader.wake();
+            }
+            true
+        });
+        if readers.is_empty() {
+            self.read.store(false, Ordering::Release);
+        }
+    }
+
+    /// The node is gone: readers get what waits, and then the end.
+    pub(crate) fn close(&self) {
+        let readers = self.readers.lock().expect("nothing panics under this lock");
+        self.closed.store(true, Ordering::Release);
+        for queue in readers.iter().filter_map(Weak::upgrade) {
+            let mut queue = queue.lock().expect("nothing panics under this lock");
+            queue.closed = true;
+            if let Some(reader) = queue.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn services_of(n: u8) -> Event {
+        Event::PeerServices { peer: PeerId::from_bytes([n; 32]) }
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_how_much_it_missed() {
+        let feed = Feed::default();
+        let mut events = feed.subscribe();
+        for _ in 0..EVENTS_WAITING_MAX + 3 {
+            feed.observe(&services_of(1));
+        }
+        assert_eq!(events.next().await, Some(NodeEvent::Lagged { missed: 3 }));
+        feed.close();
+        for _ in 0..EVENTS_WAITING_MAX {
+            assert!(matches!(events.next().await, Some(NodeEvent::PeerServices { .. })));
+        }
+        assert_eq!(events.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_too_late_hears_the_end_at_once() {
+        let feed = Feed::default();
+        feed.close();
+        assert_eq!(feed.subscribe().next().await, None);
+    }
+
+    #[test]
+    fn readers_that_are_gone_cost_nothing() {
+        let feed = Feed::default();
+        drop(feed.subscribe());
+        feed.observe(&services_of(1));
+        assert!(!feed.read.load(Ordering::Relaxed));
+    }
+}

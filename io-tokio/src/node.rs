@@ -1,0 +1,194 @@
+//! A running node, as its owner sees it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use dunlin_core::directory::ServiceOffer;
+use dunlin_core::service::{Handle, Host};
+use dunlin_core::transport::LinkStats;
+use dunlin_core::{Node as Core, Now, PeerId};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::builder::NodeBuilder;
+use crate::driver::Desk;
+use crate::events::Events;
+
+/// How a node ended if it did not stop as it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The socket failed.
+    #[error("the node's socket failed: {0}")]
+    Socket(#[from] io::Error),
+    /// The task that runs the node was stopped with its runtime, or panicked.
+    #[error("the node's task ended early: {0}")]
+    Task(String),
+}
+
+/// One peer that is connected.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// Its id.
+    pub peer: PeerId,
+    /// The links to it that are up, oldest first.
+    pub links: Vec<LinkInfo>,
+    /// What it serves.
+    pub services: Vec<ServiceOffer>,
+}
+
+/// One link that is up.
+#[derive(Clone, Debug)]
+pub struct LinkInfo {
+    /// Where the peer is.
+    pub remote: Option<SocketAddr>,
+    /// Round-trip time, losses and sizes of the path.
+    pub stats: Option<LinkStats>,
+}
+
+/// A node of the mesh, running.
+///
+/// It dereferences to [`Handle`], so [`Handle::call`], [`Handle::request`] and the rest are methods of
+/// it; [`Node::handle`] gives a copy for other tasks. Dropping the node ends it at once, without a word
+/// to its peers; [`Node::shutdown`] takes leave.
+pub struct Node {
+    id: PeerId,
+    local_addr: SocketAddr,
+    handle: Handle,
+    desk: Arc<Desk>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+/// Asks the driver something and waits for the answer; none if the node has ended.
+pub(crate) async fn ask<T: Send + 'static>(
+    desk: &Desk,
+    question: impl FnOnce(&mut Core, &mut Host, Now) -> T + Send + 'static,
+) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    desk.ask(move |core, host, now| {
+        // Whoever asked may be gone.
+        let _ = answer.send(question(core, host, now));
+    });
+    answered.await.ok()
+}
+
+impl Node {
+    /// Puts a node together.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    pub(crate) fn new(
+        id: PeerId,
+        local_addr: SocketAddr,
+        handle: Handle,
+        desk: Arc<Desk>,
+        task: JoinHandle<io::Result<()>>,
+    ) -> Node {
+        Node { id, local_addr, handle, desk, task }
+    }
+
+    pub(crate) fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
+    /// Its id, which is its public key.
+    pub fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Where it listens, with the port that the system chose. `0.0.0.0` means all addresses of the
+    /// machine.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// For application code: calls and timers, from any task.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        self.desk.feed.subscribe()
+    }
+
+    /// Everyone who is connected, by id. Empty once the node has ended.
+    pub async fn peers(&self) -> Vec<PeerInfo> {
+        ask(&self.desk, |core, _, _| {
+            let ids: Vec<PeerId> = core.mesh().peers_up().map(|(peer, _)| peer).collect();
+            ids.into_iter().map(|peer| peer_info(core, peer)).collect()
+        })
+        .await
+        .unwrap_or_default()
+    }
+
+    /// Runs `f` with the whole node on its task, and gives what it gives; none if the node has ended.
+    /// For what this crate offers no method for. While `f` runs, the node does nothing else.
+    pub async fn inspect<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Core, &mut Host, Now) -> T + Send + 'static,
+    ) -> Option<T> {
+        ask(&self.desk, f).await
+    }
+
+    /// Closes the links to a peer, does not dial it any more, and ends calls to it.
+    pub async fn disconnect(&self, peer: PeerId) {
+        ask(&self.desk, move |core, _, now| core.mesh_mut().disconnect(now, peer)).await;
+    }
+
+    /// Takes leave: no new calls either way; services stop; handlers that run may end within
+    /// [`dunlin_core::mesh::SHUTDOWN_GRACE`] and their answers are sent; then links are closed. Dropping
+    /// the future ends the node at once.
+    ///
+    /// # Errors
+    ///
+    /// When the node had ended already, by itself.
+    pub async fn shutdown(mut self) -> Result<(), NodeError> {
+        self.desk.ask(|core, _, now| core.mesh_mut().shutdown(now));
+        self.ended().await
+    }
+
+    /// Waits until the node ends by itself, which it does only when its socket fails. Must not be called
+    /// again once it has returned.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended.
+    pub async fn ended(&mut self) -> Result<(), NodeError> {
+        match (&mut self.task).await {
+            Ok(result) => Ok(result?),
+            Err(error) => Err(NodeError::Task(error.to_string())),
+        }
+    }
+}
+
+pub(crate) fn peer_info(core: &Core, peer: PeerId) -> PeerInfo {
+    let links = core.mesh().links_up(peer);
+    let links = links
+        .into_iter()
+        .map(|(link, remote)| LinkInfo { remote, stats: core.transport().link_stats(link) });
+    let links = links.collect();
+    let document = core.mesh().peers_up().find(|(id, _)| *id == peer).and_then(|(_, d)| d);
+    PeerInfo { peer, links, services: document.map(|d| d.services.clone()).unwrap_or_default() }
+}
+
+impl std::ops::Deref for Node {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({:?} at {})", self.id, self.local_addr)
+    }
+}
