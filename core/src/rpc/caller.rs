@@ -129,6 +129,13 @@ pub enum CallerEffect {
         /// The size of its argument, in bytes.
         payload_bytes: usize,
     },
+    /// Take the call back out of the queue: no transport has taken it.
+    Withdraw {
+        /// The peer.
+        peer: PeerKey,
+        /// The call's number.
+        sequence: u64,
+    },
     /// Tell the peer that the call is not wanted any more.
     SendCancel {
         /// The peer.
@@ -365,8 +372,8 @@ impl Caller {
                     }
                     Executed::Maybe
                 } else {
-                    // Still in a queue of ours: the transport will find it gone.
                     calls.in_flight.remove(&sequence);
+                    out.push(CallerEffect::Withdraw { peer, sequence });
                     Executed::No
                 }
             }
