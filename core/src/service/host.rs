@@ -3,7 +3,7 @@
 //! The owner of a node calls [`Host::turn`] after every input; it carries what handlers ask for to the
 //! mesh and what the mesh says to handlers, until neither has anything to say.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::base::{
-    CallTag, InvocationKey, InvocationTag, KeyMap, MonoTime, Now, ServiceKey, ServiceTag,
-    TimerQueue,
+    InvocationKey, InvocationTag, KeyMap, MonoTime, Now, ServiceKey, ServiceTag, TimerQueue,
 };
 use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceState};
@@ -78,7 +77,9 @@ pub struct Host {
     shared: Arc<Shared>,
     taken: VecDeque<Op>,
     services: KeyMap<ServiceTag, Hosted>,
-    calls: KeyMap<CallTag, Arc<Slot<CallResult>>>,
+    /// By the whole key: the mesh may give a key's place to another call while the end of the first
+    /// still waits to be taken.
+    calls: BTreeMap<u64, Arc<Slot<CallResult>>>,
     runs: KeyMap<InvocationTag, Run>,
     purposes: KeyMap<crate::service::executor::Task<Outcome>, Purpose>,
     executor: Executor<Outcome>,
@@ -95,7 +96,7 @@ impl Host {
             shared: Arc::new(Shared::new(seed, Box::new(notify.clone()))),
             taken: VecDeque::new(),
             services: KeyMap::default(),
-            calls: KeyMap::default(),
+            calls: BTreeMap::new(),
             runs: KeyMap::default(),
             purposes: KeyMap::default(),
             executor: Executor::new(notify),
@@ -206,7 +207,7 @@ impl Host {
                 let mut refused = None;
                 slot.begin(|| match mesh.call(now, request) {
                     Ok(key) => {
-                        self.calls.insert(key, Arc::clone(&slot));
+                        self.calls.insert(key.to_u64(), Arc::clone(&slot));
                         Some(key.to_u64())
                     }
                     Err(error) => {
@@ -219,7 +220,7 @@ impl Host {
                 }
             }
             Op::CancelCall(call) => {
-                self.calls.remove(call);
+                self.calls.remove(&call.to_u64());
                 mesh.cancel(now, call);
             }
             Op::Sleep { until, slot } => {
@@ -245,7 +246,7 @@ impl Host {
     fn on_event(&mut self, now: Now, mesh: &mut Mesh, event: Event) {
         match event {
             Event::CallEnded { call, result } => {
-                if let Some(slot) = self.calls.remove(call) {
+                if let Some(slot) = self.calls.remove(&call.to_u64()) {
                     slot.fill(result);
                 }
             }
@@ -421,7 +422,7 @@ impl Drop for Host {
                 stop();
             }
         }
-        for (_, slot) in self.calls.iter() {
+        for slot in self.calls.values() {
             slot.fill(Err(CallError::Failed {
                 failure: Failure::ShuttingDown,
                 executed: Executed::Maybe,

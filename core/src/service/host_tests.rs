@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::*;
 use crate::base::{Identity, Limits, WallTime};
@@ -51,4 +52,36 @@ fn when_the_host_is_dropped_nobody_is_left_waiting() {
     let mut late = pin!(handle.call::<(), ()>("never/ends", ()));
     let Poll::Ready(Err(error)) = poll(late.as_mut()) else { panic!("the call is refused") };
     assert_eq!(error.failure(), Some(Failure::ShuttingDown));
+}
+
+#[test]
+fn a_call_that_begins_while_the_end_of_another_waits_does_not_take_its_place() {
+    let at = |ms| Now::new(MonoTime::ZERO + Duration::from_millis(ms), WallTime::default());
+    let config = MeshConfig {
+        id: Identity::from_secret([1; 32]).id(),
+        incarnation_counter: 1,
+        seed: [1; 32],
+        admission: Admission::Anyone,
+        limits: Limits::default(),
+    };
+    let mut mesh = Mesh::new(at(0), config);
+    let mut host = Host::new([2; 32], || {});
+    let waits = service("never").action("ends", |_, ()| async {
+        std::future::pending::<()>().await;
+        Ok(())
+    });
+    host.add_service(at(0), &mut mesh, Arc::new(waits)).unwrap();
+    host.turn(at(0), &mut mesh, &mut |_| {});
+    let handle = host.handle();
+    let request = |ms| handle.request("never/ends").timeout(Duration::from_millis(ms)).value(());
+    let mut first = pin!(request(1).send());
+    assert!(poll(first.as_mut()).is_pending());
+    host.turn(at(0), &mut mesh, &mut |_| {});
+    mesh.handle_timeout(at(1));
+    let mut second = pin!(request(1).send());
+    assert!(poll(second.as_mut()).is_pending());
+    host.turn(at(1), &mut mesh, &mut |_| {});
+
+    let Poll::Ready(Err(error)) = poll(first.as_mut()) else { panic!("the first call has ended") };
+    assert_eq!(error.failure(), Some(Failure::DeadlineExceeded));
 }
