@@ -1,1 +1,45 @@
-//! Placeholder.
+//! The deterministic simulator: whole networks of real nodes, from one seed, under faults, with checks.
+//!
+//! ```text
+//! seed -> draw -> Schedule -> run -> Outcome
+//!                    |         |
+//!                  JSON    a World of nodes: frames or packets between them
+//! ```
+//!
+//! * A [`Schedule`] is plain data: nodes, network, operations and faults, each with its time. [`draw::draw`]
+//!   makes one from a seed; a person may write one.
+//! * [`run`](run::run) plays it on the real nodes of `dunlin-core`, one event after the other, with checks behind
+//!   each. The same schedule takes the same steps in every process and build; [`run::Outcome::hash`]
+//!   says so.
+//! * Embedders bring their own services as a [`Workload`]; `examples/own_service.rs` is one.
+//!
+//! At *frames* fidelity a node is its mesh, and a model of QUIC carries whole frames. At *packets*
+//! fidelity it is the whole node, and real datagrams are lost, doubled, damaged and late.
+
+mod builtin;
+pub mod campaign;
+mod checks;
+mod cpu;
+pub mod draw;
+pub mod faults;
+mod frames;
+mod history;
+mod log;
+mod network;
+mod packets;
+pub mod queue;
+mod random;
+pub mod report;
+pub mod run;
+pub mod schedule;
+mod station;
+mod trace;
+mod workload;
+mod world;
+
+pub use builtin::BuiltIn;
+pub use cpu::thread_cpu_nanos;
+pub use history::{CallRecord, End, Expect, Ledger, Life, OpenCall, Violation};
+pub use run::{Outcome, Verdict, run_with};
+pub use schedule::Schedule;
+pub use workload::{NodeInfo, Workload};

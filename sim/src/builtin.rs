@@ -1,0 +1,317 @@
+//! The built-in workload: services with quick, slow, relaying, refusing and panicking handlers, written as
+//! any user would write them, and clients that know what they must be told.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use dunlin_core::rpc::{CallError, CallResult};
+use dunlin_core::service::{
+    BoxFuture, Context, Handle, HandlerError, Payload, Service, ServiceBuilder, service,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::history::{End, Expect, Life};
+use crate::schedule::{Action, Call, Schedule};
+use crate::workload::{NodeInfo, Workload};
+
+/// How long a probe waits, after healing.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The built-in workload of one schedule.
+pub struct BuiltIn {
+    services: Vec<Vec<u16>>,
+}
+
+impl BuiltIn {
+    /// Registers at each node what the schedule says.
+    pub fn new(schedule: &Schedule) -> Self {
+        BuiltIn { services: schedule.nodes.iter().map(|node| node.services.clone()).collect() }
+    }
+}
+
+/// What a handler is asked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ask {
+    token: u64,
+    answer_bytes: u32,
+    ms: u32,
+    service: u16,
+    target: Option<u16>,
+    filler: String,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    token: u64,
+    node: u16,
+    life: u32,
+    filler: String,
+}
+
+fn filler_byte(token: u64) -> u8 {
+    b'a' + (token % 26) as u8
+}
+
+fn filler(token: u64, bytes: u32) -> String {
+    char::from(filler_byte(token)).to_string().repeat(bytes as usize)
+}
+
+fn is_filler(token: u64, bytes: &[u8]) -> bool {
+    let byte = filler_byte(token);
+    bytes.iter().all(|other| *other == byte)
+}
+
+/// The path of a service. The schedule may name one that no node has.
+fn path(service: u16, action: &str) -> String {
+    format!("s{service}/{action}")
+}
+
+impl Ask {
+    /// Writes down that the handler runs, and looks at what it was given.
+    fn begin(&self, node: &NodeInfo) {
+        node.ledger.run(self.token, node.life);
+        if !is_filler(self.token, self.filler.as_bytes()) {
+            let what = format!("the argument of call {} was damaged", self.token);
+            node.ledger.violate(Some(node.life.node), "arguments arrive whole", what);
+        }
+    }
+
+    fn answer(&self, node: &NodeInfo) -> Told {
+        Told {
+            token: self.token,
+            node: node.life.node,
+            life: node.life.life,
+            filler: filler(self.token, self.answer_bytes),
+        }
+    }
+}
+
+impl Told {
+    fn end(&self) -> End {
+        End::Answered { by: Life { node: self.node, life: self.life }, token: self.token }
+    }
+}
+
+/// One of the services, which all offer the same.
+fn build(node: &NodeInfo, path: &str) -> ServiceBuilder {
+    type Answer = Result<Told, HandlerError>;
+    fn handler<F, R>(
+        node: &NodeInfo,
+        f: F,
+    ) -> impl Fn(Context, Ask) -> BoxFuture<Answer> + Send + Sync + Clone + 'static
+    where
+        F: Fn(Context, Ask, NodeInfo) -> R + Send + Sync + Clone + 'static,
+        R: Future<Output = Answer> + Send + 'static,
+    {
+        let node = node.clone();
+        move |cx, ask: Ask| {
+            ask.begin(&node);
+            Box::pin(f(cx, ask, node.clone()))
+        }
+    }
+    let raw = node.clone();
+    service(path)
+        .action("echo", handler(node, |_, ask, node| async move { Ok(ask.answer(&node)) }))
+        .action(
+            "sleep",
+            handler(node, |cx, ask, node| async move {
+                cx.sleep(Duration::from_millis(ask.ms.into())).await;
+                Ok(ask.answer(&node))
+            }),
+        )
+        .action(
+            "refuse",
+            handler(node, |_, ask, _| async move {
+                Err(HandlerError::application("REFUSED", format!("call {}", ask.token)))
+            }),
+        )
+        .action(
+            "panic",
+            handler(node, |_, ask, _| async move {
+                if ask.token > 0 {
+                    panic!("this handler always does");
+                }
+                Err(HandlerError::failed("unreachable"))
+            }),
+        )
+        .action("relay", handler(node, relay))
+        .raw_action("bulk", move |_, payload| {
+            let node = raw.clone();
+            async move { bulk(&node, payload) }
+        })
+}
+
+/// Asks somebody else, and answers once that is over.
+async fn relay(cx: Context, ask: Ask, node: NodeInfo) -> Result<Told, HandlerError> {
+    let timeout = cx.time_left();
+    let open = node.ledger.begin(node.life, timeout, false, Expect::Answer);
+    let onward = Ask { token: open.token(), answer_bytes: 0, filler: String::new(), ..ask };
+    let mut request = cx.request(&path(ask.service, "echo")).value(onward).timeout(timeout);
+    if let Some(target) = ask.target {
+        request = request.to(node.peers[usize::from(target)]);
+    }
+    let result = request.send_as::<Told>().await;
+    open.end(end_of(&result));
+    result?;
+    Ok(Told {
+        token: ask.token,
+        node: node.life.node,
+        life: node.life.life,
+        filler: filler(ask.token, ask.answer_bytes),
+    })
+}
+
+fn bulk(node: &NodeInfo, payload: Payload) -> Result<Payload, HandlerError> {
+    let (_, bytes) = payload.encode()?;
+    let Some((head, rest)) = bytes.split_first_chunk::<12>() else {
+        node.ledger.violate(Some(node.life.node), "arguments arrive whole", "cut".into());
+        return Err(HandlerError::failed("cut"));
+    };
+    let token = u64::from_le_bytes(head[..8].try_into().expect("eight bytes"));
+    let answer_bytes = u32::from_le_bytes(head[8..].try_into().expect("four bytes"));
+    node.ledger.run(token, node.life);
+    if !is_filler(token, rest) {
+        let what = format!("the argument of call {token} was damaged");
+        node.ledger.violate(Some(node.life.node), "arguments arrive whole", what);
+    }
+    let mut answer = BytesMut::with_capacity(14 + answer_bytes as usize);
+    answer.put_u64_le(token);
+    answer.put_u16_le(node.life.node);
+    answer.put_u32_le(node.life.life);
+    answer.put_bytes(filler_byte(token), answer_bytes as usize);
+    Ok(Payload::raw(answer.freeze()))
+}
+
+fn bulk_argument(token: u64, call: &Call) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(12 + call.argument_bytes as usize);
+    bytes.put_u64_le(token);
+    bytes.put_u32_le(call.answer_bytes);
+    bytes.put_bytes(filler_byte(token), call.argument_bytes as usize);
+    bytes.freeze()
+}
+
+/// Reads a raw answer. One that is cut or damaged gets a token that fits no call.
+fn bulk_answer(call: &Call, payload: &Payload) -> Told {
+    let bytes = payload.encode().map(|(_, bytes)| bytes).unwrap_or_default();
+    let whole = bytes.split_first_chunk::<14>().and_then(|(head, rest)| {
+        let token = u64::from_le_bytes(head[..8].try_into().expect("eight bytes"));
+        let node = u16::from_le_bytes(head[8..10].try_into().expect("two bytes"));
+        let life = u32::from_le_bytes(head[10..].try_into().expect("four bytes"));
+        let fits = rest.len() == call.answer_bytes as usize && is_filler(token, rest);
+        fits.then(|| Told { token, node, life, filler: String::new() })
+    });
+    whole.unwrap_or(Told { token: u64::MAX, node: 0, life: 0, filler: String::new() })
+}
+
+fn end_of(result: &Result<Told, CallError>) -> End {
+    match result {
+        Ok(told) if is_filler(told.token, told.filler.as_bytes()) => told.end(),
+        Ok(told) => {
+            End::Answered { by: Life { node: told.node, life: told.life }, token: u64::MAX }
+        }
+        Err(error) => End::of_error(error),
+    }
+}
+
+/// Waits for a future, but not for longer than another.
+async fn unless<T>(
+    future: impl Future<Output = T>,
+    until: Option<impl Future<Output = ()> + Unpin>,
+) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut until = until;
+    std::future::poll_fn(move |cx| {
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(value));
+        }
+        match &mut until {
+            Some(until) => Pin::new(until).poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn perform(node: NodeInfo, call: Call, handle: Handle) {
+    let (action, expect) = match call.action {
+        Action::Echo => ("echo", Expect::Answer),
+        Action::Bulk => ("bulk", Expect::Answer),
+        Action::Sleep { .. } => ("sleep", Expect::Answer),
+        Action::Relay { .. } => ("relay", Expect::AnswerOrRefusal),
+        Action::Refuse => ("refuse", Expect::Refusal),
+        Action::Panic => ("panic", Expect::NoAnswer),
+    };
+    let timeout = Duration::from_millis(call.timeout_ms.into());
+    let open = node.ledger.begin(node.life, timeout, call.idempotent, expect);
+    let token = open.token();
+    let mut request = handle.request(&path(call.service, action)).timeout(timeout);
+    if let Some(target) = call.target {
+        request = request.to(node.peers[usize::from(target)]);
+    }
+    if call.idempotent {
+        request = request.idempotent();
+    }
+    let cancel = call.cancel_after_ms.map(|ms| handle.sleep(Duration::from_millis(ms.into())));
+    let result = if call.action == Action::Bulk {
+        let sent = request.payload(Payload::raw(bulk_argument(token, &call))).send();
+        let result: Option<CallResult> = unless(sent, cancel).await;
+        result.map(|result| result.map(|payload| bulk_answer(&call, &payload)))
+    } else {
+        let (ms, service, target) = match call.action {
+            Action::Sleep { ms } => (ms, 0, None),
+            Action::Relay { service, target } => (0, service, target),
+            _ => (0, 0, None),
+        };
+        let filler = filler(token, call.argument_bytes);
+        let answer_bytes = call.answer_bytes;
+        let ask = Ask { token, answer_bytes, ms, service, target, filler };
+        let result = unless(request.value(ask).send_as::<Told>(), cancel).await;
+        let size = call.answer_bytes as usize;
+        result.map(|result| {
+            result.map(|told| match told.filler.len() == size {
+                true => told,
+                false => Told { token: u64::MAX, ..told },
+            })
+        })
+    };
+    if let Some(result) = result {
+        open.end(end_of(&result));
+    }
+}
+
+impl Workload for BuiltIn {
+    fn services(&self, node: &NodeInfo) -> Vec<Arc<dyn Service>> {
+        let mut services: Vec<Arc<dyn Service>> = vec![Arc::new(build(node, "probe"))];
+        for number in &self.services[usize::from(node.life.node)] {
+            services.push(Arc::new(build(node, &format!("s{number}"))));
+        }
+        services
+    }
+
+    fn service(&self, node: &NodeInfo, number: u16) -> Option<Arc<dyn Service>> {
+        Some(Arc::new(build(node, &format!("s{number}"))))
+    }
+
+    fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {
+        Some(Box::pin(perform(node.clone(), call.clone(), handle)))
+    }
+
+    fn probe(&self, node: &NodeInfo, peer: u16, handle: Handle) -> Option<BoxFuture<()>> {
+        let node = node.clone();
+        Some(Box::pin(async move {
+            let open = node.ledger.begin(node.life, PROBE_TIMEOUT, false, Expect::OnlyAnswer);
+            let token = open.token();
+            let (answer_bytes, ms, service, target) = (10, 0, 0, None);
+            let filler = filler(token, 10);
+            let ask = Ask { token, answer_bytes, ms, service, target, filler };
+            let request = handle.request("probe/echo").value(ask).timeout(PROBE_TIMEOUT);
+            let result = request.to(node.peers[usize::from(peer)]).send_as::<Told>().await;
+            open.end(end_of(&result));
+        }))
+    }
+}

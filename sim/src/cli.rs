@@ -1,0 +1,264 @@
+//! The command line.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Parser, Subcommand};
+use dunlin_sim::campaign::{Campaign, Summary, choose, run_campaign};
+use dunlin_sim::draw::draw;
+use dunlin_sim::queue::Queue;
+use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
+use dunlin_sim::{BuiltIn, Outcome, Verdict, report, run_with, thread_cpu_nanos};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo sim run --seeds 2000               a campaign; fidelities are mixed
+  cargo sim run --seed 7                   one run, and the hash of its trace
+  cargo sim run --seed 7 --log             the same, with a line an event
+  cargo sim schedule --seed 7 > seven.json what seed 7 does, as data
+  cargo sim replay seven.json              runs it, edited or not
+
+Exit codes:
+  0  every run was clean
+  1  a safety rule was broken
+  2  the command line or a file could not be read
+  3  a run did not come to rest after its faults
+  4  the code under test panicked
+  5  the campaign is not valid: a fault that was on never changed anything";
+
+/// Runs whole networks of Dunlin nodes under faults, deterministically, and checks them.
+#[derive(Parser)]
+#[command(name = "dunlin-sim", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs one seed, or many.
+    #[command(after_help = EXAMPLES)]
+    Run(Run),
+    /// Prints the schedule of a seed as JSON.
+    Schedule {
+        /// The seed.
+        #[arg(long)]
+        seed: u64,
+        #[command(flatten)]
+        kind: Kind,
+    },
+    /// Runs a schedule from a file.
+    Replay {
+        /// A file as `schedule` prints it.
+        file: PathBuf,
+        /// Print a line an event.
+        #[arg(long)]
+        log: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measures the bare event loop.
+    Bench,
+}
+
+#[derive(Args)]
+struct Kind {
+    /// How much of a node is real; drawn from the seed if not given.
+    #[arg(long, value_enum)]
+    fidelity: Option<Fidelity>,
+    /// What protects packets; drawn from the seed if not given. Implies `--fidelity packets`.
+    #[arg(long, value_enum)]
+    crypto: Option<Crypto>,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Run so many seeds.
+    #[arg(long, conflicts_with = "seed", required_unless_present = "seed")]
+    seeds: Option<u64>,
+    /// The first of them.
+    #[arg(long, requires = "seeds", default_value_t = 0)]
+    from: u64,
+    /// Run this seed alone.
+    #[arg(long)]
+    seed: Option<u64>,
+    #[command(flatten)]
+    kind: Kind,
+    /// Threads; by default as many as there are CPUs.
+    #[arg(long, requires = "seeds", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Print a JSON line a run, and one at the end.
+    #[arg(long)]
+    json: bool,
+    /// Stop at the first seed that fails.
+    #[arg(long, requires = "seeds")]
+    fail_fast: bool,
+    /// Print a line an event, with simulated time and node.
+    #[arg(long, visible_alias = "verbose", requires = "seed", conflicts_with = "json")]
+    log: bool,
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(run) => match run.seed {
+            Some(seed) => {
+                let (fidelity, crypto) = choose(seed, run.kind.fidelity, run.kind.crypto);
+                one(&draw(seed, fidelity, crypto), run.log, run.json)
+            }
+            None => many(&run),
+        },
+        Command::Schedule { seed, kind } => {
+            let (fidelity, crypto) = choose(seed, kind.fidelity, kind.crypto);
+            say(&draw(seed, fidelity, crypto).to_json());
+            ExitCode::SUCCESS
+        }
+        Command::Replay { file, log, json } => {
+            let schedule = std::fs::read_to_string(&file)
+                .map_err(|error| error.to_string())
+                .and_then(|text| Schedule::from_json(&text));
+            match schedule {
+                Ok(schedule) => one(&schedule, log, json),
+                Err(error) => {
+                    eprintln!("{} cannot be replayed: {error}", file.display());
+                    ExitCode::from(2)
+                }
+            }
+        }
+        Command::Bench => bench(),
+    }
+}
+
+/// Prints a line. Whoever closes the pipe has read enough.
+fn say(line: &str) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+fn json_line(kind: &str, value: &impl serde::Serialize) -> String {
+    let mut value = serde_json::to_value(value).expect("plain data");
+    value["type"] = kind.into();
+    value.to_string()
+}
+
+fn one(schedule: &Schedule, log: bool, json: bool) -> ExitCode {
+    let log: Option<Box<dyn Write + Send>> =
+        log.then(|| Box::new(std::io::BufWriter::new(std::io::stdout())) as _);
+    let outcome = run_with(schedule, &BuiltIn::new(schedule), log);
+    if json {
+        say(&json_line("scenario", &outcome));
+    } else {
+        say(&report::line(&outcome));
+        for line in outcome.faults.lines() {
+            say(&format!(
+                "  {}: {} applied, {} effective",
+                line.kind, line.applied, line.effective
+            ));
+        }
+        if outcome.verdict != Verdict::Clean {
+            say(&report::failure(&outcome));
+        }
+    }
+    let code = match outcome.verdict {
+        Verdict::Clean if !outcome.faults.any_effective() => 5,
+        Verdict::Clean => 0,
+        Verdict::Safety { .. } => 1,
+        Verdict::Liveness { .. } => 3,
+        Verdict::Crash { .. } => 4,
+    };
+    ExitCode::from(code)
+}
+
+fn many(run: &Run) -> ExitCode {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let campaign = Campaign {
+        from: run.from,
+        seeds: run.seeds.expect("clap asks for it"),
+        fidelity: run.kind.fidelity,
+        crypto: run.kind.crypto,
+        jobs: run.jobs.map_or(cpus, usize::from),
+        fail_fast: run.fail_fast,
+    };
+    let mut progress = Progress::new(campaign.seeds);
+    let summary: Summary = run_campaign(&campaign, |outcome: &Outcome| {
+        if run.json {
+            say(&json_line("scenario", outcome));
+        } else if outcome.verdict != Verdict::Clean {
+            progress.clear();
+            say(&report::failure(outcome));
+        }
+        progress.step();
+    });
+    progress.clear();
+    if run.json {
+        say(&json_line("summary", &summary));
+    } else {
+        say(report::summary(&summary).trim_end());
+    }
+    ExitCode::from(summary.exit_code())
+}
+
+/// How far a campaign is: one line that changes on a terminal, a plain line now and then elsewhere.
+struct Progress {
+    total: u64,
+    done: u64,
+    begun: Instant,
+    shown: Instant,
+    terminal: bool,
+}
+
+impl Progress {
+    fn new(total: u64) -> Self {
+        let now = Instant::now();
+        let terminal = std::io::stderr().is_terminal();
+        Progress { total, done: 0, begun: now, shown: now, terminal }
+    }
+
+    fn step(&mut self) {
+        self.done += 1;
+        let every = Duration::from_millis(if self.terminal { 200 } else { 10_000 });
+        if self.shown.elapsed() < every {
+            return;
+        }
+        self.shown = Instant::now();
+        let rate = self.done as f64 / self.begun.elapsed().as_secs_f64();
+        let left = (self.total - self.done) as f64 / rate;
+        let text =
+            format!("{}/{} seeds, {rate:.1} a second, {left:.0} s left", self.done, self.total);
+        if self.terminal {
+            eprint!("\r\x1b[K{text}");
+        } else {
+            eprintln!("{text}");
+        }
+    }
+
+    fn clear(&self) {
+        if self.terminal {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// Empty events through the loop's queue, a thousand under way at a time.
+fn bench() -> ExitCode {
+    const EVENTS: u64 = 20_000_000;
+    let mut queue = Queue::default();
+    for event in 0..1_000u64 {
+        queue.push(event * 37 % 1_009, event);
+    }
+    let begun = thread_cpu_nanos();
+    let mut sum = 0u64;
+    for _ in 0..EVENTS {
+        let (at, event) = queue.pop().expect("each event asks for the next");
+        sum = sum.wrapping_mul(31).wrapping_add(at ^ event);
+        queue.push(at + 1 + event * 7_919 % 1_000, event);
+    }
+    let cpu_seconds = (thread_cpu_nanos() - begun) as f64 / 1e9;
+    let rate = EVENTS as f64 / cpu_seconds;
+    say(&format!("empty events: {:.1} M per CPU-second (check {sum:016x})", rate / 1e6));
+    ExitCode::SUCCESS
+}

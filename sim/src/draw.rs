@@ -1,0 +1,348 @@
+//! A seed becomes a schedule.
+//!
+//! By swarm drawing: each seed first draws which kinds of fault and of operation are on, how often they
+//! happen and how large everything is, and then the schedule from that. So some seeds do a great deal of
+//! one thing, which finds bugs that a little of everything hides.
+
+use crate::faults::FaultKind;
+use crate::random::{Stream, exponential};
+use crate::schedule::{
+    Action, Call, Crypto, Deed, Fault, Fidelity, Latency, LimitsPlan, NetworkPlan, NodePlan,
+    Operation, Schedule, Trouble, VERSION,
+};
+
+/// How long operations and faults go on, in microseconds.
+const DURATION_US: u64 = 60_000_000;
+const MS: u64 = 1_000;
+const SECOND: u64 = 1_000 * MS;
+
+/// The fidelity of a seed that is not told one: of a hundred, 80 run at frames, 15 at packets with null
+/// crypto, 5 with TLS.
+pub fn fidelity_of(seed: u64) -> (Fidelity, Crypto) {
+    match Stream::new(seed, 1).below(100) {
+        0..80 => (Fidelity::Frames, Crypto::Null),
+        80..95 => (Fidelity::Packets, Crypto::Null),
+        _ => (Fidelity::Packets, Crypto::Tls),
+    }
+}
+
+/// The schedule of a seed.
+pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
+    let count = node_count(seed);
+    Schedule {
+        version: VERSION,
+        seed,
+        fidelity,
+        crypto,
+        duration_us: DURATION_US,
+        nodes: nodes(seed, count),
+        network: network(seed),
+        operations: operations(seed, count, fidelity),
+        faults: faults(seed, count, fidelity),
+    }
+}
+
+/// Most studied failures need few nodes: most seeds are small, some are larger.
+fn node_count(seed: u64) -> u16 {
+    let mut draw = Stream::new(seed, 2);
+    match draw.below(100) {
+        0..30 => 3,
+        30..55 => 4,
+        55..85 => 5,
+        85..95 => draw.range(6, 8) as u16,
+        _ => draw.range(9, 12) as u16,
+    }
+}
+
+const SERVICES: u64 = 4;
+/// A number that no service has.
+const GHOST: u16 = 999;
+
+fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
+    let mut draw = Stream::new(seed, 3);
+    let mut nodes: Vec<NodePlan> = (0..count)
+        .map(|_| {
+            let services = (0..SERVICES as u16).filter(|_| draw.chance(400)).collect();
+            NodePlan { keeps: Vec::new(), services, limits: LimitsPlan::default() }
+        })
+        .collect();
+    // Who is connected: everybody, a ring, or a star; and of each pair one side keeps it, or both.
+    let shape = draw.below(10);
+    let both = draw.pick(&[0, 300, 1_000]);
+    for a in 0..count {
+        for b in a + 1..count {
+            let joined = match shape {
+                0 => b == a + 1 || (a == 0 && b == count - 1),
+                1 => a == 0,
+                _ => true,
+            };
+            if !joined {
+                continue;
+            }
+            let (first, second) = if draw.chance(500) { (a, b) } else { (b, a) };
+            nodes[usize::from(first)].keeps.push(second);
+            if draw.chance(both) {
+                nodes[usize::from(second)].keeps.push(first);
+            }
+        }
+    }
+    // Tight bounds, for some seeds at all nodes and for some at a few.
+    if draw.chance(350) {
+        let share = draw.pick(&[300, 1_000]);
+        let on = draw.number();
+        for node in &mut nodes {
+            if !draw.chance(share) {
+                continue;
+            }
+            let mut set = |bit: u64, low: u64, high: u64| {
+                let value = draw.range(low, high) as u32;
+                if on >> bit & 1 == 1 { value } else { 0 }
+            };
+            node.limits = LimitsPlan {
+                own_lane_from_bytes: set(0, 16, 2_000),
+                calls_served_per_peer_max: set(1, 1, 8),
+                kept_answers_per_peer_max: set(2, 1, 8),
+                kept_answer_bytes_per_peer_max: set(3, 100, 5_000),
+                calls_waiting_per_peer_max: set(4, 1, 8),
+                steps_per_input_max: set(5, 1, 6),
+            };
+        }
+    }
+    nodes
+}
+
+fn network(seed: u64) -> NetworkPlan {
+    let mut draw = Stream::new(seed, 4);
+    let latency = match draw.below(3) {
+        0 => Latency::Constant { us: draw.pick(&[50, 200, 1_000, 20_000]) },
+        1 => Latency::Exponential {
+            least_us: draw.pick(&[20, 200, 5_000]),
+            mean_us: draw.pick(&[50, 1_000, 10_000]),
+        },
+        _ => Latency::Bimodal {
+            fast_us: draw.pick(&[50, 500]),
+            slow_us: draw.pick(&[5_000, 50_000, 300_000]),
+            slow_per_mille: draw.pick(&[5, 50]),
+        },
+    };
+    NetworkPlan {
+        latency,
+        bytes_per_us: draw.pick(&[1, 12, 125]),
+        window_frames: draw.pick(&[2, 8, 64, 1_024]),
+    }
+}
+
+/// Moments on average so far apart, in order.
+fn moments(draw: &mut Stream, mean_us: u64) -> Vec<u64> {
+    let mut moments = Vec::new();
+    let mut at = exponential(draw.number(), mean_us);
+    while at < DURATION_US {
+        moments.push(at);
+        at += exponential(draw.number(), mean_us) + 1;
+    }
+    moments
+}
+
+fn operations(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Operation> {
+    let mut draw = Stream::new(seed, 5);
+    // A frame costs about a fifth of a datagram's work and there are fewer of them.
+    let calls = match fidelity {
+        Fidelity::Frames => draw.range(2_000, 14_000),
+        Fidelity::Packets => draw.range(500, 2_500),
+    };
+    let shapes = CallShapes::draw(&mut draw);
+    // Bursts put many calls on one moment.
+    let burst = draw.pick(&[1, 1, 1, 5, 40]);
+    let busiest = draw.chance(300).then(|| draw.below(u64::from(count)) as u16);
+    let mut operations = Vec::new();
+    for at_us in moments(&mut draw, DURATION_US * burst / calls) {
+        let any = draw.below(u64::from(count)) as u16;
+        let node = busiest.filter(|_| draw.chance(700)).unwrap_or(any);
+        for _ in 0..burst {
+            let call = shapes.call(&mut draw, count, node);
+            operations.push(Operation { at_us, node, what: Deed::Call(call) });
+        }
+    }
+    let mut draw = Stream::new(seed, 6);
+    if draw.chance(500) {
+        let mean_us = draw.pick(&[500 * MS, 3 * SECOND]);
+        for at_us in moments(&mut draw, mean_us) {
+            let node = draw.below(u64::from(count)) as u16;
+            let service = draw.below(SERVICES) as u16;
+            let what = match draw.below(4) {
+                0 => Deed::PauseService { service },
+                1 => Deed::ResumeService { service },
+                2 => Deed::StopService { service },
+                _ => Deed::StartService { service },
+            };
+            operations.push(Operation { at_us, node, what });
+        }
+    }
+    let mut draw = Stream::new(seed, 7);
+    if draw.chance(250) {
+        let mean_us = draw.pick(&[2 * SECOND, 10 * SECOND]);
+        for at_us in moments(&mut draw, mean_us) {
+            let node = draw.below(u64::from(count)) as u16;
+            let peer = (node + 1 + draw.below(u64::from(count) - 1) as u16) % count;
+            operations.push(Operation { at_us, node, what: Deed::Disconnect { peer } });
+            let at_us = at_us + draw.pick(&[0, 100 * MS, 2 * SECOND, 20 * SECOND]);
+            if at_us < DURATION_US {
+                operations.push(Operation { at_us, node, what: Deed::Connect { peer } });
+            }
+        }
+    }
+    operations.sort_by_key(|operation| operation.at_us);
+    operations
+}
+
+/// What the calls of one seed are like.
+struct CallShapes {
+    /// Weights of echo, bulk, sleep, relay, refuse, panic.
+    weights: [u64; 6],
+    pinned: u64,
+    idempotent: u64,
+    cancelled: u64,
+    ghosts: u64,
+    large: u64,
+    timeout_ms: u64,
+    sleep_ms: u64,
+}
+
+impl CallShapes {
+    fn draw(draw: &mut Stream) -> Self {
+        let mut weight = |usual: u64| if draw.chance(300) { 0 } else { draw.range(1, usual) };
+        CallShapes {
+            weights: [weight(10) + 1, weight(4), weight(6), weight(4), weight(2), weight(1)],
+            pinned: draw.pick(&[0, 300, 800, 1_000]),
+            idempotent: draw.pick(&[0, 200, 1_000]),
+            cancelled: draw.pick(&[0, 50, 400]),
+            ghosts: draw.pick(&[0, 20]),
+            large: draw.pick(&[0, 5, 50]),
+            timeout_ms: draw.pick(&[200, 2_000, 10_000, 30_000]),
+            sleep_ms: draw.pick(&[10, 200, 3_000]),
+        }
+    }
+
+    fn call(&self, draw: &mut Stream, count: u16, node: u16) -> Call {
+        let total = self.weights.iter().sum();
+        let mut left = draw.below(total);
+        let mut kind = 0;
+        while left >= self.weights[kind] {
+            left -= self.weights[kind];
+            kind += 1;
+        }
+        let target = |draw: &mut Stream, but: u16| {
+            let other = (but + 1 + draw.below(u64::from(count) - 1) as u16) % count;
+            if draw.chance(30) { but } else { other }
+        };
+        let action = match kind {
+            0 => Action::Echo,
+            1 => Action::Bulk,
+            2 => Action::Sleep { ms: exponential(draw.number(), self.sleep_ms) as u32 },
+            3 => Action::Relay {
+                service: draw.below(SERVICES) as u16,
+                target: draw.chance(self.pinned / 2).then(|| target(draw, node)),
+            },
+            4 => Action::Refuse,
+            _ => Action::Panic,
+        };
+        let bytes = |draw: &mut Stream| match draw.below(1_000) {
+            n if n < self.large => draw.below(200_000) as u32,
+            n if n < self.large * 4 => draw.below(20_000) as u32,
+            n if n < 500 => draw.below(200) as u32,
+            _ => 0,
+        };
+        let timeout_ms = 5 + exponential(draw.number(), self.timeout_ms).min(30_000) as u32;
+        Call {
+            service: if draw.chance(self.ghosts) { GHOST } else { draw.below(SERVICES) as u16 },
+            action,
+            target: draw.chance(self.pinned).then(|| target(draw, node)),
+            timeout_ms,
+            idempotent: draw.chance(self.idempotent),
+            argument_bytes: bytes(draw),
+            answer_bytes: bytes(draw),
+            cancel_after_ms: draw
+                .chance(self.cancelled)
+                .then(|| exponential(draw.number(), u64::from(timeout_ms) / 4) as u32),
+        }
+    }
+}
+
+/// Kinds that a fidelity knows.
+fn kinds(fidelity: Fidelity) -> Vec<FaultKind> {
+    let mut kinds = FaultKind::ALL.to_vec();
+    if fidelity == Fidelity::Frames {
+        kinds.retain(|kind| !matches!(kind, FaultKind::Duplicate | FaultKind::Corrupt));
+    }
+    kinds
+}
+
+fn faults(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Fault> {
+    let mut draw = Stream::new(seed, 8);
+    let kinds = kinds(fidelity);
+    let share = draw.pick(&[150, 300, 600]);
+    let mut on: Vec<FaultKind> = kinds.iter().copied().filter(|_| draw.chance(share)).collect();
+    if on.is_empty() {
+        on.push(draw.pick(&kinds));
+    }
+    let mut faults = Vec::new();
+    for kind in on {
+        let mut draw = Stream::new(seed, 100 + kind as u64);
+        // Between the first and the last seconds, so that each meets the workload.
+        let times = draw.range(1, 6);
+        let long = draw.pick(&[SECOND, 8 * SECOND, 25 * SECOND]);
+        for _ in 0..times {
+            let at_us = draw.range(2 * SECOND, DURATION_US - 8 * SECOND);
+            let lasts = 200 * MS + exponential(draw.number(), long);
+            let until_us = (at_us + lasts).min(DURATION_US - SECOND);
+            let several = draw.chance(200);
+            faults.push(Fault { at_us, until_us, what: trouble(&mut draw, kind, count) });
+            if several && matches!(kind, FaultKind::Crash | FaultKind::Pause) {
+                faults.push(Fault { at_us, until_us, what: trouble(&mut draw, kind, count) });
+            }
+        }
+    }
+    faults.sort_by_key(|fault| fault.at_us);
+    faults
+}
+
+fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
+    let node = draw.below(u64::from(count)) as u16;
+    let other = (node + 1 + draw.below(u64::from(count) - 1) as u16) % count;
+    // One node alone, or as many as it happens.
+    let side = |draw: &mut Stream| -> Vec<u16> {
+        let alone = draw.chance(500);
+        (0..count).filter(|n| *n == node || (!alone && *n != other && draw.chance(400))).collect()
+    };
+    match kind {
+        FaultKind::Loss => Trouble::Loss {
+            per_mille: draw.pick(&[10, 100, 400]),
+            path: draw.chance(300).then_some((node, other)),
+        },
+        FaultKind::Duplicate => Trouble::Duplicate { per_mille: draw.pick(&[10, 100, 500]) },
+        FaultKind::Corrupt => Trouble::Corrupt { per_mille: draw.pick(&[10, 100, 300]) },
+        FaultKind::Reorder => Trouble::Reorder {
+            per_mille: draw.pick(&[10, 100, 500]),
+            extra_us: draw.pick(&[2 * MS, 20 * MS, 500 * MS]),
+        },
+        FaultKind::Slow => Trouble::Slow {
+            a: node,
+            b: other,
+            extra_us: draw.pick(&[50 * MS, 500 * MS, 3 * SECOND]),
+        },
+        FaultKind::Partition => Trouble::Partition { side: side(draw) },
+        FaultKind::OneWay => {
+            let from = side(draw);
+            let to = (0..count).filter(|n| !from.contains(n)).collect();
+            if draw.chance(500) {
+                Trouble::OneWay { from, to }
+            } else {
+                Trouble::OneWay { from: to, to: from }
+            }
+        }
+        FaultKind::Partial => Trouble::Partial { a: node, b: other },
+        FaultKind::Crash => Trouble::Crash { node },
+        FaultKind::Stop => Trouble::Stop { node },
+        FaultKind::Pause => Trouble::Pause { node },
+    }
+}

@@ -1,0 +1,138 @@
+//! Which kinds of fault there are, how often each was applied, and how often it changed something.
+
+use serde::Serialize;
+
+use crate::schedule::Trouble;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum FaultKind {
+    Loss,
+    Duplicate,
+    Corrupt,
+    Reorder,
+    Slow,
+    Partition,
+    OneWay,
+    Partial,
+    Crash,
+    Stop,
+    Pause,
+}
+
+impl FaultKind {
+    /// All of them.
+    pub const ALL: [FaultKind; 11] = [
+        FaultKind::Loss,
+        FaultKind::Duplicate,
+        FaultKind::Corrupt,
+        FaultKind::Reorder,
+        FaultKind::Slow,
+        FaultKind::Partition,
+        FaultKind::OneWay,
+        FaultKind::Partial,
+        FaultKind::Crash,
+        FaultKind::Stop,
+        FaultKind::Pause,
+    ];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Loss => "loss",
+            FaultKind::Duplicate => "duplicate",
+            FaultKind::Corrupt => "corrupt",
+            FaultKind::Reorder => "reorder",
+            FaultKind::Slow => "slow",
+            FaultKind::Partition => "partition",
+            FaultKind::OneWay => "one-way",
+            FaultKind::Partial => "partial",
+            FaultKind::Crash => "crash",
+            FaultKind::Stop => "stop",
+            FaultKind::Pause => "pause",
+        }
+    }
+
+    /// The kind of a scheduled fault.
+    pub fn of(trouble: &Trouble) -> FaultKind {
+        match trouble {
+            Trouble::Loss { .. } => FaultKind::Loss,
+            Trouble::Duplicate { .. } => FaultKind::Duplicate,
+            Trouble::Corrupt { .. } => FaultKind::Corrupt,
+            Trouble::Reorder { .. } => FaultKind::Reorder,
+            Trouble::Slow { .. } => FaultKind::Slow,
+            Trouble::Partition { .. } => FaultKind::Partition,
+            Trouble::OneWay { .. } => FaultKind::OneWay,
+            Trouble::Partial { .. } => FaultKind::Partial,
+            Trouble::Crash { .. } => FaultKind::Crash,
+            Trouble::Stop { .. } => FaultKind::Stop,
+            Trouble::Pause { .. } => FaultKind::Pause,
+        }
+    }
+}
+
+/// How often each kind was applied, and how often it changed something: a message lost or held, a node
+/// that was running taken down, a timer late.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    applied: [u64; FaultKind::ALL.len()],
+    effective: [u64; FaultKind::ALL.len()],
+}
+
+/// One kind's line of a tally.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TallyLine {
+    /// The kind's name.
+    pub kind: &'static str,
+    /// How often it was applied.
+    pub applied: u64,
+    /// How often it changed something.
+    pub effective: u64,
+}
+
+impl Tally {
+    /// A fault of this kind begins.
+    pub fn apply(&mut self, kind: FaultKind) {
+        self.applied[kind as usize] += 1;
+    }
+
+    /// A fault of this kind has changed something.
+    pub fn bite(&mut self, kind: FaultKind) {
+        self.effective[kind as usize] += 1;
+    }
+
+    /// Adds another tally.
+    pub fn add(&mut self, other: &Tally) {
+        for kind in 0..FaultKind::ALL.len() {
+            self.applied[kind] += other.applied[kind];
+            self.effective[kind] += other.effective[kind];
+        }
+    }
+
+    /// Whether any fault has changed something.
+    pub fn any_effective(&self) -> bool {
+        self.effective.iter().any(|count| *count > 0)
+    }
+
+    /// Kinds that were applied and never changed anything.
+    pub fn toothless(&self) -> Vec<FaultKind> {
+        let toothless = |kind: &FaultKind| {
+            self.applied[*kind as usize] > 0 && self.effective[*kind as usize] == 0
+        };
+        FaultKind::ALL.into_iter().filter(toothless).collect()
+    }
+
+    /// The kinds that were applied.
+    pub fn lines(&self) -> Vec<TallyLine> {
+        FaultKind::ALL
+            .into_iter()
+            .map(|kind| TallyLine {
+                kind: kind.name(),
+                applied: self.applied[kind as usize],
+                effective: self.effective[kind as usize],
+            })
+            .filter(|line| line.applied > 0)
+            .collect()
+    }
+}

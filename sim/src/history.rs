@@ -1,0 +1,285 @@
+//! What truly happened to every call, written down outside of all nodes, and judged as it happens.
+//!
+//! Each call carries a token that nothing else carries. Whoever makes it says so here first; a handler
+//! says that it runs; whoever made the call says how it ended. The rules are in [`crate::checks`].
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use dunlin_core::rpc::{CallError, Executed, Failure};
+
+use crate::checks;
+
+/// A node in one of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Life {
+    /// Which node.
+    pub node: u16,
+    /// Which start of it, from 1.
+    pub life: u32,
+}
+
+impl std::fmt::Display for Life {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "n{} (life {})", self.node, self.life)
+    }
+}
+
+/// How a call ended for whoever made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With an answer that says who gave it.
+    Answered {
+        /// Who says that it ran the call.
+        by: Life,
+        /// The token in the answer.
+        token: u64,
+    },
+    /// With an error of the handler.
+    Refused {
+        /// Its code.
+        code: String,
+    },
+    /// Without an answer of the handler.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// What the node claims.
+        executed: Executed,
+    },
+}
+
+impl End {
+    /// The end that an error means.
+    pub fn of_error(error: &CallError) -> End {
+        match error {
+            CallError::Application(error) => End::Refused { code: error.code.clone() },
+            CallError::Failed { failure, executed, .. } => {
+                End::Failed { failure: *failure, executed: *executed }
+            }
+        }
+    }
+}
+
+/// What a call may end in, beyond what every call may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// An answer, or no answer.
+    Answer,
+    /// An error of the handler, never an answer.
+    Refusal,
+    /// An answer, or any error of the handler.
+    AnswerOrRefusal,
+    /// No answer of a handler: nobody serves the path, or it panics.
+    NoAnswer,
+    /// An answer and nothing else.
+    OnlyAnswer,
+}
+
+/// One call, as it truly went.
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    /// Who made it.
+    pub caller: Life,
+    /// When, in nanoseconds.
+    pub begun: u64,
+    /// When its caller gives up.
+    pub deadline: u64,
+    /// Whether it may run more than once.
+    pub idempotent: bool,
+    /// What it may end in.
+    pub expect: Expect,
+    /// Where its handler ran, in order.
+    pub runs: Vec<Life>,
+    /// How and when it ended.
+    pub end: Option<(u64, End)>,
+    /// Its caller dropped it, or its caller's node died.
+    pub dropped: bool,
+}
+
+/// A broken rule.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Violation {
+    /// When, in nanoseconds of simulated time.
+    pub at: u64,
+    /// At which node, if at one.
+    pub node: Option<u16>,
+    /// Which rule.
+    pub rule: &'static str,
+    /// What happened.
+    pub what: String,
+}
+
+#[derive(Default)]
+struct Book {
+    calls: Vec<CallRecord>,
+    /// The last pause of each node: from, to.
+    pauses: Vec<(u64, u64)>,
+    violations: Vec<Violation>,
+}
+
+/// The world's own record of all calls. Shared with every handler and client of a run.
+#[derive(Default)]
+pub struct Ledger {
+    book: Mutex<Book>,
+    now: AtomicU64,
+    broken: AtomicBool,
+}
+
+/// A call's place in the ledger. Dropped before [`OpenCall::end`], the call counts as given up.
+#[must_use = "a call that is not ended counts as given up"]
+pub struct OpenCall<'a> {
+    ledger: &'a Ledger,
+    token: u64,
+}
+
+impl Ledger {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("nothing panics under this lock")
+    }
+
+    pub(crate) fn set_now(&self, now: u64) {
+        self.now.store(now, Ordering::Relaxed);
+    }
+
+    /// The true time.
+    pub fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// Writes down that a call is about to be made, and gives it its token.
+    pub fn begin(
+        &self,
+        caller: Life,
+        timeout: Duration,
+        idempotent: bool,
+        expect: Expect,
+    ) -> OpenCall<'_> {
+        let begun = self.now();
+        let deadline = begun + timeout.as_nanos() as u64;
+        let record = CallRecord {
+            caller,
+            begun,
+            deadline,
+            idempotent,
+            expect,
+            runs: Vec::new(),
+            end: None,
+            dropped: false,
+        };
+        let mut book = self.book();
+        book.calls.push(record);
+        OpenCall { ledger: self, token: book.calls.len() as u64 }
+    }
+
+    /// Writes down that the handler of a call runs.
+    pub fn run(&self, token: u64, at: Life) {
+        let now = self.now();
+        let mut book = self.book();
+        let index = (token as usize).wrapping_sub(1);
+        let Some(call) = book.calls.get_mut(index) else {
+            let what = format!("a handler ran for token {token}, which no call carries");
+            drop(book);
+            return self.violate(Some(at.node), "runs belong to calls", what);
+        };
+        let verdict = checks::run(token, call, at);
+        call.runs.push(at);
+        drop(book);
+        if let Err((rule, what)) = verdict {
+            debug_assert!(now >= 1 || token > 0);
+            self.violate(Some(at.node), rule, what);
+        }
+    }
+
+    fn end(&self, token: u64, end: End) {
+        let now = self.now();
+        let mut book = self.book();
+        let call = &book.calls[token as usize - 1];
+        let node = call.caller.node;
+        let pause = book.pauses.get(usize::from(node)).copied().unwrap_or_default();
+        let verdict = checks::end(token, call, &end, now, pause);
+        book.calls[token as usize - 1].end = Some((now, end));
+        drop(book);
+        if let Err((rule, what)) = verdict {
+            self.violate(Some(node), rule, what);
+        }
+    }
+
+    /// Reports a broken rule. The run stops behind the present event.
+    pub fn violate(&self, node: Option<u16>, rule: &'static str, what: String) {
+        let at = self.now();
+        self.book().violations.push(Violation { at, node, rule, what });
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_violations(&self) -> Vec<Violation> {
+        std::mem::take(&mut self.book().violations)
+    }
+
+    /// A node went on after a pause.
+    pub(crate) fn paused(&self, node: usize, from: u64, to: u64) {
+        let mut book = self.book();
+        if book.pauses.len() <= node {
+            book.pauses.resize(node + 1, (0, 0));
+        }
+        book.pauses[node] = (from, to);
+    }
+
+    /// Calls that have neither ended nor were given up, of one life or of all.
+    pub(crate) fn open_calls(&self, of: Option<Life>) -> Vec<u64> {
+        let book = self.book();
+        let open = |call: &CallRecord| call.end.is_none() && !call.dropped;
+        let wanted = |call: &CallRecord| of.is_none_or(|life| call.caller == life);
+        let calls = book.calls.iter().enumerate();
+        calls.filter(|(_, call)| open(call) && wanted(call)).map(|(i, _)| i as u64 + 1).collect()
+    }
+
+    /// How many calls were made, and how many of them were answered.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let book = self.book();
+        let answered = |call: &&CallRecord| matches!(call.end, Some((_, End::Answered { .. })));
+        (book.calls.len() as u64, book.calls.iter().filter(answered).count() as u64)
+    }
+
+    /// How the calls ended, by name, for statistics.
+    pub(crate) fn ends(&self) -> std::collections::BTreeMap<String, u64> {
+        let mut ends = std::collections::BTreeMap::new();
+        for call in &self.book().calls {
+            let name = match &call.end {
+                None if call.dropped => "given up".to_string(),
+                None => "open".to_string(),
+                Some((_, End::Answered { .. })) => "answered".to_string(),
+                Some((_, End::Refused { .. })) => "refused by the handler".to_string(),
+                Some((_, End::Failed { failure, executed })) => {
+                    format!("{} ({executed})", failure.code())
+                }
+            };
+            *ends.entry(name).or_default() += 1;
+        }
+        ends
+    }
+}
+
+impl OpenCall<'_> {
+    /// The token that the call carries.
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// The call has ended.
+    pub fn end(self, end: End) {
+        self.ledger.end(self.token, end);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for OpenCall<'_> {
+    fn drop(&mut self) {
+        self.ledger.book().calls[self.token as usize - 1].dropped = true;
+    }
+}

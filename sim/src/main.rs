@@ -1,0 +1,7 @@
+//! The program `dunlin-sim`, also `cargo sim`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,136 @@
+//! Packets fidelity: whole nodes, and between them real QUIC datagrams.
+
+use bytes::BytesMut;
+use dunlin_core::peer::Admission;
+use dunlin_core::transport::{Crypto, Datagram, TransportConfig};
+use dunlin_core::{Event, Mesh, MonoTime, Node, NodeConfig, Now};
+
+use crate::log::log;
+use crate::network::Fate;
+use crate::random::mix;
+use crate::schedule;
+use crate::station::{Live, station_at};
+use crate::trace::Step;
+use crate::world::{Birth, Fidelity, Happening, World};
+
+/// At most so many datagrams a batch, as a shell would send them.
+const BATCH: usize = 10;
+
+/// A datagram under way.
+pub(crate) struct Parcel {
+    from: usize,
+    data: BytesMut,
+}
+
+/// What the nodes of a world have in common.
+pub(crate) struct Packets {
+    crypto: schedule::Crypto,
+    buf: Vec<u8>,
+}
+
+impl Packets {
+    pub(crate) fn new(crypto: schedule::Crypto) -> Self {
+        Packets { crypto, buf: Vec::new() }
+    }
+}
+
+impl Fidelity for Packets {
+    type Door = Node;
+    type Parcel = Parcel;
+
+    fn open(&mut self, now: Now, birth: Birth<'_>) -> Node {
+        let crypto = match self.crypto {
+            schedule::Crypto::Null => Crypto::null_for_simulation(birth.seed),
+            schedule::Crypto::Tls => Crypto::seeded_for_simulation(birth.seed),
+        };
+        let config = NodeConfig {
+            crypto,
+            admission: Admission::Anyone,
+            limits: birth.limits,
+            transport: TransportConfig::for_simulation(),
+            ..NodeConfig::new(birth.identity.clone(), birth.incarnation_counter, birth.seed)
+        };
+        Node::new(now, config)
+    }
+
+    fn mesh(door: &Node) -> &Mesh {
+        door.mesh()
+    }
+
+    fn mesh_mut(door: &mut Node) -> &mut Mesh {
+        door.mesh_mut()
+    }
+
+    fn next_wake(door: &Node) -> Option<MonoTime> {
+        door.next_wake().map(|wake| wake.at)
+    }
+
+    fn handle_timeout(door: &mut Node, now: Now) {
+        door.handle_timeout(now);
+    }
+
+    fn turn(live: &mut Live<Node>, now: Now, observe: &mut dyn FnMut(&Event)) {
+        live.door.turn(now, &mut live.host, observe);
+    }
+
+    fn drain(world: &mut World<'_, Packets>, index: usize) -> bool {
+        let now = world.time();
+        let mut buf = std::mem::take(&mut world.fidelity.buf);
+        while let Some(live) = &mut world.stations[index].live
+            && let Some(transmit) = live.door.poll_transmit(now, BATCH, &mut buf)
+        {
+            let Some(to) = station_at(transmit.destination) else { continue };
+            let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
+            for data in buf[..transmit.size].chunks(size) {
+                launch(world, index, to, data);
+            }
+        }
+        world.fidelity.buf = buf;
+        // What QUIC noticed while it wrote packets, the mesh has not told anybody yet.
+        world.mesh(index).is_some_and(|mesh| mesh.load().events_queued > 0)
+    }
+
+    fn arrive(world: &mut World<'_, Packets>, index: usize, parcel: Parcel) {
+        let (now, from) = (world.time(), world.stations[parcel.from].address);
+        let Some(live) = &mut world.stations[index].live else { return };
+        world.trace.note(Step::Datagram, world.now, index, parcel.from as u64, 0);
+        world.trace.bytes(&parcel.data);
+        let datagram = Datagram { from, local_ip: None, ecn: None, data: parcel.data };
+        live.door.handle_datagram(now, datagram);
+        world.touch(index);
+    }
+
+    fn vanished(_world: &mut World<'_, Packets>, _index: usize) {}
+
+    fn resumed(_world: &mut World<'_, Packets>, _index: usize) {}
+
+    fn is_drained(world: &World<'_, Packets>, index: usize) -> bool {
+        world.stations[index].live.as_ref().is_some_and(|live| live.door.is_drained())
+    }
+}
+
+fn launch(world: &mut World<'_, Packets>, from: usize, to: usize, data: &[u8]) {
+    if to >= world.stations.len() {
+        return;
+    }
+    match world.network.fate(world.now, from, to, data.len()) {
+        Fate::Lost(kind) => {
+            world.trace.note(Step::Lost, world.now, from, to as u64, data.len() as u64);
+            log!(world, Some(from), "lost to {}: {} bytes for n{to}", kind.name(), data.len());
+        }
+        Fate::Arrives { after, again, damaged } => {
+            let mut data = BytesMut::from(data);
+            if let Some(again) = again {
+                let parcel = Parcel { from, data: data.clone() };
+                world.queue.push(world.now + again, Happening::Parcel(to, parcel));
+            }
+            if damaged {
+                let bit = mix(world.schedule.seed, world.now, from as u64, to as u64);
+                let place = bit as usize / 8 % data.len();
+                data[place] ^= 1 << (bit % 8);
+            }
+            let parcel = Parcel { from, data };
+            world.queue.push(world.now + after, Happening::Parcel(to, parcel));
+        }
+    }
+}

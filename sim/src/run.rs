@@ -1,0 +1,304 @@
+//! One run, from its schedule to its verdict: chaos, then healing, then quiet.
+
+use std::cell::{Cell, RefCell};
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Once};
+
+use serde::Serialize;
+
+use crate::builtin::BuiltIn;
+use crate::checks::seconds;
+use crate::cpu::thread_cpu_nanos;
+use crate::faults::Tally;
+use crate::frames::Frames;
+use crate::history::{Ledger, Violation};
+use crate::log::{Log, log};
+use crate::packets::Packets;
+use crate::schedule::{Crypto, Fidelity as Choice, Schedule};
+use crate::workload::Workload;
+use crate::world::{Fidelity, World};
+
+const SECOND: u64 = 1_000_000_000;
+/// Everybody must have found everybody so long after the faults: the last probe may have failed just
+/// before (8 s), the next one comes within 90 s.
+const CONVERGED_WITHIN: u64 = 120 * SECOND;
+/// The longest call of the built-in workload, what its callee keeps of it, and the probes.
+const QUIET_WITHIN: u64 = 90 * SECOND;
+/// How often convergence and quiet are looked for.
+const LOOK_EVERY: u64 = SECOND / 2;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every check held.
+    Clean,
+    /// Something happened that must never happen.
+    Safety {
+        /// What.
+        violations: Vec<Violation>,
+    },
+    /// Something did not happen in time once the faults were over.
+    Liveness {
+        /// What.
+        violations: Vec<Violation>,
+    },
+    /// The code under test panicked.
+    Crash {
+        /// When, in nanoseconds of simulated time.
+        at: u64,
+        /// What it said, and where.
+        message: String,
+    },
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// How much of a node was real.
+    pub fidelity: Choice,
+    /// What protected packets.
+    pub crypto: Crypto,
+    /// How many nodes there were.
+    pub nodes: usize,
+    /// How it ended.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// The hash of its trace; none when it crashed.
+    pub hash: Option<String>,
+    /// Deliveries, timers, operations and faults.
+    pub events: u64,
+    /// Calls made, by clients and handlers.
+    pub calls: u64,
+    /// Calls answered.
+    pub answered: u64,
+    /// Simulated time, in nanoseconds.
+    pub simulated_nanos: u64,
+    /// The CPU time that it took, in nanoseconds. Not the same in every run.
+    pub cpu_nanos: u64,
+    /// Faults applied and effective.
+    #[serde(serialize_with = "tally_lines")]
+    pub faults: Tally,
+    /// How the calls ended.
+    #[serde(skip)]
+    pub ends: std::collections::BTreeMap<String, u64>,
+}
+
+fn tally_lines<S: serde::Serializer>(tally: &Tally, serializer: S) -> Result<S::Ok, S::Error> {
+    tally.lines().serialize(serializer)
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Panics of handlers are part of the workload: while a run is on, they are noted, not printed.
+fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if QUIET.get() {
+                LAST_PANIC.set(info.to_string().replace('\n', " "));
+            } else {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// Runs a schedule with the built-in workload.
+pub fn run(schedule: &Schedule) -> Outcome {
+    run_with(schedule, &BuiltIn::new(schedule), None)
+}
+
+/// Runs a schedule with any workload, and writes a log of it if that is wanted.
+pub fn run_with(
+    schedule: &Schedule,
+    workload: &dyn Workload,
+    log: Option<Box<dyn Write + Send>>,
+) -> Outcome {
+    hush();
+    let begun = thread_cpu_nanos();
+    let ledger = Arc::<Ledger>::default();
+    let log = Log::new(log);
+    let books = Arc::clone(&ledger);
+    QUIET.set(true);
+    let result = catch_unwind(AssertUnwindSafe(|| match schedule.fidelity {
+        Choice::Frames => play(World::new(schedule, workload, Frames::default(), books, log)),
+        Choice::Packets => {
+            let packets = Packets::new(schedule.crypto);
+            play(World::new(schedule, workload, packets, books, log))
+        }
+    }));
+    QUIET.set(false);
+    let end = result.unwrap_or_else(|_| Played {
+        verdict: Verdict::Crash { at: ledger.now(), message: LAST_PANIC.take() },
+        hash: None,
+        events: 0,
+        faults: Tally::default(),
+    });
+    let (calls, answered) = ledger.counts();
+    Outcome {
+        seed: schedule.seed,
+        fidelity: schedule.fidelity,
+        crypto: schedule.crypto,
+        nodes: schedule.nodes.len(),
+        verdict: end.verdict,
+        hash: end.hash,
+        events: end.events,
+        calls,
+        answered,
+        simulated_nanos: ledger.now(),
+        cpu_nanos: thread_cpu_nanos() - begun,
+        faults: end.faults,
+        ends: ledger.ends(),
+    }
+}
+
+struct Played {
+    verdict: Verdict,
+    hash: Option<String>,
+    events: u64,
+    faults: Tally,
+}
+
+fn play<F: Fidelity>(mut world: World<'_, F>) -> Played {
+    let verdict = match go(&mut world) {
+        // A broken rule counts, whatever was looked for when it broke.
+        _ if world.ledger.is_broken() => {
+            Verdict::Safety { violations: world.ledger.take_violations() }
+        }
+        Ok(()) => Verdict::Clean,
+        Err((rule, node, what)) => {
+            let violation = Violation { at: world.now, node, rule, what };
+            Verdict::Liveness { violations: vec![violation] }
+        }
+    };
+    if verdict != Verdict::Clean {
+        log!(world, None, "{verdict:?}");
+    }
+    let (hash, faults) = (Some(world.trace.digest()), world.network.tally.clone());
+    Played { verdict, hash, events: world.events, faults }
+}
+
+/// What did not come: the rule, the node, and how it is instead.
+type Missing = (&'static str, Option<u16>, String);
+
+/// Chaos, healing, probes, quiet. Stops at the first broken rule.
+fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
+    let mut well = world.run_until(world.schedule.duration_us * 1_000);
+    if !well {
+        return Ok(());
+    }
+    world.heal();
+    await_nothing(world, CONVERGED_WITHIN, apart)?;
+    log!(world, None, "everybody has found everybody");
+    for (a, b) in pairs(world) {
+        for (from, to) in [(a, b), (b, a)] {
+            let info = world.info(from);
+            let Some(live) = &world.stations[from].live else { continue };
+            if let Some(task) = world.workload.probe(&info, to as u16, live.host.handle()) {
+                world.spawn(from, task);
+            }
+        }
+    }
+    await_nothing(world, QUIET_WITHIN, restless)?;
+    well = world.run_until(world.now + LOOK_EVERY);
+    if !well {
+        return Ok(());
+    }
+    if let Some(missing) = apart(world) {
+        return Err(missing);
+    }
+    if let Some(token) = world.ledger.open_calls(None).first() {
+        return Err(("every call ends", None, format!("call {token} has not ended")));
+    }
+    if let Err(what) = world.workload.check_healed() {
+        world.ledger.violate(None, "the workload's own rules, once healed", what);
+    }
+    Ok(())
+}
+
+/// Runs until nothing is missing.
+fn await_nothing<F: Fidelity>(
+    world: &mut World<'_, F>,
+    within: u64,
+    missing: fn(&World<'_, F>) -> Option<Missing>,
+) -> Result<(), Missing> {
+    let until = world.now + within;
+    while let Some((rule, node, what)) = missing(world) {
+        if world.now >= until {
+            return Err((rule, node, format!("{what}, {} after it should", seconds(within))));
+        }
+        if !world.run_until(world.now + LOOK_EVERY) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The pairs that at least one side wants connected.
+fn pairs<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    for (a, station) in world.stations.iter().enumerate() {
+        for b in &station.keeps {
+            let b = usize::from(*b);
+            if b > a || !world.stations[b].keeps.contains(&(a as u16)) {
+                pairs.push((a, b));
+            }
+        }
+    }
+    pairs
+}
+
+/// A pair that should be connected, and is not, or does not know what the other serves.
+fn apart<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
+    for (a, b) in pairs(world) {
+        for (from, to) in [(a, b), (b, a)] {
+            let node = Some(from as u16);
+            let Some((here, there)) = world.mesh(from).zip(world.mesh(to)) else {
+                return Some(("everybody runs", node, format!("n{from} or n{to} is down")));
+            };
+            let id = world.stations[to].id;
+            if here.links_up(id).is_empty() {
+                let what = format!("n{from} has no link to n{to}");
+                return Some(("everybody finds everybody", node, what));
+            }
+            let known = here.peers_up().find(|(peer, _)| *peer == id).and_then(|(_, d)| d);
+            if known != Some(&there.services().document()) {
+                let what = format!("n{from} does not know what n{to} serves");
+                return Some(("directories equal the truth", node, what));
+            }
+        }
+    }
+    None
+}
+
+/// Something that is still going on, or was left behind.
+fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
+    for (index, station) in world.stations.iter().enumerate() {
+        let Some(live) = &station.live else { continue };
+        let load = F::mesh(&live.door).load();
+        let tasks = live.host.tasks().saturating_sub(station.background);
+        // One timer looks for peers that nobody holds any more.
+        let counts = [
+            ("open calls", load.calls_open, 0),
+            ("invocations", load.invocations, 0),
+            ("dials", load.dials, 0),
+            ("queued frames", load.frames_queued, 0),
+            ("queued events", load.events_queued, 0),
+            ("tasks", tasks, 0),
+            ("timers", load.timers, 1),
+        ];
+        if let Some((what, count, _)) = counts.into_iter().find(|(_, count, max)| count > max) {
+            let what = format!("n{index} still has {count} {what}");
+            return Some(("nothing is left behind", Some(index as u16), what));
+        }
+    }
+    None
+}

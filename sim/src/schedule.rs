@@ -1,0 +1,308 @@
+//! A schedule: everything that a run is told beforehand, as plain data.
+//!
+//! A seed is turned into a schedule by [`crate::draw`]; the schedule, not the seed, is what runs. It can be
+//! printed, saved as JSON, edited and replayed. What is random *while* a schedule runs (the fate of one
+//! message, the boot number of one life) follows from [`Schedule::seed`] by a keyed hash.
+
+use serde::{Deserialize, Serialize};
+
+/// The format of schedules that this program reads and writes.
+pub const VERSION: u32 = 1;
+
+/// How much of a node is real.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Fidelity {
+    /// The mesh over ideal links: whole frames travel.
+    Frames,
+    /// The whole node: QUIC datagrams travel.
+    Packets,
+}
+
+/// What QUIC's packets are protected with. Without meaning at frames fidelity.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Crypto {
+    /// Nothing but a checksum.
+    Null,
+    /// TLS 1.3 with seeded randomness.
+    Tls,
+}
+
+impl std::fmt::Display for Fidelity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Fidelity::Frames => "frames",
+            Fidelity::Packets => "packets",
+        })
+    }
+}
+
+impl std::fmt::Display for Crypto {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Crypto::Null => "null",
+            Crypto::Tls => "tls",
+        })
+    }
+}
+
+/// Everything that a run is told beforehand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// [`VERSION`].
+    pub version: u32,
+    /// From which the randomness of the run follows.
+    pub seed: u64,
+    /// How much of a node is real.
+    pub fidelity: Fidelity,
+    /// What protects packets.
+    pub crypto: Crypto,
+    /// How long operations and faults go on, in microseconds. Healing comes after it.
+    pub duration_us: u64,
+    /// The nodes.
+    pub nodes: Vec<NodePlan>,
+    /// The network between them when no fault is on.
+    pub network: NetworkPlan,
+    /// What users do, by time.
+    pub operations: Vec<Operation>,
+    /// What goes wrong, by time.
+    pub faults: Vec<Fault>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// The nodes that it stays connected to.
+    pub keeps: Vec<u16>,
+    /// The services that it has from the start of each life, by number.
+    pub services: Vec<u16>,
+    /// Its bounds, where they are not the defaults.
+    pub limits: LimitsPlan,
+}
+
+/// Bounds of a node that a schedule may set. Zero means the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct LimitsPlan {
+    pub own_lane_from_bytes: u32,
+    pub calls_served_per_peer_max: u32,
+    pub kept_answers_per_peer_max: u32,
+    pub kept_answer_bytes_per_peer_max: u32,
+    pub calls_waiting_per_peer_max: u32,
+    pub steps_per_input_max: u32,
+}
+
+/// How long a message is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Latency {
+    /// Always so long.
+    Constant { us: u64 },
+    /// At least so long, and on average so much longer.
+    Exponential { least_us: u64, mean_us: u64 },
+    /// Mostly fast, sometimes slow.
+    Bimodal { fast_us: u64, slow_us: u64, slow_per_mille: u32 },
+}
+
+/// The network when no fault is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPlan {
+    /// How long a message is under way.
+    pub latency: Latency,
+    /// How many bytes a path carries in a microsecond.
+    pub bytes_per_us: u64,
+    /// At frames fidelity: how many frames a link takes that have not arrived.
+    pub window_frames: u32,
+}
+
+/// Something that a user does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// When, in microseconds.
+    pub at_us: u64,
+    /// At which node.
+    pub node: u16,
+    /// What.
+    pub what: Deed,
+}
+
+/// What a user does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Deed {
+    /// Calls something.
+    Call(Call),
+    /// Lets a service take no calls for now.
+    PauseService { service: u16 },
+    /// Lets it take calls again.
+    ResumeService { service: u16 },
+    /// Ends a service.
+    StopService { service: u16 },
+    /// Registers a service.
+    StartService { service: u16 },
+    /// Gives up the connection to a peer.
+    Disconnect { peer: u16 },
+    /// Wants it again.
+    Connect { peer: u16 },
+}
+
+/// One call of the built-in workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Which service; one that no node has stands for a path that nobody serves.
+    pub service: u16,
+    /// What its handler does.
+    pub action: Action,
+    /// Which node is to serve it; none leaves it to the caller's node.
+    pub target: Option<u16>,
+    /// How long the caller waits, in milliseconds.
+    pub timeout_ms: u32,
+    /// Whether it may run more than once.
+    pub idempotent: bool,
+    /// Filler in the argument, in bytes.
+    pub argument_bytes: u32,
+    /// Filler in the answer, in bytes.
+    pub answer_bytes: u32,
+    /// The caller drops the call after this time, in milliseconds.
+    pub cancel_after_ms: Option<u32>,
+}
+
+/// What a handler of the built-in workload does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Action {
+    /// Answers at once.
+    Echo,
+    /// Answers at once, in raw bytes.
+    Bulk,
+    /// Answers after a while.
+    Sleep { ms: u32 },
+    /// Calls another service, and answers with what that said.
+    Relay { service: u16, target: Option<u16> },
+    /// Answers with an error of its own.
+    Refuse,
+    /// Panics.
+    Panic,
+}
+
+/// Something that goes wrong for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// From when, in microseconds.
+    pub at_us: u64,
+    /// Until when, in microseconds.
+    pub until_us: u64,
+    /// What.
+    pub what: Trouble,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Trouble {
+    /// Messages are lost: on one directed path, or on all.
+    Loss { per_mille: u32, path: Option<(u16, u16)> },
+    /// Datagrams arrive twice. At frames fidelity links are reliable, and it is never drawn.
+    Duplicate { per_mille: u32 },
+    /// Datagrams arrive with a flipped bit. Never drawn at frames fidelity.
+    Corrupt { per_mille: u32 },
+    /// Some messages take longer, so that others overtake them.
+    Reorder { per_mille: u32, extra_us: u64 },
+    /// One pair is slow, both ways.
+    Slow { a: u16, b: u16, extra_us: u64 },
+    /// These nodes cannot reach the others, nor the others them.
+    Partition { side: Vec<u16> },
+    /// What these send does not reach those.
+    OneWay { from: Vec<u16>, to: Vec<u16> },
+    /// These two cannot reach each other; everybody else can reach both.
+    Partial { a: u16, b: u16 },
+    /// The node dies without a word, and starts again at the end.
+    Crash { node: u16 },
+    /// The node is shut down, and starts again at the end.
+    Stop { node: u16 },
+    /// The node does nothing for a while, and then goes on as if no time had passed.
+    Pause { node: u16 },
+}
+
+impl Schedule {
+    /// Reads a schedule from JSON and checks that it makes sense.
+    ///
+    /// # Errors
+    ///
+    /// When it is not well-formed, of another version, or names a node that it does not have.
+    pub fn from_json(text: &str) -> Result<Schedule, String> {
+        let schedule: Schedule = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if schedule.version != VERSION {
+            return Err(format!(
+                "the schedule has version {}, this program reads version {VERSION}",
+                schedule.version
+            ));
+        }
+        schedule.check()?;
+        Ok(schedule)
+    }
+
+    /// The schedule as JSON, for people.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a schedule is plain data")
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let count = self.nodes.len();
+        let known = |node: &u16| usize::from(*node) < count;
+        let all_known = |nodes: &[u16]| nodes.iter().all(known);
+        if count == 0 || count > 60_000 {
+            return Err(format!("{count} nodes; from 1 to 60,000 are possible"));
+        }
+        if self.network.bytes_per_us == 0 || self.network.window_frames == 0 {
+            return Err("network.bytes_per_us and network.window_frames must not be 0".into());
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            if !all_known(&node.keeps) || node.keeps.contains(&(index as u16)) {
+                return Err(format!("nodes[{index}].keeps names itself or an unknown node"));
+            }
+        }
+        for (index, operation) in self.operations.iter().enumerate() {
+            let fine = match &operation.what {
+                Deed::Call(call) => call.target.iter().all(known),
+                Deed::Disconnect { peer } | Deed::Connect { peer } => {
+                    known(peer) && *peer != operation.node
+                }
+                _ => true,
+            };
+            if !fine || !known(&operation.node) {
+                return Err(format!("operations[{index}] names a node that is not there"));
+            }
+        }
+        for (index, fault) in self.faults.iter().enumerate() {
+            let fine = match &fault.what {
+                Trouble::Loss { path, .. } => path.iter().all(|(a, b)| known(a) && known(b)),
+                Trouble::Slow { a, b, .. } | Trouble::Partial { a, b } => known(a) && known(b),
+                Trouble::Partition { side } => all_known(side),
+                Trouble::OneWay { from, to } => all_known(from) && all_known(to),
+                Trouble::Crash { node } | Trouble::Stop { node } | Trouble::Pause { node } => {
+                    known(node)
+                }
+                Trouble::Duplicate { .. } | Trouble::Corrupt { .. } | Trouble::Reorder { .. } => {
+                    true
+                }
+            };
+            if !fine || fault.until_us < fault.at_us {
+                return Err(format!(
+                    "faults[{index}] names a node that is not there, or ends before it begins"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! What runs on the nodes: the door for embedders who want their own services under chaos.
+
+use std::sync::Arc;
+
+use dunlin_core::PeerId;
+use dunlin_core::service::{BoxFuture, Handle, Service};
+
+use crate::history::{Ledger, Life};
+use crate::schedule::Call;
+
+/// Where a service or a client runs.
+#[derive(Clone)]
+pub struct NodeInfo {
+    /// The node, and which of its lives.
+    pub life: Life,
+    /// The ids of all nodes, by number.
+    pub peers: Arc<[PeerId]>,
+    /// The world's record of calls. Whoever makes calls through it has them judged.
+    pub ledger: Arc<Ledger>,
+}
+
+/// Services, the clients that use them, and what must hold.
+///
+/// Every method is called on the thread of the run, in an order that follows from the schedule. What a
+/// workload keeps to itself is outside of the nodes: it survives their crashes, and sees the truth.
+pub trait Workload: Send + Sync {
+    /// The services that a node registers at the start of a life.
+    fn services(&self, node: &NodeInfo) -> Vec<Arc<dyn Service>>;
+
+    /// The service with this number, when the schedule starts one while the node runs.
+    fn service(&self, node: &NodeInfo, number: u16) -> Option<Arc<dyn Service>> {
+        let _ = (node, number);
+        None
+    }
+
+    /// Application code that runs beside the services from the start of a life. It ends with the life.
+    fn start(&self, node: &NodeInfo, handle: Handle) -> Option<BoxFuture<()>> {
+        let _ = (node, handle);
+        None
+    }
+
+    /// Carries out a call of the schedule.
+    fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {
+        let _ = (node, call, handle);
+        None
+    }
+
+    /// After healing: a call to this peer that must succeed.
+    fn probe(&self, node: &NodeInfo, peer: u16, handle: Handle) -> Option<BoxFuture<()>> {
+        let _ = (node, peer, handle);
+        None
+    }
+
+    /// What must hold after every event.
+    ///
+    /// # Errors
+    ///
+    /// Says what does not hold.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// What must hold once everything is healed and quiet.
+    ///
+    /// # Errors
+    ///
+    /// Says what does not hold.
+    fn check_healed(&self) -> Result<(), String> {
+        Ok(())
+    }
+}

@@ -1,0 +1,605 @@
+//! The event loop: takes what is due, gives it to its node, lets that act, and checks.
+//!
+//! The world is the same at both fidelities; a [`Fidelity`] says what travels and how.
+
+use std::sync::Arc;
+
+use dunlin_core::base::Incarnation;
+use dunlin_core::service::{BoxFuture, Host};
+use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
+
+use crate::faults::FaultKind;
+use crate::history::{Ledger, Life};
+use crate::log::{Log, log};
+use crate::network::Network;
+use crate::queue::Queue;
+use crate::random::bytes32;
+use crate::schedule::{Deed, Schedule, Trouble};
+use crate::station::{Live, Station, address, hash_event, limits, name};
+use crate::trace::{Step, Trace};
+use crate::workload::{NodeInfo, Workload};
+
+/// The wall clock at the start of every run: some day in 2026.
+const WALL_NANOS: u64 = 1_770_000_000_000_000_000;
+
+/// So many events at one instant mean that something goes in a circle.
+const EVENTS_PER_INSTANT_MAX: u64 = 1_000_000;
+
+/// What a new life of a node is made from.
+pub(crate) struct Birth<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) incarnation_counter: u64,
+    pub(crate) seed: [u8; 32],
+    pub(crate) limits: dunlin_core::Limits,
+}
+
+/// What travels between nodes, and how.
+pub(crate) trait Fidelity: Sized {
+    /// The node's door: its mesh, or the whole of it.
+    type Door;
+    /// What is under way.
+    type Parcel;
+
+    /// A node begins a life.
+    fn open(&mut self, now: Now, birth: Birth<'_>) -> Self::Door;
+    /// Its mesh, to ask.
+    fn mesh(door: &Self::Door) -> &Mesh;
+    /// Its mesh, to command.
+    fn mesh_mut(door: &mut Self::Door) -> &mut Mesh;
+    /// When it wants to be woken.
+    fn next_wake(door: &Self::Door) -> Option<MonoTime>;
+    /// The time has come.
+    fn handle_timeout(door: &mut Self::Door, now: Now);
+    /// Lets the node and its services talk.
+    fn turn(live: &mut Live<Self::Door>, now: Now, observe: &mut dyn FnMut(&Event));
+    /// Carries out what the node wants. Says whether the node may have more to say now.
+    fn drain(world: &mut World<'_, Self>, index: usize) -> bool;
+    /// A parcel arrives at a node that runs.
+    fn arrive(world: &mut World<'_, Self>, index: usize, parcel: Self::Parcel);
+    /// The node is gone, with all that it knew.
+    fn vanished(world: &mut World<'_, Self>, index: usize);
+    /// The node goes on after a pause.
+    fn resumed(world: &mut World<'_, Self>, index: usize);
+    /// Whether a node that has stopped has told everybody.
+    fn is_drained(world: &World<'_, Self>, index: usize) -> bool;
+}
+
+/// Something that will happen.
+pub(crate) enum Happening<P> {
+    /// A node wanted to be woken.
+    Wake(usize),
+    /// Something arrives at a node.
+    Parcel(usize, P),
+    /// The next operation of the schedule.
+    Operation(usize),
+    /// A fault begins.
+    FaultBegins(usize),
+    /// A fault ends.
+    FaultEnds(usize),
+}
+
+/// All nodes, the network between them, and the time.
+pub(crate) struct World<'s, F: Fidelity> {
+    pub(crate) now: u64,
+    pub(crate) queue: Queue<Happening<F::Parcel>>,
+    pub(crate) stations: Vec<Station<F>>,
+    pub(crate) network: Network,
+    pub(crate) fidelity: F,
+    pub(crate) trace: Trace,
+    pub(crate) log: Log,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) schedule: &'s Schedule,
+    pub(crate) workload: &'s dyn Workload,
+    pub(crate) peers: Arc<[PeerId]>,
+    pub(crate) events: u64,
+    /// Faults are over: what still begins does not.
+    pub(crate) healing: bool,
+}
+
+impl<'s, F: Fidelity> World<'s, F> {
+    pub(crate) fn new(
+        schedule: &'s Schedule,
+        workload: &'s dyn Workload,
+        fidelity: F,
+        ledger: Arc<Ledger>,
+        log: Log,
+    ) -> Self {
+        let count = schedule.nodes.len();
+        let stations: Vec<_> = (0..count)
+            .map(|index| {
+                let secret = bytes32(schedule.seed, 1, index as u64);
+                let identity = Identity::from_secret(secret);
+                Station {
+                    id: identity.id(),
+                    identity,
+                    address: address(index),
+                    life: 0,
+                    live: None,
+                    stopping: None,
+                    stopped: false,
+                    paused: None,
+                    held: Default::default(),
+                    armed: None,
+                    keeps: schedule.nodes[index].keeps.iter().copied().collect(),
+                    background: 0,
+                }
+            })
+            .collect();
+        let peers = stations.iter().map(|station| station.id).collect();
+        let mut world = World {
+            now: 0,
+            queue: Queue::default(),
+            stations,
+            network: Network::new(schedule.seed, count, schedule.network.clone()),
+            fidelity,
+            trace: Trace::new(schedule.seed),
+            log,
+            ledger,
+            schedule,
+            workload,
+            peers,
+            events: 0,
+            healing: false,
+        };
+        for index in 0..count {
+            world.start(index);
+        }
+        if !schedule.operations.is_empty() {
+            world.queue.push(schedule.operations[0].at_us * 1_000, Happening::Operation(0));
+        }
+        for (index, fault) in schedule.faults.iter().enumerate() {
+            world.queue.push(fault.at_us * 1_000, Happening::FaultBegins(index));
+        }
+        world
+    }
+
+    pub(crate) fn time(&self) -> Now {
+        Now::new(MonoTime::from_nanos(self.now), WallTime::from_unix_nanos(WALL_NANOS + self.now))
+    }
+
+    pub(crate) fn life(&self, index: usize) -> Life {
+        Life { node: index as u16, life: self.stations[index].life }
+    }
+
+    pub(crate) fn info(&self, index: usize) -> NodeInfo {
+        NodeInfo {
+            life: self.life(index),
+            peers: Arc::clone(&self.peers),
+            ledger: Arc::clone(&self.ledger),
+        }
+    }
+
+    /// The mesh of a node that runs.
+    pub(crate) fn mesh(&self, index: usize) -> Option<&Mesh> {
+        self.stations[index].live.as_ref().map(|live| F::mesh(&live.door))
+    }
+
+    /// Runs what is due until this time, or until a rule is broken. Says whether all is well.
+    pub(crate) fn run_until(&mut self, until: u64) -> bool {
+        let mut instant = (self.now, self.events);
+        while self.queue.next_at().is_some_and(|at| at <= until) {
+            let (at, happening) = self.queue.pop().expect("just looked");
+            debug_assert!(at >= self.now, "time does not go back");
+            self.now = at;
+            self.ledger.set_now(at);
+            self.step(happening);
+            if self.ledger.is_broken() {
+                return false;
+            }
+            if instant.0 != at {
+                instant = (at, self.events);
+            } else {
+                let here = self.events - instant.1;
+                assert!(here < EVENTS_PER_INSTANT_MAX, "{here} events at one instant");
+            }
+        }
+        self.now = until;
+        self.ledger.set_now(until);
+        true
+    }
+
+    fn step(&mut self, happening: Happening<F::Parcel>) {
+        match happening {
+            Happening::Wake(index) => self.wake(index),
+            Happening::Parcel(index, parcel) => {
+                let station = &mut self.stations[index];
+                if station.live.is_none() {
+                    return;
+                }
+                self.events += 1;
+                if station.paused.is_some() {
+                    self.network.tally.bite(FaultKind::Pause);
+                    return station.held.push_back(parcel);
+                }
+                F::arrive(self, index, parcel);
+                self.check();
+            }
+            Happening::Operation(index) => {
+                self.events += 1;
+                if let Some(next) = self.schedule.operations.get(index + 1) {
+                    self.queue.push(next.at_us * 1_000, Happening::Operation(index + 1));
+                }
+                self.operate(index);
+                self.check();
+            }
+            Happening::FaultBegins(index) => {
+                if !self.healing {
+                    self.events += 1;
+                    self.fault_begins(index);
+                }
+            }
+            Happening::FaultEnds(index) => {
+                if !self.healing {
+                    self.events += 1;
+                    self.fault_ends(index);
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        if let Err(what) = self.workload.check() {
+            self.ledger.violate(None, "the workload's own rules", what);
+        }
+    }
+
+    fn wake(&mut self, index: usize) {
+        let (now, at) = (self.time(), self.now);
+        let station = &mut self.stations[index];
+        if station.armed != Some(at) {
+            return;
+        }
+        station.armed = None;
+        if station.paused.is_some() {
+            self.network.tally.bite(FaultKind::Pause);
+            return;
+        }
+        let Some(live) = &mut station.live else { return };
+        let door = F::next_wake(&live.door).is_some_and(|wake| wake <= now.mono);
+        let host = live.host.next_wake(now.mono).is_some_and(|wake| wake <= now.mono);
+        if !door && !host {
+            // What it was for has been taken back.
+            return self.rearm(index);
+        }
+        self.events += 1;
+        self.trace.note(Step::Timer, at, index, u64::from(door), u64::from(host));
+        if door {
+            F::handle_timeout(&mut live.door, now);
+        }
+        self.touch(index);
+        self.check();
+    }
+
+    /// Lets a node act on what was done to it.
+    pub(crate) fn touch(&mut self, index: usize) {
+        let now = self.time();
+        loop {
+            let Some(live) = &mut self.stations[index].live else { return };
+            let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
+            let mut stopped = false;
+            F::turn(live, now, &mut |event| {
+                hash_event(trace, now.mono.as_nanos(), index, event);
+                stopped |= matches!(event, Event::Stopped);
+                if log.is_on() {
+                    let at = now.mono.as_nanos();
+                    log.line(at, Some(index), format_args!("{}", describe(peers, event)));
+                }
+            });
+            if stopped {
+                self.stations[index].stopped = true;
+                let life = self.life(index);
+                if let Some(call) = self.ledger.open_calls(Some(life)).first() {
+                    let what = format!("{life} has stopped, and call {call} has not ended");
+                    self.ledger.violate(Some(life.node), "a stop ends every call", what);
+                }
+            }
+            if !F::drain(self, index) {
+                break;
+            }
+        }
+        if self.stations[index].stopped && F::is_drained(self, index) {
+            log!(self, Some(index), "has stopped");
+            return self.take_down(index);
+        }
+        if let Some(live) = &self.stations[index].live {
+            F::mesh(&live.door).check_invariants();
+        }
+        self.rearm(index);
+    }
+
+    fn rearm(&mut self, index: usize) {
+        let now = self.now;
+        let station = &mut self.stations[index];
+        let Some(live) = &station.live else { return };
+        let door = F::next_wake(&live.door).map(MonoTime::as_nanos);
+        let host = live.host.next_wake(MonoTime::from_nanos(now)).map(MonoTime::as_nanos);
+        let Some(at) = [door, host].into_iter().flatten().min().map(|at| at.max(now)) else {
+            return;
+        };
+        if station.armed.is_none_or(|armed| at < armed) {
+            station.armed = Some(at);
+            self.queue.push(at, Happening::Wake(index));
+        }
+    }
+
+    // Lives.
+
+    /// A node begins its next life.
+    pub(crate) fn start(&mut self, index: usize) {
+        let now = self.time();
+        let plan = &self.schedule.nodes[index];
+        let station = &mut self.stations[index];
+        debug_assert!(station.live.is_none());
+        station.life += 1;
+        station.keeps = plan.keeps.iter().copied().collect();
+        let life = u64::from(station.life);
+        let birth = Birth {
+            identity: &station.identity,
+            incarnation_counter: life,
+            seed: bytes32(self.schedule.seed, 2 + life, index as u64),
+            limits: limits(&plan.limits),
+        };
+        let mut live = Live {
+            door: self.fidelity.open(now, birth),
+            host: Host::new(bytes32(self.schedule.seed, 1 << 40 | life, index as u64), || {}),
+        };
+        let peers = Arc::clone(&self.peers);
+        let mesh = F::mesh_mut(&mut live.door);
+        let Incarnation { boot, .. } = mesh.incarnation();
+        self.trace.note(Step::Life, self.now, index, life, boot);
+        for peer in &station.keeps {
+            let peer = usize::from(*peer);
+            mesh.connect(now, peers[peer], vec![address(peer)]).expect("schedules are checked");
+        }
+        log!(self, Some(index), "begins life {life}");
+        let info = self.info(index);
+        for service in self.workload.services(&info) {
+            let mesh = F::mesh_mut(&mut live.door);
+            live.host.add_service(now, mesh, service).expect("services are well-formed");
+        }
+        let handle = live.host.handle();
+        if let Some(task) = self.workload.start(&info, handle) {
+            live.host.spawn(now, F::mesh_mut(&mut live.door), task);
+            self.stations[index].background = 1;
+        }
+        self.stations[index].live = Some(live);
+        self.touch(index);
+    }
+
+    /// A node is gone, now.
+    fn take_down(&mut self, index: usize) {
+        F::vanished(self, index);
+        let station = &mut self.stations[index];
+        station.live = None;
+        station.armed = None;
+        station.stopped = false;
+        station.stopping = None;
+        station.paused = None;
+        station.held.clear();
+    }
+
+    fn resume(&mut self, index: usize) {
+        let Some(since) = self.stations[index].paused.take() else { return };
+        self.ledger.paused(index, since, self.now);
+        log!(self, Some(index), "goes on after a pause");
+        let held = std::mem::take(&mut self.stations[index].held);
+        for parcel in held {
+            // It may stop, or its transport may give up, on the way.
+            if self.stations[index].live.is_some() {
+                F::arrive(self, index, parcel);
+            }
+        }
+        F::resumed(self, index);
+        let now = self.time();
+        if let Some(live) = &mut self.stations[index].live {
+            F::handle_timeout(&mut live.door, now);
+            self.touch(index);
+        }
+        self.check();
+    }
+
+    // The schedule.
+
+    /// Runs application code at a node.
+    pub(crate) fn spawn(&mut self, index: usize, task: BoxFuture<()>) {
+        let now = self.time();
+        if let Some(live) = &mut self.stations[index].live {
+            live.host.spawn(now, F::mesh_mut(&mut live.door), task);
+            self.touch(index);
+        }
+    }
+
+    fn operate(&mut self, index: usize) {
+        let operation = &self.schedule.operations[index];
+        let at = usize::from(operation.node);
+        let now = self.time();
+        let info = self.info(at);
+        let station = &mut self.stations[at];
+        let Some(live) = &mut station.live else { return };
+        if station.paused.is_some() {
+            // Whoever would do it is paused too.
+            return;
+        }
+        self.trace.note(Step::Operation, self.now, at, index as u64, 0);
+        let mesh = F::mesh_mut(&mut live.door);
+        let find = |mesh: &Mesh, number: u16| {
+            let path = format!("s{number}");
+            mesh.services().iter().find(|(_, p, _)| p.as_str() == path).map(|(key, ..)| key)
+        };
+        match &operation.what {
+            Deed::Call(call) => {
+                if let Some(task) = self.workload.perform(&info, call, live.host.handle()) {
+                    return self.spawn(at, task);
+                }
+            }
+            Deed::PauseService { service } => {
+                if let Some(key) = find(mesh, *service) {
+                    // It may not be running.
+                    let _ = mesh.pause_service(now, key);
+                }
+            }
+            Deed::ResumeService { service } => {
+                if let Some(key) = find(mesh, *service) {
+                    let _ = mesh.resume_service(now, key);
+                }
+            }
+            Deed::StopService { service } => {
+                if let Some(key) = find(mesh, *service) {
+                    let _ = mesh.stop_service(now, key);
+                }
+            }
+            Deed::StartService { service } => {
+                if let Some(service) = self.workload.service(&info, *service) {
+                    // The path may be taken, and the node may stop.
+                    let _ = live.host.add_service(now, mesh, service);
+                }
+            }
+            Deed::Disconnect { peer } => {
+                station.keeps.remove(peer);
+                mesh.disconnect(now, self.peers[usize::from(*peer)]);
+            }
+            Deed::Connect { peer } => {
+                let to = usize::from(*peer);
+                if mesh.connect(now, self.peers[to], vec![address(to)]).is_ok() {
+                    station.keeps.insert(*peer);
+                }
+            }
+        }
+        log!(self, Some(at), "{:?}", operation.what);
+        self.touch(at);
+    }
+
+    fn fault_begins(&mut self, index: usize) {
+        let fault = &self.schedule.faults[index];
+        let kind = FaultKind::of(&fault.what);
+        self.trace.note(Step::Fault, self.now, 0, index as u64, 1);
+        self.network.tally.apply(kind);
+        self.queue.push(fault.until_us * 1_000, Happening::FaultEnds(index));
+        log!(self, None, "fault begins: {:?}", fault.what);
+        match fault.what {
+            Trouble::Crash { node } => {
+                let node = usize::from(node);
+                if self.stations[node].live.is_some() {
+                    self.network.tally.bite(kind);
+                    log!(self, Some(node), "dies");
+                    self.take_down(node);
+                }
+            }
+            Trouble::Stop { node } => {
+                let (now, node) = (self.time(), usize::from(node));
+                let station = &mut self.stations[node];
+                if let (Some(live), None, None) =
+                    (&mut station.live, station.paused, station.stopping)
+                {
+                    self.network.tally.bite(kind);
+                    station.stopping = Some(self.now);
+                    F::mesh_mut(&mut live.door).shutdown(now);
+                    log!(self, Some(node), "is told to stop");
+                    self.touch(node);
+                }
+            }
+            Trouble::Pause { node } => {
+                let station = &mut self.stations[usize::from(node)];
+                if station.live.is_some() && station.paused.is_none() {
+                    station.paused = Some(self.now);
+                }
+            }
+            _ => self.network.switch(&self.schedule.faults, index, true),
+        }
+    }
+
+    fn fault_ends(&mut self, index: usize) {
+        let fault = &self.schedule.faults[index];
+        self.trace.note(Step::Fault, self.now, 0, index as u64, 0);
+        log!(self, None, "fault ends: {:?}", fault.what);
+        match fault.what {
+            Trouble::Crash { node } | Trouble::Stop { node } => {
+                self.bring_back(usize::from(node));
+            }
+            Trouble::Pause { node } => self.resume(usize::from(node)),
+            _ => self.network.switch(&self.schedule.faults, index, false),
+        }
+    }
+
+    /// Starts a node that is down. One that has taken too long to stop is killed first.
+    fn bring_back(&mut self, node: usize) {
+        let station = &self.stations[node];
+        if let (Some(since), Some(_)) = (station.stopping, &station.live) {
+            if station.paused.is_some() || self.now < since + STOP_MAX_NANOS {
+                return;
+            }
+            let what = format!("told to stop {} ago", crate::checks::seconds(self.now - since));
+            self.ledger.violate(Some(node as u16), "a stop ends in time", what);
+            self.take_down(node);
+        }
+        if self.stations[node].live.is_none() {
+            self.start(node);
+        }
+    }
+
+    /// Ends all faults: everybody runs, everybody can reach everybody, everybody wants what the schedule
+    /// says.
+    pub(crate) fn heal(&mut self) {
+        self.healing = true;
+        log!(self, None, "faults are over");
+        for index in 0..self.schedule.faults.len() {
+            self.network.switch(&self.schedule.faults, index, false);
+        }
+        for node in 0..self.stations.len() {
+            self.resume(node);
+        }
+        for node in 0..self.stations.len() {
+            if self.stations[node].live.is_some() && self.stations[node].stopping.is_some() {
+                self.take_down(node);
+            }
+            if self.stations[node].live.is_none() {
+                self.start(node);
+            }
+            let now = self.time();
+            let station = &mut self.stations[node];
+            for peer in &self.schedule.nodes[node].keeps {
+                if station.keeps.insert(*peer)
+                    && let Some(live) = &mut station.live
+                {
+                    let to = usize::from(*peer);
+                    F::mesh_mut(&mut live.door)
+                        .connect(now, self.peers[to], vec![address(to)])
+                        .expect("it is not stopping, and knows few");
+                }
+            }
+            self.touch(node);
+        }
+    }
+}
+
+/// A stop lasts at most the grace of the handlers, the flush of the links, and a little.
+const STOP_MAX_NANOS: u64 = 8_000_000_000;
+
+/// An event, for the log.
+fn describe(peers: &[PeerId], event: &Event) -> String {
+    match event {
+        Event::PeerUp { peer, incarnation, .. } => {
+            format!("peer up: {} ({incarnation:?})", name(peers, *peer))
+        }
+        Event::PeerDown { peer, reason } => format!("peer down: {}: {reason}", name(peers, *peer)),
+        Event::PeerServices { peer } => format!("services of {} known", name(peers, *peer)),
+        Event::PeerRefused { peer, why } => format!("refused by {}: {why}", name(peers, *peer)),
+        Event::DialFailed { peer, error, retry_in } => {
+            format!("dial to {} failed: {error}; again in {retry_in:?}", name(peers, *peer))
+        }
+        Event::PeerMisbehaved { peer, what } => {
+            format!("{} misbehaved: {what}", name(peers, *peer))
+        }
+        Event::CallEnded { call, result: Ok(payload) } => {
+            format!("call {} answered: {payload:?}", call.to_u64())
+        }
+        Event::CallEnded { call, result: Err(error) } => {
+            format!("call {} failed: {error}", call.to_u64())
+        }
+        Event::Invoke(run) => {
+            let from = run.caller.map_or("itself".to_string(), |caller| name(peers, caller));
+            format!("runs {} for {from} (run {})", run.path, run.invocation.to_u64())
+        }
+        other => format!("{other:?}"),
+    }
+}
