@@ -76,8 +76,7 @@ fn expected_frames(mut lane: &[u8]) -> (Vec<Bytes>, usize, bool) {
         if last >= 5 {
             return (frames, lane.len(), false);
         }
-        let length =
-            (0..=last).rev().fold(0u64, |sum, at| sum << 7 | u64::from(lane[at] & 0x7f));
+        let length = (0..=last).rev().fold(0u64, |sum, at| sum << 7 | u64::from(lane[at] & 0x7f));
         if length > FRAME_BYTES_MAX as u64 {
             return (frames, lane.len(), false);
         }

@@ -22,8 +22,8 @@ use dunlin_core::service::Payload;
 use dunlin_core::topic::{Pattern, TopicPath};
 use dunlin_core::transport::{AddressValidation, Crypto, Datagram, Ecn, TransportConfig};
 use dunlin_core::{
-    CallRequest, Event, Identity, Limits, MonoTime, Node, NodeConfig, Now, Target, WallTime,
-    WakeReason,
+    CallRequest, Event, Identity, Limits, MonoTime, Node, NodeConfig, Now, Target, WakeReason,
+    WallTime,
 };
 
 use crate::tape::Tape;
@@ -448,7 +448,7 @@ impl World {
         self.mono = self.mono.max(self.behind) + MS;
         self.behind = 0;
         let until = self.mono + (TIMEOUT_MAX_MS + 1_000) * MS;
-        self.run_until(until);
+        self.run_until(until, |side| side.calls.is_empty());
         for side in &self.sides {
             assert!(side.calls.is_empty(), "every call has a deadline");
         }
@@ -457,16 +457,17 @@ impl World {
             side.node.mesh_mut().shutdown(now);
         }
         // The grace of handlers, then three probe time-outs for those who close.
-        self.run_until(self.mono + 30_000 * MS);
+        self.run_until(self.mono + 30_000 * MS, |side| side.stopped && side.node.is_drained());
         for side in &self.sides {
             assert!(side.stopped, "a node that is to stop stops");
             assert!(side.node.is_drained(), "what stops lets its socket go");
         }
     }
 
-    fn run_until(&mut self, until: u64) {
+    /// Lets time pass until both sides are done, or until the bound.
+    fn run_until(&mut self, until: u64, done: impl Fn(&Side) -> bool) {
         let (mut stuck, mut last) = (0, self.mono);
-        while self.mono < until {
+        while self.mono < until && !self.sides.iter().all(&done) {
             let next = match self.flights.is_empty() {
                 true => self.next_wake().unwrap_or(until),
                 false => self.mono + MS,

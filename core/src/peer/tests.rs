@@ -1,3 +1,5 @@
+//! One peer, handshake by handshake.
+
 use proptest::prelude::*;
 
 use super::*;
