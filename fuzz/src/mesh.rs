@@ -21,8 +21,8 @@ use dunlin_core::mesh::CommandError;
 use dunlin_core::peer::Admission;
 use dunlin_core::rpc::callee::HandlerError;
 use dunlin_core::rpc::{AppError, Status};
-use dunlin_core::service::payload::{PayloadError, Value};
-use dunlin_core::service::{ContentType, Payload};
+
+use dunlin_core::service::{ContentType, Payload, PayloadError, Value};
 use dunlin_core::topic::{Pattern, TopicPath};
 use dunlin_core::wire::{self, CallMessage, Hello, Message, ReplyMessage};
 use dunlin_core::{
@@ -158,6 +158,8 @@ struct World {
     hooks: Vec<(ServiceKey, Hook)>,
     services: BTreeSet<ServiceKey>,
     up: BTreeSet<PeerId>,
+    /// Whom the application wants to stay connected to.
+    kept: BTreeSet<usize>,
     /// Until when each call of a peer's life must not run again.
     ran: BTreeMap<(u8, u64, u64), u64>,
     stopped: bool,
@@ -190,6 +192,7 @@ impl World {
             hooks: Vec::new(),
             services: BTreeSet::new(),
             up: BTreeSet::new(),
+            kept: BTreeSet::new(),
             ran: BTreeMap::new(),
             stopped: false,
         }
@@ -309,13 +312,20 @@ impl World {
                 let addresses = vec![address; tape.pick(3)];
                 let result = self.mesh.connect(now, peer_id(peer), addresses);
                 match result {
-                    Ok(()) => assert!(peer != 0),
+                    Ok(()) => {
+                        assert!(peer != 0);
+                        self.kept.insert(peer);
+                    }
                     Err(CommandError::OwnId(_)) => assert_eq!(peer, 0),
                     Err(CommandError::Stopping | CommandError::TooManyPeers(_)) => {}
                     Err(other) => panic!("{other}"),
                 }
             }
-            op::DISCONNECT => self.mesh.disconnect(now, peer_id(tape.pick(PEERS))),
+            op::DISCONNECT => {
+                let peer = tape.pick(PEERS);
+                self.kept.remove(&peer);
+                self.mesh.disconnect(now, peer_id(peer));
+            }
             op::START_CALL => self.start_call(tape),
             op::CANCEL_CALL => {
                 let calls: Vec<_> = self.calls.iter().copied().collect();
@@ -630,7 +640,7 @@ impl World {
             self.mesh.handle_link(self.now(), LinkInput::Down { link: link.handle, reason });
             self.settle();
         }
-        for peer in 1..PEERS {
+        for peer in std::mem::take(&mut self.kept) {
             self.mesh.disconnect(self.now(), peer_id(peer));
             self.settle();
         }

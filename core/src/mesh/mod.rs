@@ -425,6 +425,7 @@ impl FrameSource for Mesh {
         loop {
             let message = match entry.out.pop(lane)? {
                 OutItem::Message(message) => Some(*message),
+                OutItem::Directory => Some(Message::Directory(self.services.document())),
                 OutItem::Call { sequence } => {
                     self.caller.take_message(self.now.mono, peer, sequence).map(Message::Call)
                 }

@@ -2,8 +2,11 @@
 //!
 //! Items are small: a call or an answer is looked up, and its message made, when the transport pulls
 //! it. So what was given up in the meantime is never sent, and the floor it carries is fresh.
+//!
+//! Nothing waits twice: a peer that reads nothing can ask for one answer again and again, and a link
+//! that does not drain can outlive any number of reasons to send a call or the directory anew.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::link::Lane;
 use crate::wire::Message;
@@ -11,14 +14,37 @@ use crate::wire::Message;
 /// One thing to send.
 #[derive(Clone, Debug)]
 pub(super) enum OutItem {
-    /// A message of the control lane, ready to go.
+    /// A message of the handshake, ready to go.
     Message(Box<Message>),
+    /// What this node serves, as of when it is pulled.
+    Directory,
     /// Our call with this number.
     Call { sequence: u64 },
     /// The cancelling of our call with this number.
     Cancel { sequence: u64 },
     /// Our answer to the peer's call with this number.
     Answer { sequence: u64 },
+}
+
+/// What may wait once under each number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Once {
+    Directory,
+    Call(u64),
+    Cancel(u64),
+    Answer(u64),
+}
+
+impl OutItem {
+    fn once(&self) -> Option<Once> {
+        match *self {
+            OutItem::Message(_) => None,
+            OutItem::Directory => Some(Once::Directory),
+            OutItem::Call { sequence } => Some(Once::Call(sequence)),
+            OutItem::Cancel { sequence } => Some(Once::Cancel(sequence)),
+            OutItem::Answer { sequence } => Some(Once::Answer(sequence)),
+        }
+    }
 }
 
 /// The lanes of one link, each first in, first out.
@@ -30,7 +56,15 @@ pub(super) struct Outbound {
     own_opened: u64,
     /// Our calls that went out on lanes of their own and are not answered, by their numbers.
     own_calls: BTreeMap<u64, Lane>,
+    /// Everything that waits and may not wait twice.
+    waiting: BTreeSet<Once>,
     len: usize,
+    answers: usize,
+}
+
+/// Neighbouring numbers go to one lane, so that a burst makes few packets.
+fn shared_index(sequence: u64) -> usize {
+    (Lane::shared(sequence >> 4).0 - 1) as usize
 }
 
 impl Outbound {
@@ -39,28 +73,63 @@ impl Outbound {
         self.len
     }
 
-    /// Queues for the control lane. Says whether nothing waited before.
-    pub(super) fn push_control(&mut self, item: OutItem) -> bool {
-        self.control.push_back(item);
-        self.count()
+    /// How many answers wait.
+    pub(super) fn answers(&self) -> usize {
+        self.answers
     }
 
-    /// Queues for the shared lane of this hash. Says whether nothing waited before.
-    pub(super) fn push_shared(&mut self, hash: u64, item: OutItem) -> bool {
-        self.shared[(Lane::shared(hash).0 - 1) as usize].push_back(item);
-        self.count()
+    /// Queues for the control lane. Says whether nothing waited before.
+    pub(super) fn push_control(&mut self, item: OutItem) -> bool {
+        let fresh = self.note(&item);
+        if fresh {
+            self.control.push_back(item);
+        }
+        fresh && self.len == 1
+    }
+
+    /// Queues for the shared lane of this call's number. Says whether nothing waited before.
+    pub(super) fn push_shared(&mut self, sequence: u64, item: OutItem) -> bool {
+        let fresh = self.note(&item);
+        if fresh {
+            self.shared[shared_index(sequence)].push_back(item);
+        }
+        fresh && self.len == 1
     }
 
     /// Queues for a lane of its own. Says whether nothing waited before.
     pub(super) fn push_own(&mut self, item: OutItem) -> bool {
-        self.own.insert(Lane::OWN_FROM + self.own_opened, item);
-        self.own_opened += 1;
-        self.count()
+        let fresh = self.note(&item);
+        if fresh {
+            self.own.insert(Lane::OWN_FROM + self.own_opened, item);
+            self.own_opened += 1;
+        }
+        fresh && self.len == 1
     }
 
-    fn count(&mut self) -> bool {
-        self.len += 1;
-        self.len == 1
+    /// Counts an item in, unless it waits already.
+    fn note(&mut self, item: &OutItem) -> bool {
+        let fresh = item.once().is_none_or(|once| self.waiting.insert(once));
+        if fresh {
+            self.len += 1;
+            self.answers += usize::from(matches!(item, OutItem::Answer { .. }));
+        }
+        fresh
+    }
+
+    /// Takes back a call of ours that nobody has pulled.
+    pub(super) fn withdraw_call(&mut self, sequence: u64) {
+        if !self.waiting.remove(&Once::Call(sequence)) {
+            return;
+        }
+        self.len -= 1;
+        let is_it = |item: &OutItem| item.once() == Some(Once::Call(sequence));
+        // What is taken back has mostly waited longest.
+        let lane = &mut self.shared[shared_index(sequence)];
+        if let Some(index) = lane.iter().position(is_it) {
+            lane.remove(index);
+        } else {
+            self.own.retain(|_, item| !is_it(item));
+        }
     }
 
     /// The first lane at or after `from` on which something waits.
@@ -87,6 +156,10 @@ impl Outbound {
             n => self.own.remove(&n),
         }?;
         self.len -= 1;
+        self.answers -= usize::from(matches!(item, OutItem::Answer { .. }));
+        if let Some(once) = item.once() {
+            self.waiting.remove(&once);
+        }
         if let OutItem::Call { sequence } = item
             && lane.is_own()
         {

@@ -746,3 +746,68 @@ fn a_second_link_takes_back_no_credit() {
     greet(&mut world, 2, 1);
     assert_eq!(world.stations[0].mesh.load().calls_open, 3);
 }
+
+#[test]
+fn a_peer_that_reads_nothing_holds_no_more_than_its_credit() {
+    let mut world = World::new(1);
+    world.stations[0].mesh.limits.calls_served_per_peer_max = 4;
+    world.serve(0, math());
+    greet(&mut world, 1, 10);
+    let mesh = &mut world.stations[0].mesh;
+    while mesh.next_lane(LinkHandle(1), Lane::CONTROL).is_some() {
+        mesh.pull_frame(LinkHandle(1), Lane::CONTROL);
+    }
+    // `World` knows no such link, so nothing is pulled. One call comes again and again; its answer
+    // waits once.
+    for _ in 0..100 {
+        let call = played_call(&world, 1);
+        say(&mut world, 1, Lane(1), call);
+    }
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 1);
+    // Ever new calls are against the rules.
+    for sequence in 2..100 {
+        let call = played_call(&world, sequence);
+        say(&mut world, 1, Lane(1), call);
+    }
+    assert_eq!(world.saw(0, |e| matches!(e, Event::PeerMisbehaved { .. })), 1);
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 0);
+}
+
+#[test]
+fn a_link_that_does_not_drain_holds_nothing_twice() {
+    let mut world = World::new(1);
+    greet(&mut world, 1, 10);
+    let mesh = &mut world.stations[0].mesh;
+    while mesh.next_lane(LinkHandle(1), Lane::CONTROL).is_some() {
+        mesh.pull_frame(LinkHandle(1), Lane::CONTROL);
+    }
+    world.serve(0, math());
+    let now = world.time();
+    let service = world.stations[0].mesh.services().iter().next().unwrap().0;
+    for _ in 0..50 {
+        world.stations[0].mesh.pause_service(now, service).unwrap();
+        world.stations[0].mesh.resume_service(now, service).unwrap();
+        world.settle();
+    }
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 1, "one directory, the latest");
+    // Calls that give up before they were pulled leave nothing behind.
+    let handle = world.handle(0);
+    for _ in 0..50 {
+        let handle = handle.clone();
+        world.run(0, async move {
+            handle.request("any/thing").to(PLAYED).timeout(50 * MS).send().await
+        });
+        world.pass(60 * MS);
+    }
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 1);
+    // A second link that comes and goes makes us send again what waits on the first.
+    world.run(0, async move { handle.request("any/thing").to(PLAYED).send().await });
+    for link in 2..50 {
+        greet(&mut world, link, 10);
+        let (now, link) = (world.time(), LinkHandle(link));
+        let down = LinkInput::Down { link, reason: DownReason::TimedOut };
+        world.stations[0].mesh.handle_link(now, down);
+        world.settle();
+    }
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 2);
+}

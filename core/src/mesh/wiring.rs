@@ -9,6 +9,7 @@ use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::{OutItem, Outbound};
 use crate::mesh::{LinkEntry, Mesh, NodeTimer, Phase, SWEEP_INTERVAL, Target};
 use crate::peer::{PeerEffect, PeerInput};
+use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
 use crate::rpc::caller::Route;
 use crate::rpc::{CallError, CalleeInput, CallerEffect, CallerInput, Failure, Status};
@@ -159,11 +160,12 @@ impl Mesh {
                     message_bytes_max: self.local.message_bytes_max,
                     critical_capabilities: Vec::new(),
                 });
-                self.send_control(link, hello);
+                self.send_control(link, OutItem::Message(Box::new(hello)));
             }
             PeerEffect::SendConfirm { link, version, incarnation } => {
                 let directory = self.services.document();
-                self.send_control(link, Message::Confirm { version, directory });
+                let confirm = Message::Confirm { version, directory };
+                self.send_control(link, OutItem::Message(Box::new(confirm)));
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
             }
             PeerEffect::Close { link, code } => {
@@ -199,7 +201,9 @@ impl Mesh {
                 }
             }
             PeerEffect::SessionEnded => {
-                self.remote.forget(peer);
+                if !is_planted(7) {
+                    self.remote.forget(peer);
+                }
                 self.feed_caller(CallerInput::SessionEnded(peer));
                 // Its own calls are remembered here for as long as it may ask again: a peer that was
                 // let go may come back in the same life. A new life shows with its first link.
@@ -226,6 +230,14 @@ impl Mesh {
             }
             CallerEffect::Send { peer, sequence, payload_bytes } => {
                 self.send(peer, sequence, payload_bytes, OutItem::Call { sequence });
+            }
+            CallerEffect::Withdraw { peer, sequence } => {
+                let links = self.peers.get(peer).map(|entry| entry.machine.links());
+                for link in links.into_iter().flatten() {
+                    if let Some(link) = self.links.get_mut(&link) {
+                        link.out.withdraw_call(sequence);
+                    }
+                }
             }
             CallerEffect::SendCancel { peer, sequence } => {
                 self.reset_lane_of_call(peer, sequence);
@@ -283,7 +295,7 @@ impl Mesh {
                     .flat_map(|(_, p)| p.machine.links().filter(|l| p.machine.is_verified(*l)))
                     .collect();
                 for link in links {
-                    self.send_control(link, Message::Directory(self.services.document()));
+                    self.send_control(link, OutItem::Directory);
                 }
             }
         }
@@ -291,9 +303,9 @@ impl Mesh {
 
     // Sending.
 
-    fn send_control(&mut self, link: LinkHandle, message: Message) {
+    fn send_control(&mut self, link: LinkHandle, item: OutItem) {
         let Some(entry) = self.links.get_mut(&link) else { return };
-        if entry.out.push_control(OutItem::Message(Box::new(message))) {
+        if entry.out.push_control(item) {
             self.link_commands.push_back(LinkCommand::FramesReady { link });
         }
     }
@@ -308,11 +320,16 @@ impl Mesh {
         let link = link.or_else(|| machine.links().filter(|l| machine.is_verified(*l)).last());
         let Some(link) = link else { return };
         let Some(entry) = self.links.get_mut(&link) else { return };
+        // Whoever keeps to its credit has no more than that unanswered, and as much again that was
+        // answered on another link.
+        if entry.out.answers() >= 2 * self.limits.calls_served_per_peer_max {
+            let what = "it goes on asking and takes no answers".to_string();
+            return self.feed_peer(peer, PeerInput::Fault { link, what });
+        }
         let first = if payload_bytes >= self.limits.own_lane_from_bytes {
             entry.out.push_own(item)
         } else {
-            // Neighbouring numbers go to one lane, so that a burst makes few packets.
-            entry.out.push_shared(sequence >> 4, item)
+            entry.out.push_shared(sequence, item)
         };
         if first {
             self.link_commands.push_back(LinkCommand::FramesReady { link });

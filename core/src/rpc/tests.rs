@@ -129,6 +129,10 @@ impl World {
                         self.queued[sequence as usize % 2].push_back(Item::Call(sequence));
                     }
                 }
+                CallerEffect::Withdraw { sequence, .. } => {
+                    let lane = &mut self.queued[sequence as usize % 2];
+                    lane.retain(|item| !matches!(item, Item::Call(s) if *s == sequence));
+                }
                 CallerEffect::SendCancel { sequence, .. } => {
                     assert!(self.connected, "a cancel needs a link");
                     self.queued[(sequence / 2) as usize % 2].push_back(Item::Cancel(sequence));

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::base::{
-    InvocationKey, InvocationTag, KeyMap, MonoTime, Now, ServiceKey, ServiceTag, TimerQueue,
+    CallKey, CallTag, InvocationKey, InvocationTag, KeyMap, MonoTime, Now, ServiceKey, ServiceTag,
+    TimerQueue,
 };
 use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceState};
@@ -77,9 +78,9 @@ pub struct Host {
     shared: Arc<Shared>,
     taken: VecDeque<Op>,
     services: KeyMap<ServiceTag, Hosted>,
-    /// By the whole key: the mesh may give a key's place to another call while the end of the first
-    /// still waits to be taken.
-    calls: BTreeMap<u64, Arc<Slot<CallResult>>>,
+    calls: KeyMap<CallTag, Arc<Slot<CallResult>>>,
+    /// Calls that have ended, though their end is still on its way here, and whose place was taken.
+    displaced: BTreeMap<CallKey, Arc<Slot<CallResult>>>,
     runs: KeyMap<InvocationTag, Run>,
     purposes: KeyMap<crate::service::executor::Task<Outcome>, Purpose>,
     executor: Executor<Outcome>,
@@ -96,7 +97,8 @@ impl Host {
             shared: Arc::new(Shared::new(seed, Box::new(notify.clone()))),
             taken: VecDeque::new(),
             services: KeyMap::default(),
-            calls: BTreeMap::new(),
+            calls: KeyMap::default(),
+            displaced: BTreeMap::new(),
             runs: KeyMap::default(),
             purposes: KeyMap::default(),
             executor: Executor::new(notify),
@@ -207,7 +209,8 @@ impl Host {
                 let mut refused = None;
                 slot.begin(|| match mesh.call(now, request) {
                     Ok(key) => {
-                        self.calls.insert(key.to_u64(), Arc::clone(&slot));
+                        let earlier = self.calls.insert(key, Arc::clone(&slot));
+                        self.displaced.extend(earlier);
                         Some(key.to_u64())
                     }
                     Err(error) => {
@@ -220,7 +223,7 @@ impl Host {
                 }
             }
             Op::CancelCall(call) => {
-                self.calls.remove(&call.to_u64());
+                self.take_call(call);
                 mesh.cancel(now, call);
             }
             Op::Sleep { until, slot } => {
@@ -243,10 +246,14 @@ impl Host {
         }
     }
 
+    fn take_call(&mut self, call: CallKey) -> Option<Arc<Slot<CallResult>>> {
+        self.calls.remove(call).or_else(|| self.displaced.remove(&call))
+    }
+
     fn on_event(&mut self, now: Now, mesh: &mut Mesh, event: Event) {
         match event {
             Event::CallEnded { call, result } => {
-                if let Some(slot) = self.calls.remove(&call.to_u64()) {
+                if let Some(slot) = self.take_call(call) {
                     slot.fill(result);
                 }
             }
@@ -422,7 +429,8 @@ impl Drop for Host {
                 stop();
             }
         }
-        for slot in self.calls.values() {
+        let calls = self.calls.iter().map(|(_, slot)| slot);
+        for slot in calls.chain(self.displaced.values()) {
             slot.fill(Err(CallError::Failed {
                 failure: Failure::ShuttingDown,
                 executed: Executed::Maybe,

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use super::*;
 use crate::base::{Identity, Limits, WallTime};
@@ -17,9 +16,8 @@ fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-#[test]
-fn when_the_host_is_dropped_nobody_is_left_waiting() {
-    let now = Now::new(MonoTime::ZERO, WallTime::default());
+/// A mesh and a host that serves `never/ends`.
+fn never(now: Now) -> (Mesh, Host) {
     let config = MeshConfig {
         id: Identity::from_secret([1; 32]).id(),
         incarnation_counter: 1,
@@ -35,6 +33,13 @@ fn when_the_host_is_dropped_nobody_is_left_waiting() {
     });
     host.add_service(now, &mut mesh, Arc::new(waits)).unwrap();
     host.turn(now, &mut mesh, &mut |_| {});
+    (mesh, host)
+}
+
+#[test]
+fn when_the_host_is_dropped_nobody_is_left_waiting() {
+    let now = Now::new(MonoTime::ZERO, WallTime::default());
+    let (mut mesh, mut host) = never(now);
     let handle = host.handle();
     let mut running = pin!(handle.call::<(), ()>("never/ends", ()));
     assert!(poll(running.as_mut()).is_pending());
@@ -55,33 +60,22 @@ fn when_the_host_is_dropped_nobody_is_left_waiting() {
 }
 
 #[test]
-fn a_call_that_begins_while_the_end_of_another_waits_does_not_take_its_place() {
-    let at = |ms| Now::new(MonoTime::ZERO + Duration::from_millis(ms), WallTime::default());
-    let config = MeshConfig {
-        id: Identity::from_secret([1; 32]).id(),
-        incarnation_counter: 1,
-        seed: [1; 32],
-        admission: Admission::Anyone,
-        limits: Limits::default(),
-    };
-    let mut mesh = Mesh::new(at(0), config);
-    let mut host = Host::new([2; 32], || {});
-    let waits = service("never").action("ends", |_, ()| async {
-        std::future::pending::<()>().await;
-        Ok(())
-    });
-    host.add_service(at(0), &mut mesh, Arc::new(waits)).unwrap();
-    host.turn(at(0), &mut mesh, &mut |_| {});
+fn a_call_whose_place_is_taken_before_its_end_is_told_still_ends() {
+    let now = Now::new(MonoTime::ZERO, WallTime::default());
+    let (mut mesh, mut host) = never(now);
     let handle = host.handle();
-    let request = |ms| handle.request("never/ends").timeout(Duration::from_millis(ms)).value(());
-    let mut first = pin!(request(1).send());
+    let mut first = pin!(handle.call::<(), ()>("never/ends", ()));
     assert!(poll(first.as_mut()).is_pending());
-    host.turn(at(0), &mut mesh, &mut |_| {});
-    mesh.handle_timeout(at(1));
-    let mut second = pin!(request(1).send());
+    host.turn(now, &mut mesh, &mut |_| {});
+
+    // Its deadline passes, and in the same turn another call takes its place.
+    let later = Now::new(MonoTime::ZERO + std::time::Duration::from_secs(60), now.wall);
+    mesh.handle_timeout(later);
+    let mut second = pin!(handle.call::<(), ()>("never/ends", ()));
     assert!(poll(second.as_mut()).is_pending());
-    host.turn(at(1), &mut mesh, &mut |_| {});
+    host.turn(later, &mut mesh, &mut |_| {});
 
     let Poll::Ready(Err(error)) = poll(first.as_mut()) else { panic!("the first call has ended") };
     assert_eq!(error.failure(), Some(Failure::DeadlineExceeded));
+    assert!(poll(second.as_mut()).is_pending());
 }

@@ -1,0 +1,316 @@
+//! The fuzz corpus: its seeds are what is written here, and every input in it runs without a finding.
+//!
+//! `DUNLIN_WRITE_SEEDS=1 cargo test -p dunlin-tests --test fuzz_corpus` writes the seeds anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dunlin_core::base::Incarnation;
+use dunlin_core::directory::{Document, OfferState, ServiceOffer};
+use dunlin_core::rpc::Status;
+use dunlin_core::service::ContentType;
+use dunlin_core::topic::{Pattern, TopicPath};
+use dunlin_core::wire::{CallMessage, Hello, Message, ReplyMessage};
+use dunlin_fuzz::mesh::op as mesh;
+use dunlin_fuzz::node::op as node;
+use dunlin_fuzz::tape::Program;
+use dunlin_fuzz::{TARGETS, topic};
+
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
+}
+
+fn messages() -> Vec<(&'static str, Message)> {
+    let document = Document {
+        version: 3,
+        services: vec![ServiceOffer {
+            path: TopicPath::parse("math").unwrap(),
+            state: OfferState::Running,
+            actions: vec![Pattern::parse("math/add").unwrap(), Pattern::parse("math/>").unwrap()],
+        }],
+    };
+    let hello = Hello {
+        version_min: 1,
+        version_max: 1,
+        incarnation: Incarnation { counter: 4, boot: 5 },
+        call_credit: 1_024,
+        message_bytes_max: 8 << 20,
+        critical_capabilities: vec![],
+    };
+    let call = CallMessage {
+        sequence: 7,
+        floor: 5,
+        attempt: 1,
+        callee_boot: 5,
+        time_left: Duration::from_secs(10),
+        path: TopicPath::parse("math/add").unwrap(),
+        content: ContentType::JSON,
+        payload: Bytes::from_static(b"[1,2]"),
+    };
+    let reply = ReplyMessage {
+        sequence: 7,
+        caller_boot: 5,
+        status: Status::Application,
+        content: ContentType::JSON,
+        error_code: "OVERFLOW".into(),
+        error_message: "too large".into(),
+        payload: Bytes::from_static(b"3"),
+    };
+    vec![
+        ("hello", Message::Hello(hello)),
+        ("confirm", Message::Confirm { version: 1, directory: document.clone() }),
+        ("directory", Message::Directory(document)),
+        ("call", Message::Call(call)),
+        ("reply", Message::Reply(reply)),
+        ("cancel", Message::Cancel { sequence: 9, floor: 2 }),
+    ]
+}
+
+/// Every seed: its target, its name and its bytes.
+fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    let mut lane = BytesMut::new();
+    for (name, message) in messages() {
+        let frame = message.into_frame().unwrap();
+        frame.encode_head(&mut lane);
+        lane.extend_from_slice(&frame.payload);
+        let body = frame.to_body();
+        seeds.push(("frame", name.into(), [&[0], &body[..]].concat()));
+        seeds.push(("message", name.into(), [&[0], &body[..]].concat()));
+    }
+    seeds.push(("message", "skippable".into(), vec![0, 200, 1, 2]));
+    let cut = Program::new().bytes(&[1, 2, 3, 50]).into_bytes();
+    seeds.push(("frame", "lane".into(), [&cut[..], &lane[..]].concat()));
+    for (name, program) in topics() {
+        seeds.push(("topic", name.into(), program.into_bytes()));
+    }
+    for (name, limits, program) in meshes() {
+        seeds.push(("mesh", name.into(), [&[limits], &program.into_bytes()[..]].concat()));
+    }
+    for (name, settings, program) in nodes() {
+        seeds.push(("node", name.into(), [&[settings], &program.into_bytes()[..]].concat()));
+    }
+    seeds
+}
+
+fn topics() -> Vec<(&'static str, Program)> {
+    let index = Program::new()
+        .step(0, &[topic::INSERT])
+        .bytes(b"orders/*/paid")
+        .step(topic::INSERT, &[])
+        .bytes(b"orders/{id}/>")
+        .step(topic::INSERT, &[])
+        .bytes(b"n:orders/1/paid")
+        .step(topic::MATCH, &[])
+        .bytes(b"orders/1/paid")
+        .step(topic::REMOVE, &[0])
+        .step(topic::MATCH, &[])
+        .bytes(b"orders/1/paid");
+    let deep = vec!["a"; 32].join("/");
+    let edges = Program::new()
+        .step(7, &[topic::INSERT])
+        .bytes(deep.as_bytes())
+        .step(topic::MATCH, &[])
+        .bytes(format!("{deep}/a").as_bytes())
+        .step(topic::JOIN, &[])
+        .bytes(b"shop:orders")
+        .bytes(b"{id}/cancel")
+        .step(topic::INSERT, &[])
+        .bytes("a/{é}/>".as_bytes());
+    vec![("index", index), ("edges", edges)]
+}
+
+fn meshes() -> Vec<(&'static str, u8, Program)> {
+    // A service that runs: two hooks end well.
+    let serve = |p: Program| {
+        p.step(mesh::ADD_SERVICE, &[0])
+            .step(mesh::HOOK_DONE, &[0, 0])
+            .step(mesh::HOOK_DONE, &[0, 0])
+    };
+    // Link, sequence, floor below it, time left, path, flags.
+    let called = |p: Program, sequence: u8| p.step(mesh::CALL, &[0, sequence, 0, 250, 0, 16, 0, 3]);
+    let served = serve(Program::new()).step(mesh::GREET, &[0, 0]);
+    let served = called(called(served, 1), 2)
+        .step(mesh::RESPOND, &[0, 5])
+        .step(mesh::PULL, &[0, 200])
+        .step(mesh::CANCEL, &[0, 2, 1, 0])
+        .step(mesh::PULL, &[0, 200]);
+    let calling = Program::new()
+        .step(mesh::GREET, &[0, 7])
+        .step(mesh::START_CALL, &[0, 10, 0, 40])
+        .step(mesh::PULL, &[0, 200])
+        .step(mesh::REPLY, &[0, 1, 0, 0])
+        .bytes(b"3")
+        .step(0, &[]);
+    let local = serve(Program::new())
+        .step(mesh::START_CALL, &[0, 254, 0, 40])
+        .step(mesh::START_CALL, &[0, 10, 0, 40])
+        .step(mesh::RESPOND, &[0, 251])
+        .step(mesh::CANCEL_CALL, &[0])
+        .step(mesh::PAUSE, &[0])
+        .step(mesh::RESUME, &[0])
+        .step(mesh::STOP_SERVICE, &[0])
+        .step(mesh::SHUTDOWN, &[]);
+    let dialled = Program::new()
+        .step(mesh::CONNECT, &[1, 1])
+        .step(mesh::START_CALL, &[0, 10, 6, 200])
+        .step(mesh::DIAL_FAILED, &[0, 0])
+        .step(mesh::WAKE, &[])
+        .step(mesh::LINK_UP, &[0x80])
+        .step(mesh::HELLO, &[0, 1, 1, 1, 1, 3, 255, 0])
+        .step(mesh::CONFIRM, &[0, 1, 1, 1])
+        .step(mesh::PULL, &[0, 200])
+        .step(mesh::LINK_DOWN, &[0, 0])
+        .step(mesh::WAKE, &[])
+        .step(mesh::LINK_UP, &[0x80])
+        .step(mesh::HELLO, &[0, 1, 1, 2, 2, 3, 255, 0])
+        .step(mesh::CONFIRM, &[0, 1, 1, 1])
+        .step(mesh::DISCONNECT, &[1]);
+    // One call again and again, from a peer that reads no answers.
+    let mut unread = serve(Program::new()).step(mesh::GREET, &[0, 0]);
+    for _ in 0..200 {
+        unread = called(unread, 1);
+    }
+    let mut flapping = serve(Program::new()).step(mesh::GREET, &[0, 0]);
+    for _ in 0..100 {
+        flapping = flapping.step(mesh::PAUSE, &[0]).step(mesh::RESUME, &[0]);
+    }
+    // A peer that reads nothing on one link and drops another again and again.
+    let mut resent = Program::new()
+        .step(mesh::GREET, &[0, 7])
+        .step(mesh::START_CALL, &[0, 10, 0, 200])
+        .step(mesh::START_CALL, &[0, 10, 0, 200]);
+    for _ in 0..100 {
+        resent = resent.step(mesh::GREET, &[0, 7]).step(mesh::LINK_DOWN, &[1, 0]);
+    }
+    vec![
+        ("served", 0, served.clone()),
+        ("served_within_small_limits", 1, served.clone()),
+        ("served_in_small_steps", 3, served),
+        ("calling", 0, calling),
+        ("local", 1, local.clone()),
+        ("local_in_small_steps", 3, local),
+        ("dialled", 0, dialled.clone()),
+        ("dialled_by_the_list", 5, dialled),
+        ("answers_unread", 1, unread),
+        ("directory_flapping", 1, flapping),
+        ("calls_unread", 1, resent),
+    ]
+}
+
+fn nodes() -> Vec<(&'static str, u8, Program)> {
+    let up = Program::new()
+        .step(node::ADD_SERVICE, &[1])
+        .step(node::HOOK_DONE, &[1])
+        .step(node::HOOK_DONE, &[1])
+        .step(node::CONNECT, &[0])
+        .step(node::RUN, &[20, 0]);
+    let called = up
+        .clone()
+        .step(node::CALL, &[0, 3, 200])
+        .step(node::RUN, &[4, 0])
+        .step(node::RESPOND, &[1, 0, 100])
+        .step(node::RUN, &[4, 0]);
+    let rough = called
+        .clone()
+        .step(node::CALL, &[0, 100, 200])
+        .step(node::REPEAT, &[0])
+        .step(node::DROP, &[1])
+        .step(node::DAMAGE, &[0, 30, 0, 1, 9])
+        .step(node::DELIVER_ALL, &[])
+        .step(node::MOVE, &[0, 7])
+        .step(node::TIME, &[100, 0])
+        .step(node::DELIVER_ALL, &[])
+        .step(node::BACK, &[3, 0])
+        .step(node::WAKE, &[0])
+        .step(node::RUN, &[40, 0]);
+    // A stream frame that the peer did not write, with a tag that the null session lets pass.
+    let forged = called
+        .clone()
+        .step(node::CALL, &[0, 1, 200])
+        .step(node::FORGE, &[0, 12, 0, 8, 0x0a, 0, 4, 1, 2, 3, 4, 0])
+        .step(node::DELIVER_ALL, &[])
+        .step(node::RUN, &[10, 0]);
+    let restarted = called
+        .clone()
+        .step(node::CALL, &[0, 3, 200])
+        .step(node::RESTART, &[1])
+        .step(node::RUN, &[63, 0])
+        .step(node::ADD_SERVICE, &[1])
+        .step(node::SHUTDOWN, &[0])
+        .step(node::RUN, &[10, 0]);
+    let crossed = Program::new()
+        .step(node::CONNECT, &[0])
+        .step(node::CONNECT, &[1])
+        .step(node::RUN, &[20, 0])
+        .step(node::DISCONNECT, &[0])
+        .step(node::RUN, &[20, 0]);
+    let stranger = Program::new()
+        .step(node::INJECT, &[0b1111_1111])
+        .bytes(&[0xc0, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0x44])
+        .step(0, &[])
+        .step(node::INJECT, &[3])
+        .bytes(&[0x40; 60]);
+    vec![
+        ("called", 0, called.clone()),
+        ("called_with_address_validation", 2, called.clone()),
+        ("called_over_narrow_lanes", 7, called.clone()),
+        ("called_with_path_discovery", 8, called),
+        ("rough", 0, rough.clone()),
+        ("rough_over_narrow_lanes", 7, rough),
+        ("forged", 0, forged),
+        ("restarted", 1, restarted),
+        ("dialled_from_both_sides", 0, crossed),
+        ("stranger", 0, stranger),
+    ]
+}
+
+#[test]
+fn the_seeds_in_the_corpus_are_those_written_here() {
+    let write = std::env::var_os("DUNLIN_WRITE_SEEDS").is_some();
+    for (target, name, bytes) in seeds() {
+        let path = corpus(target).join(format!("seed-{name}"));
+        if write {
+            fs::create_dir_all(corpus(target)).unwrap();
+            fs::write(&path, &bytes).unwrap();
+        }
+        let found = fs::read(&path).unwrap_or_default();
+        assert_eq!(found, bytes, "{} is not current", path.display());
+    }
+    let mut known = seeds().len();
+    for (target, _) in TARGETS {
+        for file in fs::read_dir(corpus(target)).unwrap() {
+            let name = file.unwrap().file_name();
+            if name.to_string_lossy().starts_with("seed-") {
+                known -= 1;
+            }
+        }
+    }
+    assert_eq!(known, 0, "a seed lies there that is not written here");
+}
+
+#[test]
+fn messages_among_the_seeds_are_legal() {
+    for (name, message) in messages() {
+        let frame = message.clone().into_frame().unwrap().to_body();
+        let parsed = dunlin_core::wire::parse(frame, &dunlin_core::Limits::default());
+        assert_eq!(parsed, Ok(message), "{name}");
+    }
+}
+
+#[test]
+fn every_input_of_the_corpus_runs_without_a_finding() {
+    for (target, run) in TARGETS {
+        let mut files: Vec<_> =
+            fs::read_dir(corpus(target)).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        assert!(files.len() >= 2, "{target} has seeds");
+        for file in files {
+            let input = fs::read(&file).unwrap();
+            let result = std::panic::catch_unwind(|| run(&input));
+            assert!(result.is_ok(), "{} is a finding", file.display());
+        }
+    }
+}
