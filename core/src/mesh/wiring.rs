@@ -9,6 +9,7 @@ use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::{OutItem, Outbound};
 use crate::mesh::{LinkEntry, Mesh, NodeTimer, Phase, SWEEP_INTERVAL, Target};
 use crate::peer::{PeerEffect, PeerInput};
+use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
 use crate::rpc::caller::Route;
 use crate::rpc::{CallError, CalleeInput, CallerEffect, CallerInput, Failure, Status};
@@ -200,7 +201,9 @@ impl Mesh {
                 }
             }
             PeerEffect::SessionEnded => {
-                self.remote.forget(peer);
+                if !is_planted(7) {
+                    self.remote.forget(peer);
+                }
                 self.feed_caller(CallerInput::SessionEnded(peer));
                 // Its own calls are remembered here for as long as it may ask again: a peer that was
                 // let go may come back in the same life. A new life shows with its first link.
