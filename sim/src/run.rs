@@ -296,7 +296,8 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
             ("timers", load.timers, 1),
         ];
         if let Some((what, count, _)) = counts.into_iter().find(|(_, count, max)| count > max) {
-            let what = format!("n{index} still has {count} {what}");
+            let open = world.ledger.open_calls(Some(world.life(index)));
+            let what = format!("n{index} still has {count} {what} (calls not ended: {open:?})");
             return Some(("nothing is left behind", Some(index as u16), what));
         }
     }

@@ -429,6 +429,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         match &operation.what {
             Deed::Call(call) => {
                 if let Some(task) = self.workload.perform(&info, call, live.host.handle()) {
+                    log!(self, Some(at), "client (call {}): {call:?}", self.ledger.counts().0 + 1);
                     return self.spawn(at, task);
                 }
             }
