@@ -1,3 +1,5 @@
+//! How the callee answers, run by run.
+
 use super::*;
 use crate::machine::tests::Bench;
 

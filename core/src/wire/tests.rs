@@ -1,3 +1,5 @@
+//! Messages there and back, and what is not legal.
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 
