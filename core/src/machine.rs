@@ -73,3 +73,7 @@ impl<'a, T> Context<'a, T> {
         self.draws.below(label, bound)
     }
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+pub(crate) mod tests;

@@ -194,12 +194,16 @@ impl<K, V> KeyMap<K, V> {
         }
     }
 
-    /// Sets the value of a key. What an earlier key had at this place is dropped.
-    pub fn insert(&mut self, key: Key<K>, value: V) {
+    /// Sets the value of a key. Gives back what an earlier key had at this place: that key's own end may
+    /// not have been told yet.
+    pub fn insert(&mut self, key: Key<K>, value: V) -> Option<(Key<K>, V)> {
         if self.places.len() <= key.index() {
             self.places.resize_with(key.index() + 1, || None);
         }
-        self.places[key.index()] = Some((key.generation, value));
+        let earlier = self.places[key.index()].replace((key.generation, value));
+        earlier.map(|(generation, value)| {
+            (Key { index: key.index, generation, of: PhantomData }, value)
+        })
     }
 
     /// Takes the value of this key out.

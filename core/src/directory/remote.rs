@@ -150,6 +150,6 @@ mod tests {
         assert_eq!(remote.choose(&add, |_| true), Some(a));
         remote.forget(a);
         assert_eq!(remote.choose(&add, |_| true), None);
-        assert!(remote.by_pattern.is_empty() && remote.offers.len() == 0);
+        assert!(remote.by_pattern.is_empty() && remote.offers.is_empty());
     }
 }

@@ -10,11 +10,11 @@ use crate::directory::{Hook, ServiceInput, ServiceState};
 use crate::machine::{Context, Machine};
 use crate::mesh::wiring::Work;
 use crate::mesh::{Mesh, NodeTimer, Own, PeerEntry, Phase, feed};
+use crate::payload::Payload;
 use crate::peer::{Peer, PeerInput};
 use crate::rpc::callee::HandlerError;
 use crate::rpc::caller::NewCall;
 use crate::rpc::{CalleeInput, CallerInput};
-use crate::service::Payload;
 use crate::topic::TopicPath;
 use crate::wire::HEADER_BYTES_MAX;
 
@@ -209,6 +209,7 @@ impl Mesh {
         if let Some(key) = self.by_id.get(&peer).copied() {
             self.feed_peer(key, PeerInput::Release);
             self.feed_caller(CallerInput::PeerReleased(key));
+            self.start_sweeping();
             self.run();
         }
     }

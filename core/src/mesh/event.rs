@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::base::{CallKey, Incarnation, InvocationKey, MonoTime, PeerId, ServiceKey};
 use crate::directory::{Hook, ServiceState};
 use crate::link::{DialError, DownReason};
+use crate::payload::Payload;
 use crate::peer::RefuseCode;
 use crate::rpc::CallResult;
-use crate::service::Payload;
 use crate::topic::TopicPath;
 
 /// A handler that is to run. Answer with [`crate::Mesh::respond`].

@@ -209,7 +209,7 @@ impl Mesh {
             next_dial: 0,
             services: LocalServices::default(),
             remote: RemoteServices::default(),
-            caller: Caller::new(incarnation.boot, limits.calls_waiting_per_peer_max),
+            caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
             link_commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -303,11 +303,13 @@ impl Mesh {
             LinkInput::Down { link, reason } => {
                 if let Some(entry) = self.links.remove(&link) {
                     self.feed_peer(entry.peer, PeerInput::LinkDown { link, reason });
+                    self.start_sweeping();
                 }
             }
             LinkInput::DialFailed { dial, error } => {
                 if let Some(peer) = self.dials.remove(&dial) {
                     self.feed_peer(peer, PeerInput::DialFailed { dial, error });
+                    self.start_sweeping();
                 }
             }
         }

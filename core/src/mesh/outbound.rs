@@ -28,6 +28,8 @@ pub(super) struct Outbound {
     shared: [VecDeque<OutItem>; Lane::SHARED as usize],
     own: BTreeMap<u64, OutItem>,
     own_opened: u64,
+    /// Our calls that went out on lanes of their own and are not answered, by their numbers.
+    own_calls: BTreeMap<u64, Lane>,
     len: usize,
 }
 
@@ -85,6 +87,16 @@ impl Outbound {
             n => self.own.remove(&n),
         }?;
         self.len -= 1;
+        if let OutItem::Call { sequence } = item
+            && lane.is_own()
+        {
+            self.own_calls.insert(sequence, lane);
+        }
         Some(item)
+    }
+
+    /// Our call with this number is answered or given up. The lane of its own that it went out on.
+    pub(super) fn end_call(&mut self, sequence: u64) -> Option<Lane> {
+        if self.own_calls.is_empty() { None } else { self.own_calls.remove(&sequence) }
     }
 }

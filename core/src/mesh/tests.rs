@@ -9,6 +9,7 @@ use crate::base::{Identity, InvocationKey};
 use crate::link::{DialError, Direction, DownReason};
 use crate::rpc::{CallError, Executed, Failure};
 use crate::service::{Handle, HandlerError, Host, Payload, service};
+use crate::topic::TopicPath;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -279,8 +280,8 @@ fn slow(runs: Arc<Mutex<u32>>) -> crate::service::ServiceBuilder {
     })
 }
 
-fn add(handle: Handle) -> impl Future<Output = Result<i64, CallError>> + Send {
-    async move { handle.call("math/add", (2i64, 3i64)).await }
+async fn add(handle: Handle) -> Result<i64, CallError> {
+    handle.call("math/add", (2i64, 3i64)).await
 }
 
 #[test]
@@ -601,4 +602,147 @@ fn a_key_of_a_run_that_has_ended_answers_nothing() {
     world.stations[0].mesh.respond(now, stale, Ok(Payload::raw("late")));
     world.settle();
     assert_eq!(world.stations[0].mesh.load().calls_open, 0);
+}
+
+#[test]
+fn what_outlasts_the_grace_of_a_stop_is_cut_off_and_nothing_is_said_after_the_end() {
+    let mut world = World::new(1);
+    world.serve(0, slow(Arc::default()));
+    let stubborn = service("stubborn").on_stop(|cx| async move {
+        cx.sleep(60_000 * MS).await;
+        Ok(())
+    });
+    world.serve(0, stubborn);
+    let handle = world.handle(0);
+    let call = async move { handle.call::<_, u32>("slow/wait", 60_000u64).await };
+    let cell = world.run(0, call);
+    let now = world.time();
+    world.stations[0].mesh.shutdown(now);
+    world.pass(SHUTDOWN_GRACE + MS);
+    assert!(cell.lock().unwrap().take().unwrap().is_err());
+    assert_eq!(world.stations[0].mesh.load().invocations, 0);
+    assert_eq!(world.stations[0].host.tasks(), 1, "only the hook, which nobody may interrupt");
+    world.pass(120_000 * MS);
+    assert!(matches!(world.stations[0].log.last(), Some(Event::Stopped)));
+}
+
+#[test]
+fn a_peer_that_is_let_go_and_taken_back_answers_the_new_call_and_not_the_old() {
+    let mut world = World::new(2);
+    world.serve(1, math());
+    world.connect(0, 1);
+    let sum = world.run(0, add(world.handle(0)));
+    assert_eq!(sum.lock().unwrap().take().unwrap().unwrap(), 5);
+    let now = world.time();
+    world.stations[0].mesh.disconnect(now, id(1));
+    world.settle();
+    world.connect(0, 1);
+    let handle = world.handle(0);
+    let sum = world.run(0, async move { handle.call::<_, i64>("math/add", (20i64, 30i64)).await });
+    assert_eq!(sum.lock().unwrap().take().unwrap().unwrap(), 50);
+}
+
+#[test]
+fn a_caller_that_is_let_go_and_comes_back_is_not_served_twice() {
+    let mut world = World::new(2);
+    let runs = Arc::default();
+    world.serve(1, slow(Arc::clone(&runs)));
+    world.connect(0, 1);
+    let handle = world.handle(0);
+    let call = async move { handle.call::<_, u32>("slow/wait", 3_000u64).await };
+    let cell = world.run(0, call);
+    world.pass(1_000 * MS);
+    let now = world.time();
+    world.stations[1].mesh.disconnect(now, id(0));
+    world.pass(8_000 * MS);
+    assert_eq!(cell.lock().unwrap().take().unwrap().unwrap(), 1);
+    assert_eq!(*runs.lock().unwrap(), 1);
+}
+
+#[test]
+fn whoever_left_no_trace_is_forgotten() {
+    let mut world = World::new(1);
+    let now = world.time();
+    let mesh = &mut world.stations[0].mesh;
+    // A stranger that never greets, and a peer that was asked for and then was not.
+    let (link, direction) = (LinkHandle(1), Direction::Accepted);
+    let up = LinkInput::Up { link, peer: PeerId::from_bytes([7; 32]), direction, remote: None };
+    mesh.handle_link(now, up);
+    mesh.handle_link(now, LinkInput::Down { link, reason: DownReason::TimedOut });
+    mesh.connect(now, PeerId::from_bytes([8; 32]), Vec::new()).unwrap();
+    mesh.disconnect(now, PeerId::from_bytes([8; 32]));
+    assert_eq!(mesh.load().peers, 2);
+    world.pass(60_000 * MS);
+    assert_eq!(world.stations[0].mesh.load().peers, 0);
+    assert_eq!(world.stations[0].mesh.load().timers, 0);
+}
+
+/// A peer that is played by hand, and its link.
+const PLAYED: PeerId = PeerId::from_bytes([7; 32]);
+
+fn say(world: &mut World, link: u64, lane: Lane, message: Message) {
+    let now = world.time();
+    let frame = message.into_frame().unwrap().to_body();
+    let input = LinkInput::Frame { link: LinkHandle(link), lane, frame };
+    world.stations[0].mesh.handle_link(now, input);
+    world.settle();
+}
+
+/// Brings up a link of the played peer, with this credit.
+fn greet(world: &mut World, link: u64, call_credit: u32) {
+    let now = world.time();
+    let direction = Direction::Accepted;
+    let up = LinkInput::Up { link: LinkHandle(link), peer: PLAYED, direction, remote: None };
+    world.stations[0].mesh.handle_link(now, up);
+    let hello = wire::Hello {
+        version_min: 1,
+        version_max: 1,
+        incarnation: Incarnation { counter: 1, boot: 1 },
+        call_credit,
+        message_bytes_max: 1_000,
+        critical_capabilities: Vec::new(),
+    };
+    say(world, link, Lane::CONTROL, Message::Hello(hello));
+    let directory = Document::default();
+    say(world, link, Lane::CONTROL, Message::Confirm { version: 1, directory });
+}
+
+fn played_call(world: &World, sequence: u64) -> Message {
+    Message::Call(wire::CallMessage {
+        sequence,
+        floor: 1,
+        attempt: 1,
+        callee_boot: world.stations[0].mesh.incarnation().boot,
+        time_left: Duration::from_secs(60),
+        path: TopicPath::parse("slow/wait").unwrap(),
+        content: crate::service::ContentType::JSON,
+        payload: Bytes::from_static(b"50000"),
+    })
+}
+
+#[test]
+fn the_last_of_all_numbers_runs_nothing() {
+    let mut world = World::new(1);
+    let runs = Arc::default();
+    world.serve(0, slow(Arc::clone(&runs)));
+    greet(&mut world, 1, 10);
+    // There would be no next number to remember it by, and it would run each time it came.
+    let call = played_call(&world, u64::MAX);
+    say(&mut world, 1, Lane(1), call);
+    assert_eq!(*runs.lock().unwrap(), 0);
+    assert_eq!(world.saw(0, |e| matches!(e, Event::PeerMisbehaved { .. })), 1);
+}
+
+#[test]
+fn a_second_link_takes_back_no_credit() {
+    let mut world = World::new(1);
+    greet(&mut world, 1, 3);
+    let handle = world.handle(0);
+    for _ in 0..3 {
+        let handle = handle.clone();
+        world.run(0, async move { handle.request("any/thing").to(PLAYED).send().await });
+    }
+    // The invariants say that what is unanswered is within the credit.
+    greet(&mut world, 2, 1);
+    assert_eq!(world.stations[0].mesh.load().calls_open, 3);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::base::{PeerId, PeerKey};
-use crate::directory::{Document, ServiceEffect, ServiceState};
+use crate::directory::{Document, LocalServices, ServiceEffect, ServiceState};
 use crate::link::{CloseCode, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkHandle};
 use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::{OutItem, Outbound};
@@ -27,7 +27,14 @@ pub(super) enum Work {
 impl Mesh {
     /// Carries effects on until none is left, or this input has had its share.
     pub(super) fn run(&mut self) {
-        for _ in 0..self.limits.steps_per_input_max {
+        self.work_off(self.limits.steps_per_input_max);
+        if self.is_ready_to_stop() && self.work.is_empty() {
+            self.finish_shutdown();
+        }
+    }
+
+    fn work_off(&mut self, steps_max: usize) {
+        for _ in 0..steps_max {
             let Some(work) = self.work.pop_front() else { break };
             match work {
                 Work::Peer(peer, effect) => self.peer_effect(peer, effect),
@@ -35,9 +42,6 @@ impl Mesh {
                 Work::Callee(effect) => self.callee_effect(effect),
                 Work::Service(effect) => self.service_effect(effect),
             }
-        }
-        if self.is_ready_to_stop() && self.work.is_empty() {
-            self.finish_shutdown();
         }
     }
 
@@ -116,7 +120,12 @@ impl Mesh {
                 };
                 self.feed_callee(CalleeInput::Call { peer, call, route });
             }
-            Message::Reply(reply) => self.feed_caller(CallerInput::Reply { peer, reply }),
+            Message::Reply(reply) => {
+                if let Some(entry) = self.links.get_mut(&link) {
+                    entry.out.end_call(reply.sequence);
+                }
+                self.feed_caller(CallerInput::Reply { peer, reply });
+            }
             Message::Cancel { sequence, floor } => {
                 self.feed_callee(CalleeInput::Cancel { peer, sequence, floor });
             }
@@ -158,6 +167,7 @@ impl Mesh {
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
             }
             PeerEffect::Close { link, code } => {
+                self.start_sweeping();
                 self.links.remove(&link);
                 self.link_commands.push_back(LinkCommand::Close { link, code, flush: false });
             }
@@ -187,12 +197,12 @@ impl Mesh {
                 if last {
                     self.events.push_back(Event::PeerDown { peer: id, reason });
                 }
-                self.start_sweeping();
             }
             PeerEffect::SessionEnded => {
                 self.remote.forget(peer);
                 self.feed_caller(CallerInput::SessionEnded(peer));
-                self.feed_callee(CalleeInput::SessionEnded(peer));
+                // Its own calls are remembered here for as long as it may ask again: a peer that was
+                // let go may come back in the same life. A new life shows with its first link.
             }
             PeerEffect::Refused { why } => {
                 self.events.push_back(Event::PeerRefused { peer: id, why });
@@ -218,6 +228,7 @@ impl Mesh {
                 self.send(peer, sequence, payload_bytes, OutItem::Call { sequence });
             }
             CallerEffect::SendCancel { peer, sequence } => {
+                self.reset_lane_of_call(peer, sequence);
                 self.send(peer, sequence, 0, OutItem::Cancel { sequence });
             }
             CallerEffect::Reroute { call, path } => {
@@ -308,6 +319,16 @@ impl Mesh {
         }
     }
 
+    /// A large argument that is still on its way need not arrive.
+    fn reset_lane_of_call(&mut self, peer: PeerKey, sequence: u64) {
+        let Some(entry) = self.peers.get(peer) else { return };
+        for link in entry.machine.links_up() {
+            if let Some(lane) = self.links.get_mut(&link).and_then(|l| l.out.end_call(sequence)) {
+                self.link_commands.push_back(LinkCommand::ResetLane { link, lane });
+            }
+        }
+    }
+
     // Questions.
 
     /// Which way a call goes: local first.
@@ -354,7 +375,8 @@ impl Mesh {
 
     // Housekeeping.
 
-    fn start_sweeping(&mut self) {
+    /// A peer may have nothing left that holds it: look again when its calls have had their time.
+    pub(super) fn start_sweeping(&mut self) {
         if !self.sweeping {
             self.sweeping = true;
             self.timers.arm(self.now.mono + SWEEP_INTERVAL, NodeTimer::Sweep);
@@ -405,14 +427,12 @@ impl Mesh {
         }
         self.phase = Phase::Stopped;
         self.feed_caller(CallerInput::Shutdown);
-        while let Some(work) = self.work.pop_front() {
-            match work {
-                Work::Caller(effect) => self.caller_effect(effect),
-                Work::Callee(effect) => self.callee_effect(effect),
-                Work::Service(effect) => self.service_effect(effect),
-                Work::Peer(peer, effect) => self.peer_effect(peer, effect),
-            }
-        }
+        // Behind the caller's: what it cancels here is not running any more.
+        self.work_off(usize::MAX);
+        self.feed_callee(CalleeInput::Shutdown);
+        self.work_off(usize::MAX);
+        // Hooks that are still running report to nobody.
+        self.services = LocalServices::default();
         for (dial, _) in std::mem::take(&mut self.dials) {
             self.link_commands.push_back(LinkCommand::CancelDial { dial });
         }

@@ -556,9 +556,6 @@ impl Peer {
         let first = !self.is_up();
         self.links[index].state = LinkState::Up;
         self.failures = 0;
-        if let Some(timer) = self.redial.take() {
-            cx.disarm(timer);
-        }
         out.push(PeerEffect::LinkReady {
             link,
             incarnation: hello.incarnation,
@@ -638,6 +635,10 @@ impl Machine for Peer {
                 if self.links.len() >= local.links_per_peer_max {
                     out.push(PeerEffect::Close { link, code: CloseCode::TOO_MANY_LINKS });
                     return;
+                }
+                // Should this link come to nothing, the next dial is armed again.
+                if let Some(timer) = self.redial.take() {
+                    cx.disarm(timer);
                 }
                 let timer = cx.arm(cx.now.mono + HANDSHAKE_MAX, PeerTimer::Handshake(link));
                 self.links.push(Link {

@@ -1,1 +1,317 @@
-//! Tests.
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::Identity;
+use crate::machine::tests::Bench;
+
+fn local() -> LocalNode {
+    LocalNode {
+        id: Identity::from_secret([1; 32]).id(),
+        incarnation: Incarnation { counter: 1, boot: 11 },
+        admission: Admission::Anyone,
+        call_credit: 10,
+        message_bytes_max: 1 << 20,
+        links_per_peer_max: 3,
+        stopping: false,
+    }
+}
+
+fn peer() -> Bench<Peer> {
+    Bench::new(Peer::new(Identity::from_secret([2; 32]).id()))
+}
+
+fn hello(counter: u64) -> Hello {
+    Hello {
+        version_min: 1,
+        version_max: 1,
+        incarnation: Incarnation { counter, boot: counter * 100 },
+        call_credit: 7,
+        message_bytes_max: 1 << 20,
+        critical_capabilities: vec![],
+    }
+}
+
+fn keep() -> PeerInput {
+    PeerInput::Keep { addresses: vec!["10.0.0.2:1".parse().unwrap()] }
+}
+
+fn accepted(link: u64) -> PeerInput {
+    PeerInput::LinkUp { link: LinkHandle(link), direction: Direction::Accepted }
+}
+
+fn says_hello(link: u64, counter: u64) -> PeerInput {
+    PeerInput::Hello { link: LinkHandle(link), hello: hello(counter) }
+}
+
+fn confirms(link: u64) -> PeerInput {
+    PeerInput::Confirm { link: LinkHandle(link), version: 1, directory: Document::default() }
+}
+
+fn down(link: u64) -> PeerInput {
+    PeerInput::LinkDown { link: LinkHandle(link), reason: DownReason::TimedOut }
+}
+
+/// Brings a link up and gives what the last step caused.
+fn bring_up(bench: &mut Bench<Peer>, link: u64, counter: u64) -> Vec<PeerEffect> {
+    bench.feed(&local(), accepted(link));
+    bench.feed(&local(), says_hello(link, counter));
+    bench.feed(&local(), confirms(link))
+}
+
+fn closed_with(effects: &[PeerEffect]) -> Vec<(u64, CloseCode)> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            PeerEffect::Close { link, code } => Some((link.0, *code)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn waits_double_up_to_sixteen_seconds_and_then_the_peer_is_probed_now_and_then() {
+    let mut bench = peer();
+    bench.feed(&local(), keep());
+    for attempt in 0..9 {
+        let dial = DialHandle(attempt);
+        bench.machine.dial_started(dial);
+        bench.feed(&local(), PeerInput::DialFailed { dial, error: DialError::TimedOut });
+        let wait = bench.next_timer_in().expect("there is a next time").as_secs_f64();
+        let (base, spread) = match attempt {
+            0..=4 => (f64::from(1 << attempt), 0.2),
+            _ => (60.0, 0.5),
+        };
+        assert!((wait / base - 1.0).abs() <= spread + 1e-9, "attempt {attempt} waits {wait} s");
+        let timer = bench.next_timer().unwrap();
+        let effects = bench.feed(&local(), PeerInput::Timer(timer));
+        assert!(matches!(effects[..], [PeerEffect::Dial { .. }]));
+    }
+    let effects = bench.feed(&local(), keep());
+    assert!(effects.is_empty(), "it is being dialled already");
+}
+
+#[test]
+fn being_asked_dials_at_once_and_starts_the_waits_anew() {
+    let mut bench = peer();
+    bench.feed(&local(), keep());
+    for attempt in 0..4 {
+        let dial = DialHandle(attempt);
+        bench.machine.dial_started(dial);
+        bench.feed(&local(), PeerInput::DialFailed { dial, error: DialError::TimedOut });
+        if attempt < 3 {
+            let timer = bench.next_timer().unwrap();
+            bench.feed(&local(), PeerInput::Timer(timer));
+        }
+    }
+    let effects = bench.feed(&local(), keep());
+    assert!(matches!(effects[..], [PeerEffect::Dial { .. }]));
+    assert_eq!(bench.timers_armed(), 0);
+    let dial = DialHandle(9);
+    bench.machine.dial_started(dial);
+    bench.feed(&local(), PeerInput::DialFailed { dial, error: DialError::TimedOut });
+    assert!(bench.next_timer_in().unwrap() <= Duration::from_millis(1_200));
+}
+
+#[test]
+fn a_link_is_up_once_both_have_confirmed() {
+    let mut bench = peer();
+    let effects = bench.feed(&local(), accepted(1));
+    assert!(matches!(effects[..], [PeerEffect::SendHello(LinkHandle(1))]));
+    let effects = bench.feed(&local(), says_hello(1, 5));
+    assert!(matches!(effects[..], [PeerEffect::SendConfirm { version: 1, .. }]));
+    assert!(bench.machine.is_verified(LinkHandle(1)) && !bench.machine.is_up());
+    let effects = bench.feed(&local(), confirms(1));
+    assert!(matches!(effects[..], [PeerEffect::LinkReady { call_credit: 7, first: true, .. }]));
+    assert!(bench.machine.is_up());
+    assert_eq!(bench.timers_armed(), 0);
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_is_ended() {
+    for confirmed in [false, true] {
+        let mut bench = peer();
+        bench.feed(&local(), accepted(1));
+        if confirmed {
+            bench.feed(&local(), says_hello(1, 5));
+        }
+        assert_eq!(bench.next_timer_in(), Some(HANDSHAKE_MAX));
+        let timer = bench.next_timer().unwrap();
+        let effects = bench.feed(&local(), PeerInput::Timer(timer));
+        assert_eq!(closed_with(&effects), [(1, CloseCode::HANDSHAKE_TIMEOUT)]);
+        assert!(bench.machine.is_idle());
+    }
+}
+
+#[test]
+fn steps_out_of_turn_end_the_link() {
+    let fault = [(1, CloseCode::PROTOCOL_FAULT)];
+    let mut bench = peer();
+    bench.feed(&local(), accepted(1));
+    assert_eq!(closed_with(&bench.feed(&local(), confirms(1))), fault, "a Confirm before Hello");
+
+    let mut bench = peer();
+    bench.feed(&local(), accepted(1));
+    bench.feed(&local(), says_hello(1, 5));
+    assert_eq!(closed_with(&bench.feed(&local(), says_hello(1, 5))), fault, "a second Hello");
+
+    let mut bench = peer();
+    bring_up(&mut bench, 1, 5);
+    assert_eq!(closed_with(&bench.feed(&local(), confirms(1))), fault, "a second Confirm");
+
+    let mut bench = peer();
+    bench.feed(&local(), accepted(1));
+    bench.feed(&local(), says_hello(1, 5));
+    let wrong =
+        PeerInput::Confirm { link: LinkHandle(1), version: 9, directory: Document::default() };
+    assert_eq!(closed_with(&bench.feed(&local(), wrong)), fault, "a version nobody offered");
+}
+
+#[test]
+fn a_handshake_is_refused_with_the_reason_in_the_close() {
+    let refused = |local: &LocalNode, hello: Hello| {
+        let mut bench = peer();
+        bench.feed(local, accepted(1));
+        let effects = bench.feed(local, PeerInput::Hello { link: LinkHandle(1), hello });
+        let [(1, code)] = closed_with(&effects)[..] else { panic!("{effects:?}") };
+        RefuseCode::from_close(code).expect("a refusal")
+    };
+    let later = Hello { version_min: 2, version_max: 3, ..hello(1) };
+    assert_eq!(refused(&local(), later), RefuseCode::Version);
+    let demanding = Hello { critical_capabilities: vec![4], ..hello(1) };
+    assert_eq!(refused(&local(), demanding), RefuseCode::Capability);
+    let closed = LocalNode { admission: Admission::Listed(Default::default()), ..local() };
+    assert_eq!(refused(&closed, hello(1)), RefuseCode::NotAllowed);
+    let stopping = LocalNode { stopping: true, ..local() };
+    assert_eq!(refused(&stopping, hello(1)), RefuseCode::ShuttingDown);
+}
+
+#[test]
+fn a_peer_that_we_were_told_to_connect_to_is_let_in() {
+    let closed = LocalNode { admission: Admission::Listed(Default::default()), ..local() };
+    let mut bench = peer();
+    bench.feed(&closed, keep());
+    bench.feed(&closed, accepted(1));
+    let effects = bench.feed(&closed, says_hello(1, 1));
+    assert!(matches!(effects[..], [PeerEffect::SendConfirm { .. }]));
+}
+
+#[test]
+fn a_newer_life_ends_the_older_one_and_an_older_is_refused() {
+    let mut bench = peer();
+    bring_up(&mut bench, 1, 5);
+    bench.feed(&local(), accepted(2));
+    let effects = bench.feed(&local(), says_hello(2, 6));
+    assert_eq!(closed_with(&effects), [(1, CloseCode::OLD_INCARNATION)]);
+    let ended = effects.iter().position(|e| matches!(e, PeerEffect::SessionEnded)).unwrap();
+    let confirmed =
+        effects.iter().position(|e| matches!(e, PeerEffect::SendConfirm { .. })).unwrap();
+    assert!(ended < confirmed, "the old life is over before the new one begins");
+
+    bench.feed(&local(), accepted(3));
+    let effects = bench.feed(&local(), says_hello(3, 5));
+    assert_eq!(closed_with(&effects), [(3, RefuseCode::StaleIncarnation.as_close())]);
+
+    bench.feed(&local(), accepted(4));
+    let double = Hello { incarnation: Incarnation { counter: 6, boot: 1 }, ..hello(6) };
+    let effects = bench.feed(&local(), PeerInput::Hello { link: LinkHandle(4), hello: double });
+    assert_eq!(closed_with(&effects), [(4, RefuseCode::IdentityInUse.as_close())]);
+}
+
+#[test]
+fn a_second_link_keeps_the_peer_up_when_the_first_is_lost() {
+    let mut bench = peer();
+    bring_up(&mut bench, 1, 5);
+    let effects = bring_up(&mut bench, 2, 5);
+    assert!(matches!(effects[..], [PeerEffect::LinkReady { first: false, .. }]));
+    let effects = bench.feed(&local(), down(1));
+    assert!(matches!(effects[..], [PeerEffect::LinkLost { last: false, .. }]));
+    let effects = bench.feed(&local(), down(2));
+    assert!(matches!(effects[..], [PeerEffect::LinkLost { last: true, .. }]));
+    assert!(bench.machine.session().is_some(), "its life may go on elsewhere");
+}
+
+#[test]
+fn more_links_than_allowed_are_closed_at_once() {
+    let mut bench = peer();
+    for link in 1..=3 {
+        bring_up(&mut bench, link, 5);
+    }
+    let effects = bench.feed(&local(), accepted(4));
+    assert_eq!(closed_with(&effects), [(4, CloseCode::TOO_MANY_LINKS)]);
+}
+
+#[test]
+fn a_released_peer_is_let_go_of() {
+    let mut bench = peer();
+    bench.feed(&local(), keep());
+    bench.machine.dial_started(DialHandle(1));
+    bring_up(&mut bench, 1, 5);
+    let effects = bench.feed(&local(), PeerInput::Release);
+    assert!(matches!(effects[0], PeerEffect::CancelDial { dial: DialHandle(1) }));
+    assert_eq!(closed_with(&effects), [(1, CloseCode::DISCONNECTED)]);
+    assert!(matches!(effects.last(), Some(PeerEffect::SessionEnded)));
+    assert!(bench.machine.is_idle());
+    assert_eq!(bench.timers_armed(), 0, "it is not dialled again");
+}
+
+fn any_input() -> impl Strategy<Value = PeerInput> {
+    let link = || (1u64..5).prop_map(LinkHandle);
+    prop_oneof![
+        Just(keep()),
+        Just(PeerInput::Release),
+        (link(), any::<bool>(), 1u64..4).prop_map(|(link, dialled, dial)| PeerInput::LinkUp {
+            link,
+            direction: if dialled {
+                Direction::Dialled(DialHandle(dial))
+            } else {
+                Direction::Accepted
+            },
+        }),
+        (link(), 1u64..4).prop_map(|(link, n)| PeerInput::Hello { link, hello: hello(n) }),
+        (1u64..5).prop_map(confirms),
+        (1u64..5).prop_map(down),
+        link().prop_map(|link| PeerInput::Fault { link, what: "noise".into() }),
+        (1u64..4).prop_map(|dial| PeerInput::DialFailed {
+            dial: DialHandle(dial),
+            error: DialError::TimedOut
+        }),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order: the invariants hold, links do not appear from nowhere, and
+    /// a peer that is kept and missed is being dialled or will be.
+    #[test]
+    fn no_order_of_events_loses_a_peer(
+        steps in proptest::collection::vec(prop_oneof![
+            6 => any_input().prop_map(Some),
+            1 => Just(None),
+        ], 1..60),
+    ) {
+        let mut bench = peer();
+        let mut next_dial = 0;
+        let mut used = Vec::new();
+        for step in steps {
+            let input = match step {
+                Some(PeerInput::LinkUp { link, .. }) if used.contains(&link) => continue,
+                Some(input) => input,
+                None => match bench.next_timer() {
+                    Some(timer) => PeerInput::Timer(timer),
+                    None => continue,
+                },
+            };
+            if let PeerInput::LinkUp { link, .. } = &input {
+                used.push(*link);
+            }
+            for effect in bench.feed(&local(), input) {
+                if let PeerEffect::Dial { .. } = effect {
+                    next_dial += 1;
+                    bench.machine.dial_started(DialHandle(next_dial));
+                }
+            }
+            if bench.machine.is_kept() && bench.machine.is_idle() {
+                prop_assert!(bench.timers_armed() > 0, "it would never be dialled again");
+            }
+        }
+    }
+}

@@ -4,9 +4,9 @@
 //! that comes again joins the running handler or gets the kept answer, and one whose answer is no
 //! longer kept gets FORGOTTEN, never a second run. What we remember of a caller's life is a floor (all
 //! numbers below it are over, as the caller told us), the next number not yet seen, and the few
-//! between that have not come; see [`Seen`].
+//! between that have not come: [`Seen`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,14 +17,11 @@ use crate::base::{
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
+use crate::payload::{ContentType, Payload};
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
-use crate::service::{ContentType, Payload};
+use crate::rpc::seen::{MISSING_MAX, Seen};
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
-
-/// Numbers between the floor and the highest one seen that have not come: at most so many are
-/// remembered, the older ones count as seen. A guess; a caller's lanes reorder far fewer.
-pub const MISSING_MAX: usize = 4_096;
 
 /// A caller that may send a call again does so before its deadline by its own clock; its memory here
 /// is kept for a tenth longer (clock rates differ) and this much.
@@ -95,6 +92,8 @@ pub enum CalleeInput {
     },
     /// No new call runs any more.
     Refuse,
+    /// This node has stopped: runs that have not ended are stopped, and all is forgotten.
+    Shutdown,
     /// A timer of ours.
     Timer(CalleeTimer),
 }
@@ -182,48 +181,6 @@ enum Entry {
     Answered(Answer),
 }
 
-/// Which numbers of a caller have come: everything below `next` but what is `missing`.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    next: u64,
-    missing: BTreeSet<u64>,
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Seen { next: 1, missing: BTreeSet::new() }
-    }
-}
-
-impl Seen {
-    /// Whether the number has come, or is so old that it counts as come.
-    pub fn contains(&self, sequence: u64) -> bool {
-        sequence < self.next && !self.missing.contains(&sequence)
-    }
-
-    /// The number has come.
-    pub fn insert(&mut self, sequence: u64) {
-        if sequence >= self.next {
-            let first = self.next.max(sequence.saturating_sub(MISSING_MAX as u64));
-            self.missing.extend(first..sequence);
-            self.next = sequence.saturating_add(1);
-            while self.missing.len() > MISSING_MAX {
-                self.missing.pop_first();
-            }
-        } else {
-            self.missing.remove(&sequence);
-        }
-    }
-
-    /// Everything below `floor` is over: it will not come, and need not be told apart.
-    pub fn raise_floor(&mut self, floor: u64) {
-        while self.missing.first().is_some_and(|first| *first < floor) {
-            self.missing.pop_first();
-        }
-        self.next = self.next.max(floor);
-    }
-}
-
 #[derive(Clone, Debug, Default)]
 struct CallerMemory {
     boot: u64,
@@ -282,15 +239,6 @@ impl Callee {
     /// Until when what is known of this caller must be kept; none if nothing is.
     pub fn keep_until(&self, peer: PeerKey) -> Option<MonoTime> {
         self.callers.get(peer).map(|memory| memory.keep_until)
-    }
-
-    /// Forgets a caller whose [`Callee::keep_until`] has passed.
-    pub fn forget(&mut self, peer: PeerKey) {
-        if let Some(memory) = self.callers.get(peer)
-            && memory.running == 0
-        {
-            self.callers.remove(peer);
-        }
     }
 
     /// The message of an answer whose turn has come; none if the caller does not want it any more.
@@ -652,6 +600,14 @@ impl Machine for Callee {
                 }
             }
             CalleeInput::Refuse => self.refusing = true,
+            CalleeInput::Shutdown => {
+                for (key, invocation) in std::mem::take(&mut self.invocations).iter() {
+                    cx.disarm(invocation.timer);
+                    out.push(CalleeEffect::CancelInvocation(key));
+                }
+                self.callers = KeyMap::default();
+                self.local = KeyMap::default();
+            }
             CalleeInput::Timer(CalleeTimer(key)) => {
                 let Some(invocation) = self.invocations.get(key) else { return };
                 out.push(CalleeEffect::CancelInvocation(key));
@@ -681,7 +637,7 @@ impl Machine for Callee {
                 .sum();
             assert_eq!(bytes, memory.kept_bytes, "the account of kept bytes is right");
             assert!(memory.entries.len() <= self.kept_max + memory.running, "answers are bounded");
-            assert!(memory.seen.missing.len() <= MISSING_MAX);
+            assert!(memory.seen.missing() <= MISSING_MAX);
             for (sequence, entry) in &memory.entries {
                 assert!(memory.seen.contains(*sequence), "registered before it runs");
                 if let Entry::Running(key) = entry {

@@ -12,11 +12,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::{CallKey, CallTag, Effects, KeyMap, MonoTime, PeerKey, PeerTag, Slab};
+use crate::base::{CallKey, CallTag, Effects, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab};
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
+use crate::payload::Payload;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
-use crate::service::Payload;
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
@@ -177,7 +177,13 @@ struct Call {
     stage: Stage,
     /// Whether a transport has taken it, on any link, in this attempt.
     sent: bool,
+    /// An earlier attempt was sent to a life of a callee that is over; it may have run.
+    in_doubt: bool,
     timer: Option<TimerHandle>,
+}
+
+fn is_call(entry: &InFlight) -> bool {
+    matches!(entry, InFlight::Call(_))
 }
 
 /// A number that the callee has not answered.
@@ -213,19 +219,25 @@ struct Session {
 pub struct Caller {
     boot: u64,
     waiting_per_peer_max: usize,
+    argument_bytes_max: usize,
     calls: Slab<Call, CallTag>,
     peers: KeyMap<PeerTag, PeerCalls>,
+    /// The highest number given to a peer that was forgotten. Such a peer may come back and remember
+    /// its numbers, so it is never given one of them again.
+    forgotten_sequence: u64,
     payload_bytes: usize,
 }
 
 impl Caller {
     /// A caller of this incarnation.
-    pub fn new(boot: u64, waiting_per_peer_max: usize) -> Self {
+    pub fn new(boot: u64, limits: &Limits) -> Self {
         Caller {
             boot,
-            waiting_per_peer_max,
+            waiting_per_peer_max: limits.calls_waiting_per_peer_max,
+            argument_bytes_max: limits.argument_bytes_max,
             calls: Slab::default(),
             peers: KeyMap::default(),
+            forgotten_sequence: 0,
             payload_bytes: 0,
         }
     }
@@ -249,7 +261,7 @@ impl Caller {
     pub fn is_using(&self, peer: PeerKey) -> bool {
         self.peers
             .get(peer)
-            .is_some_and(|peer| !peer.in_flight.is_empty() || !peer.waiting.is_empty())
+            .is_some_and(|peer| !peer.waiting.is_empty() || peer.in_flight.values().any(is_call))
     }
 
     /// Registers a call. Follow with [`CallerInput::Routed`].
@@ -264,6 +276,7 @@ impl Caller {
             attempt: 1,
             stage: Stage::Routing,
             sent: false,
+            in_doubt: false,
             timer: None,
         })
     }
@@ -306,10 +319,17 @@ impl Caller {
         &mut self,
         cx: &mut Context<'_, CallerTimer>,
         key: CallKey,
-        result: CallResult,
+        mut result: CallResult,
         out: &mut Effects<'_, CallerEffect>,
     ) {
         let Some(call) = self.calls.remove(key) else { return };
+        // That this attempt has not run says nothing about those before it.
+        if call.in_doubt
+            && let Err(CallError::Failed { executed, .. }) = &mut result
+            && *executed == Executed::No
+        {
+            *executed = Executed::Maybe;
+        }
         if let Some(payload) = &call.payload {
             self.payload_bytes -= encoded_bytes(payload);
         }
@@ -393,7 +413,13 @@ impl Caller {
                 if let Payload::Value(value) = payload {
                     match value.encode() {
                         Ok((content, bytes)) => {
-                            self.payload_bytes += bytes.len();
+                            let total = self.payload_bytes + bytes.len();
+                            if total > self.argument_bytes_max {
+                                let detail = format!("open calls hold {total} bytes of arguments");
+                                let error = CallError::unrun(Failure::Overloaded, detail);
+                                return self.end(cx, key, Err(error), out);
+                            }
+                            self.payload_bytes = total;
                             *payload = Payload::Encoded { content, bytes };
                         }
                         Err(error) => {
@@ -402,10 +428,9 @@ impl Caller {
                         }
                     }
                 }
-                if self.peers.get(peer).is_none() {
-                    self.peers.insert(peer, PeerCalls::default());
-                }
-                let calls = self.peers.get_mut(peer).expect("just inserted");
+                self.remember(peer);
+                let call = self.calls.get_mut(key).expect("just looked up");
+                let calls = self.peers.get_mut(peer).expect("just remembered");
                 if calls.waiting.len() >= self.waiting_per_peer_max {
                     let detail = format!("{} calls wait for this peer", calls.waiting.len());
                     let error = CallError::unrun(Failure::Overloaded, detail);
@@ -415,6 +440,13 @@ impl Caller {
                 calls.waiting.push_back(key);
                 self.send_waiting(cx, peer, out);
             }
+        }
+    }
+
+    fn remember(&mut self, peer: PeerKey) {
+        if self.peers.get(peer).is_none() {
+            let last_sequence = self.forgotten_sequence;
+            self.peers.insert(peer, PeerCalls { last_sequence, ..PeerCalls::default() });
         }
     }
 
@@ -489,7 +521,6 @@ impl Caller {
         let Some(calls) = self.peers.get_mut(peer) else { return };
         calls.session = None;
         calls.connected = false;
-        calls.last_sequence = 0;
         for entry in std::mem::take(&mut calls.in_flight).into_values() {
             let InFlight::Call(key) = entry else { continue };
             let call = self.calls.get_mut(key).expect("numbers in flight name calls");
@@ -501,6 +532,7 @@ impl Caller {
             if call.sent {
                 call.attempt += 1;
                 call.sent = false;
+                call.in_doubt = true;
             }
             if call.pinned {
                 // It waits for the peer's next life.
@@ -599,11 +631,13 @@ impl Machine for Caller {
             CallerInput::LocalDone { call, result } => self.end(cx, call, result, out),
             CallerInput::Reply { peer, reply } => self.reply(cx, peer, reply, out),
             CallerInput::PeerReady { peer, boot, credit, message_bytes_max } => {
-                if self.peers.get(peer).is_none() {
-                    self.peers.insert(peer, PeerCalls::default());
-                }
-                let calls = self.peers.get_mut(peer).expect("just inserted");
-                let session = Session { boot, credit: credit as usize, message_bytes_max };
+                self.remember(peer);
+                let calls = self.peers.get_mut(peer).expect("just remembered");
+                // What was granted is not taken back by a later link; and a peer cannot make us keep
+                // more than we let wait for it.
+                let credit = (credit as usize).min(self.waiting_per_peer_max);
+                let credit = calls.session.map_or(credit, |session| session.credit.max(credit));
+                let session = Session { boot, credit, message_bytes_max };
                 let again = !calls.connected;
                 debug_assert!(
                     calls.session.is_none_or(|old| old.boot == boot),
@@ -638,7 +672,9 @@ impl Machine for Caller {
                 for key in keys {
                     self.abandon(cx, key, Failure::Unreachable, out);
                 }
-                self.peers.remove(peer);
+                if let Some(calls) = self.peers.remove(peer) {
+                    self.forgotten_sequence = self.forgotten_sequence.max(calls.last_sequence);
+                }
             }
             CallerInput::Shutdown => {
                 let keys: Vec<CallKey> = self.calls.iter().map(|(key, _)| key).collect();
@@ -682,7 +718,3 @@ impl Machine for Caller {
         assert_eq!(bytes, self.payload_bytes, "the account of argument bytes is right");
     }
 }
-
-#[cfg(test)]
-#[path = "caller_tests.rs"]
-mod tests;

@@ -6,7 +6,11 @@
 pub mod callee;
 pub mod caller;
 pub mod outcome;
+pub mod seen;
 
 pub use callee::{Callee, CalleeEffect, CalleeInput, CalleeTimer};
 pub use caller::{Caller, CallerEffect, CallerInput, CallerTimer};
+#[cfg(test)]
+mod tests;
+
 pub use outcome::{AppError, CallError, CallResult, Executed, Failure, Status};

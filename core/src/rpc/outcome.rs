@@ -1,6 +1,6 @@
 //! How a call can end, on the wire and for the caller.
 
-use crate::service::Payload;
+use crate::payload::Payload;
 
 /// Whether the handler of a call has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,8 +31,11 @@ pub(super) enum Op {
     CancelSleep(TimerId<Arc<Slot<()>>>),
     HandlerDone { invocation: InvocationKey, result: Result<Payload, HandlerError> },
     HookDone { service: ServiceKey, hook: Hook, result: Result<(), String> },
-    Run(Box<dyn FnOnce(&mut Host, Now, &mut Mesh) + Send>),
+    Run(OnHost),
 }
+
+/// A closure for the node's own thread.
+type OnHost = Box<dyn FnOnce(&mut Host, Now, &mut Mesh) + Send>;
 
 /// What was asked of the host, until it takes it.
 #[derive(Default)]

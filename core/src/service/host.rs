@@ -3,7 +3,7 @@
 //! The owner of a node calls [`Host::turn`] after every input; it carries what handlers ask for to the
 //! mesh and what the mesh says to handlers, until neither has anything to say.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -11,18 +11,18 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::base::{
-    CallTag, InvocationKey, InvocationTag, KeyMap, MonoTime, Now, ServiceKey, ServiceTag,
+    CallKey, CallTag, InvocationKey, InvocationTag, KeyMap, MonoTime, Now, ServiceKey, ServiceTag,
     TimerQueue,
 };
 use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceState};
 use crate::mesh::{CommandError, Event, Invocation, Mesh};
+use crate::payload::Payload;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{CallError, CallResult, Executed, Failure};
 use crate::service::executor::{Ended, Executor, TaskKey, panic_message};
 use crate::service::handle::{Handle, Op, Shared};
 use crate::service::handler::{BoxFuture, Context, Placement, Service};
-use crate::service::payload::Payload;
 use crate::service::slot::Slot;
 use crate::topic::{Pattern, TopicError, TopicPath};
 
@@ -79,6 +79,8 @@ pub struct Host {
     taken: VecDeque<Op>,
     services: KeyMap<ServiceTag, Hosted>,
     calls: KeyMap<CallTag, Arc<Slot<CallResult>>>,
+    /// Calls that have ended, though their end is still on its way here, and whose place was taken.
+    displaced: BTreeMap<CallKey, Arc<Slot<CallResult>>>,
     runs: KeyMap<InvocationTag, Run>,
     purposes: KeyMap<crate::service::executor::Task<Outcome>, Purpose>,
     executor: Executor<Outcome>,
@@ -96,6 +98,7 @@ impl Host {
             taken: VecDeque::new(),
             services: KeyMap::default(),
             calls: KeyMap::default(),
+            displaced: BTreeMap::new(),
             runs: KeyMap::default(),
             purposes: KeyMap::default(),
             executor: Executor::new(notify),
@@ -206,7 +209,8 @@ impl Host {
                 let mut refused = None;
                 slot.begin(|| match mesh.call(now, request) {
                     Ok(key) => {
-                        self.calls.insert(key, Arc::clone(&slot));
+                        let earlier = self.calls.insert(key, Arc::clone(&slot));
+                        self.displaced.extend(earlier);
                         Some(key.to_u64())
                     }
                     Err(error) => {
@@ -219,7 +223,7 @@ impl Host {
                 }
             }
             Op::CancelCall(call) => {
-                self.calls.remove(call);
+                self.take_call(call);
                 mesh.cancel(now, call);
             }
             Op::Sleep { until, slot } => {
@@ -242,10 +246,14 @@ impl Host {
         }
     }
 
+    fn take_call(&mut self, call: CallKey) -> Option<Arc<Slot<CallResult>>> {
+        self.calls.remove(call).or_else(|| self.displaced.remove(&call))
+    }
+
     fn on_event(&mut self, now: Now, mesh: &mut Mesh, event: Event) {
         match event {
             Event::CallEnded { call, result } => {
-                if let Some(slot) = self.calls.remove(call) {
+                if let Some(slot) = self.take_call(call) {
                     slot.fill(result);
                 }
             }
@@ -421,7 +429,8 @@ impl Drop for Host {
                 stop();
             }
         }
-        for (_, slot) in self.calls.iter() {
+        let calls = self.calls.iter().map(|(_, slot)| slot);
+        for slot in calls.chain(self.displaced.values()) {
             slot.fill(Err(CallError::Failed {
                 failure: Failure::ShuttingDown,
                 executed: Executed::Maybe,

@@ -16,9 +16,8 @@ fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-#[test]
-fn when_the_host_is_dropped_nobody_is_left_waiting() {
-    let now = Now::new(MonoTime::ZERO, WallTime::default());
+/// A mesh and a host that serves `never/ends`.
+fn never(now: Now) -> (Mesh, Host) {
     let config = MeshConfig {
         id: Identity::from_secret([1; 32]).id(),
         incarnation_counter: 1,
@@ -34,6 +33,13 @@ fn when_the_host_is_dropped_nobody_is_left_waiting() {
     });
     host.add_service(now, &mut mesh, Arc::new(waits)).unwrap();
     host.turn(now, &mut mesh, &mut |_| {});
+    (mesh, host)
+}
+
+#[test]
+fn when_the_host_is_dropped_nobody_is_left_waiting() {
+    let now = Now::new(MonoTime::ZERO, WallTime::default());
+    let (mut mesh, mut host) = never(now);
     let handle = host.handle();
     let mut running = pin!(handle.call::<(), ()>("never/ends", ()));
     assert!(poll(running.as_mut()).is_pending());
@@ -51,4 +57,25 @@ fn when_the_host_is_dropped_nobody_is_left_waiting() {
     let mut late = pin!(handle.call::<(), ()>("never/ends", ()));
     let Poll::Ready(Err(error)) = poll(late.as_mut()) else { panic!("the call is refused") };
     assert_eq!(error.failure(), Some(Failure::ShuttingDown));
+}
+
+#[test]
+fn a_call_whose_place_is_taken_before_its_end_is_told_still_ends() {
+    let now = Now::new(MonoTime::ZERO, WallTime::default());
+    let (mut mesh, mut host) = never(now);
+    let handle = host.handle();
+    let mut first = pin!(handle.call::<(), ()>("never/ends", ()));
+    assert!(poll(first.as_mut()).is_pending());
+    host.turn(now, &mut mesh, &mut |_| {});
+
+    // Its deadline passes, and in the same turn another call takes its place.
+    let later = Now::new(MonoTime::ZERO + std::time::Duration::from_secs(60), now.wall);
+    mesh.handle_timeout(later);
+    let mut second = pin!(handle.call::<(), ()>("never/ends", ()));
+    assert!(poll(second.as_mut()).is_pending());
+    host.turn(later, &mut mesh, &mut |_| {});
+
+    let Poll::Ready(Err(error)) = poll(first.as_mut()) else { panic!("the first call has ended") };
+    assert_eq!(error.failure(), Some(Failure::DeadlineExceeded));
+    assert!(poll(second.as_mut()).is_pending());
 }

@@ -8,14 +8,13 @@ pub mod executor;
 pub mod handle;
 pub mod handler;
 pub mod host;
-pub mod payload;
 pub mod slot;
 pub mod typed;
 
 pub use handle::{CallFuture, Handle, RequestBuilder, Sleep};
 pub use handler::{BoxFuture, Context, Description, Placement, Service};
 pub use host::{Host, Spawner};
-pub use payload::{ContentType, Payload, PayloadError, Value};
 pub use typed::{ServiceBuilder, service};
 
+pub use crate::payload::{ContentType, Payload, PayloadError, Value};
 pub use crate::rpc::callee::HandlerError;

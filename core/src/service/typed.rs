@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::payload::Payload;
 use crate::rpc::callee::HandlerError;
 use crate::service::handler::{BoxFuture, Context, Description, Placement, Service};
-use crate::service::payload::Payload;
 use crate::topic::{Pattern, TopicError, TopicPath};
 
 type Handler =

@@ -44,8 +44,8 @@ pub(super) struct Connection {
     pub(super) deadline: Option<(Instant, TimerId<Timer>)>,
     /// Ends a handshake that takes too long.
     pub(super) handshake_timer: Option<TimerId<Timer>>,
-    /// With this code it is to be closed once what was written before is on its way.
-    pub(super) farewell: Option<CloseCode>,
+    /// The mesh has closed it with this code; the peer is to have everything first.
+    pub(super) closes_with: Option<CloseCode>,
     /// In which of the lists of the transport it stands.
     pub(super) unsettled: bool,
     pub(super) unflushed: bool,
@@ -64,7 +64,7 @@ impl Connection {
             stage: Stage::Handshaking { dial },
             deadline: None,
             handshake_timer: None,
-            farewell: None,
+            closes_with: None,
             unsettled: false,
             unflushed: false,
             transmitting: false,
@@ -83,22 +83,6 @@ impl Connection {
     pub(super) fn close(&mut self, now: Instant, code: CloseCode) {
         self.quic.close(now, VarInt::from_u32(code.0), Bytes::new());
         self.end();
-    }
-
-    /// Ends it for the mesh. QUIC drops what is unsent when it closes, so the peer is told once the
-    /// congestion window has let go what it lets go now: a last frame that says why gets its chance.
-    pub(super) fn close_after_sending(&mut self, code: CloseCode) {
-        self.farewell = Some(code);
-        self.stage = Stage::Closing;
-    }
-
-    /// Closes it if that was put off. Returns whether it was.
-    pub(super) fn say_farewell(&mut self, now: Instant) -> bool {
-        let farewell = self.farewell.take();
-        if let Some(code) = farewell {
-            self.close(now, code);
-        }
-        farewell.is_some()
     }
 
     /// Frees what the mesh's use of it needs; QUIC has closed it.

@@ -31,7 +31,7 @@ pub(super) enum LaneFault {
     OpenedTwice(Lane),
     /// An own lane whose number is not above that of the one opened before it.
     OutOfOrder(Lane),
-    /// A control or shared lane was ended or reset, or is no longer listened to.
+    /// A control or shared lane was reset, or is no longer listened to.
     Ended(Lane),
     /// A lane ended within its number or its frame.
     Truncated,
@@ -225,7 +225,10 @@ impl Inbound {
                 Ok(None) => {
                     return match state {
                         State::Ending(_) => Ok(Outcome::Over),
-                        State::Shared(lane, _) => Err(LaneFault::Ended(*lane)),
+                        // The peer is about to close the link and ends its lanes first.
+                        State::Shared(_, frames) if frames.buffered_bytes() == 0 => {
+                            Ok(Outcome::Over)
+                        }
                         _ => Err(LaneFault::Truncated),
                     };
                 }

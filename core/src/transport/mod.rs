@@ -25,8 +25,8 @@
 //! 3. [`Transport::poll_transmit`] until it returns nothing or the socket takes no more,
 //! 4. [`Transport::poll_timeout`] for when to wake up.
 //!
-//! A [`LinkCommand::Close`] lets what was flushed before it leave first; what the mesh still held is not
-//! sent. So a last frame that says why must be flushed before the close is handed over.
+//! A [`LinkCommand::Close`] with `flush` ends the lanes behind what was flushed and closes the link once
+//! the peer has acknowledged all of it; what the mesh still held is not sent.
 //!
 //! Handling is cheap and only notes which connections were touched, in the order in which they were;
 //! polling does the work. So the more is fed at once, the less each datagram costs.
@@ -69,7 +69,7 @@ use quinn_proto::{ClientConfig, DatagramEvent, Endpoint};
 
 use crate::base::{Identity, Key, MonoTime, Now, Slab, TimerQueue};
 use crate::link::{
-    CloseCode, DialError, DialHandle, FrameSource, LinkCommand, LinkHandle, LinkInput,
+    CloseCode, DialError, DialHandle, FLUSH_MAX, FrameSource, LinkCommand, LinkHandle, LinkInput,
 };
 
 use clock::Clock;
@@ -91,6 +91,8 @@ enum Timer {
     Quic(ConnectionKey),
     /// A handshake has taken too long.
     Handshake(ConnectionKey),
+    /// What a link that closes had to deliver has taken too long.
+    Flush(ConnectionKey),
     /// A dial has waited long enough for its latest address.
     NextAddress(DialHandle),
 }
@@ -199,6 +201,7 @@ impl Transport {
                         self.handshake_failed(key, DialError::TimedOut);
                     }
                 }
+                Timer::Flush(key) => self.finish_close(key),
                 Timer::NextAddress(dial) => self.try_next_address(dial),
             }
         }
@@ -210,7 +213,7 @@ impl Transport {
         match command {
             LinkCommand::Dial { dial, peer, addresses } => self.begin_dial(dial, peer, addresses),
             LinkCommand::CancelDial { dial } => self.cancel_dial(dial),
-            LinkCommand::Close { link, code, flush: _ } => self.close_link(link, code),
+            LinkCommand::Close { link, code, flush } => self.close_link(link, code, flush),
             LinkCommand::FramesReady { link } => {
                 if let Some(&key) = self.links.get(&link)
                     && let Some(connection) = self.connections.get_mut(key)
@@ -277,11 +280,7 @@ impl Transport {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             let datagram_bytes = usize::from(connection.quic.current_mtu());
             let datagrams = datagrams_max.min(BATCH_BYTES_MAX / datagram_bytes).max(1);
-            let mut transmit = connection.quic.poll_transmit(instant, datagrams, buf);
-            if transmit.is_none() && connection.say_farewell(instant) {
-                transmit = connection.quic.poll_transmit(instant, datagrams, buf);
-            }
-            if let Some(transmit) = transmit {
+            if let Some(transmit) = connection.quic.poll_transmit(instant, datagrams, buf) {
                 // To the end of the list, so that one connection does not hold up the others.
                 self.transmitting.push_back(key);
                 return Some(Transmit::from_quic(transmit));
@@ -302,29 +301,6 @@ impl Transport {
         self.links.len()
     }
 
-    /// Closes all links, behind what was flushed, and gives up all dials. The mesh hears nothing more of
-    /// any of them.
-    pub fn close_all(&mut self, now: Now, code: CloseCode) {
-        self.clock.advance(now);
-        self.dials.clear();
-        let open: Vec<_> = self
-            .connections
-            .iter()
-            .filter_map(|(key, connection)| (!connection.is_closing()).then_some(key))
-            .collect();
-        for key in open {
-            match self.connections.get_mut(key) {
-                Some(connection) if matches!(connection.stage, Stage::Up(_)) => {
-                    connection.close_after_sending(code);
-                    self.mark_transmitting(key);
-                }
-                _ => self.close_connection(key, code),
-            }
-        }
-        self.links.clear();
-        self.events.clear();
-    }
-
     /// Whether everything is closed and every closing packet was handed out: the socket may go.
     pub fn is_drained(&self) -> bool {
         self.events.is_empty()
@@ -341,18 +317,50 @@ impl Transport {
         Some(LinkStats::of(&connection.quic))
     }
 
-    fn close_link(&mut self, link: LinkHandle, code: CloseCode) {
+    fn close_link(&mut self, link: LinkHandle, code: CloseCode, flush: bool) {
         if let Some(key) = self.links.remove(&link) {
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.close_after_sending(code);
+            if flush {
+                self.begin_flush(key, code);
+            } else {
+                self.close_connection(key, code);
             }
-            self.mark_transmitting(key);
             self.events.retain(|event| match event {
                 LinkInput::Up { link: other, .. }
                 | LinkInput::Frame { link: other, .. }
                 | LinkInput::Down { link: other, .. } => *other != link,
                 LinkInput::DialFailed { .. } => true,
             });
+        }
+    }
+
+    /// Ends our lanes, so that the peer has everything before it hears of the close.
+    fn begin_flush(&mut self, key: ConnectionKey, code: CloseCode) {
+        let at = self.clock.mono() + FLUSH_MAX;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.closes_with = Some(code);
+        let Some((quic, link)) = connection.link() else { return };
+        link.outbound.end_lanes(quic);
+        self.timers.arm(at, Timer::Flush(key));
+        self.finish_close_if_delivered(key);
+        self.mark_unsettled(key);
+    }
+
+    /// Closes a connection that waits to be closed, once the peer has everything.
+    fn finish_close_if_delivered(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let closing = connection.closes_with.is_some();
+        if closing && connection.link().is_some_and(|(_, link)| link.outbound.is_delivered()) {
+            self.finish_close(key);
+        }
+    }
+
+    /// Closes a connection that waits to be closed.
+    fn finish_close(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some(code) = connection.closes_with.take()
+            && !connection.is_closing()
+        {
+            self.close_connection(key, code);
         }
     }
 

@@ -200,6 +200,31 @@ impl Outbound {
         }
     }
 
+    /// Ends every lane behind what was pulled for it. Nothing more is pulled.
+    pub(super) fn end_lanes(&mut self, quic: &mut Connection) {
+        self.frames_ready = false;
+        // A lane that was never used has nothing to deliver.
+        let unused: Vec<Lane> =
+            self.lanes.iter().filter(|(_, l)| !l.numbered).map(|(lane, _)| *lane).collect();
+        for lane in unused {
+            let outgoing = self.lanes.remove(&lane).expect("just listed");
+            self.lane_of.remove(&outgoing.stream.index());
+        }
+        for outgoing in self.lanes.values_mut() {
+            outgoing.complete = true;
+            if outgoing.unwritten.is_empty() && !outgoing.finished {
+                outgoing.finished = true;
+                // Fails only if the peer no longer listens; then nothing can be delivered.
+                let _ = quic.send_stream(outgoing.stream).finish();
+            }
+        }
+    }
+
+    /// Whether the peer has everything on every lane that was ended.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Whether a flush may find something to do.
     pub(super) fn wants_flush(&self) -> bool {
         self.frames_ready || !self.writable.is_empty()
@@ -295,7 +320,12 @@ impl Outbound {
             outgoing.complete = lane.is_own();
         }
         batch.seal();
-        assert!(batch.bytes > 0, "the mesh has said that {lane:?} has frames");
+        if lane.is_own() && !outgoing.complete {
+            // Its message was given up in the meantime.
+            batch.chunks.clear();
+            self.reset(quic, lane);
+            return Ok(());
+        }
         outgoing.unwritten_bytes += batch.chunks.iter().map(Bytes::len).sum::<usize>();
         if lane.is_own() {
             self.own_unwritten_bytes += outgoing.unwritten_bytes;

@@ -148,11 +148,15 @@ impl Transport {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some((quic, link)) = connection.link() else { return };
         let mut result = Ok(());
+        let mut delivered = false;
         match event {
             StreamEvent::Opened { dir: Dir::Uni } => link.inbound.accept(quic),
             StreamEvent::Readable { id } => link.inbound.mark_readable(id.index()),
             StreamEvent::Writable { id } => link.outbound.mark_writable(id),
-            StreamEvent::Finished { id } => link.outbound.mark_delivered(id),
+            StreamEvent::Finished { id } => {
+                link.outbound.mark_delivered(id);
+                delivered = true;
+            }
             StreamEvent::Stopped { id, .. } => result = link.outbound.mark_stopped(quic, id),
             StreamEvent::Available { dir: Dir::Uni } => link.outbound.mark_streams_available(),
             // Nobody may open bidirectional streams.
@@ -163,6 +167,9 @@ impl Transport {
             Ok(()) if wants_flush => self.mark_unflushed(key),
             Ok(()) => {}
             Err(fault) => self.lane_fault(key, &fault),
+        }
+        if delivered {
+            self.finish_close_if_delivered(key);
         }
     }
 

@@ -10,8 +10,8 @@ use dunlin_proto::{Frame, FrameError, FrameView, Header, v1};
 
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Document, OfferState, ServiceOffer};
+use crate::payload::ContentType;
 use crate::rpc::Status;
-use crate::service::ContentType;
 use crate::topic::{Pattern, TopicPath};
 
 /// The lowest protocol version that this code speaks.
@@ -22,6 +22,9 @@ pub const VERSION_MAX: u32 = 1;
 /// The longest header of a frame, in bytes: a directory's. Frames may be this much longer than the
 /// largest payload.
 pub const HEADER_BYTES_MAX: usize = 1 << 20;
+
+/// The highest number of a call: there is always a next one. Nobody gets there by counting.
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 
 /// A Hello: who the peer's current life is, and what it can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,7 +209,7 @@ fn parse_directory(directory: v1::Directory, limits: &Limits) -> Result<Document
 }
 
 fn check_sequence(message: &'static str, sequence: u64, floor: u64) -> Result<(), WireFault> {
-    if sequence == 0 || floor == 0 || floor > sequence {
+    if sequence == 0 || floor == 0 || floor > sequence || sequence > SEQUENCE_MAX {
         return Err(fault(message, "sequence", format!("{sequence} with floor {floor}")));
     }
     Ok(())

@@ -1,1 +1,147 @@
-//! Tests.
+use bytes::BytesMut;
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::Limits;
+
+fn roundtrip(message: Message) -> Message {
+    let body = message.into_frame().expect("it says something").to_body();
+    parse(body, &Limits::default()).expect("our own messages are legal")
+}
+
+fn path(text: &str) -> TopicPath {
+    TopicPath::parse(text).unwrap()
+}
+
+fn call() -> CallMessage {
+    CallMessage {
+        sequence: 9,
+        floor: 4,
+        attempt: 1,
+        callee_boot: 77,
+        time_left: Duration::from_millis(1_500),
+        path: path("main:math/add"),
+        content: ContentType::JSON,
+        payload: Bytes::from_static(b"[1,2]"),
+    }
+}
+
+#[test]
+fn every_message_reads_back_as_it_was_written() {
+    let document = Document {
+        version: 3,
+        services: vec![ServiceOffer {
+            path: path("files"),
+            state: OfferState::Paused,
+            actions: vec![Pattern::parse("files/{name}/read").unwrap()],
+        }],
+    };
+    let messages = [
+        Message::Hello(Hello {
+            version_min: 1,
+            version_max: 2,
+            incarnation: Incarnation { counter: 5, boot: 6 },
+            call_credit: 100,
+            message_bytes_max: 1 << 20,
+            critical_capabilities: vec![3],
+        }),
+        Message::Confirm { version: 1, directory: document.clone() },
+        Message::Directory(document),
+        Message::Call(call()),
+        Message::Reply(ReplyMessage {
+            sequence: 9,
+            caller_boot: 1,
+            status: Status::Application,
+            content: ContentType::RAW,
+            error_code: "NOPE".into(),
+            error_message: "no".into(),
+            payload: Bytes::from_static(b"details"),
+        }),
+        Message::Cancel { sequence: 9, floor: 9 },
+    ];
+    for message in messages {
+        assert_eq!(roundtrip(message.clone()), message);
+    }
+}
+
+#[test]
+fn the_time_left_is_rounded_up_so_that_a_deadline_is_not_past_too_early() {
+    let message = Message::Call(CallMessage { time_left: Duration::from_nanos(1), ..call() });
+    let Message::Call(read) = roundtrip(message) else { panic!("a call is a call") };
+    assert_eq!(read.time_left, Duration::from_millis(1));
+}
+
+#[test]
+fn what_is_not_legal_is_refused_by_name() {
+    let wrong = |change: fn(&mut v1::Call)| {
+        let Header::Call(mut header) = Message::Call(call()).into_frame().unwrap().header else {
+            panic!("a call is a call")
+        };
+        change(&mut header);
+        let frame = Frame::new(Header::Call(header)).to_body();
+        parse(frame, &Limits::default()).unwrap_err().to_string()
+    };
+    assert_eq!(wrong(|c| c.sequence = 0), "Call.sequence is not legal: 0 with floor 4");
+    assert_eq!(wrong(|c| c.floor = 10), "Call.sequence is not legal: 9 with floor 10");
+    assert_eq!(wrong(|c| c.attempt = 0), "Call.attempt is not legal: zero");
+    assert!(wrong(|c| c.path = Bytes::from_static(b"a//b")).starts_with("Call.path is not legal"));
+    assert!(wrong(|c| c.path = Bytes::from_static(b"a/*")).starts_with("Call.path is not legal"));
+
+    let hello = |change: fn(&mut v1::Hello)| {
+        let mut hello = v1::Hello {
+            version_min: 1,
+            version_max: 1,
+            incarnation: Some(v1::Incarnation { counter: 1, boot: 1 }),
+            call_credit: 1,
+            ..Default::default()
+        };
+        change(&mut hello);
+        parse(Frame::new(Header::Hello(hello)).to_body(), &Limits::default())
+    };
+    assert!(hello(|_| {}).is_ok());
+    assert!(hello(|h| h.incarnation = None).is_err());
+    assert!(hello(|h| h.version_min = 0).is_err());
+    assert!(hello(|h| h.version_min = 2).is_err());
+    assert!(hello(|h| h.call_credit = 0).is_err());
+}
+
+#[test]
+fn bounds_hold_before_anything_is_kept() {
+    let limits = Limits { message_bytes_max: 4, services_per_peer_max: 1, ..Limits::default() };
+    let frame = Message::Call(call()).into_frame().unwrap().to_body();
+    assert!(parse(frame, &limits).is_err(), "a payload beyond the bound");
+    let service = v1::Service { path: "a".into(), state: 1, actions: vec![] };
+    let directory = v1::Directory { version: 1, services: vec![service.clone(), service] };
+    let frame = Frame::new(Header::Directory(directory)).to_body();
+    assert!(parse(frame, &limits).is_err(), "more services than a peer may have");
+}
+
+#[test]
+fn a_path_is_read_in_place() {
+    let mut stream = BytesMut::new();
+    let frame = Message::Call(call()).into_frame().unwrap();
+    stream.extend_from_slice(&frame.to_body());
+    let body = stream.freeze();
+    let within = body.as_ptr_range();
+    let Message::Call(read) = parse(body.clone(), &Limits::default()).unwrap() else {
+        panic!("a call is a call")
+    };
+    assert!(within.contains(&read.path.as_bytes().as_ptr()));
+    assert!(within.contains(&read.payload.as_ptr()));
+}
+
+proptest! {
+    #[test]
+    fn parsing_any_bytes_ends_without_a_panic(
+        kind in prop_oneof![Just(1u8), Just(2), Just(3), Just(16), Just(17), Just(18), any::<u8>()],
+        rest in proptest::collection::vec(any::<u8>(), 0..120),
+    ) {
+        let mut bytes = vec![kind, rest.len() as u8];
+        bytes.extend(rest);
+        if let Ok(message) = parse(Bytes::from(bytes), &Limits::default())
+            && let Some(frame) = message.clone().into_frame()
+        {
+            prop_assert_eq!(parse(frame.to_body(), &Limits::default()).unwrap(), message);
+        }
+    }
+}

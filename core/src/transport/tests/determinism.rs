@@ -42,26 +42,3 @@ fn equal_seeds_give_equal_datagrams() {
         assert_ne!(story(0, kind), story(1, kind));
     }
 }
-
-/// What lasts only as long as a process, such as the seeds of hash maps, would show here.
-#[test]
-fn another_process_gives_the_same_datagrams() {
-    let this = std::env::current_exe().expect("a test runs from a file");
-    let output = std::process::Command::new(this)
-        .args(["transport::tests::determinism::tell", "--exact", "--ignored", "--nocapture"])
-        .output()
-        .expect("a test can be run again");
-    let text = String::from_utf8_lossy(&output.stdout);
-    for kind in [Kind::Seeded, Kind::Null] {
-        let expected = format!("{kind:?} {}", story(5, kind));
-        assert!(text.contains(&expected), "'{expected}' is not in: {text}");
-    }
-}
-
-#[test]
-#[ignore = "run by the test above, in a process of its own"]
-fn tell() {
-    for kind in [Kind::Seeded, Kind::Null] {
-        println!("{kind:?} {}", story(5, kind));
-    }
-}

@@ -275,7 +275,6 @@ fn a_peer_that_breaks_the_rules_of_lanes_loses_its_link() {
         ("control was opened twice", misbehave(&[&[0]], nothing)),
         ("shared 4 was opened twice", misbehave(&[&[4]], nothing)),
         ("own 9 was opened after", misbehave(&[&[10], &[9]], nothing)),
-        ("control ended", misbehave(&[], |quic| finish(quic, 0))),
         ("shared 1 ended", misbehave(&[], |quic| reset(quic, 1))),
         ("within a frame", misbehave(&[&[8, 10, 1]], |quic| finish(quic, 5))),
         ("within a frame", misbehave(&[&[]], |quic| finish(quic, 5))),

@@ -1,7 +1,6 @@
 //! Whole transports against each other, over a virtual network in virtual time.
 
 mod closing;
-mod cost;
 mod determinism;
 mod dialling;
 mod hostile;

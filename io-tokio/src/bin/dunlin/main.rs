@@ -1,2 +1,140 @@
-//! The `dunlin` program.
-fn main() {}
+//! The `dunlin` program: one file per command.
+
+mod bench;
+mod call;
+mod demo;
+mod exec;
+mod id;
+mod node;
+mod output;
+mod serve;
+mod setup;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use output::{Fail, Output};
+
+/// A node of the Dunlin mesh, and tools to use one.
+///
+/// Two terminals make a mesh. In the first:
+///
+///     dunlin serve echo
+///
+/// It prints an address, ID@IP:PORT. In the second:
+///
+///     dunlin call --peer ID@IP:PORT echo/say '"hi"'
+///
+/// From the source tree, write `cargo dunlin` for `dunlin`. `dunlin demo` shows more.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dunlin",
+    version,
+    max_term_width = 100,
+    verbatim_doc_comment,
+    after_help = "Exit codes: 0 it worked; 1 it did not; 2 the command line is wrong.\n\
+                  `dunlin help COMMAND` has examples for each command."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+struct Global {
+    /// Print one JSON object per line, errors too (on stderr)
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log to stderr: -v what happens, -vv every detail. DUNLIN_LOG=FILTER says more precisely what
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make and show identities
+    #[command(subcommand)]
+    Id(id::IdCommand),
+    /// Run a plain node
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Serve something to the mesh
+    #[command(subcommand)]
+    Serve(serve::ServeCommand),
+    /// Call an action of a service
+    Call(call::CallArgs),
+    /// Watch three nodes on this machine talk, lose each other and meet again (about 10 seconds)
+    Demo(demo::DemoArgs),
+    /// Measure this machine: calls, connections and bulk, next to QUIC alone
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(error),
+    };
+    start_log(cli.global.verbose);
+    let output = Output::new(cli.global.json);
+    let command = match cli.command {
+        // It starts processes, each with a runtime of its own.
+        Command::Bench(args) => return bench::run(args, output),
+        command => command,
+    };
+    // One thread: a node is one task, and every hop between threads costs more than its work.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return output.fail(&Fail::new("RUNTIME", format!("cannot start: {error}")));
+        }
+    };
+    let result = runtime.block_on(async {
+        match command {
+            Command::Id(command) => id::run(command, output),
+            Command::Node(command) => node::run(command, output).await,
+            Command::Serve(command) => serve::run(command, output).await,
+            Command::Call(args) => call::run(args, output).await,
+            Command::Demo(args) => demo::run(args, output).await,
+            Command::Bench(_) => unreachable!("it has returned above"),
+        }
+    });
+    // Whatever still waits for standard input must not hold the program up.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fail) => output.fail(&fail),
+    }
+}
+
+/// Help, the version, or what is wrong with the command line.
+fn usage(error: clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let json = std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    if is_answer || !json {
+        // Nobody is left to tell if this fails.
+        let _ = error.print();
+        return ExitCode::from(if is_answer { 0 } else { 2 });
+    }
+    let message = error.render().to_string();
+    let message = message.lines().next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    Output::new(true).fail(&Fail::usage(message))
+}
+
+fn start_log(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let default = match verbose {
+        0 => "warn",
+        1 => "dunlin=info,dunlin_tokio=debug,dunlin_core=debug,warn",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("DUNLIN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second logger in one process would be somebody else's; theirs stays.
+    let _ = log.try_init();
+}

@@ -1,0 +1,24 @@
+//! What the fuzz targets do with their bytes, one module for each target.
+//!
+//! A driver reads its input as a program: a byte for what to do next, then that step's operands.
+//! Every input is a program, an input that ends early reads as zeros, and programs can be written by
+//! hand, as the seeds in `corpus/` are. A driver panics when Dunlin breaks a promise.
+//!
+//! The targets run under libFuzzer: `cargo +nightly fuzz run mesh`. The test `corpus` of
+//! `dunlin-tests` replays the corpus without it.
+
+pub mod frame;
+pub mod mesh;
+pub mod message;
+pub mod node;
+pub mod tape;
+pub mod topic;
+
+/// Every target: its name and its driver.
+pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+    ("frame", frame::run),
+    ("message", message::run),
+    ("topic", topic::run),
+    ("mesh", mesh::run),
+    ("node", node::run),
+];

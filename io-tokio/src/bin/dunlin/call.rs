@@ -1,0 +1,239 @@
+//! `dunlin call`: join as a client, call once, print the answer.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use data_encoding::BASE64;
+use dunlin_core::service::ContentType;
+use dunlin_core::topic::TopicPath;
+use dunlin_tokio::{
+    CallError, ConnectError, Executed, Node, Payload, PeerAddress, PeerId, PeerInfo, key,
+};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+use crate::output::{Fail, Output};
+
+/// Options of `dunlin call`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    dunlin call --peer ID@127.0.0.1:4400 echo/say '\"hi\"'\n  \
+    dunlin call --peer ID@127.0.0.1:4400 math/add '[1, 2]'\n  \
+    dunlin call --peer ID@127.0.0.1:4400 --raw tools/upper 'some text'\n  \
+    dunlin call --peer ID@127.0.0.1:4400 --raw tools/upper - < file\n\n\
+    A failed call says whether the handler has run: not executed, maybe executed, executed.")]
+pub(crate) struct CallArgs {
+    /// A peer to connect to. May be given several times: any that serves the path will do
+    #[arg(long = "peer", value_name = "ID@HOST:PORT", required = true)]
+    peers: Vec<PeerAddress>,
+    /// Only this peer is to serve the call
+    #[arg(long, value_name = "ID")]
+    to: Option<PeerId>,
+    /// How long to wait for a connection, and then for the answer: 500ms, 10s, 2m
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// The argument is bytes without a meaning
+    #[arg(long, conflicts_with = "json_arg")]
+    raw: bool,
+    /// The argument is JSON (as without --raw)
+    #[arg(long)]
+    json_arg: bool,
+    /// A key file to call as. Without it, as somebody new
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// What to call: SERVICE/ACTION
+    path: String,
+    /// The argument; - reads it from standard input; without it, null
+    #[arg(value_name = "ARG", allow_hyphen_values = true)]
+    argument: Option<String>,
+}
+
+/// Reads `500ms`, `10s`, `2m`, `1h`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err("a time needs a unit: 500ms, 10s, 2m, 1h".into()),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("'{number}' is not a number"))?;
+    match Duration::try_from_secs_f64(number * seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("it must be more than nothing and less than for ever".into()),
+    }
+}
+
+/// Runs `dunlin call`.
+pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
+    let path = TopicPath::parse(&args.path)
+        .map_err(|error| Fail::usage(format!("the path '{}': {error}", args.path)))?;
+    if let Some(to) = args.to
+        && args.peers.iter().all(|peer| peer.peer != to)
+    {
+        return Err(Fail::usage(format!(
+            "--to {to}: none of the peers given with --peer has this id"
+        )));
+    }
+    let payload = argument(&args).await?;
+    let identity = match &args.key {
+        Some(path) => key::load(path)?,
+        None => key::generate(),
+    };
+    // A socket of both kinds where the machine has both.
+    let both: SocketAddr = "[::]:0".parse().expect("an address");
+    let builder = || Node::builder().identity(identity.clone());
+    let node = match builder().listen(both).start().await {
+        Ok(node) => node,
+        Err(_) => builder().start().await?,
+    };
+    let result = call(&node, &args, path, payload, output).await;
+    let left = node.shutdown().await;
+    result?;
+    Ok(left?)
+}
+
+async fn argument(args: &CallArgs) -> Result<Payload, Fail> {
+    let bytes = match args.argument.as_deref() {
+        None if args.raw => Vec::new(),
+        None => b"null".to_vec(),
+        Some("-") => {
+            let mut bytes = Vec::new();
+            let read = tokio::io::stdin().read_to_end(&mut bytes).await;
+            read.map_err(|error| Fail::new("IO", format!("cannot read the argument: {error}")))?;
+            bytes
+        }
+        Some(text) => text.as_bytes().to_vec(),
+    };
+    if args.raw {
+        return Ok(Payload::raw(bytes));
+    }
+    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
+        return Err(Fail::usage(format!(
+            "the argument is not JSON: {error}. A text needs its own quotes, '\"like this\"'; --raw \
+             sends bytes as they are"
+        )));
+    }
+    Ok(Payload::json(bytes))
+}
+
+async fn call(
+    node: &Node,
+    args: &CallArgs,
+    path: TopicPath,
+    payload: Payload,
+    output: Output,
+) -> Result<(), Fail> {
+    connect(node, args, &path, output).await?;
+    let mut request = node.request(path.as_str()).payload(payload).timeout(args.timeout);
+    if let Some(peer) = args.to {
+        request = request.to(peer);
+    }
+    let begun = Instant::now();
+    let answer = request.send().await.map_err(|error| call_failed(&error))?;
+    let elapsed_us = begun.elapsed().as_micros() as u64;
+    let (content, bytes) =
+        answer.encode().map_err(|error| Fail::new("ANSWER", error.to_string()))?;
+    if !output.is_json() {
+        output.bytes(&bytes);
+        if content == ContentType::JSON {
+            output.bytes(b"\n");
+        }
+        return Ok(());
+    }
+    let mut object = json!({ "content": content.to_string(), "elapsed_us": elapsed_us });
+    let json = (content == ContentType::JSON).then(|| serde_json::from_slice::<Value>(&bytes).ok());
+    match (json.flatten(), std::str::from_utf8(&bytes)) {
+        (Some(value), _) => object["answer"] = value,
+        (None, Ok(text)) => object["answer"] = text.into(),
+        (None, Err(_)) => object["answer_base64"] = BASE64.encode(&bytes).into(),
+    }
+    output.say("", || object);
+    Ok(())
+}
+
+fn call_failed(error: &CallError) -> Fail {
+    let executed = match error.executed() {
+        Executed::No => "no",
+        Executed::Maybe => "maybe",
+        Executed::Yes => "yes",
+    };
+    let message = match error {
+        CallError::Application(error) => format!("{}: {} (executed)", error.code, error.message),
+        failed => format!("{}: {failed}", failed.code()),
+    };
+    Fail::new(error.code(), message).executed(executed)
+}
+
+/// Connects to the peers until one that will do is there, or none is left.
+async fn connect(
+    node: &Node,
+    args: &CallArgs,
+    path: &TopicPath,
+    output: Output,
+) -> Result<(), Fail> {
+    type Attempt<'a> = Pin<Box<dyn Future<Output = Result<PeerInfo, ConnectError>> + 'a>>;
+    let mut attempts: Vec<Attempt<'_>> = args
+        .peers
+        .iter()
+        .map(|peer| Box::pin(node.connect_within(peer.clone(), args.timeout)) as Attempt<'_>)
+        .collect();
+    let mut errors = Vec::new();
+    let mut connected = false;
+    while !attempts.is_empty() {
+        let ended = std::future::poll_fn(|cx| {
+            for index in 0..attempts.len() {
+                if let Poll::Ready(result) = attempts[index].as_mut().poll(cx) {
+                    drop(attempts.swap_remove(index));
+                    return Poll::Ready(result);
+                }
+            }
+            Poll::Pending
+        });
+        match ended.await {
+            Ok(peer) => {
+                connected = true;
+                let serves = peer
+                    .services
+                    .iter()
+                    .flat_map(|s| &s.actions)
+                    .any(|action| action.matches(path));
+                if args.to.map_or(serves, |wanted| wanted == peer.peer) {
+                    return Ok(());
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    if connected && args.to.is_none() {
+        // The call itself will say best what is missing.
+        for error in errors {
+            output.note("warning", error.to_string());
+        }
+        return Ok(());
+    }
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Err(Fail::new("CONNECT", errors.join("; ")).executed("no"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_need_a_unit() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["10", "s", "-1s", "0s", "1d", "", "NaNs", "1e400s"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `dunlin serve`: offer something to the mesh.
+
+use clap::Subcommand;
+use dunlin_tokio::service;
+
+use crate::exec::{ExecArgs, exec_service};
+use crate::output::{Fail, Output};
+use crate::setup::{NodeArgs, introduce, run_until_told};
+
+/// Subcommands of `dunlin serve`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServeCommand {
+    /// Serve an action that answers with its argument: PATH/say
+    #[command(
+        after_help = "Example:\n  dunlin serve echo\nand in another terminal, with the address \
+        that it prints:\n  dunlin call --peer ID@127.0.0.1:PORT echo/say '\"hi\"'"
+    )]
+    Echo {
+        /// The path of the service
+        #[arg(long, default_value = "echo")]
+        path: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Serve a command of this machine: each call runs it once
+    ///
+    /// The argument of the call, as bytes, is the command's standard input; what it prints is the
+    /// answer. When it exits with another code than 0, the caller gets the application error EXIT_<code>
+    /// with what it wrote to standard error. It finds the caller's id in DUNLIN_CALLER and the path in
+    /// DUNLIN_PATH. When the caller gives up, it is killed.
+    ///
+    /// Whoever may connect may run the command: let only those in whom you trust, with --allow.
+    #[command(after_help = "Examples:\n  \
+        dunlin serve exec --path tools/upper --allow ID -- tr a-z A-Z\n  \
+        dunlin serve exec --path host/load --allow ID -- cat /proc/loadavg\n  \
+        dunlin serve exec --path tools/jq --answer json --allow ID -- jq .name")]
+    Exec {
+        #[command(flatten)]
+        exec: ExecArgs,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
+/// Runs `dunlin serve`.
+pub(crate) async fn run(command: ServeCommand, output: Output) -> Result<(), Fail> {
+    let (service, path, node) = match command {
+        ServeCommand::Echo { path, node } => {
+            let echo =
+                service(&path).raw_action("say", |_cx, argument| async move { Ok(argument) });
+            (echo.in_place(), format!("{path}/say"), node)
+        }
+        ServeCommand::Exec { exec, node } => {
+            if node.is_open() {
+                output.note(
+                    "WARNING",
+                    "everybody who reaches this port may run this command. Name those who may with \
+                     --allow ID",
+                );
+            }
+            let path = exec.path().to_string();
+            (exec_service(exec)?, path, node)
+        }
+    };
+    let (builder, ephemeral) = node.builder()?;
+    let node = builder.service(service).start().await?;
+    introduce(output, &node, ephemeral, &[&path]);
+    run_until_told(node, output).await
+}

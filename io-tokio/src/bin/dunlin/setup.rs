@@ -1,0 +1,195 @@
+//! What commands that run a node have in common: its options, its address lines, its end.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use dunlin_tokio::{Node, NodeBuilder, NodeEvent, PeerAddress, PeerId, key, udp};
+use serde_json::{Value, json};
+
+use crate::output::{Fail, Output, spell};
+
+/// Options of a node.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The key file that makes the node who it is. Without it, the one that `dunlin id new` made; if
+    /// there is none, an identity for this run alone
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Where to listen (UDP). Port 0 lets the system choose; 0.0.0.0 means all IPv4 addresses of this
+    /// machine, [::] those of IPv6 too
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
+    listen: SocketAddr,
+    /// A peer to stay connected to. May be given several times
+    #[arg(long = "peer", value_name = "ID@HOST:PORT")]
+    peers: Vec<PeerAddress>,
+    /// Let only this peer in, and those given with --peer. May be given several times. Without it,
+    /// everybody may connect
+    #[arg(long, value_name = "ID")]
+    allow: Vec<PeerId>,
+}
+
+impl NodeArgs {
+    pub(crate) fn is_open(&self) -> bool {
+        self.allow.is_empty()
+    }
+
+    /// The node that the options describe, and whether its identity ends with it.
+    pub(crate) fn builder(self) -> Result<(NodeBuilder, bool), Fail> {
+        let identity = match &self.key {
+            Some(path) => Some(key::load(path)?),
+            None => match default_key() {
+                Some(path) if path.exists() => Some(key::load(&path)?),
+                _ => None,
+            },
+        };
+        let ephemeral = identity.is_none();
+        let mut builder =
+            Node::builder().listen(self.listen).identity(identity.unwrap_or_else(key::generate));
+        for peer in self.peers {
+            builder = builder.peer_address(peer);
+        }
+        if !self.allow.is_empty() {
+            builder = builder.allow(self.allow);
+        }
+        Ok((builder, ephemeral))
+    }
+}
+
+/// Where the key is kept unless somebody says otherwise.
+pub(crate) fn default_key() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
+    Some(config.join(Path::new("dunlin/id.key")))
+}
+
+/// The addresses under which peers can dial this node: from this machine, and from others.
+pub(crate) fn addresses(node: &Node) -> Vec<PeerAddress> {
+    let bound = node.local_addr();
+    let at = |ip| PeerAddress::new(node.id(), SocketAddr::new(ip, bound.port()));
+    if !bound.ip().is_unspecified() {
+        return vec![at(bound.ip())];
+    }
+    let here = if bound.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        IpAddr::V6(Ipv6Addr::LOCALHOST)
+    };
+    let outside = udp::outbound_ip().filter(|ip| bound.is_ipv6() || ip.is_ipv4());
+    std::iter::once(here).chain(outside).map(at).collect()
+}
+
+/// Says who the node is and where it can be found.
+pub(crate) fn introduce(output: Output, node: &Node, ephemeral: bool, paths: &[&str]) {
+    let addresses: Vec<String> = addresses(node).iter().map(ToString::to_string).collect();
+    if output.is_json() {
+        return output.say("", || {
+            json!({ "event": "listening", "id": node.id().to_string(), "addresses": addresses,
+                "ephemeral": ephemeral, "paths": paths })
+        });
+    }
+    if ephemeral {
+        output.note("note", "a new identity for this run; `dunlin id new` makes one that stays");
+    }
+    for (address, from) in addresses.iter().zip(["this machine", "others"]) {
+        output.say(format!("{address}   (from {from})"), || Value::Null);
+    }
+    if let (Some(path), Some(address)) = (paths.first(), addresses.first()) {
+        output.note("note", format!("try: dunlin call --peer {address} {path} '\"hi\"'"));
+    }
+}
+
+/// Prints what happens until somebody wants the program to end, and then takes leave.
+pub(crate) async fn run_until_told(node: Node, output: Output) -> Result<(), Fail> {
+    let mut events = node.events();
+    let mut told = std::pin::pin!(told_to_end());
+    loop {
+        tokio::select! {
+            () = &mut told => break,
+            event = events.next() => match event {
+                Some(event) => show(output, &event),
+                // It ended by itself: say why.
+                None => return Ok(node.shutdown().await?),
+            },
+        }
+    }
+    output.note("note", "stopping; again to stop at once");
+    tokio::select! {
+        result = node.shutdown() => Ok(result?),
+        () = told_to_end() => Err(Fail::new("INTERRUPTED", "stopped before the leave was taken")),
+    }
+}
+
+/// Waits for Ctrl-C, or for SIGTERM as a service manager sends it.
+pub(crate) async fn told_to_end() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// Prints one event.
+pub(crate) fn show(output: Output, event: &NodeEvent) {
+    let peer_of = |peer: &PeerId| peer.to_string();
+    match event {
+        NodeEvent::PeerUp { peer, remote, .. } => {
+            let at = remote.map_or(String::new(), |remote| format!(" at {remote}"));
+            output.say(
+                format!("up    {peer}{at}"),
+                || json!({ "event": "peer_up", "peer": peer_of(peer), "remote": remote }),
+            );
+        }
+        NodeEvent::PeerServices { peer } => output.say(
+            format!("serves {peer}: what it offers is new or has changed"),
+            || json!({ "event": "peer_services", "peer": peer_of(peer) }),
+        ),
+        NodeEvent::PeerDown { peer, reason } => output.say(
+            format!("down  {peer}: {reason}"),
+            || json!({ "event": "peer_down", "peer": peer_of(peer), "reason": reason.to_string() }),
+        ),
+        NodeEvent::PeerRefused { peer, why } => {
+            output.say(format!("refused by {peer}: {why}"), || {
+                json!({ "event": "peer_refused", "peer": peer_of(peer), "reason": why.to_string() })
+            });
+        }
+        NodeEvent::DialFailed { peer, error, retry_in } => {
+            let next = retry_in
+                .map_or("no further dial".into(), |wait| format!("again in {}", spell(wait)));
+            output.say(format!("no connection to {peer}: {error}; {next}"), || {
+                json!({ "event": "dial_failed", "peer": peer_of(peer), "reason": error.to_string(),
+                    "retry_in_ms": retry_in.map(|wait: Duration| wait.as_millis() as u64) })
+            });
+        }
+        NodeEvent::PeerMisbehaved { peer, what } => {
+            output.say(
+                format!("trouble with {peer}: {what}"),
+                || json!({ "event": "peer_misbehaved", "peer": peer_of(peer), "what": what }),
+            );
+        }
+        NodeEvent::ServiceState { path, state, error, .. } => {
+            let why = error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+            let state = format!("{state:?}").to_lowercase();
+            output.say(format!("service {path} is {state}{why}"), || {
+                json!({ "event": "service_state", "path": path.to_string(), "state": state,
+                    "error": error })
+            });
+        }
+        NodeEvent::Lagged { missed } => {
+            output.say(
+                format!("... {missed} events were missed"),
+                || json!({ "event": "lagged", "missed": missed }),
+            );
+        }
+        NodeEvent::Stopped => output.say("stopped", || json!({ "event": "stopped" })),
+        other => tracing::debug!(?other, "an event that has no words yet"),
+    }
+}

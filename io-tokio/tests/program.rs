@@ -1,0 +1,258 @@
+//! The `dunlin` program, run as a user runs it.
+
+#![cfg(feature = "cli")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn dunlin(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
+    command.env("XDG_CONFIG_HOME", home).env_remove("DUNLIN_LOG").stdin(Stdio::null());
+    command
+}
+
+fn run(home: &Path, args: &[&str]) -> Output {
+    dunlin(home).args(args).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("the program speaks UTF-8")
+}
+
+/// Standard output as one JSON object per line.
+fn objects(bytes: &[u8]) -> Vec<Value> {
+    text(bytes).lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+fn error_of(output: &Output) -> Value {
+    let lines = objects(&output.stderr);
+    lines.last().expect("an error is told")["error"].clone()
+}
+
+/// A server that ends with the test.
+struct Server {
+    child: Child,
+    address: String,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Server {
+    fn start(home: &Path, args: &[&str]) -> Server {
+        let mut child = dunlin(home)
+            .args(["--json", "serve"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("it says where it is");
+        let object: Value = serde_json::from_str(&line).expect("an object");
+        let address = object["addresses"][0].as_str().expect("an address").to_string();
+        Server { child, address, lines }
+    }
+
+    fn interrupt(&self) {
+        let pid = self.child.id().to_string();
+        let done = Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
+        assert!(done.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const LOCAL: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+#[test]
+fn an_echo_is_served_and_called() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &["echo", LOCAL[0], LOCAL[1]]);
+    let called =
+        run(home.path(), &["call", "--peer", &server.address, "echo/say", "{\"a\": [1, 2]}"]);
+    assert!(called.status.success(), "{}", text(&called.stderr));
+    assert_eq!(text(&called.stdout), "{\"a\": [1, 2]}\n");
+
+    let called =
+        run(home.path(), &["--json", "call", "--peer", &server.address, "echo/say", "\"hi\""]);
+    let answer = &objects(&called.stdout)[0];
+    assert_eq!((&answer["answer"], &answer["content"]), (&"hi".into(), &"json".into()));
+    assert!(answer["elapsed_us"].is_u64());
+
+    let mut piped = dunlin(home.path())
+        .args(["call", "--peer", &server.address, "--raw", "echo/say", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    piped.stdin.take().unwrap().write_all(&[0, 1, 255]).unwrap();
+    assert_eq!(piped.wait_with_output().unwrap().stdout, [0, 1, 255], "bytes as they are");
+}
+
+#[test]
+fn a_server_that_is_interrupted_takes_leave() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::start(home.path(), &["echo", LOCAL[0], LOCAL[1]]);
+    server.interrupt();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut server.lines, &mut rest).unwrap();
+    objects(rest.as_bytes());
+}
+
+#[test]
+fn a_call_that_fails_says_how() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &["echo", LOCAL[0], LOCAL[1]]);
+    let peer = ["call", "--peer", server.address.as_str()];
+    let failed = run(home.path(), &[&peer[..], &["no/body"]].concat());
+    assert_eq!(failed.status.code(), Some(1));
+    let said = text(&failed.stderr);
+    assert!(said.starts_with("error: NO_RESPONDERS") && said.contains("not executed"), "{said}");
+    let failed = run(home.path(), &[&["--json"], &peer[..], &["no/body"]].concat());
+    let error = error_of(&failed);
+    assert_eq!((&error["code"], &error["executed"]), (&"NO_RESPONDERS".into(), &"no".into()));
+
+    // Somebody else's id at this address.
+    let (_, host) = server.address.split_once('@').unwrap();
+    let made = run(home.path(), &["id", "new", "--out", "/dev/null/x"]);
+    assert_eq!(made.status.code(), Some(1));
+    let made = run(home.path(), &["id", "new"]);
+    let wrong = format!("{}@{host}", text(&made.stdout).trim());
+    let failed = run(home.path(), &["--json", "call", "--peer", &wrong, "echo/say"]);
+    let error = error_of(&failed);
+    assert_eq!(error["code"], "CONNECT");
+    assert!(error["message"].as_str().unwrap().contains("another key"), "{error}");
+}
+
+#[test]
+fn a_command_is_served() {
+    let home = tempfile::tempdir().unwrap();
+    let script = "read line; [ \"$line\" = fail ] && { echo broken >&2; exit 3; }; \
+                  [ \"$line\" = much ] && exec yes; echo \"got $line\"";
+    let command = ["exec", "--path", "tools/sh", "--output-max", "1000", LOCAL[0], LOCAL[1]];
+    let server = Server::start(home.path(), &[&command[..], &["--", "sh", "-c", script]].concat());
+    let call = |argument: &str| {
+        run(
+            home.path(),
+            &["--json", "call", "--peer", &server.address, "--raw", "tools/sh", argument],
+        )
+    };
+    assert_eq!(objects(&call("text\n").stdout)[0]["answer"], "got text\n");
+    let error = error_of(&call("fail"));
+    assert_eq!((&error["code"], &error["executed"]), (&"EXIT_3".into(), &"yes".into()));
+    assert!(error["message"].as_str().unwrap().contains("broken"));
+    assert_eq!(error_of(&call("much"))["code"], "OUTPUT_TOO_LARGE");
+}
+
+#[test]
+fn whoever_may_not_run_a_command_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let friend = home.path().join("friend.key");
+    let friend = friend.to_str().unwrap();
+    let id = text(&run(home.path(), &["id", "new", "--out", friend]).stdout);
+    let args = ["exec", "--path", "tools/true", "--allow", id.trim(), LOCAL[0], LOCAL[1]];
+    let server = Server::start(home.path(), &[&args[..], &["--", "true"]].concat());
+    let call = ["--json", "call", "--peer", server.address.as_str(), "tools/true"];
+    let refused = error_of(&run(home.path(), &call));
+    assert!(refused["message"].as_str().unwrap().contains("not on its list"), "{refused}");
+    let served = run(home.path(), &[&call[..], &["--key", friend]].concat());
+    assert!(served.status.success(), "{}", text(&served.stderr));
+}
+
+#[test]
+fn identities_are_made_once_and_shown() {
+    let home = tempfile::tempdir().unwrap();
+    let missing = run(home.path(), &["id", "show"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("dunlin id new"), "{}", text(&missing.stderr));
+    let made = run(home.path(), &["id", "new"]);
+    let shown = run(home.path(), &["id", "show"]);
+    assert_eq!(made.stdout, shown.stdout);
+    let again = run(home.path(), &["id", "new"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("--force"), "{}", text(&again.stderr));
+    let forced = run(home.path(), &["--json", "id", "new", "--force"]);
+    let id = objects(&forced.stdout)[0]["id"].clone();
+    assert_ne!(text(&made.stdout).trim(), id);
+    let shown = run(home.path(), &["id", "show", "--json"]);
+    assert_eq!(objects(&shown.stdout)[0]["id"], id);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let key = home.path().join("open.key");
+    let file = key.to_str().unwrap();
+    run(home.path(), &["id", "new", "--out", file]);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for args in [vec!["id", "show", "--key", file], vec!["serve", "echo", "--key", file]] {
+        let refused = run(home.path(), &args);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains("chmod 600"), "{}", text(&refused.stderr));
+    }
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_names_it() {
+    let home = tempfile::tempdir().unwrap();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let failed = run(home.path(), &["--json", "node", "run", "--listen", &address]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(error_of(&failed)["message"].as_str().unwrap().contains(&address));
+}
+
+#[test]
+fn a_wrong_command_line_is_told_from_a_failure() {
+    let home = tempfile::tempdir().unwrap();
+    let id = text(&run(home.path(), &["id", "new"]).stdout);
+    let peer = format!("{}@127.0.0.1:9", id.trim());
+    for args in [
+        vec!["call", "echo/say"],
+        vec!["call", "--peer", "nobody", "echo/say"],
+        vec!["call", "--peer", &peer, "--timeout", "10", "echo/say"],
+        vec!["call", "--peer", &peer, "echo/say", "not json"],
+        vec!["call", "--peer", &peer, "no//path"],
+        vec!["serve", "exec", "--path", "tools/x"],
+        vec!["serve", "exec", "--path", "x", "--", "true"],
+        vec!["frobnicate"],
+        vec![],
+    ] {
+        let wrong = run(home.path(), &args);
+        assert_eq!(wrong.status.code(), Some(2), "{args:?}: {}", text(&wrong.stderr));
+        let wrong = run(home.path(), &[&args[..], &["--json"]].concat());
+        if args.contains(&"--") {
+            continue; // There, --json belongs to the command.
+        }
+        assert_eq!(wrong.status.code(), Some(2), "{args:?}");
+        assert_eq!(error_of(&wrong)["code"], "USAGE", "{args:?}");
+    }
+    for args in [vec!["--help"], vec!["help", "serve", "exec"], vec!["call", "--help"]] {
+        let help = run(home.path(), &args);
+        assert!(help.status.success());
+        assert!(text(&help.stdout).contains("dunlin"), "{args:?}");
+    }
+}
+
+#[test]
+fn the_demonstration_succeeds() {
+    let home = tempfile::tempdir().unwrap();
+    let demo = run(home.path(), &["demo", "--json", "--calls", "20"]);
+    assert!(demo.status.success(), "{}", text(&demo.stderr));
+    let steps: Vec<String> =
+        objects(&demo.stdout).iter().map(|o| o["step"].as_str().unwrap().to_string()).collect();
+    for step in ["started", "connected", "latency", "noticed", "reconnected", "stopped"] {
+        assert!(steps.iter().any(|s| s == step), "{step} in {steps:?}");
+    }
+}
