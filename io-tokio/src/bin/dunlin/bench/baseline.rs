@@ -28,9 +28,7 @@ use rustls::pki_types::{
 };
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -350,16 +348,20 @@ async fn acknowledge(mut send: SendStream, mut receive: RecvStream) -> Result<()
 /// The client's end.
 pub(super) async fn measure(setting: &Setting, place: &Place) -> Result<(), Failure> {
     if setting.workload == Workload::Connect {
+        // A socket and keys of its own would cost a client of quinn more than the connection.
+        let endpoint = endpoint(setting.datagram, None)?;
+        let config = client_config(setting.datagram)?;
         return measure::measure(setting.seconds, async |tally| {
             while Instant::now() < tally.until {
-                connect_once(setting, place.address, tally).await?;
+                connect_once(&endpoint, &config, setting.size, place.address, tally).await?;
             }
             Ok(())
         })
         .await;
     }
     let endpoint = endpoint(setting.datagram, None)?;
-    let connection = connect(&endpoint, setting, place.address).await?;
+    let config = client_config(setting.datagram)?;
+    let connection: Connection = endpoint.connect_with(config, place.address, NAME)?.await?;
     let (mut send, mut receive) = connection.open_bi().await?;
     if setting.workload == Workload::Bulk {
         return measure::measure(setting.seconds, async |tally| {
@@ -374,28 +376,20 @@ pub(super) async fn measure(setting: &Setting, place: &Place) -> Result<(), Fail
     measure::measure(setting.seconds, async |tally| calls(setting, &open, tally).await).await
 }
 
-async fn connect(
-    endpoint: &Endpoint,
-    setting: &Setting,
-    server: SocketAddr,
-) -> Result<Connection, Failure> {
-    let config = client_config(setting.datagram)?;
-    Ok(endpoint.connect_with(config, server, NAME)?.await?)
-}
-
-/// From nothing, keys and socket included, to the answer of a first request.
+/// From nothing but a socket and keys to the answer of a first request.
 async fn connect_once(
-    setting: &Setting,
+    endpoint: &Endpoint,
+    config: &ClientConfig,
+    size: usize,
     server: SocketAddr,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
     let begun = Instant::now();
-    let endpoint = endpoint(setting.datagram, None)?;
-    let connection = connect(&endpoint, setting, server).await?;
+    let connection = endpoint.connect_with(config.clone(), server, NAME)?.await?;
     let (mut send, mut receive) = connection.open_bi().await?;
-    let mut request = BytesMut::with_capacity(LENGTH_BYTES + setting.size);
-    request.put_u32(setting.size as u32);
-    request.put_bytes(7, setting.size);
+    let mut request = BytesMut::with_capacity(LENGTH_BYTES + size);
+    request.put_u32(size as u32);
+    request.put_bytes(7, size);
     send.write_chunk(request.freeze()).await?;
     let mut frames = Frames::default();
     while frames.take(answer(&mut receive).await?).is_empty() {}
@@ -540,7 +534,10 @@ mod tests {
 
     #[test]
     fn frames_are_cut_wherever_chunks_end() {
-        let sent: Vec<u8> = [5, 0, 2].iter().flat_map(|n| [0, 0, 0, *n, 1, 2, 3, 4, 5][..4 + *n as usize].to_vec()).collect();
+        let sent: Vec<u8> = [5, 0, 2]
+            .iter()
+            .flat_map(|n| [0, 0, 0, *n, 1, 2, 3, 4, 5][..4 + *n as usize].to_vec())
+            .collect();
         for chunk_bytes in 1..sent.len() {
             let mut frames = Frames::default();
             let mut got = Vec::new();

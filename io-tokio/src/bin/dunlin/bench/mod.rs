@@ -12,11 +12,15 @@ mod processes;
 mod report;
 mod workload;
 
+use std::process::ExitCode;
+
 use clap::{Args, Subcommand};
 
 use processes::{Contender, Task};
 use report::Report;
 use workload::{Setting, Workload};
+
+use crate::output::{Fail, Output};
 
 /// Measure this machine: calls, connections, bulk, next to QUIC alone.
 #[derive(Debug, Args)]
@@ -25,7 +29,7 @@ Examples:
   dunlin bench latency                     one call at a time: median and 99th percentile
   dunlin bench calls --size 64             calls a second with 64 outstanding
   dunlin bench calls --datagram 1452       with datagrams as the internet carries them
-  dunlin bench bulk --json | jq .          for a script
+  dunlin bench bulk --json | jq .ratio     one object a setting, for a script
 
 A ratio compares Dunlin with the quinn crate alone, tuned, in rounds that alternate. Other work on the
 machine disturbs both, and the median of the pairs least.")]
@@ -79,9 +83,6 @@ struct Options {
     /// Measure Dunlin alone.
     #[arg(long)]
     no_baseline: bool,
-    /// Write JSON instead of a table.
-    #[arg(long)]
-    json: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -95,11 +96,14 @@ fn seconds(text: &str) -> Result<f64, String> {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// When an end cannot be started, or fails.
-pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: BenchArgs, output: Output) -> ExitCode {
+    match try_run(args, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output.fail(&Fail::new("BENCH", error.to_string())),
+    }
+}
+
+fn try_run(args: BenchArgs, output: Output) -> Result<(), Failure> {
     let (workload, options) = match args.command {
         Command::Latency(options) => (Workload::Latency, options),
         Command::Calls(options) => (Workload::Calls, options),
@@ -107,9 +111,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
         Command::Bulk(options) => (Workload::Bulk, options),
         Command::End { task } => return processes::serve_as_end(&task),
     };
-    let sizes =
-        if options.size.is_empty() { workload.default_sizes() } else { &options.size[..] };
-    let mut reports = Vec::new();
+    let sizes = if options.size.is_empty() { workload.default_sizes() } else { &options.size[..] };
     for &datagram in &options.datagram {
         for &size in sizes {
             let outstanding =
@@ -122,14 +124,8 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
                 seconds: options.seconds,
             };
             let report = compare(setting, &options)?;
-            if !options.json {
-                print!("{report}");
-            }
-            reports.push(report);
+            output.say(report.to_string(), || report.to_json());
         }
-    }
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&reports)?);
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+use serde_json::json;
 
 use super::measure::Measured;
 use super::processes::Contender;
@@ -65,6 +66,23 @@ impl Report {
         self.dunlin.iter().zip(&self.quinn).map(|(d, q)| score(d) / score(q)).collect()
     }
 
+    /// The same as the table, and every round.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        let ratios = self.ratios();
+        json!({
+            "setting": self.setting,
+            "score": self.setting.workload.score().unit,
+            "dunlin": self.medians(&self.dunlin),
+            "quinn_tuned": self.medians(&self.quinn),
+            "ratio": median(ratios.iter().copied()),
+            "ratios": ratios,
+            "bar": self.setting.bar(),
+            "verdict": self.verdict().map(|(_, _, verdict)| verdict),
+            "dunlin_rounds": self.dunlin,
+            "quinn_rounds": self.quinn,
+        })
+    }
+
     fn verdict(&self) -> Option<(f64, Bar, &'static str)> {
         let ratio = median(self.ratios().into_iter())?;
         let bar = self.setting.bar()?;
@@ -125,38 +143,6 @@ impl fmt::Display for Report {
             writeln!(f)?;
         }
         Ok(())
-    }
-}
-
-impl Serialize for Report {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Json<'a> {
-            setting: &'a Setting,
-            score: &'static str,
-            dunlin: Option<Medians>,
-            quinn_tuned: Option<Medians>,
-            ratio: Option<f64>,
-            ratios: Vec<f64>,
-            bar: Option<Bar>,
-            verdict: Option<&'static str>,
-            dunlin_rounds: &'a [Measured],
-            quinn_rounds: &'a [Measured],
-        }
-        let ratios = self.ratios();
-        Json {
-            setting: &self.setting,
-            score: self.setting.workload.score().unit,
-            dunlin: self.medians(&self.dunlin),
-            quinn_tuned: self.medians(&self.quinn),
-            ratio: median(ratios.iter().copied()),
-            ratios,
-            bar: self.setting.bar(),
-            verdict: self.verdict().map(|(_, _, verdict)| verdict),
-            dunlin_rounds: &self.dunlin,
-            quinn_rounds: &self.quinn,
-        }
-        .serialize(serializer)
     }
 }
 
