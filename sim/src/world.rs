@@ -184,7 +184,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         let mut instant = (self.now, self.events);
         while self.queue.next_at().is_some_and(|at| at <= until) {
             let (at, happening) = self.queue.pop().expect("just looked");
-            debug_assert!(at >= self.now, "time does not go back");
+            assert!(at >= self.now, "time does not go back");
             self.now = at;
             self.ledger.set_now(at);
             self.step(happening);
