@@ -8,11 +8,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::task::Poll;
 
 use bytes::BytesMut;
+use dunlin_core::base::BufferPool;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSocketState};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use crate::socket::{BATCH_BYTES_MAX, Datagram, Ecn, Socket, Transmit};
+use crate::watch::Watched;
 
 /// What the kernel may queue in either direction, in bytes, if the system's limits allow. 4 MiB hold
 /// 30 ms at 1 Gbit/s; measured, smaller ones lose packets in bursts.
@@ -21,17 +21,23 @@ pub const BUFFER_BYTES: usize = 4 << 20;
 /// One receive buffer: the largest chain of datagrams that the kernel coalesces.
 const RECEIVE_BYTES: usize = 1 << 16;
 
-/// Chains up to this size share an allocation; larger ones get their own. A payload that is kept holds
-/// its whole allocation, so this bounds the waste.
+/// Chains up to this size share an allocation; larger ones get their own, of one of two sizes. A payload
+/// that is kept holds its whole allocation, so this bounds the waste.
 const SMALL_BYTES: usize = 2 << 10;
 
 /// The shared allocation, in bytes.
 const ARENA_BYTES: usize = 16 << 10;
 
+/// The size of the smaller allocations of one chain: a large datagram, or five of the internet's.
+const MEDIUM_BYTES: usize = 8 << 10;
+
+/// How many allocations of either size are remembered: what one turn may receive.
+const POOLED_MAX: usize = 64;
+
 /// A UDP socket on tokio.
 #[derive(Debug)]
 pub struct Udp {
-    socket: UdpSocket,
+    socket: Watched,
     state: UdpSocketState,
     /// IPv6 sockets write IPv4 addresses in their own way.
     is_v6: bool,
@@ -39,6 +45,8 @@ pub struct Udp {
     /// How many buffers the next receive offers: few while little comes, as each costs set-up.
     width: usize,
     arena: BytesMut,
+    medium: BufferPool,
+    large: BufferPool,
 }
 
 /// Buffers offered at least.
@@ -72,12 +80,14 @@ impl Udp {
             }
         }
         Ok(Udp {
-            socket: UdpSocket::from_std(socket)?,
+            socket: Watched::new(socket)?,
             state,
             is_v6,
             buffers: vec![0; RECEIVE_BYTES * BATCH_SIZE],
             width: WIDTH_MIN,
             arena: BytesMut::new(),
+            medium: BufferPool::new(POOLED_MAX),
+            large: BufferPool::new(POOLED_MAX),
         })
     }
 
@@ -88,10 +98,9 @@ impl Udp {
     ///
     /// As the operating system says.
     pub fn buffer_bytes(&self) -> io::Result<(usize, usize)> {
-        let socket = &self.socket;
         Ok((
-            self.state.recv_buffer_size(socket.into())?,
-            self.state.send_buffer_size(socket.into())?,
+            self.state.recv_buffer_size(self.socket.socket())?,
+            self.state.send_buffer_size(self.socket.socket())?,
         ))
     }
 
@@ -128,16 +137,12 @@ impl Socket for Udp {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let width = self.width.min(BATCH_SIZE);
         let mut received = 0;
-        let result = self.socket.try_io(Interest::READABLE, || {
+        let result = self.socket.try_read(|socket| {
             let mut buffers = self.buffers.chunks_mut(RECEIVE_BYTES);
             let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
                 IoSliceMut::new(buffers.next().expect("one buffer for each place"))
             });
-            received = self.state.recv(
-                (&self.socket).into(),
-                &mut slices[..width],
-                &mut metas[..width],
-            )?;
+            received = self.state.recv(socket, &mut slices[..width], &mut metas[..width])?;
             if received < width && cfg!(target_os = "linux") {
                 // The kernel stopped because nothing was left. Saying so here clears the readiness as
                 // another system call would.
@@ -171,7 +176,16 @@ impl Socket for Udp {
                 self.arena.extend_from_slice(chain);
                 self.arena.split()
             } else {
-                BytesMut::from(chain)
+                let (pool, bytes) = if chain.len() <= MEDIUM_BYTES {
+                    (&mut self.medium, MEDIUM_BYTES)
+                } else {
+                    (&mut self.large, RECEIVE_BYTES)
+                };
+                let mut copy = pool.take(bytes);
+                copy.extend_from_slice(chain);
+                let chain = copy.split();
+                pool.put_back(copy);
+                chain
             };
             let from = inward(meta.addr);
             let local_ip = meta.dst_ip.map(|ip| ip.to_canonical());
@@ -203,17 +217,17 @@ impl Socket for Udp {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip.map(|ip| self.outward(ip)),
         };
-        self.socket
-            .try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit))
+        let state = &self.state;
+        self.socket.try_write(|socket| state.try_send(socket, &transmit))
     }
 
     fn ready(&self, to_send: bool) -> impl Future<Output = io::Result<()>> + Send {
         std::future::poll_fn(move |cx| {
-            if let Poll::Ready(result) = self.socket.poll_recv_ready(cx) {
+            if let Poll::Ready(result) = self.socket.poll_readable(cx) {
                 return Poll::Ready(result);
             }
             if to_send {
-                return self.socket.poll_send_ready(cx);
+                return self.socket.poll_writable(cx);
             }
             Poll::Pending
         })
