@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_buffer_is_used_again_once_nobody_holds_a_part_of_it() {
         let mut pool = BufferPool::new(4);
-        let mut fill = |pool: &mut BufferPool| {
+        let fill = |pool: &mut BufferPool| {
             let mut buffer = pool.take(100);
             buffer.resize(100, 1);
             let contents = buffer.split().freeze();
