@@ -59,6 +59,7 @@ pub mod mesh;
 pub mod node;
 pub mod payload;
 pub mod peer;
+pub mod planted;
 pub mod rpc;
 pub mod service;
 pub mod topic;

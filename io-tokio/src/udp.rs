@@ -4,13 +4,13 @@
 //! destination addresses come with them; packets are never fragmented.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::task::Poll;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::task::{Poll, ready};
 
 use bytes::BytesMut;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSocketState};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 
 use crate::socket::{BATCH_BYTES_MAX, Datagram, Ecn, Socket, Transmit};
 
@@ -31,11 +31,16 @@ const ARENA_BYTES: usize = 16 << 10;
 /// A UDP socket on tokio.
 #[derive(Debug)]
 pub struct Udp {
-    socket: UdpSocket,
+    /// Watched for what arrives alone: the kernel would announce each packet that has left, too, and
+    /// wake the process for nothing.
+    socket: AsyncFd<UdpSocket>,
+    /// The same socket watched for room, from when it had none until something was sent.
+    writer: Option<AsyncFd<UdpSocket>>,
     state: UdpSocketState,
     /// IPv6 sockets write IPv4 addresses in their own way.
     is_v6: bool,
     buffers: Vec<u8>,
+    metas: Vec<RecvMeta>,
     /// How many buffers the next receive offers: few while little comes, as each costs set-up.
     width: usize,
     arena: BytesMut,
@@ -52,7 +57,7 @@ impl Udp {
     ///
     /// When the address is in use or not of this machine, or the system lacks what QUIC needs.
     pub fn bind(address: SocketAddr) -> io::Result<Udp> {
-        Udp::from_std(std::net::UdpSocket::bind(address)?)
+        Udp::from_std(UdpSocket::bind(address)?)
     }
 
     /// Takes over a bound socket. Must be called within a tokio runtime.
@@ -60,7 +65,7 @@ impl Udp {
     /// # Errors
     ///
     /// When the system lacks what QUIC needs.
-    pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Udp> {
+    pub fn from_std(socket: UdpSocket) -> io::Result<Udp> {
         let is_v6 = socket.local_addr()?.is_ipv6();
         let state = UdpSocketState::new((&socket).into())?;
         for (which, result) in [
@@ -72,10 +77,12 @@ impl Udp {
             }
         }
         Ok(Udp {
-            socket: UdpSocket::from_std(socket)?,
+            socket: watch(socket, Interest::READABLE)?,
+            writer: None,
             state,
             is_v6,
             buffers: vec![0; RECEIVE_BYTES * BATCH_SIZE],
+            metas: vec![RecvMeta::default(); BATCH_SIZE],
             width: WIDTH_MIN,
             arena: BytesMut::new(),
         })
@@ -88,11 +95,27 @@ impl Udp {
     ///
     /// As the operating system says.
     pub fn buffer_bytes(&self) -> io::Result<(usize, usize)> {
-        let socket = &self.socket;
+        let socket = self.socket.get_ref();
         Ok((
             self.state.recv_buffer_size(socket.into())?,
             self.state.send_buffer_size(socket.into())?,
         ))
+    }
+
+    /// Asks to be told when there is room to send again.
+    fn await_room(&mut self) -> io::Result<()> {
+        match &self.writer {
+            // It was told so too early.
+            Some(writer) => {
+                let none: io::Result<()> = Err(io::ErrorKind::WouldBlock.into());
+                let _ = writer.try_io(Interest::WRITABLE, |_| none);
+            }
+            None => {
+                let socket = self.socket.get_ref().try_clone()?;
+                self.writer = Some(watch(socket, Interest::WRITABLE)?);
+            }
+        }
+        Ok(())
     }
 
     fn outward(&self, ip: IpAddr) -> IpAddr {
@@ -101,6 +124,16 @@ impl Udp {
             other => other,
         }
     }
+}
+
+/// Watches a socket for what may be done with it, and nothing else.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe for types that may close their descriptor early; a UdpSocket owns \
+              its own and keeps it"
+)]
+fn watch(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket, interest)
 }
 
 fn inward(address: SocketAddr) -> SocketAddr {
@@ -125,19 +158,15 @@ fn is_harmless(error: &io::Error) -> bool {
 
 impl Socket for Udp {
     fn try_receive(&mut self, deliver: &mut dyn FnMut(Datagram)) -> io::Result<usize> {
-        let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let width = self.width.min(BATCH_SIZE);
         let mut received = 0;
-        let result = self.socket.try_io(Interest::READABLE, || {
+        let result = self.socket.try_io(Interest::READABLE, |socket| {
             let mut buffers = self.buffers.chunks_mut(RECEIVE_BYTES);
             let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
                 IoSliceMut::new(buffers.next().expect("one buffer for each place"))
             });
-            received = self.state.recv(
-                (&self.socket).into(),
-                &mut slices[..width],
-                &mut metas[..width],
-            )?;
+            let (slices, metas) = (&mut slices[..width], &mut self.metas[..width]);
+            received = self.state.recv(socket.into(), slices, metas)?;
             if received < width && cfg!(target_os = "linux") {
                 // The kernel stopped because nothing was left. Saying so here clears the readiness as
                 // another system call would.
@@ -159,7 +188,9 @@ impl Socket for Udp {
             }
             Err(error) => return Err(error),
         }
-        for (meta, buffer) in metas.iter().zip(self.buffers.chunks(RECEIVE_BYTES)).take(received) {
+        for (meta, buffer) in
+            self.metas.iter().zip(self.buffers.chunks(RECEIVE_BYTES)).take(received)
+        {
             if meta.len == 0 {
                 continue;
             }
@@ -203,24 +234,30 @@ impl Socket for Udp {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip.map(|ip| self.outward(ip)),
         };
-        self.socket
-            .try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit))
+        let sent = self.state.try_send(self.socket.get_ref().into(), &transmit);
+        match &sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.await_room()?,
+            _ => self.writer = None,
+        }
+        sent
     }
 
     fn ready(&self, to_send: bool) -> impl Future<Output = io::Result<()>> + Send {
         std::future::poll_fn(move |cx| {
-            if let Poll::Ready(result) = self.socket.poll_recv_ready(cx) {
-                return Poll::Ready(result);
+            if let Poll::Ready(guard) = self.socket.poll_read_ready(cx) {
+                return Poll::Ready(guard.map(drop));
             }
-            if to_send {
-                return self.socket.poll_send_ready(cx);
+            match &self.writer {
+                Some(writer) if to_send => {
+                    Poll::Ready(ready!(writer.poll_write_ready(cx)).map(drop))
+                }
+                _ => Poll::Pending,
             }
-            Poll::Pending
         })
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.get_ref().local_addr()
     }
 
     fn batch_datagrams_max(&self) -> usize {
@@ -271,6 +308,21 @@ mod tests {
             }
         }
         got
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_says_when_it_takes_more() {
+        let mut a = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(a.writer.is_none());
+        a.await_room().unwrap();
+        a.await_room().unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(5), a.ready(true))
+            .await
+            .expect("it has room")
+            .unwrap();
+        let to = a.local_addr().unwrap();
+        send(&mut a, &transmit(to, 2, None), b"hi").await;
+        assert!(a.writer.is_none(), "nobody watches for room that is there");
     }
 
     async fn send(socket: &mut Udp, transmit: &Transmit, contents: &[u8]) {

@@ -96,6 +96,10 @@ struct Run {
     /// Stop at the first seed that fails.
     #[arg(long, requires = "seeds")]
     fail_fast: bool,
+    /// Run with a planted bug: see `dunlin_core::planted`.
+    #[cfg(dunlin_planted)]
+    #[arg(long, default_value_t = 0, hide = true)]
+    planted: u32,
     /// Print a line an event, with simulated time and node.
     #[arg(long, visible_alias = "verbose", requires = "seed", conflicts_with = "json")]
     log: bool,
@@ -104,6 +108,15 @@ struct Run {
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
+        #[cfg(dunlin_planted)]
+        Command::Run(run)
+            if {
+                dunlin_core::planted::set(run.planted);
+                false
+            } =>
+        {
+            ExitCode::FAILURE
+        }
         Command::Run(run) => match run.seed {
             Some(seed) => {
                 let (fidelity, crypto) = choose(seed, run.kind.fidelity, run.kind.crypto);

@@ -29,16 +29,17 @@ pub fn fidelity_of(seed: u64) -> (Fidelity, Crypto) {
 /// The schedule of a seed.
 pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let count = node_count(seed);
+    let nodes = nodes(seed, count);
     Schedule {
         version: VERSION,
         seed,
         fidelity,
         crypto,
         duration_us: DURATION_US,
-        nodes: nodes(seed, count),
         network: network(seed),
-        operations: operations(seed, count, fidelity),
+        operations: operations(seed, &nodes, fidelity),
         faults: faults(seed, count, fidelity),
+        nodes,
     }
 }
 
@@ -143,14 +144,15 @@ fn moments(draw: &mut Stream, mean_us: u64) -> Vec<u64> {
     moments
 }
 
-fn operations(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Operation> {
+fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity) -> Vec<Operation> {
     let mut draw = Stream::new(seed, 5);
+    let count = nodes.len() as u16;
     // A frame costs about a fifth of a datagram's work and there are fewer of them.
     let calls = match fidelity {
-        Fidelity::Frames => draw.range(2_000, 14_000),
+        Fidelity::Frames => draw.range(3_000, 18_000),
         Fidelity::Packets => draw.range(500, 2_500),
     };
-    let shapes = CallShapes::draw(&mut draw);
+    let shapes = CallShapes::draw(&mut draw, nodes);
     // Bursts put many calls on one moment.
     let burst = draw.pick(&[1, 1, 1, 5, 40]);
     let busiest = draw.chance(300).then(|| draw.below(u64::from(count)) as u16);
@@ -159,7 +161,7 @@ fn operations(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Operation> {
         let any = draw.below(u64::from(count)) as u16;
         let node = busiest.filter(|_| draw.chance(700)).unwrap_or(any);
         for _ in 0..burst {
-            let call = shapes.call(&mut draw, count, node);
+            let call = shapes.call(&mut draw, nodes, node);
             operations.push(Operation { at_us, node, what: Deed::Call(call) });
         }
     }
@@ -197,6 +199,8 @@ fn operations(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Operation> {
 
 /// What the calls of one seed are like.
 struct CallShapes {
+    /// For each node, whom it is connected to.
+    neighbours: Vec<Vec<u16>>,
     /// Weights of echo, bulk, sleep, relay, refuse, panic.
     weights: [u64; 6],
     pinned: u64,
@@ -209,10 +213,14 @@ struct CallShapes {
 }
 
 impl CallShapes {
-    fn draw(draw: &mut Stream) -> Self {
+    fn draw(draw: &mut Stream, nodes: &[NodePlan]) -> Self {
+        let joined = |a: u16, b: u16| nodes[usize::from(a)].keeps.contains(&b);
+        let all = 0..nodes.len() as u16;
+        let of = |a: u16| all.clone().filter(|b| joined(a, *b) || joined(*b, a)).collect();
         let mut weight = |usual: u64| if draw.chance(300) { 0 } else { draw.range(1, usual) };
         CallShapes {
-            weights: [weight(10) + 1, weight(4), weight(6), weight(4), weight(2), weight(1)],
+            neighbours: all.clone().map(of).collect(),
+            weights: [40, weight(20), weight(30), weight(20), weight(6), weight(2)],
             pinned: draw.pick(&[0, 300, 800, 1_000]),
             idempotent: draw.pick(&[0, 200, 1_000]),
             cancelled: draw.pick(&[0, 50, 400]),
@@ -223,7 +231,8 @@ impl CallShapes {
         }
     }
 
-    fn call(&self, draw: &mut Stream, count: u16, node: u16) -> Call {
+    fn call(&self, draw: &mut Stream, nodes: &[NodePlan], node: u16) -> Call {
+        let count = nodes.len() as u16;
         let total = self.weights.iter().sum();
         let mut left = draw.below(total);
         let mut kind = 0;
@@ -233,20 +242,40 @@ impl CallShapes {
         }
         let target = |draw: &mut Stream, but: u16| {
             let other = (but + 1 + draw.below(u64::from(count) - 1) as u16) % count;
-            if draw.chance(30) { but } else { other }
+            let near = &self.neighbours[usize::from(but)];
+            match draw.below(100) {
+                0..3 => but,
+                3..6 => other,
+                _ if near.is_empty() => other,
+                _ => draw.pick(near),
+            }
         };
+        // What is asked for is mostly there: at the target, or at somebody.
+        let service = |draw: &mut Stream, target: Option<u16>| {
+            let at = target.unwrap_or_else(|| target_of_any(draw, count));
+            let there = &nodes[usize::from(at)].services;
+            if there.is_empty() || draw.chance(30) {
+                draw.below(SERVICES) as u16
+            } else {
+                draw.pick(there)
+            }
+        };
+        let pinned = draw.chance(self.pinned).then(|| target(draw, node));
         let action = match kind {
             0 => Action::Echo,
             1 => Action::Bulk,
             2 => Action::Sleep { ms: exponential(draw.number(), self.sleep_ms) as u32 },
-            3 => Action::Relay {
-                service: draw.below(SERVICES) as u16,
-                target: draw.chance(self.pinned / 2).then(|| target(draw, node)),
-            },
+            3 => {
+                let onward =
+                    draw.chance(self.pinned / 2).then(|| target(draw, pinned.unwrap_or(node)));
+                Action::Relay { service: service(draw, onward), target: onward }
+            }
             4 => Action::Refuse,
             _ => Action::Panic,
         };
+        // Only raw bytes are large: writing and reading them as JSON would be most of the work.
         let bytes = |draw: &mut Stream| match draw.below(1_000) {
+            n if action != Action::Bulk => (n % 200) as u32 * u32::from(n < 500),
             n if n < self.large => draw.below(200_000) as u32,
             n if n < self.large * 4 => draw.below(20_000) as u32,
             n if n < 500 => draw.below(200) as u32,
@@ -254,9 +283,9 @@ impl CallShapes {
         };
         let timeout_ms = 5 + exponential(draw.number(), self.timeout_ms).min(30_000) as u32;
         Call {
-            service: if draw.chance(self.ghosts) { GHOST } else { draw.below(SERVICES) as u16 },
+            service: if draw.chance(self.ghosts) { GHOST } else { service(draw, pinned) },
             action,
-            target: draw.chance(self.pinned).then(|| target(draw, node)),
+            target: pinned,
             timeout_ms,
             idempotent: draw.chance(self.idempotent),
             argument_bytes: bytes(draw),
@@ -266,6 +295,10 @@ impl CallShapes {
                 .then(|| exponential(draw.number(), u64::from(timeout_ms) / 4) as u32),
         }
     }
+}
+
+fn target_of_any(draw: &mut Stream, count: u16) -> u16 {
+    draw.below(u64::from(count)) as u16
 }
 
 /// Kinds that a fidelity knows.
@@ -302,8 +335,27 @@ fn faults(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Fault> {
             }
         }
     }
+    // Loss of one message in a hundred may meet none. A fault that is sure to bite makes the seed count.
+    if !faults.iter().any(is_sure) {
+        let mut draw = Stream::new(seed, 9);
+        let at_us = draw.range(5 * SECOND, 40 * SECOND);
+        let kind = draw.pick(&[FaultKind::Crash, FaultKind::Pause]);
+        let what = trouble(&mut draw, kind, count);
+        faults.push(Fault { at_us, until_us: at_us + 7 * SECOND, what });
+    }
     faults.sort_by_key(|fault| fault.at_us);
     faults
+}
+
+/// Whether a fault changes something whatever else happens: links say something every five seconds.
+fn is_sure(fault: &Fault) -> bool {
+    match fault.what {
+        Trouble::Crash { .. } | Trouble::Stop { .. } => true,
+        Trouble::Pause { .. } | Trouble::Partition { .. } => {
+            fault.until_us > fault.at_us + 6 * SECOND
+        }
+        _ => false,
+    }
 }
 
 fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {

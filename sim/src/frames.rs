@@ -520,7 +520,9 @@ fn dial_again(world: &mut Frameworld<'_>, index: usize, link: u32, attempt: usiz
     send(world, link, 0, SMALL, |link| Parcel::Dial { link });
     let next = DIAL_AT.get(attempt).copied().unwrap_or(DIAL_MAX);
     let again = Parcel::DialAgain { link, attempt: attempt + 1 };
-    world.queue.push(begun + next, Happening::Parcel(index, again));
+    // After a pause that moment may have passed.
+    let at = (begun + next).max(world.now);
+    world.queue.push(at, Happening::Parcel(index, again));
 }
 
 /// Something came for an end: it is alive, or it says that it is not.

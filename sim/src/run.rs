@@ -182,6 +182,11 @@ fn play<F: Fidelity>(mut world: World<'_, F>) -> Played {
     if verdict != Verdict::Clean {
         log!(world, None, "{verdict:?}");
     }
+    for index in 0..world.stations.len() {
+        if let Some(mesh) = world.mesh(index) {
+            mesh.check_invariants();
+        }
+    }
     let (hash, faults) = (Some(world.trace.digest()), world.network.tally.clone());
     Played { verdict, hash, events: world.events, faults }
 }
@@ -197,9 +202,13 @@ fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
     }
     world.heal();
     await_nothing(world, CONVERGED_WITHIN, apart)?;
-    log!(world, None, "everybody has found everybody");
+    await_nothing(world, QUIET_WITHIN, restless)?;
+    log!(world, None, "everybody has found everybody, and rests");
     for (a, b) in pairs(world) {
         for (from, to) in [(a, b), (b, a)] {
+            if world.ledger.is_broken() {
+                return Ok(());
+            }
             let info = world.info(from);
             let Some(live) = &world.stations[from].live else { continue };
             if let Some(task) = world.workload.probe(&info, to as u16, live.host.handle()) {

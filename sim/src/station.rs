@@ -42,6 +42,8 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) keeps: BTreeSet<u16>,
     /// Application tasks that run for as long as it lives.
     pub(crate) background: usize,
+    /// How often it acted.
+    pub(crate) touched: u64,
 }
 
 /// The address of a station.

@@ -343,7 +343,7 @@ impl Mesh {
         if self.peers.len() >= self.limits.peers_max {
             return None;
         }
-        let key = self.peers.insert(PeerEntry { id, machine: Peer::new(id) });
+        let key = self.peers.insert(PeerEntry { id, machine: Peer::new(id), asked_on: None });
         self.by_id.insert(id, key);
         Some(key)
     }

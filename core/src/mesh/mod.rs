@@ -134,6 +134,8 @@ use feed;
 struct PeerEntry {
     id: PeerId,
     machine: Peer,
+    /// Where it asked last. Answers go there: a link that is newer here may be dead at its end.
+    asked_on: Option<LinkHandle>,
 }
 
 #[derive(Clone)]

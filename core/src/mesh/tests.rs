@@ -811,3 +811,28 @@ fn a_link_that_does_not_drain_holds_nothing_twice() {
     }
     assert_eq!(world.stations[0].mesh.load().frames_queued, 2);
 }
+
+#[test]
+fn an_answer_goes_where_the_question_came_and_not_to_a_link_that_is_dead_at_the_other_end() {
+    let mut world = World::new(2);
+    world.serve(1, slow(Arc::default()));
+    world.connect(0, 1);
+    let newer = LinkHandle(99);
+    world.links.push((newer, 0, 1));
+    let now = world.time();
+    for (here, there) in [(0, 1), (1, 0)] {
+        let direction = Direction::Accepted;
+        let up = LinkInput::Up { link: newer, peer: id(there), direction, remote: None };
+        world.stations[here].mesh.handle_link(now, up);
+    }
+    world.settle();
+    assert_eq!(world.stations[1].mesh.links_up(id(0)).len(), 2);
+    let handle = world.handle(0);
+    let cell = world.run(0, async move { handle.call::<_, u32>("slow/wait", 1_000u64).await });
+    // The caller's end of the newer link dies; the callee has not noticed yet.
+    world.links.retain(|link| link.0 != newer);
+    let down = LinkInput::Down { link: newer, reason: DownReason::TimedOut };
+    world.stations[0].mesh.handle_link(now, down);
+    world.pass(2_000 * MS);
+    assert_eq!(cell.lock().unwrap().take().expect("it was answered").unwrap(), 1);
+}

@@ -9,6 +9,7 @@ use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::{OutItem, Outbound};
 use crate::mesh::{LinkEntry, Mesh, NodeTimer, Phase, SWEEP_INTERVAL, Target};
 use crate::peer::{PeerEffect, PeerInput};
+use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
 use crate::rpc::caller::Route;
 use crate::rpc::{CallError, CalleeInput, CallerEffect, CallerInput, Failure, Status};
@@ -106,6 +107,11 @@ impl Mesh {
             let what = "it spoke before it was greeted".to_string();
             return self.feed_peer(peer, PeerInput::Fault { link, what });
         }
+        if matches!(message, Message::Call(_) | Message::Cancel { .. })
+            && let Some(entry) = self.peers.get_mut(peer)
+        {
+            entry.asked_on = Some(link);
+        }
         match message {
             Message::Hello(hello) => self.feed_peer(peer, PeerInput::Hello { link, hello }),
             Message::Confirm { version, directory } => {
@@ -200,7 +206,9 @@ impl Mesh {
                 }
             }
             PeerEffect::SessionEnded => {
-                self.remote.forget(peer);
+                if !is_planted(7) {
+                    self.remote.forget(peer);
+                }
                 self.feed_caller(CallerInput::SessionEnded(peer));
                 // Its own calls are remembered here for as long as it may ask again: a peer that was
                 // let go may come back in the same life. A new life shows with its first link.
@@ -312,8 +320,11 @@ impl Mesh {
     fn send(&mut self, peer: PeerKey, sequence: u64, payload_bytes: usize, item: OutItem) {
         let Some(entry) = self.peers.get(peer) else { return };
         let machine = &entry.machine;
-        // The newest link that is up, or else one on which the peer is served already.
-        let link = machine.links_up().last();
+        // An answer goes where the peer asked last: it sends again what is open when it loses a link, so it
+        // listens there. Otherwise the newest link that is up, or else one on which it is served already.
+        let asked_on = matches!(item, OutItem::Answer { .. }).then_some(entry.asked_on).flatten();
+        let link = asked_on.filter(|link| machine.is_verified(*link));
+        let link = link.or_else(|| machine.links_up().last());
         let link = link.or_else(|| machine.links().filter(|l| machine.is_verified(*l)).last());
         let Some(link) = link else { return };
         let Some(entry) = self.links.get_mut(&link) else { return };

@@ -22,6 +22,7 @@ use crate::base::{Effects, Incarnation, Label, PeerId};
 use crate::directory::Document;
 use crate::link::{CloseCode, DialError, DialHandle, Direction, DownReason, LinkHandle};
 use crate::machine::{Context, Machine, TimerHandle};
+use crate::planted::is_planted;
 use crate::wire::{Hello, VERSION_MAX, VERSION_MIN};
 
 /// From the transport's link-up to both Confirms. Source: protocols.md, section 2.
@@ -390,7 +391,13 @@ impl Peer {
     /// Arms the next dial, if there is to be one, and says in how long.
     fn back_off(&mut self, cx: &mut Context<'_, PeerTimer>, local: &LocalNode) -> Option<Duration> {
         let wanted = self.keep && !local.stopping && !self.addresses.is_empty();
-        if !wanted || !self.links.is_empty() || self.dial.is_some() || self.redial.is_some() {
+        let given_up = is_planted(6) && self.failures > 0;
+        if given_up
+            || !wanted
+            || !self.links.is_empty()
+            || self.dial.is_some()
+            || self.redial.is_some()
+        {
             return None;
         }
         let (base, spread_percent) = match BACKOFF.get(self.failures) {

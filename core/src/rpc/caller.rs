@@ -16,6 +16,7 @@ use crate::base::{CallKey, CallTag, Effects, KeyMap, Limits, MonoTime, PeerKey, 
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::Payload;
+use crate::planted::is_planted;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
@@ -370,7 +371,7 @@ impl Caller {
                     if connected {
                         out.push(CallerEffect::SendCancel { peer, sequence });
                     }
-                    Executed::Maybe
+                    if is_planted(8) { Executed::No } else { Executed::Maybe }
                 } else {
                     calls.in_flight.remove(&sequence);
                     out.push(CallerEffect::Withdraw { peer, sequence });
@@ -397,7 +398,7 @@ impl Caller {
         out: &mut Effects<'_, CallerEffect>,
     ) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        if call.timer.is_none() {
+        if call.timer.is_none() && !is_planted(4) {
             call.timer = Some(cx.arm(call.deadline, CallerTimer(key)));
         }
         match route {
@@ -505,6 +506,17 @@ impl Caller {
         let Some(calls) = self.peers.get_mut(peer) else { return };
         // What nobody has sent and nobody wants needs no answer.
         calls.in_flight.retain(|_, entry| !matches!(entry, InFlight::Abandoned { sent: false }));
+        if is_planted(2) {
+            for entry in std::mem::take(&mut calls.in_flight).into_values() {
+                calls.last_sequence += 1;
+                let sequence = calls.last_sequence;
+                if let InFlight::Call(key) = entry {
+                    let call = self.calls.get_mut(key).expect("numbers in flight name calls");
+                    call.stage = Stage::Numbered { peer, sequence };
+                }
+                calls.in_flight.insert(sequence, entry);
+            }
+        }
         for (&sequence, entry) in &calls.in_flight {
             match entry {
                 InFlight::Call(key) => {
@@ -532,7 +544,8 @@ impl Caller {
             let InFlight::Call(key) = entry else { continue };
             let call = self.calls.get_mut(key).expect("numbers in flight name calls");
             if call.sent && !call.idempotent {
-                let error = CallError::failed(Failure::PeerRestarted, Executed::Maybe);
+                let executed = if is_planted(3) { Executed::No } else { Executed::Maybe };
+                let error = CallError::failed(Failure::PeerRestarted, executed);
                 self.end(cx, key, Err(error), out);
                 continue;
             }

@@ -1,5 +1,6 @@
 //! The `dunlin` program: one file per command.
 
+mod bench;
 mod call;
 mod demo;
 mod exec;
@@ -68,6 +69,8 @@ enum Command {
     Call(call::CallArgs),
     /// Watch three nodes on this machine talk, lose each other and meet again (about 10 seconds)
     Demo(demo::DemoArgs),
+    /// Measure this machine: calls, connections and bulk, next to QUIC alone
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +80,11 @@ fn main() -> ExitCode {
     };
     start_log(cli.global.verbose);
     let output = Output::new(cli.global.json);
+    let command = match cli.command {
+        // It starts processes, each with a runtime of its own.
+        Command::Bench(args) => return bench::run(args, output),
+        command => command,
+    };
     // One thread: a node is one task, and every hop between threads costs more than its work.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -85,12 +93,13 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        match cli.command {
+        match command {
             Command::Id(command) => id::run(command, output),
             Command::Node(command) => node::run(command, output).await,
             Command::Serve(command) => serve::run(command, output).await,
             Command::Call(args) => call::run(args, output).await,
             Command::Demo(args) => demo::run(args, output).await,
+            Command::Bench(_) => unreachable!("it has returned above"),
         }
     });
     // Whatever still waits for standard input must not hold the program up.

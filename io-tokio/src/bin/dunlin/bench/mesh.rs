@@ -1,0 +1,94 @@
+//! Dunlin: a node at each end, through the interface that applications use.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use bytes::Bytes;
+use dunlin_tokio::{Handle, Node, NodeBuilder, Payload, PeerId, TransportConfig, service};
+
+use super::Failure;
+use super::measure::{self, Tally};
+use super::processes::Place;
+use super::workload::{Setting, Workload};
+
+fn builder(setting: &Setting) -> NodeBuilder {
+    Node::builder()
+        .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .transport(TransportConfig::for_datagrams_of(setting.datagram))
+}
+
+/// The server's end.
+pub(super) async fn serve(
+    setting: &Setting,
+    announce: impl FnOnce(&Place) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let service = service("bench")
+        .raw_action("echo", |_, argument| async { Ok(argument) })
+        .raw_action("take", |_, _| async { Ok(Payload::raw(Bytes::new())) })
+        .in_place();
+    let mut node = builder(setting).service(service).start().await?;
+    announce(&Place { address: node.local_addr(), key: node.id().to_string() })?;
+    Ok(node.ended().await?)
+}
+
+/// The client's end.
+pub(super) async fn measure(setting: &Setting, place: &Place) -> Result<(), Failure> {
+    let server: PeerId = place.key.parse()?;
+    if setting.workload == Workload::Connect {
+        return measure::measure(setting.seconds, async |tally| {
+            while Instant::now() < tally.until {
+                connect_once(setting, server, place.address, tally).await?;
+            }
+            Ok(())
+        })
+        .await;
+    }
+    let node = builder(setting).peer(server, [place.address]).start().await?;
+    measure::measure(setting.seconds, async |tally| calls(setting, &node, server, tally).await)
+        .await
+}
+
+/// From nothing, keys and socket included, to the answer of a first call.
+async fn connect_once(
+    setting: &Setting,
+    server: PeerId,
+    address: SocketAddr,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let node = builder(setting).peer(server, [address]).start().await?;
+    let argument = Payload::raw(vec![7; setting.size]);
+    node.request("bench/echo").to(server).payload(argument).send().await?;
+    tally.record(begun, Instant::now());
+    Ok(node.shutdown().await?)
+}
+
+/// Keeps so many tasks calling.
+async fn calls(
+    setting: &Setting,
+    handle: &Handle,
+    server: PeerId,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let path = if setting.workload == Workload::Bulk { "bench/take" } else { "bench/echo" };
+    let tasks: Vec<_> = (0..setting.outstanding)
+        .map(|_| {
+            let (handle, mut tally) = (handle.clone(), tally.share());
+            let argument = Payload::raw(vec![7; setting.size]);
+            tokio::spawn(async move {
+                let mut begun = Instant::now();
+                while begun < tally.until {
+                    handle.request(path).to(server).payload(argument.clone()).send().await?;
+                    let now = Instant::now();
+                    tally.record(begun, now);
+                    begun = now;
+                }
+                Ok::<Tally, Failure>(tally)
+            })
+        })
+        .collect();
+    for task in tasks {
+        tally.add(task.await??);
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! What a user of the simulator relies on.
+
+use std::process::Command;
+
+use dunlin_sim::draw::{draw, fidelity_of};
+use dunlin_sim::run::run;
+use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
+use dunlin_sim::{Verdict, report};
+
+fn clean(seed: u64, fidelity: Fidelity, crypto: Crypto) {
+    let outcome = run(&draw(seed, fidelity, crypto));
+    assert_eq!(outcome.verdict, Verdict::Clean, "{}", report::failure(&outcome));
+    assert!(outcome.nodes >= 3 && outcome.simulated_nanos >= 60_000_000_000);
+    assert!(outcome.faults.any_effective(), "seed {seed} has no effective fault");
+}
+
+#[test]
+fn seeds_at_frames_fidelity_are_clean() {
+    (0..30).for_each(|seed| clean(seed, Fidelity::Frames, Crypto::Null));
+}
+
+#[test]
+fn seeds_at_packets_fidelity_are_clean() {
+    (0..8).for_each(|seed| clean(seed, Fidelity::Packets, Crypto::Null));
+    (100..102).for_each(|seed| clean(seed, Fidelity::Packets, Crypto::Tls));
+}
+
+#[test]
+fn a_schedule_takes_the_same_steps_every_time() {
+    let kinds = [
+        (Fidelity::Frames, Crypto::Null),
+        (Fidelity::Packets, Crypto::Null),
+        (Fidelity::Packets, Crypto::Tls),
+    ];
+    for (fidelity, crypto) in kinds {
+        let schedule = draw(5, fidelity, crypto);
+        let (first, second) = (run(&schedule), run(&schedule));
+        assert_eq!(first.hash, second.hash);
+        assert_ne!(first.hash, run(&draw(6, fidelity, crypto)).hash);
+    }
+}
+
+#[test]
+fn another_process_takes_the_same_steps() {
+    let program = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_dunlin-sim"))
+            .args(["run", "--seed", "5", "--fidelity", "frames", "--json"])
+            .output()
+            .expect("the program runs");
+        assert!(output.status.success());
+        let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        line["hash"].as_str().map(ToString::to_string)
+    };
+    assert_eq!(program(), run(&draw(5, Fidelity::Frames, Crypto::Null)).hash);
+}
+
+#[test]
+fn a_schedule_reads_back_as_it_is_written() {
+    let schedule = draw(7, Fidelity::Packets, Crypto::Tls);
+    assert_eq!(Schedule::from_json(&schedule.to_json()), Ok(schedule.clone()));
+    let wrong = Schedule { version: 99, ..schedule };
+    assert!(Schedule::from_json(&wrong.to_json()).unwrap_err().contains("version 99"));
+}
+
+#[test]
+fn a_schedule_that_names_an_unknown_node_is_refused() {
+    let mut schedule = draw(7, Fidelity::Frames, Crypto::Null);
+    schedule.operations[0].node = 99;
+    let error = Schedule::from_json(&schedule.to_json()).unwrap_err();
+    assert!(error.contains("operations[0]"), "{error}");
+}
+
+#[test]
+fn fidelities_are_drawn_in_their_shares() {
+    let (mut frames, mut null, mut tls) = (0, 0, 0);
+    for seed in 0..2_000 {
+        match fidelity_of(seed) {
+            (Fidelity::Frames, _) => frames += 1,
+            (Fidelity::Packets, Crypto::Null) => null += 1,
+            (Fidelity::Packets, Crypto::Tls) => tls += 1,
+        }
+    }
+    assert!((1_550..1_650).contains(&frames), "{frames}");
+    assert!((250..350).contains(&null) && (60..140).contains(&tls), "{null} {tls}");
+}
