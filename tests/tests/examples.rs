@@ -4,11 +4,8 @@ use std::process::Command;
 
 #[test]
 fn two_nodes_on_plain_threads_call_each_other() {
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "dunlin-core", "--example", "plain_threads"])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .output()
-        .unwrap();
+    let program = dunlin_tests::build::program("--example", "plain_threads");
+    let output = Command::new(program).output().unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shown}{errors}");
