@@ -55,13 +55,16 @@ impl Workload for Bank {
                     let number = handle.random();
                     let deposit = handle.request("bank/deposit").value(number);
                     let result: Result<(), CallError> = deposit.to(node.peers[0]).send_as().await;
-                    let mut books = books.lock().expect("no handler panics");
-                    match result {
-                        Ok(()) => books.confirmed.push(number),
-                        Err(error) if error.executed() == Executed::No => books.denied.push(number),
-                        Err(_) => {}
+                    {
+                        let mut books = books.lock().expect("no handler panics");
+                        match result {
+                            Ok(()) => books.confirmed.push(number),
+                            Err(error) if error.executed() == Executed::No => {
+                                books.denied.push(number);
+                            }
+                            Err(_) => {}
+                        }
                     }
-                    drop(books);
                     handle.sleep(Duration::from_millis(50)).await;
                 }
                 // Stays until the node dies: it is not something left behind.
@@ -75,7 +78,10 @@ impl Workload for Bank {
         let times = |number: &u64| books.booked.get(number).copied().unwrap_or(0);
         let count = books.confirmed.len();
         if let Some(number) = books.confirmed.iter().find(|number| times(number) != 1) {
-            return Err(format!("deposit {number} was confirmed and booked {} times", times(number)));
+            return Err(format!(
+                "deposit {number} was confirmed and booked {} times",
+                times(number)
+            ));
         }
         if let Some(number) = books.denied.iter().find(|number| times(number) != 0) {
             return Err(format!("deposit {number} was said not to have run, and was booked"));
