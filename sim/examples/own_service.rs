@@ -75,7 +75,10 @@ impl Workload for Bank {
         let times = |number: &u64| books.booked.get(number).copied().unwrap_or(0);
         let count = books.confirmed.len();
         if let Some(number) = books.confirmed.iter().find(|number| times(number) != 1) {
-            return Err(format!("deposit {number} was confirmed and booked {} times", times(number)));
+            return Err(format!(
+                "deposit {number} was confirmed and booked {} times",
+                times(number)
+            ));
         }
         if let Some(number) = books.denied.iter().find(|number| times(number) != 0) {
             return Err(format!("deposit {number} was said not to have run, and was booked"));
