@@ -33,6 +33,7 @@ mod driver;
 mod events;
 mod node;
 mod services;
+mod watch;
 
 pub mod clock;
 pub mod key;

@@ -4,15 +4,15 @@
 //! destination addresses come with them; packets are never fragmented.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::task::{Poll, ready};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::task::Poll;
 
 use bytes::BytesMut;
+use dunlin_core::base::BufferPool;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSocketState};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::socket::{BATCH_BYTES_MAX, Datagram, Ecn, Socket, Transmit};
+use crate::watch::Watched;
 
 /// What the kernel may queue in either direction, in bytes, if the system's limits allow. 4 MiB hold
 /// 30 ms at 1 Gbit/s; measured, smaller ones lose packets in bursts.
@@ -21,29 +21,32 @@ pub const BUFFER_BYTES: usize = 4 << 20;
 /// One receive buffer: the largest chain of datagrams that the kernel coalesces.
 const RECEIVE_BYTES: usize = 1 << 16;
 
-/// Chains up to this size share an allocation; larger ones get their own. A payload that is kept holds
-/// its whole allocation, so this bounds the waste.
+/// Chains up to this size share an allocation; larger ones get their own, of one of two sizes. A payload
+/// that is kept holds its whole allocation, so this bounds the waste.
 const SMALL_BYTES: usize = 2 << 10;
 
 /// The shared allocation, in bytes.
 const ARENA_BYTES: usize = 16 << 10;
 
+/// The size of the smaller allocations of one chain: a large datagram, or five of the internet's.
+const MEDIUM_BYTES: usize = 8 << 10;
+
+/// How many allocations of either size are remembered: what one turn may receive.
+const POOLED_MAX: usize = 64;
+
 /// A UDP socket on tokio.
 #[derive(Debug)]
 pub struct Udp {
-    /// Watched for what arrives alone: the kernel would announce each packet that has left, too, and
-    /// wake the process for nothing.
-    socket: AsyncFd<UdpSocket>,
-    /// The same socket watched for room, from when it had none until something was sent.
-    writer: Option<AsyncFd<UdpSocket>>,
+    socket: Watched,
     state: UdpSocketState,
     /// IPv6 sockets write IPv4 addresses in their own way.
     is_v6: bool,
     buffers: Vec<u8>,
-    metas: Vec<RecvMeta>,
     /// How many buffers the next receive offers: few while little comes, as each costs set-up.
     width: usize,
     arena: BytesMut,
+    medium: BufferPool,
+    large: BufferPool,
 }
 
 /// Buffers offered at least.
@@ -57,7 +60,7 @@ impl Udp {
     ///
     /// When the address is in use or not of this machine, or the system lacks what QUIC needs.
     pub fn bind(address: SocketAddr) -> io::Result<Udp> {
-        Udp::from_std(UdpSocket::bind(address)?)
+        Udp::from_std(std::net::UdpSocket::bind(address)?)
     }
 
     /// Takes over a bound socket. Must be called within a tokio runtime.
@@ -65,7 +68,7 @@ impl Udp {
     /// # Errors
     ///
     /// When the system lacks what QUIC needs.
-    pub fn from_std(socket: UdpSocket) -> io::Result<Udp> {
+    pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Udp> {
         let is_v6 = socket.local_addr()?.is_ipv6();
         let state = UdpSocketState::new((&socket).into())?;
         for (which, result) in [
@@ -77,14 +80,14 @@ impl Udp {
             }
         }
         Ok(Udp {
-            socket: watch(socket, Interest::READABLE)?,
-            writer: None,
+            socket: Watched::new(socket)?,
             state,
             is_v6,
             buffers: vec![0; RECEIVE_BYTES * BATCH_SIZE],
-            metas: vec![RecvMeta::default(); BATCH_SIZE],
             width: WIDTH_MIN,
             arena: BytesMut::new(),
+            medium: BufferPool::new(POOLED_MAX),
+            large: BufferPool::new(POOLED_MAX),
         })
     }
 
@@ -95,27 +98,10 @@ impl Udp {
     ///
     /// As the operating system says.
     pub fn buffer_bytes(&self) -> io::Result<(usize, usize)> {
-        let socket = self.socket.get_ref();
         Ok((
-            self.state.recv_buffer_size(socket.into())?,
-            self.state.send_buffer_size(socket.into())?,
+            self.state.recv_buffer_size(self.socket.socket())?,
+            self.state.send_buffer_size(self.socket.socket())?,
         ))
-    }
-
-    /// Asks to be told when there is room to send again.
-    fn await_room(&mut self) -> io::Result<()> {
-        match &self.writer {
-            // It was told so too early.
-            Some(writer) => {
-                let none: io::Result<()> = Err(io::ErrorKind::WouldBlock.into());
-                let _ = writer.try_io(Interest::WRITABLE, |_| none);
-            }
-            None => {
-                let socket = self.socket.get_ref().try_clone()?;
-                self.writer = Some(watch(socket, Interest::WRITABLE)?);
-            }
-        }
-        Ok(())
     }
 
     fn outward(&self, ip: IpAddr) -> IpAddr {
@@ -124,16 +110,6 @@ impl Udp {
             other => other,
         }
     }
-}
-
-/// Watches a socket for what may be done with it, and nothing else.
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe for types that may close their descriptor early; a UdpSocket owns \
-              its own and keeps it"
-)]
-fn watch(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
-    AsyncFd::with_interest(socket, interest)
 }
 
 fn inward(address: SocketAddr) -> SocketAddr {
@@ -158,15 +134,15 @@ fn is_harmless(error: &io::Error) -> bool {
 
 impl Socket for Udp {
     fn try_receive(&mut self, deliver: &mut dyn FnMut(Datagram)) -> io::Result<usize> {
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let width = self.width.min(BATCH_SIZE);
         let mut received = 0;
-        let result = self.socket.try_io(Interest::READABLE, |socket| {
+        let result = self.socket.try_read(|socket| {
             let mut buffers = self.buffers.chunks_mut(RECEIVE_BYTES);
             let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
                 IoSliceMut::new(buffers.next().expect("one buffer for each place"))
             });
-            let (slices, metas) = (&mut slices[..width], &mut self.metas[..width]);
-            received = self.state.recv(socket.into(), slices, metas)?;
+            received = self.state.recv(socket, &mut slices[..width], &mut metas[..width])?;
             if received < width && cfg!(target_os = "linux") {
                 // The kernel stopped because nothing was left. Saying so here clears the readiness as
                 // another system call would.
@@ -188,9 +164,7 @@ impl Socket for Udp {
             }
             Err(error) => return Err(error),
         }
-        for (meta, buffer) in
-            self.metas.iter().zip(self.buffers.chunks(RECEIVE_BYTES)).take(received)
-        {
+        for (meta, buffer) in metas.iter().zip(self.buffers.chunks(RECEIVE_BYTES)).take(received) {
             if meta.len == 0 {
                 continue;
             }
@@ -202,7 +176,16 @@ impl Socket for Udp {
                 self.arena.extend_from_slice(chain);
                 self.arena.split()
             } else {
-                BytesMut::from(chain)
+                let (pool, bytes) = if chain.len() <= MEDIUM_BYTES {
+                    (&mut self.medium, MEDIUM_BYTES)
+                } else {
+                    (&mut self.large, RECEIVE_BYTES)
+                };
+                let mut copy = pool.take(bytes);
+                copy.extend_from_slice(chain);
+                let chain = copy.split();
+                pool.put_back(copy);
+                chain
             };
             let from = inward(meta.addr);
             let local_ip = meta.dst_ip.map(|ip| ip.to_canonical());
@@ -234,30 +217,24 @@ impl Socket for Udp {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip.map(|ip| self.outward(ip)),
         };
-        let sent = self.state.try_send(self.socket.get_ref().into(), &transmit);
-        match &sent {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.await_room()?,
-            _ => self.writer = None,
-        }
-        sent
+        let state = &self.state;
+        self.socket.try_write(|socket| state.try_send(socket, &transmit))
     }
 
     fn ready(&self, to_send: bool) -> impl Future<Output = io::Result<()>> + Send {
         std::future::poll_fn(move |cx| {
-            if let Poll::Ready(guard) = self.socket.poll_read_ready(cx) {
-                return Poll::Ready(guard.map(drop));
+            if let Poll::Ready(result) = self.socket.poll_readable(cx) {
+                return Poll::Ready(result);
             }
-            match &self.writer {
-                Some(writer) if to_send => {
-                    Poll::Ready(ready!(writer.poll_write_ready(cx)).map(drop))
-                }
-                _ => Poll::Pending,
+            if to_send {
+                return self.socket.poll_writable(cx);
             }
+            Poll::Pending
         })
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
+        self.socket.local_addr()
     }
 
     fn batch_datagrams_max(&self) -> usize {
@@ -308,21 +285,6 @@ mod tests {
             }
         }
         got
-    }
-
-    #[tokio::test]
-    async fn a_full_socket_says_when_it_takes_more() {
-        let mut a = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        assert!(a.writer.is_none());
-        a.await_room().unwrap();
-        a.await_room().unwrap();
-        tokio::time::timeout(std::time::Duration::from_secs(5), a.ready(true))
-            .await
-            .expect("it has room")
-            .unwrap();
-        let to = a.local_addr().unwrap();
-        send(&mut a, &transmit(to, 2, None), b"hi").await;
-        assert!(a.writer.is_none(), "nobody watches for room that is there");
     }
 
     async fn send(socket: &mut Udp, transmit: &Transmit, contents: &[u8]) {

@@ -1,6 +1,6 @@
 //! One frame: a kind, a header message, and a payload that is never copied into the header.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 
@@ -181,10 +181,9 @@ impl FrameView {
     /// [`FrameError`] when the bytes are not a frame of protocol version 1.
     pub fn decode(body: Bytes) -> Result<FrameView, FrameError> {
         let mut rest = body;
-        if rest.is_empty() {
-            return Err(FrameError::Truncated);
-        }
-        let kind_byte = rest.split_to(1)[0];
+        let Some(&kind_byte) = rest.first() else { return Err(FrameError::Truncated) };
+        // Not split off: a slice of its own would be counted in and out.
+        rest.advance(1);
         let kind = match Kind::from_byte(kind_byte) {
             Some(kind) => kind,
             None if kind_byte >= KIND_SKIPPABLE_FROM => {

@@ -3,6 +3,7 @@
 pub mod effects;
 pub mod id;
 pub mod limits;
+pub mod pool;
 pub mod random;
 pub mod slab;
 pub mod time;
@@ -11,6 +12,7 @@ pub mod timers;
 pub use effects::Effects;
 pub use id::{Identity, Incarnation, ParsePeerIdError, PeerId};
 pub use limits::Limits;
+pub use pool::BufferPool;
 pub use random::{Draws, Label};
 pub use slab::{Key, KeyMap, Slab};
 pub use time::{MonoTime, Now, WallTime};

@@ -13,17 +13,18 @@ pub type TimerId<T> = Key<Armed<T>>;
 /// A timer in the queue.
 #[derive(Clone, Debug)]
 pub struct Armed<T> {
-    at: MonoTime,
-    order: u64,
     heap_index: usize,
     what: T,
 }
+
+/// When a timer expires, and the order of arming: what the heap compares, kept where it is compared.
+type Due = (MonoTime, u64);
 
 /// Timers ordered by (time, arming order), each carrying a value that comes back when it expires.
 #[derive(Clone, Debug)]
 pub struct TimerQueue<T> {
     armed: Slab<Armed<T>>,
-    heap: Vec<TimerId<T>>,
+    heap: Vec<(Due, TimerId<T>)>,
     next_order: u64,
 }
 
@@ -49,8 +50,8 @@ impl<T> TimerQueue<T> {
         let order = self.next_order;
         self.next_order += 1;
         let heap_index = self.heap.len();
-        let id = self.armed.insert(Armed { at, order, heap_index, what });
-        self.heap.push(id);
+        let id = self.armed.insert(Armed { heap_index, what });
+        self.heap.push(((at, order), id));
         self.rise(heap_index);
         id
     }
@@ -63,13 +64,14 @@ impl<T> TimerQueue<T> {
 
     /// When the next timer expires.
     pub fn next_at(&self) -> Option<MonoTime> {
-        self.peek().map(|(at, _)| at)
+        self.heap.first().map(|((at, _), _)| *at)
     }
 
     /// The next timer to expire.
     pub fn peek(&self) -> Option<(MonoTime, &T)> {
-        let armed = self.armed.get(*self.heap.first()?).expect("the heap names armed timers");
-        Some((armed.at, &armed.what))
+        let &((at, _), id) = self.heap.first()?;
+        let armed = self.armed.get(id).expect("the heap names armed timers");
+        Some((at, &armed.what))
     }
 
     /// Takes the next timer that has expired by `now`.
@@ -78,7 +80,7 @@ impl<T> TimerQueue<T> {
     }
 
     fn take(&mut self, index: usize) -> T {
-        let id = self.heap.swap_remove(index);
+        let (_, id) = self.heap.swap_remove(index);
         if index < self.heap.len() {
             self.place(index);
             self.sink(index);
@@ -87,13 +89,12 @@ impl<T> TimerQueue<T> {
         self.armed.remove(id).expect("the heap names armed timers").what
     }
 
-    fn due(&self, index: usize) -> (MonoTime, u64) {
-        let armed = self.armed.get(self.heap[index]).expect("the heap names armed timers");
-        (armed.at, armed.order)
+    fn due(&self, index: usize) -> Due {
+        self.heap[index].0
     }
 
     fn place(&mut self, index: usize) {
-        let id = self.heap[index];
+        let (_, id) = self.heap[index];
         self.armed.get_mut(id).expect("the heap names armed timers").heap_index = index;
     }
 

@@ -12,11 +12,14 @@ use bytes::{Bytes, BytesMut};
 use dunlin_proto::FrameSplitter;
 use quinn_proto::{Connection, Dir, ReadError, ReadableError, StreamId};
 
+use crate::base::BufferPool;
 use crate::link::Lane;
 
 /// Above this, a chunk is kept in the datagram's buffer; below, it is copied out while it waits for the
 /// rest of its frame, or a frame sent in tiny packets would keep all their buffers.
 const KEPT_CHUNK_BYTES_MIN: usize = 1_024;
+/// The sizes of buffers for frames are multiples of this. A guess.
+const FRAME_BUFFER_STEP_BYTES: usize = 16 << 10;
 /// The longest length prefix of a frame: 2^35 bytes.
 const PREFIX_BITS_MAX: u32 = 35;
 /// The longest lane number: what QUIC stream ids can count.
@@ -161,25 +164,27 @@ impl Inbound {
         }
     }
 
-    /// Reads what arrived, in the order of arrival, and hands whole frames over.
+    /// Reads what arrived, in the order of arrival, and hands whole frames over. Large ones are put together
+    /// in buffers of the pool.
     pub(super) fn read(
         &mut self,
         quic: &mut Connection,
+        pool: &mut BufferPool,
         deliver: &mut impl FnMut(Lane, Bytes),
     ) -> Result<(), LaneFault> {
         while let Some(index) = self.readable.pop_front() {
             let Some(mut lane) = self.lanes.remove(&index) else { continue };
             lane.queued = false;
-            match self.read_lane(quic, index, &mut lane.state, deliver)? {
+            match self.read_lane(quic, index, &mut lane.state, pool, deliver)? {
                 Outcome::Blocked => {}
                 Outcome::NoRoom => self.waiting.push_back(index),
                 Outcome::Over => {
-                    self.forget(index, &lane.state);
+                    self.forget(index, &lane.state, pool);
                     continue;
                 }
             }
             self.lanes.insert(index, lane);
-            self.give_room();
+            self.give_room(pool);
         }
         Ok(())
     }
@@ -195,6 +200,7 @@ impl Inbound {
         quic: &mut Connection,
         index: u64,
         state: &mut State,
+        pool: &mut BufferPool,
         deliver: &mut impl FnMut(Lane, Bytes),
     ) -> Result<Outcome, LaneFault> {
         // Only streams that `accept` yielded get here: unidirectional and of the peer's.
@@ -221,7 +227,7 @@ impl Inbound {
                 State::Waiting(..) => return Ok(Outcome::NoRoom),
             };
             match chunks.next(bytes_max) {
-                Ok(Some(chunk)) => self.take(index, state, chunk.bytes, deliver)?,
+                Ok(Some(chunk)) => self.take(index, state, chunk.bytes, pool, deliver)?,
                 Ok(None) => {
                     return match state {
                         State::Ending(_) => Ok(Outcome::Over),
@@ -249,6 +255,7 @@ impl Inbound {
         index: u64,
         state: &mut State,
         bytes: Bytes,
+        pool: &mut BufferPool,
         deliver: &mut impl FnMut(Lane, Bytes),
     ) -> Result<(), LaneFault> {
         match state {
@@ -278,14 +285,15 @@ impl Inbound {
                     .push(bytes[0], PREFIX_BITS_MAX)
                     .map_err(|()| LaneFault::TooLong(u64::MAX))?;
                 if let Some(frame_bytes) = whole {
-                    *state = self.begin_frame(*lane, frame_bytes, deliver)?;
+                    *state = self.begin_frame(*lane, frame_bytes, pool, deliver)?;
                 }
             }
             State::Filling(lane, frame_bytes, frame) => {
                 frame.extend_from_slice(&bytes);
                 if frame.len() == *frame_bytes {
                     self.reserved_bytes -= *frame_bytes;
-                    deliver(*lane, std::mem::take(frame).freeze());
+                    deliver(*lane, frame.split().freeze());
+                    pool.put_back(std::mem::take(frame));
                     *state = State::Ending(*lane);
                 }
             }
@@ -330,6 +338,7 @@ impl Inbound {
         &mut self,
         lane: Lane,
         frame_bytes: u64,
+        pool: &mut BufferPool,
         deliver: &mut impl FnMut(Lane, Bytes),
     ) -> Result<State, LaneFault> {
         let bytes = usize::try_from(frame_bytes).unwrap_or(usize::MAX);
@@ -344,7 +353,7 @@ impl Inbound {
         if !self.waiting.is_empty() || !self.reserve(bytes) {
             return Ok(State::Waiting(lane, bytes));
         }
-        Ok(State::Filling(lane, bytes, BytesMut::with_capacity(bytes)))
+        Ok(State::Filling(lane, bytes, frame_buffer(pool, bytes)))
     }
 
     fn reserve(&mut self, bytes: usize) -> bool {
@@ -356,7 +365,7 @@ impl Inbound {
     }
 
     /// Lets waiting lanes go on, in their order, as far as there is room.
-    fn give_room(&mut self) {
+    fn give_room(&mut self, pool: &mut BufferPool) {
         while let Some(&index) = self.waiting.front() {
             let wanted = match self.lanes.get(&index).map(|lane| &lane.state) {
                 Some(&State::Waiting(lane, bytes)) => Some((lane, bytes)),
@@ -367,7 +376,7 @@ impl Inbound {
                     return;
                 }
                 if let Some(incoming) = self.lanes.get_mut(&index) {
-                    incoming.state = State::Filling(lane, bytes, BytesMut::with_capacity(bytes));
+                    incoming.state = State::Filling(lane, bytes, frame_buffer(pool, bytes));
                 }
                 self.mark_readable(index);
             }
@@ -376,12 +385,18 @@ impl Inbound {
     }
 
     /// Gives back what a lane that is over had reserved, and its place in the queue.
-    fn forget(&mut self, index: u64, state: &State) {
+    fn forget(&mut self, index: u64, state: &State, pool: &mut BufferPool) {
         match state {
             State::Filling(_, frame_bytes, _) => self.reserved_bytes -= frame_bytes,
             State::Waiting(..) => self.waiting.retain(|waiting| *waiting != index),
             _ => {}
         }
-        self.give_room();
+        self.give_room(pool);
     }
+}
+
+/// A buffer for a frame of so many bytes. Rounded up, so that frames of much the same size can follow
+/// each other in it.
+fn frame_buffer(pool: &mut BufferPool, bytes: usize) -> BytesMut {
+    pool.take(bytes.next_multiple_of(FRAME_BUFFER_STEP_BYTES))
 }

@@ -67,7 +67,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quinn_proto::{ClientConfig, DatagramEvent, Endpoint};
 
-use crate::base::{Identity, Key, MonoTime, Now, Slab, TimerQueue};
+use crate::base::{BufferPool, Identity, Key, MonoTime, Now, Slab, TimerQueue};
 use crate::link::{
     CloseCode, DialError, DialHandle, FLUSH_MAX, FrameSource, LinkCommand, LinkHandle, LinkInput,
 };
@@ -81,6 +81,9 @@ pub use config::{AddressValidation, Congestion, TransportConfig};
 pub use connection::LinkStats;
 pub use crypto::Crypto;
 pub use datagram::{BATCH_BYTES_MAX, Datagram, Ecn, Transmit};
+
+/// How many buffers of large frames are remembered. A guess.
+const POOLED_FRAMES_MAX: usize = 32;
 
 type ConnectionKey = Key<Box<Connection>>;
 
@@ -120,6 +123,8 @@ pub struct Transport {
     responses: VecDeque<(Transmit, Vec<u8>)>,
     events: VecDeque<LinkInput>,
     batch: Batch,
+    /// Where large frames that arrive are put together.
+    frames: BufferPool,
     /// The randomness that TLS sessions use; given back when they are gone.
     _lease: Option<crypto::SlotLease>,
 }
@@ -157,6 +162,7 @@ impl Transport {
             responses: VecDeque::new(),
             events: VecDeque::new(),
             batch: Batch::new(),
+            frames: BufferPool::new(POOLED_FRAMES_MAX),
             _lease: suite.lease,
         }
     }

@@ -178,7 +178,7 @@ impl Transport {
         let Some((quic, link)) = connection.link() else { return };
         let handle = link.handle;
         let events = &mut self.events;
-        let read = link.inbound.read(quic, &mut |lane, frame| {
+        let read = link.inbound.read(quic, &mut self.frames, &mut |lane, frame| {
             events.push_back(LinkInput::Frame { link: handle, lane, frame });
         });
         if let Err(fault) = read {

@@ -1,9 +1,9 @@
 //! QUIC alone: the quinn crate, tuned, with as little around it as a workload needs.
 //!
-//! One bidirectional stream carries frames: a length and bytes. The server answers all that has arrived
-//! with one write, without looking into it. The client gives each call a number and a place where its
-//! answer is awaited, as any protocol of calls must, and writes all that was asked at once. So both ends
-//! batch as well as they can. Both ends prove raw public keys, as nodes do.
+//! One bidirectional stream carries frames: a length and bytes. The client gives each call a number and
+//! a place where its answer is awaited, the server answers each by its number, as any protocol of calls
+//! must; each writes all that it has at once. So both ends batch as well as they can. Both ends prove raw
+//! public keys, as nodes do.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -303,16 +303,37 @@ fn frame_bytes(mut bytes: &[u8]) -> Option<usize> {
     Some(LENGTH_BYTES + bytes.try_get_u32().ok()? as usize)
 }
 
-/// Answers every frame with itself.
+/// Answers every call with its argument.
 async fn echo(mut send: SendStream, mut receive: RecvStream) -> Result<(), Failure> {
     let mut frames = Frames::default();
+    let mut answers = BytesMut::new();
     while let Some(chunk) = receive.read_chunk(usize::MAX, true).await? {
-        let whole = frames.take(chunk.bytes);
-        if !whole.is_empty() {
-            send.write_chunk(whole).await?;
+        let mut whole = frames.take(chunk.bytes);
+        while let Some(mut frame) = next_frame(&mut whole) {
+            let number = frame.try_get_u64()?;
+            put_call(&mut answers, number, &frame);
+        }
+        if !answers.is_empty() {
+            send.write_chunk(answers.split().freeze()).await?;
         }
     }
     Ok(())
+}
+
+/// Takes the first of whole frames, without its length.
+fn next_frame(whole: &mut Bytes) -> Option<Bytes> {
+    let frame_bytes = frame_bytes(whole)?;
+    let mut frame = whole.split_to(frame_bytes);
+    frame.advance(LENGTH_BYTES);
+    Some(frame)
+}
+
+/// Writes a call, or its answer.
+fn put_call(out: &mut BytesMut, number: u64, bytes: &[u8]) {
+    out.reserve(LENGTH_BYTES + NUMBER_BYTES + bytes.len());
+    out.put_u32((NUMBER_BYTES + bytes.len()) as u32);
+    out.put_u64(number);
+    out.put_slice(bytes);
 }
 
 /// Answers every frame with an empty one. Its bytes are looked at nowhere but in the length.
@@ -387,9 +408,8 @@ async fn connect_once(
     let begun = Instant::now();
     let connection = endpoint.connect_with(config.clone(), server, NAME)?.await?;
     let (mut send, mut receive) = connection.open_bi().await?;
-    let mut request = BytesMut::with_capacity(LENGTH_BYTES + size);
-    request.put_u32(size as u32);
-    request.put_bytes(7, size);
+    let mut request = BytesMut::new();
+    put_call(&mut request, 1, &vec![7; size]);
     send.write_chunk(request.freeze()).await?;
     let mut frames = Frames::default();
     while frames.take(answer(&mut receive).await?).is_empty() {}
@@ -431,9 +451,7 @@ impl Calls {
             let mut open = self.open();
             open.last += 1;
             let number = open.last;
-            open.unsent.put_u32((NUMBER_BYTES + argument.len()) as u32);
-            open.unsent.put_u64(number);
-            open.unsent.put_slice(argument);
+            put_call(&mut open.unsent, number, argument);
             open.waiting.insert(number, answer);
         }
         self.asked.notify_one();
@@ -455,9 +473,7 @@ impl Calls {
         loop {
             let mut whole = frames.take(answer(receive).await?);
             let mut open = self.open();
-            while !whole.is_empty() {
-                let mut frame = whole.split_to(LENGTH_BYTES + whole.clone().get_u32() as usize);
-                frame.advance(LENGTH_BYTES);
+            while let Some(mut frame) = next_frame(&mut whole) {
                 let number = frame.try_get_u64()?;
                 if let Some(waiting) = open.waiting.remove(&number) {
                     // Whoever asked may be gone.
