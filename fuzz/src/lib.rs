@@ -14,8 +14,11 @@ pub mod node;
 pub mod tape;
 pub mod topic;
 
-/// Every target: its name and its driver.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+/// What a target does with one input.
+pub type Driver = fn(&[u8]);
+
+/// Every target by its name.
+pub const TARGETS: [(&str, Driver); 5] = [
     ("frame", frame::run),
     ("message", message::run),
     ("topic", topic::run),

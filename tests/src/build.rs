@@ -19,10 +19,10 @@ pub fn program(kind: &str, name: &str) -> PathBuf {
         .output()
         .expect("cargo runs");
     let messages = String::from_utf8(built.stdout).expect("cargo speaks UTF-8");
-    let programs = messages.lines().filter_map(|line| {
+    let mut programs = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).expect("a message of cargo");
         let is_it = message["target"]["name"] == name;
         is_it.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
     });
-    programs.last().unwrap_or_else(|| panic!("{name} was not built"))
+    programs.next_back().unwrap_or_else(|| panic!("{name} was not built"))
 }
