@@ -26,7 +26,8 @@ fn wall() -> WallTime {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-/// See [`Clock::precision`]. Measured: pacing delays on loopback and local networks are below it.
+/// See [`Clock::precision`]. A guess: pacing delays on loopback and local networks are below it, and
+/// sleeping costs a tick of tokio's clock, 1 ms.
 const PRECISION: Duration = Duration::from_micros(300);
 
 impl Clock for SystemClock {

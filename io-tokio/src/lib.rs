@@ -55,3 +55,8 @@ pub use dunlin_core::service::{
 };
 pub use dunlin_core::transport::TransportConfig;
 pub use dunlin_core::{Identity, Limits, PeerId};
+
+/// The example of the project's first page compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
