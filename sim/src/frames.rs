@@ -247,6 +247,10 @@ impl Fidelity for Frames {
         }
     }
 
+    fn describe_link(_door: &Mesh, _link: LinkHandle) -> String {
+        String::new()
+    }
+
     fn is_drained(world: &Frameworld<'_>, index: usize) -> bool {
         let links = world.fidelity.of_station.get(index).map_or(&[][..], |links| links);
         links.iter().all(|link| {

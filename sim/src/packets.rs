@@ -1,6 +1,7 @@
 //! Packets fidelity: whole nodes, and between them real QUIC datagrams.
 
 use bytes::BytesMut;
+use dunlin_core::link::LinkHandle;
 use dunlin_core::peer::Admission;
 use dunlin_core::transport::{Crypto, Datagram, TransportConfig};
 use dunlin_core::{Event, Mesh, MonoTime, Node, NodeConfig, Now};
@@ -92,10 +93,11 @@ impl Fidelity for Packets {
 
     fn arrive(world: &mut World<'_, Packets>, index: usize, parcel: Parcel) {
         let (now, from) = (world.time(), world.stations[parcel.from].address);
-        let Some(live) = &mut world.stations[index].live else { return };
         world.trace.note(Step::Datagram, world.now, index, parcel.from as u64, 0);
         world.trace.bytes(&parcel.data);
+        log!(world, Some(index), "{} bytes from n{}", parcel.data.len(), parcel.from);
         let datagram = Datagram { from, local_ip: None, ecn: None, data: parcel.data };
+        let Some(live) = &mut world.stations[index].live else { return };
         live.door.handle_datagram(now, datagram);
         world.touch(index);
     }
@@ -103,6 +105,10 @@ impl Fidelity for Packets {
     fn vanished(_world: &mut World<'_, Packets>, _index: usize) {}
 
     fn resumed(_world: &mut World<'_, Packets>, _index: usize) {}
+
+    fn describe_link(door: &Node, link: LinkHandle) -> String {
+        format!("{:?}", door.transport().link_stats(link))
+    }
 
     fn is_drained(world: &World<'_, Packets>, index: usize) -> bool {
         world.stations[index].live.as_ref().is_some_and(|live| live.door.is_drained())

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use dunlin_core::base::Incarnation;
+use dunlin_core::link::LinkHandle;
 use dunlin_core::service::{BoxFuture, Host};
 use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
 
@@ -64,6 +65,8 @@ pub(crate) trait Fidelity: Sized {
     fn vanished(world: &mut World<'_, Self>, index: usize);
     /// The node goes on after a pause.
     fn resumed(world: &mut World<'_, Self>, index: usize);
+    /// What is known of a link's path, for the log.
+    fn describe_link(door: &Self::Door, link: LinkHandle) -> String;
     /// Whether a node that has stopped has told everybody.
     fn is_drained(world: &World<'_, Self>, index: usize) -> bool;
 }
