@@ -18,10 +18,8 @@ use crate::history::{End, Expect, Life};
 use crate::schedule::{Action, Call, Schedule};
 use crate::workload::{NodeInfo, Workload};
 
-/// How long a probe waits, after healing. At packets fidelity ten seconds are too few for about one seed
-/// in two thousand: after a pause of nearly 15 s QUIC believes in a round trip of seconds, and paces a few
-/// packets over it until enough acknowledgements have taught it better (seed 1271, null crypto).
-const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a probe waits, after healing: what a call waits by default.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The built-in workload of one schedule.
 pub struct BuiltIn {

@@ -10,7 +10,7 @@ use super::crypto::WRONG_PEER_ALERT;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::{ConnectionKey, Timer};
-use crate::base::TimerId;
+use crate::base::{MonoTime, TimerId};
 use crate::link::{CloseCode, DialError, DialHandle, Direction, DownReason, LinkHandle};
 
 /// Where a connection stands.
@@ -35,6 +35,17 @@ pub(super) struct Link {
     pub(super) outbound: Outbound,
 }
 
+/// What is remembered of a path to judge whether QUIC's estimate of it can be true.
+#[derive(Debug, Default)]
+pub(super) struct PathMemory {
+    /// The least smoothed round trip that is believed.
+    pub(super) rtt_least: Option<Duration>,
+    /// When the estimate was last thrown away.
+    pub(super) doubted: MonoTime,
+    /// How often in a row it was.
+    pub(super) doubts: u32,
+}
+
 /// One connection.
 pub(super) struct Connection {
     pub(super) quic: quinn_proto::Connection,
@@ -44,6 +55,8 @@ pub(super) struct Connection {
     pub(super) deadline: Option<(Instant, TimerId<Timer>)>,
     /// Ends a handshake that takes too long.
     pub(super) handshake_timer: Option<TimerId<Timer>>,
+    /// What is remembered to judge QUIC's estimate of the path.
+    pub(super) path: PathMemory,
     /// The mesh has closed it with this code; the peer is to have everything first.
     pub(super) closes_with: Option<CloseCode>,
     /// In which of the lists of the transport it stands.
@@ -64,6 +77,7 @@ impl Connection {
             stage: Stage::Handshaking { dial },
             deadline: None,
             handshake_timer: None,
+            path: PathMemory::default(),
             closes_with: None,
             unsettled: false,
             unflushed: false,

@@ -1,7 +1,7 @@
 //! What happens to a connection after anything touched it: QUIC's own affairs are carried back and
 //! forth, its events become the mesh's, its lanes are read, its timer is set.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn_proto::{ConnectionError, Dir, Event, StreamEvent};
 
@@ -11,6 +11,16 @@ use super::inbound::{Inbound, LaneFault};
 use super::outbound::{Outbound, OutboundLimits};
 use super::{ConnectionKey, Timer, Transport};
 use crate::link::{CloseCode, DialError, DownReason, LinkHandle, LinkInput};
+
+/// What QUIC assumes before it has measured a round trip (RFC 9002, section 6.2.2).
+const RTT_INITIAL: Duration = Duration::from_millis(333);
+/// A smoothed round trip beyond four times the least one and this is doubted: a single sample of two
+/// seconds on a short path.
+const RTT_DOUBTED: Duration = Duration::from_millis(250);
+/// An estimate is thrown away no more often than this. A guess.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
+/// And no more often in a row than this. A guess.
+const DOUBTS_MAX: u32 = 8;
 
 impl Transport {
     /// Brings a connection to rest.
@@ -36,11 +46,44 @@ impl Transport {
             }
         }
         self.read_lanes(key);
+        self.doubt_path(key);
         if drained {
             self.remove_connection(key);
         } else {
             self.set_timer(key);
             self.mark_transmitting(key);
+        }
+    }
+
+    /// Throws away an estimate of the path that is more likely a pause.
+    ///
+    /// A pause of either end becomes a round trip of seconds. QUIC would pace a few packets over each of
+    /// them, and wait several before it sends a lost one again, long after the pause. Acknowledgements
+    /// from before its end may come after it, so that one doubt is not enough; a path that stays as slow
+    /// through several is believed.
+    fn doubt_path(&mut self, key: ConnectionKey) {
+        let now = self.clock.mono();
+        let instant = self.clock.instant();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let rtt = connection.quic.rtt();
+        // Nothing was measured yet.
+        if !matches!(connection.stage, Stage::Up(_)) || rtt == RTT_INITIAL {
+            return;
+        }
+        let path = &mut connection.path;
+        let least = path.rtt_least.map_or(rtt, |least| least.min(rtt));
+        path.rtt_least = Some(least);
+        if rtt <= 4 * least + RTT_DOUBTED {
+            path.doubts = 0;
+        } else if now.since(path.doubted) >= DOUBT_INTERVAL {
+            path.doubted = now;
+            path.doubts += 1;
+            if path.doubts > DOUBTS_MAX {
+                path.rtt_least = Some(rtt);
+                path.doubts = 0;
+            } else {
+                connection.quic.path_changed(instant);
+            }
         }
     }
 

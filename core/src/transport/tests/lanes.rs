@@ -286,3 +286,21 @@ fn a_peer_that_breaks_the_rules_of_lanes_loses_its_link() {
         assert!(text.contains(what), "'{text}' should say '{what}'");
     }
 }
+
+#[test]
+fn a_pause_does_not_slow_a_link_down_for_long_after_it() {
+    let (mut net, here, there) = net(TransportConfig::for_simulation());
+    net.send(0, here, (0..5).map(|n| (Lane(1), call(n, vec![0; 100]))));
+    net.run(Duration::from_secs(1));
+    // What is sent now is acknowledged twelve seconds later.
+    net.path.latency = 6 * SECOND;
+    net.send(0, here, (5..25).map(|n| (Lane(1), call(n, vec![0; 100]))));
+    net.send(1, there, (0..20).map(|n| (Lane(1), call(n, vec![0; 100]))));
+    net.run(Duration::from_secs(13));
+    net.path = Path::CLEAN;
+    net.run(Duration::from_secs(1));
+    net.path.loss_per_mille = 20;
+    net.send(0, here, (25..125).map(|n| (Lane(1), call(n, vec![0; 2_000]))));
+    let all = |net: &Net| received(net, 1, there, Lane(1)).len() == 125;
+    assert!(net.run_until(5 * SECOND, all), "{}", received(&net, 1, there, Lane(1)).len());
+}
