@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 
-use crate::v1;
+use crate::{hot, v1};
 
 /// Kinds from here on may be skipped by a node that does not know them.
 pub const KIND_SKIPPABLE_FROM: u8 = 128;
@@ -203,8 +203,14 @@ impl FrameView {
             Kind::Hello => Header::Hello(read(kind, header)?),
             Kind::Confirm => Header::Confirm(read(kind, header)?),
             Kind::Directory => Header::Directory(read(kind, header)?),
-            Kind::Call => Header::Call(read(kind, header)?),
-            Kind::Reply => Header::Reply(read(kind, header)?),
+            Kind::Call => Header::Call(match hot::read_call(&header) {
+                Some(call) => call,
+                None => read(kind, header)?,
+            }),
+            Kind::Reply => Header::Reply(match hot::read_reply(&header) {
+                Some(reply) => reply,
+                None => read(kind, header)?,
+            }),
             Kind::Cancel => Header::Cancel(read(kind, header)?),
         };
         Ok(FrameView::Known(header, rest))

@@ -8,6 +8,7 @@
 //! build script; the test `generated_code_is_current` proves that it matches the schema.
 
 pub mod frame;
+mod hot;
 pub mod splitter;
 
 /// Messages of protocol version 1, generated from `schema/dunlin.proto`.

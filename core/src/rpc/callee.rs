@@ -630,24 +630,23 @@ impl Machine for Callee {
     fn check_invariants(&self) {
         let mut remote = 0;
         for (_, memory) in self.callers.iter() {
-            let running = memory.entries.values().filter(|e| matches!(e, Entry::Running(_)));
-            assert_eq!(running.count(), memory.running, "runs are counted");
-            assert!(memory.running <= self.running_per_peer_max, "credit was exceeded");
-            let bytes: usize = memory
-                .entries
-                .values()
-                .map(|e| if let Entry::Answered(a) = e { a.bytes() } else { 0 })
-                .sum();
-            assert_eq!(bytes, memory.kept_bytes, "the account of kept bytes is right");
-            assert!(memory.entries.len() <= self.kept_max + memory.running, "answers are bounded");
-            assert!(memory.seen.missing() <= MISSING_MAX);
+            let (mut running, mut bytes) = (0, 0);
             for (sequence, entry) in &memory.entries {
                 assert!(memory.seen.contains(*sequence), "registered before it runs");
-                if let Entry::Running(key) = entry {
-                    assert!(self.invocations.get(*key).is_some());
-                    remote += 1;
+                match entry {
+                    Entry::Running(key) => {
+                        assert!(self.invocations.get(*key).is_some());
+                        running += 1;
+                    }
+                    Entry::Answered(answer) => bytes += answer.bytes(),
                 }
             }
+            assert_eq!(running, memory.running, "runs are counted");
+            assert!(running <= self.running_per_peer_max, "credit was exceeded");
+            assert_eq!(bytes, memory.kept_bytes, "the account of kept bytes is right");
+            assert!(memory.entries.len() <= self.kept_max + running, "answers are bounded");
+            assert!(memory.seen.missing() <= MISSING_MAX);
+            remote += running;
         }
         let runs = self.invocations.iter();
         let of_peers = runs.filter(|(_, i)| matches!(i.origin, Origin::Peer { .. })).count();

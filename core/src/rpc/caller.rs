@@ -728,13 +728,15 @@ impl Machine for Caller {
                 }
             }
         }
-        let waiting: usize = self.peers.iter().map(|(_, calls)| calls.waiting.len()).sum();
-        let stages = self.calls.iter().filter(|(_, c)| matches!(c.stage, Stage::Waiting(_)));
-        assert_eq!(stages.count(), waiting, "every waiting call is queued once");
-        let stages = self.calls.iter().filter(|(_, c)| matches!(c.stage, Stage::Numbered { .. }));
-        assert_eq!(stages.count(), numbered, "every numbered call is in flight once");
-        let bytes: usize =
-            self.calls.iter().filter_map(|(_, c)| c.payload.as_ref()).map(encoded_bytes).sum();
+        let queued: usize = self.peers.iter().map(|(_, calls)| calls.waiting.len()).sum();
+        let (mut waiting, mut with_number, mut bytes) = (0, 0, 0);
+        for (_, call) in self.calls.iter() {
+            waiting += usize::from(matches!(call.stage, Stage::Waiting(_)));
+            with_number += usize::from(matches!(call.stage, Stage::Numbered { .. }));
+            bytes += call.payload.as_ref().map_or(0, encoded_bytes);
+        }
+        assert_eq!(waiting, queued, "every waiting call is queued once");
+        assert_eq!(with_number, numbered, "every numbered call is in flight once");
         assert_eq!(bytes, self.payload_bytes, "the account of argument bytes is right");
     }
 }

@@ -14,19 +14,14 @@ use std::task::{Context, Poll, Wake, Waker};
 use crate::base::{Key, Slab};
 
 /// Names one task.
-pub type TaskKey<T> = Key<Task<T>>;
+pub type TaskKey<F> = Key<F>;
 
-/// One future that is being run.
-pub struct Task<T> {
-    future: Pin<Box<dyn Future<Output = T> + Send>>,
-}
-
-/// What became of a task.
-pub enum Ended<T> {
+/// What became of a task, whose future is given back.
+pub enum Ended<F: Future> {
     /// It gave this.
-    With(T),
+    With(F, F::Output),
     /// It panicked with this message.
-    Panicked(String),
+    Panicked(F, String),
 }
 
 /// Tasks that were woken, and how to tell the owner that there are some.
@@ -60,13 +55,13 @@ impl Wake for PlaceWaker {
 }
 
 /// See the module's documentation.
-pub struct Executor<T> {
-    tasks: Slab<Task<T>>,
+pub struct Executor<F> {
+    tasks: Slab<F>,
     wakers: Vec<(Arc<PlaceWaker>, Waker)>,
     ready: Arc<Ready>,
 }
 
-impl<T: 'static> Executor<T> {
+impl<F: Future + Unpin> Executor<F> {
     /// An executor without tasks. `notify` is called, from whatever thread wakes a task, when
     /// [`Executor::run_next`] has something to do.
     pub fn new(notify: impl Fn() + Send + Sync + 'static) -> Self {
@@ -85,11 +80,8 @@ impl<T: 'static> Executor<T> {
     }
 
     /// Takes a future and polls it at once. Gives its end if it needed no more than that.
-    pub fn start(
-        &mut self,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> (TaskKey<T>, Option<Ended<T>>) {
-        let key = self.tasks.insert(Task { future: Box::pin(future) });
+    pub fn start(&mut self, future: F) -> (TaskKey<F>, Option<Ended<F>>) {
+        let key = self.tasks.insert(future);
         if self.wakers.len() <= key.index() {
             let place = Arc::new(PlaceWaker {
                 ready: Arc::clone(&self.ready),
@@ -106,36 +98,38 @@ impl<T: 'static> Executor<T> {
     }
 
     /// Drops a task unfinished.
-    pub fn cancel(&mut self, task: TaskKey<T>) {
+    pub fn cancel(&mut self, task: TaskKey<F>) {
         self.tasks.remove(task);
     }
 
     /// Polls the task that was woken first. None if no task is woken; the end is none if the task
     /// goes on.
-    pub fn run_next(&mut self) -> Option<(TaskKey<T>, Option<Ended<T>>)> {
+    pub fn run_next(&mut self) -> Option<Option<Ended<F>>> {
         loop {
             let next = self.ready.queue.lock().expect("nothing panics under this lock").pop_front();
             let key = Key::from_u64(next?);
             if self.tasks.get(key).is_some() {
-                return Some((key, self.poll(key)));
+                return Some(self.poll(key));
             }
         }
     }
 
-    fn poll(&mut self, key: TaskKey<T>) -> Option<Ended<T>> {
+    fn poll(&mut self, key: TaskKey<F>) -> Option<Ended<F>> {
         let (place, waker) = &self.wakers[key.index()];
         // Woken again while it is polled, it is to be polled again.
         place.queued.store(false, Ordering::Release);
         let mut cx = Context::from_waker(waker);
-        let task = self.tasks.get_mut(key).expect("looked up by the caller");
-        let polled = catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut cx)));
-        let ended = match polled {
-            Ok(Poll::Pending) => return None,
-            Ok(Poll::Ready(value)) => Ended::With(value),
-            Err(panic) => Ended::Panicked(panic_message(panic)),
-        };
-        self.tasks.remove(key);
-        Some(ended)
+        let future = self.tasks.get_mut(key).expect("looked up by the caller");
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *future).poll(&mut cx)));
+        if let Ok(Poll::Pending) = polled {
+            return None;
+        }
+        let future = self.tasks.remove(key)?;
+        Some(match polled {
+            Ok(Poll::Ready(value)) => Ended::With(future, value),
+            Ok(Poll::Pending) => unreachable!("handled above"),
+            Err(panic) => Ended::Panicked(future, panic_message(panic)),
+        })
     }
 }
 
@@ -152,14 +146,18 @@ pub(super) fn panic_message(panic: Box<dyn std::any::Any + Send>) -> String {
 mod tests {
     use super::*;
 
-    struct Yield(u32);
+    /// Goes on this often, then gives seven.
+    struct Yield {
+        name: char,
+        left: u32,
+    }
     impl Future for Yield {
         type Output = u32;
         fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u32> {
-            if self.0 == 0 {
+            if self.left == 0 {
                 return Poll::Ready(7);
             }
-            self.0 -= 1;
+            self.left -= 1;
             cx.waker().wake_by_ref();
             Poll::Pending
         }
@@ -168,30 +166,37 @@ mod tests {
     #[test]
     fn tasks_run_in_the_order_of_waking_until_they_end() {
         let mut executor = Executor::new(|| {});
-        let (a, ended) = executor.start(Yield(2));
+        let (a, ended) = executor.start(Yield { name: 'a', left: 2 });
         assert!(ended.is_none());
-        let (b, ended) = executor.start(Yield(1));
+        let (b, ended) = executor.start(Yield { name: 'b', left: 1 });
         assert!(ended.is_none());
         let mut order = Vec::new();
-        while let Some((key, ended)) = executor.run_next() {
-            order.push((key == a, ended.is_some()));
+        while let Some(ended) = executor.run_next() {
+            order.push(ended.map(|ended| match ended {
+                Ended::With(Yield { name, .. }, 7) => name,
+                _ => panic!("it gives seven"),
+            }));
         }
-        assert_eq!(order, [(true, false), (false, true), (true, true)]);
+        assert_eq!(order, [None, Some('b'), Some('a')]);
         assert!(executor.is_empty());
+        executor.cancel(a);
         executor.cancel(b);
     }
 
     #[test]
     fn a_panic_ends_the_task_and_nothing_else() {
         let mut executor = Executor::new(|| {});
-        let (_, ended) = executor.start(async { if executor_is_broken() { 1 } else { 2 } });
-        let Some(Ended::Panicked(message)) = ended else { panic!("it panics") };
+        let (_, ended) = executor.start(Box::pin(three(true)));
+        let Some(Ended::Panicked(_, message)) = ended else { panic!("it panics") };
         assert_eq!(message, "broken");
-        let (_, ended) = executor.start(async { 3 });
-        assert!(matches!(ended, Some(Ended::With(3))));
+        let (_, ended) = executor.start(Box::pin(three(false)));
+        assert!(matches!(ended, Some(Ended::With(_, 3))));
     }
 
-    fn executor_is_broken() -> bool {
-        panic!("broken")
+    async fn three(broken: bool) -> u32 {
+        if broken {
+            panic!("broken");
+        }
+        3
     }
 }

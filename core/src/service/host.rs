@@ -46,19 +46,30 @@ pub enum AddServiceError {
     Command(#[from] CommandError),
 }
 
-/// What a task of the host was for.
+/// What runs in the node's own task.
+enum Job {
+    Handler { invocation: InvocationKey, future: BoxFuture<Result<Payload, HandlerError>> },
+    Hook { service: ServiceKey, hook: Hook, future: BoxFuture<Result<(), String>> },
+    Task(BoxFuture<()>),
+}
+
+/// What a job came to.
 enum Outcome {
-    Handler { invocation: InvocationKey, result: Result<Payload, HandlerError> },
-    Hook { service: ServiceKey, hook: Hook, result: Result<(), String> },
+    Handler(Result<Payload, HandlerError>),
+    Hook(Result<(), String>),
     Task,
 }
 
-/// What to report if a task panics.
-#[derive(Clone, Copy)]
-enum Purpose {
-    Handler(InvocationKey),
-    Hook(ServiceKey, Hook),
-    Task,
+impl Future for Job {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Outcome> {
+        match &mut *self {
+            Job::Handler { future, .. } => future.as_mut().poll(cx).map(Outcome::Handler),
+            Job::Hook { future, .. } => future.as_mut().poll(cx).map(Outcome::Hook),
+            Job::Task(future) => future.as_mut().poll(cx).map(|()| Outcome::Task),
+        }
+    }
 }
 
 struct Hosted {
@@ -69,7 +80,7 @@ struct Hosted {
 }
 
 enum Run {
-    Here(TaskKey<Outcome>),
+    Here(TaskKey<Job>),
     Spawned(Box<dyn FnOnce() + Send>),
 }
 
@@ -82,8 +93,7 @@ pub struct Host {
     /// Calls that have ended, though their end is still on its way here, and whose place was taken.
     displaced: BTreeMap<CallKey, Arc<Slot<CallResult>>>,
     runs: KeyMap<InvocationTag, Run>,
-    purposes: KeyMap<crate::service::executor::Task<Outcome>, Purpose>,
-    executor: Executor<Outcome>,
+    executor: Executor<Job>,
     sleeps: TimerQueue<Arc<Slot<()>>>,
     spawner: Option<Box<dyn Spawner>>,
     unfinished: bool,
@@ -100,7 +110,6 @@ impl Host {
             calls: KeyMap::default(),
             displaced: BTreeMap::new(),
             runs: KeyMap::default(),
-            purposes: KeyMap::default(),
             executor: Executor::new(notify),
             sleeps: TimerQueue::default(),
             spawner: None,
@@ -156,11 +165,7 @@ impl Host {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         self.shared.set_now(now);
-        let task = async {
-            task.await;
-            Outcome::Task
-        };
-        self.start(now, mesh, Purpose::Task, task);
+        self.start(now, mesh, Job::Task(Box::pin(task)));
     }
 
     /// When to call [`Host::turn`] if nothing happens before.
@@ -189,10 +194,10 @@ impl Host {
                 observe(&event);
                 self.on_event(now, mesh, event);
             }
-            while let Some((task, ended)) = self.executor.run_next() {
+            while let Some(ended) = self.executor.run_next() {
                 idle = false;
                 if let Some(ended) = ended {
-                    self.ended(now, mesh, task, ended);
+                    self.ended(now, mesh, ended);
                 }
             }
             if idle {
@@ -259,10 +264,7 @@ impl Host {
             }
             Event::Invoke(invocation) => self.invoke(now, mesh, invocation),
             Event::InvocationCancelled(invocation) => match self.runs.remove(invocation) {
-                Some(Run::Here(task)) => {
-                    self.purposes.remove(task);
-                    self.executor.cancel(task);
-                }
+                Some(Run::Here(task)) => self.executor.cancel(task),
                 Some(Run::Spawned(stop)) => stop(),
                 None => {}
             },
@@ -313,11 +315,15 @@ impl Host {
                 self.runs.insert(invocation, Run::Spawned(stop));
             }
             _ => {
-                let future = async move {
-                    let result = service.call(cx, run.payload).await;
-                    Outcome::Handler { invocation, result }
-                };
-                self.start(now, mesh, Purpose::Handler(invocation), future);
+                // A handler may panic before its first `await`, while it is being made.
+                let made = catch_unwind(AssertUnwindSafe(|| service.call(cx, run.payload)));
+                match made {
+                    Ok(future) => self.start(now, mesh, Job::Handler { invocation, future }),
+                    Err(panic) => {
+                        let message = panic_message(panic);
+                        self.report_handler_panic(now, mesh, invocation, message);
+                    }
+                }
             }
         }
     }
@@ -355,66 +361,63 @@ impl Host {
                 drop(spawner.spawn(Box::pin(future)));
             }
             _ => {
-                let future =
-                    async move { Outcome::Hook { service: key, hook, result: hook_future.await } };
-                self.start(now, mesh, Purpose::Hook(key, hook), future);
+                let future = Box::pin(hook_future);
+                self.start(now, mesh, Job::Hook { service: key, hook, future });
             }
         }
     }
 
-    fn start(
-        &mut self,
-        now: Now,
-        mesh: &mut Mesh,
-        purpose: Purpose,
-        future: impl Future<Output = Outcome> + Send + 'static,
-    ) {
-        let (task, ended) = self.executor.start(future);
+    fn start(&mut self, now: Now, mesh: &mut Mesh, job: Job) {
+        let invocation = match &job {
+            Job::Handler { invocation, .. } => Some(*invocation),
+            Job::Hook { .. } | Job::Task(_) => None,
+        };
+        let (task, ended) = self.executor.start(job);
         match ended {
+            Some(ended) => self.ended(now, mesh, ended),
             None => {
-                self.purposes.insert(task, purpose);
-                if let Purpose::Handler(invocation) = purpose {
+                if let Some(invocation) = invocation {
                     self.runs.insert(invocation, Run::Here(task));
                 }
             }
-            Some(Ended::With(outcome)) => self.report(now, mesh, outcome),
-            Some(Ended::Panicked(message)) => self.report_panic(now, mesh, purpose, message),
         }
     }
 
-    fn ended(&mut self, now: Now, mesh: &mut Mesh, task: TaskKey<Outcome>, ended: Ended<Outcome>) {
-        let Some(purpose) = self.purposes.remove(task) else { return };
+    fn ended(&mut self, now: Now, mesh: &mut Mesh, ended: Ended<Job>) {
         match ended {
-            Ended::With(outcome) => self.report(now, mesh, outcome),
-            Ended::Panicked(message) => self.report_panic(now, mesh, purpose, message),
-        }
-    }
-
-    fn report(&mut self, now: Now, mesh: &mut Mesh, outcome: Outcome) {
-        match outcome {
-            Outcome::Handler { invocation, result } => {
+            Ended::With(Job::Handler { invocation, .. }, Outcome::Handler(result)) => {
                 self.runs.remove(invocation);
                 mesh.respond(now, invocation, result);
             }
-            Outcome::Hook { service, hook, result } => mesh.hook_done(now, service, hook, result),
-            Outcome::Task => {}
-        }
-    }
-
-    fn report_panic(&mut self, now: Now, mesh: &mut Mesh, purpose: Purpose, message: String) {
-        tracing::error!(message, "application code panicked");
-        match purpose {
-            Purpose::Handler(invocation) => {
-                self.runs.remove(invocation);
-                let error = HandlerError::Failed(format!("the handler panicked: {message}"));
-                mesh.respond(now, invocation, Err(error));
+            Ended::With(Job::Hook { service, hook, .. }, Outcome::Hook(result)) => {
+                mesh.hook_done(now, service, hook, result);
             }
-            Purpose::Hook(service, hook) => {
+            Ended::With(..) => {}
+            Ended::Panicked(Job::Handler { invocation, .. }, message) => {
+                self.runs.remove(invocation);
+                self.report_handler_panic(now, mesh, invocation, message);
+            }
+            Ended::Panicked(Job::Hook { service, hook, .. }, message) => {
+                tracing::error!(message, "application code panicked");
                 let error = format!("{hook:?} panicked: {message}");
                 mesh.hook_done(now, service, hook, Err(error));
             }
-            Purpose::Task => {}
+            Ended::Panicked(Job::Task(_), message) => {
+                tracing::error!(message, "application code panicked");
+            }
         }
+    }
+
+    fn report_handler_panic(
+        &mut self,
+        now: Now,
+        mesh: &mut Mesh,
+        invocation: InvocationKey,
+        message: String,
+    ) {
+        tracing::error!(message, "application code panicked");
+        let error = HandlerError::Failed(format!("the handler panicked: {message}"));
+        mesh.respond(now, invocation, Err(error));
     }
 }
 
