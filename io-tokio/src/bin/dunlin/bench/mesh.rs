@@ -35,9 +35,10 @@ pub(super) async fn serve(
 pub(super) async fn measure(setting: &Setting, place: &Place) -> Result<(), Failure> {
     let server: PeerId = place.key.parse()?;
     if setting.workload == Workload::Connect {
+        let node = builder(setting).start().await?;
         return measure::measure(setting.seconds, async |tally| {
             while Instant::now() < tally.until {
-                connect_once(setting, server, place.address, tally).await?;
+                connect_once(setting, &node, server, place.address, tally).await?;
             }
             Ok(())
         })
@@ -48,20 +49,20 @@ pub(super) async fn measure(setting: &Setting, place: &Place) -> Result<(), Fail
         .await
 }
 
-/// From nothing, keys and socket included, to the answer of a first call.
+/// From a node without links to the answer of a first call.
 async fn connect_once(
     setting: &Setting,
+    node: &Node,
     server: PeerId,
     address: SocketAddr,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
     let begun = Instant::now();
-    let node = builder(setting).peer(server, [address]).start().await?;
+    node.keep(server, [address]).await?;
     let argument = Payload::raw(vec![7; setting.size]);
     node.request("bench/echo").to(server).payload(argument).send().await?;
     tally.record(begun, Instant::now());
-    // Taking leave waits for the server's acknowledgement, which is not part of connecting.
-    tokio::spawn(node.shutdown());
+    node.disconnect(server).await;
     Ok(())
 }
 

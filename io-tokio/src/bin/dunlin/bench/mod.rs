@@ -44,7 +44,7 @@ enum Command {
     Latency(Options),
     /// Many calls at a time: calls a second, and what one costs.
     Calls(Options),
-    /// A new node, a new connection, a first call: how long it takes.
+    /// A new connection and its first call: how long they take.
     Connect(Options),
     /// Large messages one way, each acknowledged by an empty answer: bytes a second.
     Bulk(Options),

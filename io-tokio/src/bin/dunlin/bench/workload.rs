@@ -12,7 +12,7 @@ pub(super) enum Workload {
     Latency,
     /// Many calls at a time, answered with their arguments.
     Calls,
-    /// A fresh client connects and makes one call.
+    /// A client without links connects and makes one call, again and again.
     Connect,
     /// Many calls at a time with large arguments and empty answers.
     Bulk,
