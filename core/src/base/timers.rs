@@ -1,8 +1,12 @@
 //! The one timer queue of a node.
 //!
-//! An indexed binary heap ordered by (time, arming order): arming, disarming and taking cost
-//! O(log n), disarming needs no search and leaves nothing behind, and equal inputs expire in equal
-//! order everywhere.
+//! Ordered by (time, arming order), so that equal inputs expire in equal order everywhere. Most timers are
+//! deadlines of a few lengths, armed one after the other and disarmed long before they are due: they form
+//! *runs*, queues to whose ends they are added at O(1). Only a timer that is due before the last of every
+//! run goes into a *heap*, indexed, at O(log n). What is disarmed within a run stays in it as an empty
+//! place until it comes to the front, or until such places outnumber the rest.
+
+use std::collections::VecDeque;
 
 use super::slab::{Key, Slab};
 use super::time::MonoTime;
@@ -13,80 +17,144 @@ pub type TimerId<T> = Key<Armed<T>>;
 /// A timer in the queue.
 #[derive(Clone, Debug)]
 pub struct Armed<T> {
-    heap_index: usize,
+    place: Place,
     what: T,
 }
 
-/// When a timer expires, and the order of arming: what the heap compares, kept where it is compared.
+/// Where a timer is kept.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Run(usize),
+    Heap(usize),
+}
+
+/// When a timer expires, and the order of arming: what is compared, kept where it is compared.
 type Due = (MonoTime, u64);
+
+/// Empty places that a run may have beside as many as there are timers.
+const EMPTY_PLACES: usize = 64;
+
+/// How many runs there are: a few lengths of deadlines, and a few timers that are due far behind all
+/// others. A guess.
+const RUNS: usize = 4;
+
+type Run<T> = VecDeque<(Due, TimerId<T>)>;
 
 /// Timers ordered by (time, arming order), each carrying a value that comes back when it expires.
 #[derive(Clone, Debug)]
 pub struct TimerQueue<T> {
     armed: Slab<Armed<T>>,
+    /// Each ascending. The first of each is armed; others may be gone.
+    runs: [Run<T>; RUNS],
     heap: Vec<(Due, TimerId<T>)>,
     next_order: u64,
 }
 
 impl<T> Default for TimerQueue<T> {
     fn default() -> Self {
-        TimerQueue { armed: Slab::default(), heap: Vec::new(), next_order: 0 }
+        TimerQueue {
+            armed: Slab::default(),
+            runs: Default::default(),
+            heap: Vec::new(),
+            next_order: 0,
+        }
     }
 }
 
 impl<T> TimerQueue<T> {
     /// How many timers are armed.
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.armed.len()
     }
 
     /// Whether none is armed.
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.armed.is_empty()
     }
 
     /// Asks for `what` at `at`.
     pub fn arm(&mut self, at: MonoTime, what: T) -> TimerId<T> {
-        let order = self.next_order;
+        let due = (at, self.next_order);
         self.next_order += 1;
-        let heap_index = self.heap.len();
-        let id = self.armed.insert(Armed { heap_index, what });
-        self.heap.push(((at, order), id));
-        self.rise(heap_index);
+        if let Some(run) = self.run_for(due) {
+            let id = self.armed.insert(Armed { place: Place::Run(run), what });
+            self.runs[run].push_back((due, id));
+            return id;
+        }
+        let index = self.heap.len();
+        let id = self.armed.insert(Armed { place: Place::Heap(index), what });
+        self.heap.push((due, id));
+        self.rise(index);
         id
     }
 
     /// Takes back a timer. Returns its value if it was still armed.
     pub fn disarm(&mut self, id: TimerId<T>) -> Option<T> {
-        let index = self.armed.get(id)?.heap_index;
-        Some(self.take(index))
+        let armed = self.armed.remove(id)?;
+        match armed.place {
+            Place::Run(run) => self.tidy(run),
+            Place::Heap(index) => self.remove_from_heap(index),
+        }
+        Some(armed.what)
     }
 
     /// When the next timer expires.
     pub fn next_at(&self) -> Option<MonoTime> {
-        self.heap.first().map(|((at, _), _)| *at)
+        self.first().map(|((at, _), _)| at)
     }
 
     /// The next timer to expire.
     pub fn peek(&self) -> Option<(MonoTime, &T)> {
-        let &((at, _), id) = self.heap.first()?;
-        let armed = self.armed.get(id).expect("the heap names armed timers");
+        let ((at, _), id) = self.first()?;
+        let armed = self.armed.get(id).expect("the first is armed");
         Some((at, &armed.what))
     }
 
     /// Takes the next timer that has expired by `now`.
     pub fn expire(&mut self, now: MonoTime) -> Option<T> {
-        (self.next_at()? <= now).then(|| self.take(0))
+        let ((at, _), id) = self.first()?;
+        if at <= now { self.disarm(id) } else { None }
     }
 
-    fn take(&mut self, index: usize) -> T {
-        let (_, id) = self.heap.swap_remove(index);
+    fn first(&self) -> Option<(Due, TimerId<T>)> {
+        let mut first = self.heap.first();
+        for run in &self.runs {
+            if let Some(front) = run.front()
+                && first.is_none_or(|first| front.0 < first.0)
+            {
+                first = Some(front);
+            }
+        }
+        first.copied()
+    }
+
+    /// The run that ends closest before `due`, so that timers of one length stay together.
+    fn run_for(&self, due: Due) -> Option<usize> {
+        let ends = self.runs.iter().map(|run| run.back().map(|(last, _)| *last));
+        let fits = ends.enumerate().filter(|(_, end)| end.is_none_or(|end| end <= due));
+        fits.max_by_key(|(_, end)| *end).map(|(index, _)| index)
+    }
+
+    /// Brings an armed timer to the front of a run, and bounds its empty places.
+    fn tidy(&mut self, run: usize) {
+        let (armed, run) = (&self.armed, &mut self.runs[run]);
+        while let Some((_, id)) = run.front()
+            && armed.get(*id).is_none()
+        {
+            run.pop_front();
+        }
+        if run.len() > 2 * armed.len() + EMPTY_PLACES {
+            run.retain(|(_, id)| armed.get(*id).is_some());
+        }
+    }
+
+    fn remove_from_heap(&mut self, index: usize) {
+        self.heap.swap_remove(index);
         if index < self.heap.len() {
             self.place(index);
             self.sink(index);
             self.rise(index);
         }
-        self.armed.remove(id).expect("the heap names armed timers").what
     }
 
     fn due(&self, index: usize) -> Due {
@@ -95,7 +163,7 @@ impl<T> TimerQueue<T> {
 
     fn place(&mut self, index: usize) {
         let (_, id) = self.heap[index];
-        self.armed.get_mut(id).expect("the heap names armed timers").heap_index = index;
+        self.armed.get_mut(id).expect("the heap names armed timers").place = Place::Heap(index);
     }
 
     fn rise(&mut self, mut index: usize) {
@@ -164,6 +232,19 @@ mod tests {
         assert_eq!(timers.expire(at(9)), None);
     }
 
+    #[test]
+    fn what_was_disarmed_takes_bounded_room() {
+        let mut timers = TimerQueue::default();
+        timers.arm(at(1), ());
+        for n in 0..10_000 {
+            let id = timers.arm(at(100 + n), ());
+            timers.disarm(id);
+            let places: usize = timers.runs.iter().map(VecDeque::len).sum();
+            assert!(places <= RUNS * (2 * timers.len() + EMPTY_PLACES), "{places}");
+        }
+        assert_eq!((timers.len(), timers.heap.len()), (1, 0));
+    }
+
     proptest! {
         #[test]
         fn it_agrees_with_a_sorted_list(
@@ -182,6 +263,9 @@ mod tests {
                 model.sort();
                 prop_assert_eq!(timers.next_at(), model.first().map(|m| at(m.0)));
                 prop_assert_eq!(timers.len(), model.len());
+                for run in &timers.runs {
+                    prop_assert!(run.len() <= 2 * timers.len() + EMPTY_PLACES);
+                }
             }
             let expected: Vec<usize> = model.iter().map(|m| m.1).collect();
             let got: Vec<usize> = std::iter::from_fn(|| timers.expire(at(50))).collect();
