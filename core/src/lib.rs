@@ -51,6 +51,7 @@
 //! `mesh/wiring.rs` → `transport/outbound.rs`, and on the other side `transport/inbound.rs` → `wire` →
 //! `rpc/callee.rs` → `service/host.rs`, and back.
 
+pub mod auth;
 pub mod base;
 pub mod directory;
 pub mod link;

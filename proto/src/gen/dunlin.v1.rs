@@ -108,3 +108,142 @@ pub struct Cancel {
     #[prost(uint64, tag = "2")]
     pub floor: u64,
 }
+/// A network that the sender of a Hello is in.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetworkClaim {
+    /// SHA-256 of the network's genesis descriptor.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub network_id: ::prost::bytes::Bytes,
+    /// A Token for this network; empty in the development network.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub token: ::prost::bytes::Bytes,
+    /// The sequence of the descriptor that the sender goes by.
+    #[prost(uint64, tag = "3")]
+    pub descriptor_sequence: u64,
+}
+/// A chain of delegations: the first link is an issuer's, each further one is by the subject before.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Token {
+    #[prost(message, repeated, tag = "1")]
+    pub links: ::prost::alloc::vec::Vec<Signed>,
+}
+/// A body and its signature, over the body exactly as it is written here.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Signed {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub body: ::prost::bytes::Bytes,
+    /// Ed25519. For a token's link over "dunlin/token/v1", the network id, the hash of the link before
+    /// (zeros for the first) and the body; for a descriptor over "dunlin/network/v1", the network id
+    /// (zeros for the genesis) and the body.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub signature: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TokenBody {
+    /// Ed25519 public keys.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub issuer: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub subject: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub network_id: ::prost::bytes::Bytes,
+    #[prost(message, repeated, tag = "4")]
+    pub permissions: ::prost::alloc::vec::Vec<Permission>,
+    /// Milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "5")]
+    pub not_before_ms: u64,
+    #[prost(uint64, tag = "6")]
+    pub expires_ms: u64,
+    #[prost(uint64, tag = "7")]
+    pub issued_at_ms: u64,
+    /// How many more links may follow.
+    #[prost(uint32, tag = "8")]
+    pub depth_left: u32,
+    /// 16 random bytes.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub token_id: ::prost::bytes::Bytes,
+    /// In the first link: the epoch of the issuer, as the network's descriptor names it.
+    #[prost(uint64, tag = "10")]
+    pub issuer_epoch: u64,
+}
+/// Kinds ascend, each once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Permission {
+    /// 1 call, 2 serve, 3 publish, 4 subscribe, 5 dht-read, 6 dht-write, 7 delegate.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    /// Topic patterns without a network, UTF-8.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub patterns: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// The genesis and those that follow it, as far as they are needed to follow the chain of roots, and at
+/// the end the one that counts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DescriptorChain {
+    #[prost(message, repeated, tag = "1")]
+    pub descriptors: ::prost::alloc::vec::Vec<Signed>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DescriptorBody {
+    /// Empty in the genesis, whose hash it is.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub network_id: ::prost::bytes::Bytes,
+    /// What people call the network; the same in all its descriptors.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Zero in the genesis.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
+    /// The key that signs this one, and the one that takes over from it.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub root: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub next_root: ::prost::bytes::Bytes,
+    /// Milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "6")]
+    pub expires_ms: u64,
+    #[prost(message, repeated, tag = "7")]
+    pub issuers: ::prost::alloc::vec::Vec<Issuer>,
+    /// Lease acceptors: none, one, three or five.
+    #[prost(bytes = "bytes", repeated, tag = "8")]
+    pub registry_members: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(uint64, tag = "9")]
+    pub registry_epoch: u64,
+    /// Links of tokens that were issued before this time are revoked. Milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "10")]
+    pub revoked_before_ms: u64,
+    /// Token ids.
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    pub revoked_tokens: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(message, repeated, tag = "12")]
+    pub revoked_issuers: ::prost::alloc::vec::Vec<RevokedIssuer>,
+    /// 1 mesh, 2 tree.
+    #[prost(uint32, tag = "13")]
+    pub dissemination: u32,
+    #[prost(message, optional, tag = "14")]
+    pub limits: ::core::option::Option<NetworkLimits>,
+    /// In the genesis: 16 random bytes, so that no two networks are the same.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub nonce: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Issuer {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+}
+/// Links that this key signed are revoked if they were issued before this time.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedIssuer {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub before_ms: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetworkLimits {
+    /// The largest payload of one message, in bytes; zero leaves it to each node.
+    #[prost(uint32, tag = "1")]
+    pub message_bytes_max: u32,
+}
