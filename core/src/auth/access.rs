@@ -9,6 +9,8 @@
 //! gives it no more time. Every question compares both clocks; the timers, of which there is one a
 //! session, are for telling the world, and look at the wall clock every [`RECHECK`].
 //!
+//! The questions are in [`crate::auth::rights`].
+//!
 //! Calls that run when a right ends may finish: they were permitted when they began, and stopping them
 //! half way would make "executed" unknown. New ones are refused.
 
@@ -18,10 +20,9 @@ use std::time::Duration;
 
 use crate::auth::cache::{Known, VerifiedTokens};
 use crate::auth::membership::{
-    DEVELOPMENT_NAME, Membership, MembershipError, NETWORKS_MAX, NetworkClaim, OwnNetwork, ends,
+    Membership, MembershipError, NETWORKS_MAX, NetworkClaim, OwnNetwork, ends,
 };
 use crate::auth::network_id::NetworkId;
-use crate::auth::permission::Permission;
 use crate::auth::refusal::{AccessCode, TokenRefusal};
 use crate::auth::succession::{DescriptorChain, DescriptorRefusal};
 use crate::auth::token::Token;
@@ -29,7 +30,6 @@ use crate::auth::validate::{recheck, validate};
 use crate::base::{Effects, KeyMap, Now, PeerId, PeerKey, PeerTag};
 use crate::link::LinkHandle;
 use crate::machine::{Context, Machine, TimerHandle};
-use crate::topic::{Pattern, TopicPath};
 
 /// How often a session's rights are compared with the wall clock when nothing else asks. A guess: the
 /// skew, beyond which no two clocks are to be trusted anyway.
@@ -37,27 +37,6 @@ pub const RECHECK: Duration = Duration::from_secs(60);
 
 /// How many verified tokens are remembered. A guess: twice the peers of a large mesh-mode network.
 const VERIFIED_TOKENS_MAX: usize = 1_024;
-
-/// Why something is not allowed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// The path names a network that this node is not in.
-    #[error("this node is in no network '{0}'")]
-    NoSuchNetwork(String),
-    /// The peer is not in the path's network, or not any more.
-    #[error("the peer is not in the network '{0}'")]
-    NotShared(String),
-    /// The permission is missing, or has ended.
-    #[error("the permission '{permission}' is missing for '{topic}' in the network '{network}'")]
-    Missing {
-        /// Which.
-        permission: Permission,
-        /// For what.
-        topic: String,
-        /// Where.
-        network: String,
-    },
-}
 
 /// What can happen.
 #[derive(Clone, Debug)]
@@ -163,31 +142,31 @@ pub enum AccessEffect {
 
 /// What a peer has in one network.
 #[derive(Clone, Debug)]
-struct Admitted {
+pub(super) struct Admitted {
     /// The place of the network in our list.
-    network: usize,
-    known: Arc<Known>,
+    pub(super) network: usize,
+    pub(super) known: Arc<Known>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Session {
+pub(super) struct Session {
     /// The peer's default network, if it is one of ours.
-    default: Option<usize>,
-    networks: Vec<Admitted>,
+    pub(super) default: Option<usize>,
+    pub(super) networks: Vec<Admitted>,
     timer: Option<TimerHandle>,
 }
 
 /// Who may do what here. See the file's documentation.
 #[derive(Clone, Debug)]
 pub struct Access {
-    own: Option<Vec<OwnNetwork>>,
+    pub(super) own: Option<Vec<OwnNetwork>>,
     own_timer: Option<TimerHandle>,
     /// Which networks were reported as ended.
     own_reported: [bool; NETWORKS_MAX],
     verified: VerifiedTokens,
     /// What was claimed on links that the handshake has not verified yet.
     waiting: BTreeMap<LinkHandle, (PeerKey, Session)>,
-    sessions: KeyMap<PeerTag, Session>,
+    pub(super) sessions: KeyMap<PeerTag, Session>,
 }
 
 impl Access {
@@ -294,144 +273,6 @@ impl Access {
             Ok(_) => Ok(network),
             Err(why) => Err(MembershipError::Token { network: own.name().to_string(), why }),
         }
-    }
-
-    // Questions. None of them allocates unless the answer is no.
-
-    /// The place of the network that a path of ours belongs to.
-    fn network_of(&self, own: &[OwnNetwork], named: Option<&str>) -> Result<usize, Denied> {
-        let Some(name) = named else { return Ok(0) };
-        let found = own.iter().position(|network| network.name() == name);
-        found.ok_or_else(|| Denied::NoSuchNetwork(name.to_string()))
-    }
-
-    /// The same path as it is written here: without a network if that is our default one.
-    ///
-    /// # Errors
-    ///
-    /// When it names a network that we are not in.
-    pub fn normalise(&self, path: TopicPath) -> Result<TopicPath, Denied> {
-        let Some(name) = path.network() else { return Ok(path) };
-        let is_default = match &self.own {
-            None if name == DEVELOPMENT_NAME => true,
-            None => return Err(Denied::NoSuchNetwork(name.to_string())),
-            Some(own) => self.network_of(own, Some(name))? == 0,
-        };
-        Ok(if is_default { path.without_network() } else { path })
-    }
-
-    /// A path that this peer wrote, as it is written here: what names no network is in the peer's
-    /// default one. None if it is in no network that we share.
-    pub fn localise(&self, peer: PeerKey, path: TopicPath) -> Option<TopicPath> {
-        let Some(own) = &self.own else { return self.normalise(path).ok() };
-        let session = self.sessions.get(peer)?;
-        match path.network() {
-            Some(_) => self.normalise(path).ok(),
-            None => match session.default? {
-                0 => Some(path),
-                place => TopicPath::parse(&format!("{}:{path}", own[place].name())).ok(),
-            },
-        }
-    }
-
-    /// Whether our own token allows us this.
-    ///
-    /// # Errors
-    ///
-    /// What is missing.
-    pub fn may_we(&self, now: Now, permission: Permission, path: &TopicPath) -> Result<(), Denied> {
-        let Some(own) = &self.own else { return Ok(()) };
-        let network = &own[self.network_of(own, path.network())?];
-        if network.is_usable(now) && network.verified.grants.allow(permission, path) {
-            return Ok(());
-        }
-        Err(missing(network, permission, path.path()))
-    }
-
-    /// Whether our own token allows us this for all that the pattern matches. `path` names the network.
-    ///
-    /// # Errors
-    ///
-    /// What is missing.
-    pub fn may_we_all(
-        &self,
-        now: Now,
-        permission: Permission,
-        path: &TopicPath,
-        pattern: &Pattern,
-    ) -> Result<(), Denied> {
-        let Some(own) = &self.own else { return Ok(()) };
-        let network = &own[self.network_of(own, path.network())?];
-        let bare = pattern.without_network();
-        if network.is_usable(now) && network.verified.grants.allow_all_of(permission, &bare) {
-            return Ok(());
-        }
-        Err(missing(network, permission, bare.as_str()))
-    }
-
-    /// Whether a peer may do this now.
-    ///
-    /// # Errors
-    ///
-    /// What is missing.
-    pub fn may(
-        &self,
-        now: Now,
-        peer: PeerKey,
-        permission: Permission,
-        path: &TopicPath,
-    ) -> Result<(), Denied> {
-        let Some(own) = &self.own else { return Ok(()) };
-        let place = self.network_of(own, path.network())?;
-        let admitted = self.admitted(now, own, peer, place)?;
-        if admitted.known.verified.grants.allow(permission, path) {
-            return Ok(());
-        }
-        Err(missing(&own[place], permission, path.path()))
-    }
-
-    /// Whether a peer may do this now for all that the pattern matches. `path` names the network.
-    ///
-    /// # Errors
-    ///
-    /// What is missing.
-    pub fn may_all(
-        &self,
-        now: Now,
-        peer: PeerKey,
-        permission: Permission,
-        path: &TopicPath,
-        pattern: &Pattern,
-    ) -> Result<(), Denied> {
-        let Some(own) = &self.own else { return Ok(()) };
-        let place = self.network_of(own, path.network())?;
-        let admitted = self.admitted(now, own, peer, place)?;
-        let bare = pattern.without_network();
-        if admitted.known.verified.grants.allow_all_of(permission, &bare) {
-            return Ok(());
-        }
-        Err(missing(&own[place], permission, bare.as_str()))
-    }
-
-    /// Whether a peer may see what belongs to this path's network.
-    pub fn shares(&self, now: Now, peer: PeerKey, path: &TopicPath) -> bool {
-        let Some(own) = &self.own else { return true };
-        self.network_of(own, path.network())
-            .and_then(|place| self.admitted(now, own, peer, place))
-            .is_ok()
-    }
-
-    fn admitted(
-        &self,
-        now: Now,
-        own: &[OwnNetwork],
-        peer: PeerKey,
-        place: usize,
-    ) -> Result<&Admitted, Denied> {
-        let session = self.sessions.get(peer);
-        let admitted = session.and_then(|s| s.networks.iter().find(|n| n.network == place));
-        let valid = |admitted: &&Admitted| admitted.known.counts(now) && own[place].is_current(now);
-        admitted.filter(valid).ok_or_else(|| Denied::NotShared(own[place].name().to_string()))
     }
 
     // A Hello.
@@ -682,11 +523,6 @@ fn recheck_admitted(
     let Known { token, verified, .. } = &*admitted.known;
     recheck(token, network.descriptors.current(), &verified.subject, now.wall)
         .map_err(|why: TokenRefusal| (why.code(), why.to_string()))
-}
-
-fn missing(network: &OwnNetwork, permission: Permission, topic: &str) -> Denied {
-    let (topic, network) = (topic.to_string(), network.name().to_string());
-    Denied::Missing { permission, topic, network }
 }
 
 impl Machine for Access {
