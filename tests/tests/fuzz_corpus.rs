@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use dunlin_core::auth::{NetworkClaim, NetworkId};
 use dunlin_core::base::Incarnation;
 use dunlin_core::directory::{Document, OfferState, ServiceOffer};
 use dunlin_core::rpc::Status;
@@ -38,6 +39,11 @@ fn messages() -> Vec<(&'static str, Message)> {
         call_credit: 1_024,
         message_bytes_max: 8 << 20,
         critical_capabilities: vec![],
+        networks: vec![NetworkClaim {
+            network: NetworkId::DEVELOPMENT,
+            token: Bytes::new(),
+            descriptor_sequence: 0,
+        }],
     };
     let call = CallMessage {
         sequence: 7,

@@ -134,7 +134,7 @@ pub(super) fn ends(now: Now, until: crate::base::WallTime) -> MonoTime {
 }
 
 /// What a Hello says of one network that its sender is in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NetworkClaim {
     /// The network.
     pub network: NetworkId,

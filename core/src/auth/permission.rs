@@ -11,7 +11,7 @@ use crate::topic::{Pattern, PatternIndex, TopicPath};
 pub const PATTERNS_MAX: usize = 64;
 
 /// From so many patterns on, an index is quicker than trying each. Measured by `benches/auth.rs`.
-const INDEX_FROM: usize = 8;
+const INDEX_FROM: usize = 4;
 
 /// One kind of permission. The numbers are part of the wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -68,6 +68,28 @@ impl Access {
         }
     }
 
+    /// A pattern that this peer wrote, likewise.
+    pub fn localise_pattern(&self, peer: PeerKey, pattern: &Pattern) -> Option<Pattern> {
+        let Some(own) = &self.own else {
+            return match pattern.network() {
+                None => Some(pattern.clone()),
+                Some(DEVELOPMENT_NAME) => Some(pattern.without_network()),
+                Some(_) => None,
+            };
+        };
+        let place = match pattern.network() {
+            Some(name) => self.network_of(own, Some(name)).ok()?,
+            None => self.sessions.get(peer)?.default?,
+        };
+        match place {
+            0 => Some(pattern.without_network()),
+            place => {
+                let bare = pattern.without_network();
+                Pattern::parse(&format!("{}:{bare}", own[place].name())).ok()
+            }
+        }
+    }
+
     /// Whether our own token allows us this.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
+use crate::auth::Access;
 use crate::base::{Identity, InvocationKey};
 use crate::link::{DialError, Direction, DownReason};
 use crate::rpc::{CallError, Executed, Failure};
@@ -56,6 +57,7 @@ impl World {
             incarnation_counter: counter,
             seed: [self.seed; 32],
             admission: Admission::Anyone,
+            access: Access::development(&id(index)),
             limits: Limits::default(),
         };
         Station {
@@ -695,6 +697,7 @@ fn greet(world: &mut World, link: u64, call_credit: u32) {
     let up = LinkInput::Up { link: LinkHandle(link), peer: PLAYED, direction, remote: None };
     world.stations[0].mesh.handle_link(now, up);
     let hello = wire::Hello {
+        networks: Access::development(&id(0)).claims(Now::default()),
         version_min: 1,
         version_max: 1,
         incarnation: Incarnation { counter: 1, boot: 1 },

@@ -412,12 +412,12 @@ fn our_own_token_binds_us_until_it_ends_or_is_renewed() {
     let id = identity(US).id();
     let renewed = Grant { expires: NOON + 100 * HOUR, ..grant(id, "call:c") };
     let renewed = issue(renewed);
-    let network = node.0.machine.check_own_token(node.now(), &id, &renewed).unwrap();
+    let network = node.0.machine.check_own_token(node.now(), &renewed).unwrap();
     node.feed(AccessInput::OwnToken { network, token: Box::new(renewed.clone()) });
     assert!(may(&node, Permission::Call, "c") && !may(&node, Permission::Call, "a/x"));
     assert_eq!(node.0.machine.claims(node.now())[0].token, renewed.as_bytes());
     // Not one that belongs to somebody else.
-    assert!(node.0.machine.check_own_token(node.now(), &id, &own(ALICE, "call:>")).is_err());
+    assert!(node.0.machine.check_own_token(node.now(), &own(ALICE, "call:>")).is_err());
 }
 
 #[test]
