@@ -628,6 +628,7 @@ impl World {
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }
+            | Event::ClaimIgnored { .. }
             | Event::NetworkLeft { .. }
             | Event::NetworkEnded { .. }
             | Event::NetworkOutdated { .. } => {}

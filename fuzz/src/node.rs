@@ -169,6 +169,7 @@ impl Side {
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }
+            | Event::ClaimIgnored { .. }
             | Event::NetworkLeft { .. }
             | Event::NetworkEnded { .. }
             | Event::NetworkOutdated { .. } => {}

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::auth::cache::{Known, VerifiedTokens};
 use crate::auth::membership::{
-    Membership, MembershipError, NETWORKS_MAX, NetworkClaim, OwnNetwork, ends,
+    Membership, MembershipError, NETWORKS_MAX, NetworkClaim, NetworkMembership, OwnNetwork, ends,
 };
 use crate::auth::network_id::NetworkId;
 use crate::auth::refusal::{AccessCode, TokenRefusal};
@@ -209,6 +209,13 @@ impl Access {
     /// their users see it.
     pub fn development(id: &PeerId) -> Access {
         Access::new(id, Now::default(), Membership::Development).expect("it needs nothing")
+    }
+
+    /// A node that goes by whatever it was given, and shows it to its peers: expired, stolen or forged
+    /// tokens. For attackers in tests and simulations; nobody else has a use for it.
+    pub fn unverified_for_simulation(id: &PeerId, networks: Vec<NetworkMembership>) -> Access {
+        let own = networks.into_iter().map(|network| OwnNetwork::unverified(id, network)).collect();
+        Access { own: Some(own), ..Access::development(id) }
     }
 
     /// The node whose rights these are.

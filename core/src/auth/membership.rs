@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::auth::network_id::NetworkId;
+use crate::auth::permission::{Grants, Permissions};
 use crate::auth::refusal::TokenRefusal;
 use crate::auth::succession::{DescriptorChain, DescriptorRefusal};
 use crate::auth::token::Token;
-use crate::auth::validate::{Verified, validate};
-use crate::base::{MonoTime, Now, PeerId};
+use crate::auth::validate::{Verified, Window, validate};
+use crate::base::{MonoTime, Now, PeerId, WallTime};
 
 /// The most networks of one node, and the most that a Hello may claim. A guess.
 pub const NETWORKS_MAX: usize = 8;
@@ -106,6 +107,23 @@ impl OwnNetwork {
         })
     }
 
+    /// As if everything were in order and allowed, for ever.
+    pub(super) fn unverified(id: &PeerId, membership: NetworkMembership) -> Self {
+        let NetworkMembership { descriptors, token } = membership;
+        let until = WallTime::from_unix_nanos(u64::MAX);
+        OwnNetwork {
+            descriptor_ends: MonoTime::MAX,
+            token_ends: MonoTime::MAX,
+            descriptors: Arc::new(descriptors),
+            token,
+            verified: Verified {
+                subject: *id,
+                grants: Arc::new(Grants::new(Permissions::all())),
+                window: Window { from: WallTime::default(), until },
+            },
+        }
+    }
+
     pub(super) fn id(&self) -> NetworkId {
         self.descriptors.id()
     }
@@ -128,7 +146,7 @@ impl OwnNetwork {
 }
 
 /// When something that ends at `until` by the wall clock ends by the monotonic one.
-pub(super) fn ends(now: Now, until: crate::base::WallTime) -> MonoTime {
+pub(super) fn ends(now: Now, until: WallTime) -> MonoTime {
     let left = until.as_unix_nanos().saturating_sub(now.wall.as_unix_nanos());
     now.mono + std::time::Duration::from_nanos(left)
 }

@@ -38,4 +38,4 @@ pub use token::{Grant, LinkClaims, Token, TokenId};
 pub use validate::{SKEW, Verified, validate};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -162,7 +162,7 @@ impl Mesh {
             wrong.is_none()
         });
         if let (Some(what), Some(entry)) = (refused, self.peers.get(peer)) {
-            self.events.push_back(Event::PeerMisbehaved { peer: entry.id, what });
+            self.events.push_back(Event::ClaimIgnored { peer: entry.id, what });
         }
         document
     }
@@ -179,7 +179,7 @@ impl Mesh {
             }
             AccessEffect::ClaimRefused { peer, why } => {
                 let Some(peer) = id_of(peer) else { return };
-                self.events.push_back(Event::PeerMisbehaved { peer, what: why });
+                self.events.push_back(Event::ClaimIgnored { peer, what: why });
             }
             AccessEffect::NetworkLeft { peer, network, why } => {
                 let Some(peer) = id_of(peer) else { return };

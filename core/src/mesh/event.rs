@@ -104,6 +104,13 @@ pub enum Event {
         /// What it did.
         what: String,
     },
+    /// A peer claims or offers something that it has no right to. That is ignored; the rest counts.
+    ClaimIgnored {
+        /// The peer.
+        peer: PeerId,
+        /// What, and which rule it breaks.
+        what: String,
+    },
     /// A peer is no longer in a network of ours: its token has expired or was revoked. When it is in none
     /// any more, [`Event::PeerDown`] follows.
     NetworkLeft {

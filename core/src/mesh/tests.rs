@@ -12,6 +12,8 @@ use crate::rpc::{CallError, Executed, Failure};
 use crate::service::{Handle, HandlerError, Host, Payload, service};
 use crate::topic::TopicPath;
 
+mod access;
+
 const MS: Duration = Duration::from_millis(1);
 
 /// A mesh with its services and everything it said.
@@ -24,6 +26,8 @@ struct Station {
 /// Stations joined by links that deliver at once, until they are cut.
 struct World {
     now: MonoTime,
+    /// What the wall clock showed at the beginning.
+    began: crate::base::WallTime,
     stations: Vec<Station>,
     /// (link, one end, other end), each by station.
     links: Vec<(LinkHandle, usize, usize)>,
@@ -37,6 +41,7 @@ impl World {
     fn new(count: usize) -> World {
         let mut world = World {
             now: MonoTime::ZERO,
+            began: Default::default(),
             stations: Vec::new(),
             links: Vec::new(),
             cut: Vec::new(),
@@ -51,13 +56,17 @@ impl World {
     }
 
     fn station(&mut self, index: usize, counter: u64) -> Station {
+        self.station_in(index, counter, Access::development(&id(index)))
+    }
+
+    fn station_in(&mut self, index: usize, counter: u64, access: Access) -> Station {
         self.seed += 1;
         let config = MeshConfig {
             id: id(index),
             incarnation_counter: counter,
             seed: [self.seed; 32],
             admission: Admission::Anyone,
-            access: Access::development(&id(index)),
+            access,
             limits: Limits::default(),
         };
         Station {
@@ -68,7 +77,7 @@ impl World {
     }
 
     fn time(&self) -> Now {
-        Now::new(self.now, Default::default())
+        Now::new(self.now, self.began + self.now.since(MonoTime::ZERO))
     }
 
     fn connect(&mut self, from: usize, to: usize) {

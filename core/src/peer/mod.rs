@@ -78,6 +78,11 @@ impl RefuseCode {
         CloseCode(Self::FIRST + self as u32)
     }
 
+    /// Whether it is about networks and tokens: these end sessions, too.
+    pub fn is_about_access(self) -> bool {
+        self >= RefuseCode::NoCommonNetwork
+    }
+
     /// The refusal that a close means, if it is one.
     pub fn from_close(code: CloseCode) -> Option<RefuseCode> {
         [
@@ -491,7 +496,7 @@ impl Peer {
             _ => None,
         };
         if let Some(why) = refusal
-            && state != LinkState::Up
+            && (state != LinkState::Up || why.is_about_access())
         {
             out.push(PeerEffect::Refused { why });
         }

@@ -279,6 +279,7 @@ impl Host {
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }
+            | Event::ClaimIgnored { .. }
             | Event::NetworkLeft { .. }
             | Event::NetworkEnded { .. }
             | Event::NetworkOutdated { .. }

@@ -11,30 +11,30 @@ use crate::auth::descriptor::{DescriptorClaims, Dissemination};
 use crate::auth::*;
 use crate::base::{Identity, PeerId, WallTime};
 
-pub(super) const HOUR: Duration = Duration::from_secs(3_600);
-pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// Noon of some day.
-pub(super) const NOON: WallTime = WallTime::from_unix_nanos(1_795_262_400 * 1_000_000_000);
+pub(crate) const NOON: WallTime = WallTime::from_unix_nanos(1_795_262_400 * 1_000_000_000);
 
-pub(super) fn identity(name: u8) -> Identity {
+pub(crate) fn identity(name: u8) -> Identity {
     Identity::from_secret([name; 32])
 }
 
-pub(super) fn root() -> Identity {
+pub(crate) fn root() -> Identity {
     identity(1)
 }
 
-pub(super) fn next_root() -> Identity {
+pub(crate) fn next_root() -> Identity {
     identity(2)
 }
 
-pub(super) fn issuer() -> Identity {
+pub(crate) fn issuer() -> Identity {
     identity(3)
 }
 
 /// What a network says that trusts [`issuer`] in epoch 7, until a year from noon.
-pub(super) fn claims() -> DescriptorClaims {
+pub(crate) fn claims() -> DescriptorClaims {
     DescriptorClaims {
         name: "shop".into(),
         sequence: 0,
@@ -52,19 +52,19 @@ pub(super) fn claims() -> DescriptorClaims {
     }
 }
 
-pub(super) fn network() -> DescriptorChain {
+pub(crate) fn network() -> DescriptorChain {
     DescriptorChain::found(&root(), [9; 16], claims()).unwrap()
 }
 
 /// The network after its root changed something.
-pub(super) fn changed(change: impl FnOnce(&mut DescriptorClaims)) -> DescriptorChain {
+pub(crate) fn changed(change: impl FnOnce(&mut DescriptorClaims)) -> DescriptorChain {
     let mut claims = claims();
     change(&mut claims);
     network().succeed(&root(), claims).unwrap()
 }
 
 /// Everything that `permissions` says, for an hour from noon, with two more links to follow.
-pub(super) fn grant(subject: PeerId, permissions: &str) -> Grant {
+pub(crate) fn grant(subject: PeerId, permissions: &str) -> Grant {
     Grant {
         subject,
         permissions: permissions.parse().unwrap(),
@@ -76,12 +76,12 @@ pub(super) fn grant(subject: PeerId, permissions: &str) -> Grant {
     }
 }
 
-pub(super) fn issue(grant: Grant) -> Token {
+pub(crate) fn issue(grant: Grant) -> Token {
     Token::issue(&issuer(), 7, network().id(), grant).unwrap()
 }
 
 /// As a node of [`network`] sees it at that time.
-pub(super) fn judge(
+pub(crate) fn judge(
     token: &Token,
     peer: &Identity,
     now: WallTime,
