@@ -130,7 +130,7 @@ async fn start(name: &'static str, service: ServiceBuilder) -> Result<Member, Fa
         handshake_timeout: Duration::from_secs(1),
         ..TransportConfig::default()
     };
-    let builder = Node::builder().transport(transport).service(service);
+    let builder = Node::builder().development_network().transport(transport).service(service);
     let node = builder.start_on(socket, SystemClock).await?;
     Ok(Member { name, node, cut })
 }
