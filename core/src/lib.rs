@@ -9,6 +9,7 @@
 //!   | peer: dial, handshake   rpc: caller, callee   directory: who     |
 //!   | and back-off of each    at most once, with    offers what, here  |
 //!   | peer                    deadlines             and elsewhere      |
+//!   | auth: networks, tokens, and who may do what                      |
 //!   +-------------------------------------------------------------------+
 //!        |        ^                  the seam: link::{LinkCommand, LinkInput, FrameSource}
 //!        v        |

@@ -249,6 +249,13 @@ impl Access {
             .collect()
     }
 
+    /// The smallest of the bounds that the descriptors set to the payload of one message, in bytes: a node
+    /// keeps to it in all its networks. It is settled when the node starts.
+    pub fn message_bytes_max(&self) -> Option<usize> {
+        let bounds = self.descriptors().filter_map(|d| d.current().claims().message_bytes_max);
+        bounds.min().map(|bytes| bytes as usize)
+    }
+
     /// The descriptors that this node goes by, the default network's first.
     pub fn descriptors(&self) -> impl Iterator<Item = &DescriptorChain> {
         self.own.iter().flatten().map(|network| &*network.descriptors)

@@ -200,7 +200,10 @@ impl Mesh {
         let mut draws = Draws::new(config.seed);
         let incarnation =
             Incarnation { counter: config.incarnation_counter, boot: draws.number(Label::Boot) };
-        let limits = config.limits;
+        let mut limits = config.limits;
+        if let Some(bytes) = config.access.message_bytes_max() {
+            limits.message_bytes_max = limits.message_bytes_max.min(bytes);
+        }
         let mut mesh = Mesh {
             local: LocalNode {
                 id: config.id,

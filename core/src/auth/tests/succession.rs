@@ -126,7 +126,7 @@ fn claims_beyond_their_bounds_are_refused() {
         |c| c.registry_members = vec![identity(1).id(), identity(2).id()],
         |c| c.issuers.push((issuer().id(), 8)),
         |c| c.issuers = (0..65).map(|n| (identity(n).id(), 0)).collect(),
-        |c| c.revoked_tokens = (0..2_049u16).map(|n| id_of(n)).collect(),
+        |c| c.revoked_tokens = (0..2_049u16).map(id_of).collect(),
     ];
     for (number, change) in wrong.into_iter().enumerate() {
         let mut claims = claims();

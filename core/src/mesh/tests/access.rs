@@ -153,6 +153,20 @@ fn tokens_that_do_not_count_let_nobody_in_and_each_side_hears_its_part() {
 }
 
 #[test]
+fn a_network_bounds_the_messages_of_its_nodes() {
+    let claims = DescriptorClaims { message_bytes_max: Some(100), ..crate::auth::tests::claims() };
+    let descriptors = DescriptorChain::found(&root(), [9; 16], claims).unwrap();
+    let token = Token::issue(&issuer(), 7, descriptors.id(), day(0, "call:>")).unwrap();
+    let mut world = world(vec![vec![NetworkMembership { descriptors, token }]]);
+    assert_eq!(world.stations[0].mesh.limits().message_bytes_max, 100);
+    let handle = world.handle(0);
+    let argument = Payload::raw(vec![0; 101]);
+    let cell = world.run(0, async move { handle.request("a/b").payload(argument).send().await });
+    let error = cell.lock().unwrap().take().unwrap().unwrap_err();
+    assert_eq!(error.failure(), Some(Failure::TooLarge));
+}
+
+#[test]
 fn nobody_meets_who_shares_no_network() {
     let mut world = world(vec![
         vec![shop(token(0, "call:> serve:>"))],

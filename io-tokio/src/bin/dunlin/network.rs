@@ -37,6 +37,9 @@ pub(crate) enum NetworkCommand {
         /// How long the descriptor counts. Before that ends, renew it
         #[arg(long, value_name = "TIME", default_value = "365d", value_parser = parse_validity)]
         valid: Duration,
+        /// The largest payload of one message, in bytes [default: what each node allows]
+        #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+        message_bytes_max: Option<u32>,
     },
     /// Sign a newer descriptor: a longer life, other issuers, or a new root
     ///
@@ -82,9 +85,9 @@ fn parse_issuer(text: &str) -> Result<(PeerId, u64), String> {
 /// Runs `dunlin network`.
 pub(crate) fn run(command: NetworkCommand, output: Output) -> Result<(), Fail> {
     match command {
-        NetworkCommand::New { name, out, valid } => {
+        NetworkCommand::New { name, out, valid, message_bytes_max } => {
             let folder = out.unwrap_or_else(|| PathBuf::from(&name));
-            new(&name, &folder, valid, output)
+            new(&name, &folder, valid, message_bytes_max, output)
         }
         NetworkCommand::Renew { file, root_key, valid, issuers, next_root } => {
             let chain = read_network(&file)?;
@@ -126,7 +129,13 @@ pub(crate) fn succeed(
     chain.succeed(signer, claims).map_err(|error| Fail::new("NETWORK", error.to_string()))
 }
 
-fn new(name: &str, folder: &Path, valid: Duration, output: Output) -> Result<(), Fail> {
+fn new(
+    name: &str,
+    folder: &Path,
+    valid: Duration,
+    message_bytes_max: Option<u32>,
+    output: Output,
+) -> Result<(), Fail> {
     let file = folder.join("network");
     let places = ["root.key", "next-root.key", "issuer.key"].map(|name| folder.join(name));
     // All or nothing: what is there already is somebody's network.
@@ -152,7 +161,7 @@ fn new(name: &str, folder: &Path, valid: Duration, output: Output) -> Result<(),
         revoked_tokens: Vec::new(),
         revoked_issuers: Vec::new(),
         dissemination: Dissemination::Mesh,
-        message_bytes_max: None,
+        message_bytes_max,
     };
     if name == dunlin_tokio::auth::membership::DEVELOPMENT_NAME {
         return Err(Fail::usage(format!("'{name}' is the network without tokens; choose another")));
