@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dunlin_core::auth::Access;
 use dunlin_core::base::{CallKey, Incarnation, InvocationKey, ServiceKey};
 use dunlin_core::directory::local::NewService;
 use dunlin_core::directory::{Document, Hook, OfferState, ServiceOffer};
@@ -177,6 +178,7 @@ impl World {
             incarnation_counter: 1,
             seed: [choice; 32],
             admission,
+            access: Access::development(&peer_id(0)),
             limits: limits.clone(),
         };
         World {
@@ -249,6 +251,7 @@ impl World {
                     call_credit: tape.number() as u32,
                     message_bytes_max: tape.number() as usize & 0xffff_ffff,
                     critical_capabilities: vec![1; tape.pick(8) / 7],
+                    networks: self.mesh.access().claims(now),
                 };
                 self.say_hello(link, hello);
             }
@@ -387,6 +390,7 @@ impl World {
                     call_credit: 3,
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),
+                    networks: self.mesh.access().claims(now),
                 };
                 self.say_hello(link, hello);
                 self.settle();
@@ -623,7 +627,11 @@ impl World {
             Event::PeerServices { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
-            | Event::PeerMisbehaved { .. } => {}
+            | Event::PeerMisbehaved { .. }
+            | Event::ClaimIgnored { .. }
+            | Event::NetworkLeft { .. }
+            | Event::NetworkEnded { .. }
+            | Event::NetworkOutdated { .. } => {}
             Event::Stopped => {
                 self.stopped = true;
                 assert!(self.calls.is_empty(), "every call has ended");

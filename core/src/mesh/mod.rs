@@ -17,6 +17,7 @@
 //! at most [`Limits::steps_per_input_max`] steps; what is left stays queued, and [`Mesh::next_wake`]
 //! says "now".
 
+mod access;
 mod command;
 mod event;
 mod outbound;
@@ -28,6 +29,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use dunlin_proto::Frame;
 
+use crate::auth::{Access, AccessInput, AccessTimer};
 use crate::base::{
     Draws, Incarnation, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag, Slab, TimerQueue,
 };
@@ -54,6 +56,8 @@ pub struct MeshConfig {
     pub seed: [u8; 32],
     /// Who may connect.
     pub admission: Admission,
+    /// The networks that the node is in, and what their tokens allow. Made for this id.
+    pub access: Access,
     /// Every bound.
     pub limits: Limits,
 }
@@ -75,6 +79,8 @@ pub enum WakeReason {
     CallDeadline,
     /// The deadline of a call served here.
     HandlerDeadline,
+    /// The end of a token or a descriptor, or a look at the wall clock for it.
+    Access,
     /// Housekeeping of the mesh.
     Housekeeping,
     /// The transport's own timers; only at the [`crate::Node`] door.
@@ -96,6 +102,7 @@ enum NodeTimer {
     Peer(PeerKey, PeerTimer),
     Caller(CallerTimer),
     Callee(CalleeTimer),
+    Access(AccessTimer),
     Sweep,
     ShutdownGrace,
 }
@@ -176,6 +183,7 @@ pub struct Mesh {
     remote: RemoteServices,
     caller: Caller,
     callee: Callee,
+    access: Access,
 
     link_commands: VecDeque<LinkCommand>,
     events: VecDeque<Event>,
@@ -183,12 +191,20 @@ pub struct Mesh {
 
 impl Mesh {
     /// A mesh that knows nobody. Give its own time; it never looks at a clock.
+    ///
+    /// # Panics
+    ///
+    /// When `access` was made for another id.
     pub fn new(now: Now, config: MeshConfig) -> Mesh {
+        assert_eq!(config.access.id(), config.id, "the rights are this node's own");
         let mut draws = Draws::new(config.seed);
         let incarnation =
             Incarnation { counter: config.incarnation_counter, boot: draws.number(Label::Boot) };
-        let limits = config.limits;
-        Mesh {
+        let mut limits = config.limits;
+        if let Some(bytes) = config.access.message_bytes_max() {
+            limits.message_bytes_max = limits.message_bytes_max.min(bytes);
+        }
+        let mut mesh = Mesh {
             local: LocalNode {
                 id: config.id,
                 incarnation,
@@ -213,10 +229,14 @@ impl Mesh {
             remote: RemoteServices::default(),
             caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
+            access: config.access,
             link_commands: VecDeque::new(),
             events: VecDeque::new(),
             limits,
-        }
+        };
+        // Begins to wait for the end of its own tokens.
+        mesh.feed_access(AccessInput::Timer(AccessTimer::Own));
+        mesh
     }
 
     // Getters.
@@ -257,6 +277,11 @@ impl Mesh {
         };
         let remote = |link: LinkHandle| self.links.get(&link).and_then(|l| l.remote);
         entry.machine.links_up().map(|link| (link, remote(link))).collect()
+    }
+
+    /// The networks of this node, and who may do what in them.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The services of this node.
@@ -304,6 +329,7 @@ impl Mesh {
             LinkInput::Frame { link, lane, frame } => self.frame(link, lane, frame),
             LinkInput::Down { link, reason } => {
                 if let Some(entry) = self.links.remove(&link) {
+                    self.feed_access(AccessInput::LinkGone(link));
                     self.feed_peer(entry.peer, PeerInput::LinkDown { link, reason });
                     self.start_sweeping();
                 }
@@ -358,6 +384,7 @@ impl Mesh {
             NodeTimer::Peer(..) => WakeReason::Peer,
             NodeTimer::Caller(_) => WakeReason::CallDeadline,
             NodeTimer::Callee(_) => WakeReason::HandlerDeadline,
+            NodeTimer::Access(_) => WakeReason::Access,
             NodeTimer::Sweep | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,
         };
         Some(Wake { at, reason })
@@ -372,6 +399,7 @@ impl Mesh {
     pub fn check_invariants(&self) {
         self.caller.check_invariants();
         self.callee.check_invariants();
+        self.access.check_invariants();
         self.services.check_invariants();
         assert!(self.links.len() <= self.limits.links_max, "links are bounded");
         assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");
@@ -427,7 +455,12 @@ impl FrameSource for Mesh {
         loop {
             let message = match entry.out.pop(lane)? {
                 OutItem::Message(message) => Some(*message),
-                OutItem::Directory => Some(Message::Directory(self.services.document())),
+                OutItem::Directory => Some(Message::Directory(access::document_for(
+                    &self.services,
+                    &self.access,
+                    self.now,
+                    peer,
+                ))),
                 OutItem::Call { sequence } => {
                     self.caller.take_message(self.now.mono, peer, sequence).map(Message::Call)
                 }

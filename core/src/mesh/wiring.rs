@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::auth::{AccessEffect, AccessInput, Permission};
 use crate::base::{PeerId, PeerKey};
 use crate::directory::{Document, LocalServices, ServiceEffect, ServiceState};
 use crate::link::{CloseCode, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkHandle};
@@ -12,7 +13,7 @@ use crate::peer::{PeerEffect, PeerInput};
 use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
 use crate::rpc::caller::Route;
-use crate::rpc::{CallError, CalleeInput, CallerEffect, CallerInput, Failure, Status};
+use crate::rpc::{CallError, CalleeInput, CallerEffect, CallerInput, Failure};
 use crate::topic::TopicPath;
 use crate::wire::{Hello, Message, VERSION_MAX, VERSION_MIN};
 
@@ -23,6 +24,7 @@ pub(super) enum Work {
     Caller(CallerEffect),
     Callee(CalleeEffect),
     Service(ServiceEffect),
+    Access(AccessEffect),
 }
 
 impl Mesh {
@@ -42,6 +44,7 @@ impl Mesh {
                 Work::Caller(effect) => self.caller_effect(effect),
                 Work::Callee(effect) => self.callee_effect(effect),
                 Work::Service(effect) => self.service_effect(effect),
+                Work::Access(effect) => self.access_effect(effect),
             }
         }
     }
@@ -51,6 +54,7 @@ impl Mesh {
             NodeTimer::Peer(peer, timer) => self.feed_peer(peer, PeerInput::Timer(timer)),
             NodeTimer::Caller(timer) => self.feed_caller(CallerInput::Timer(timer)),
             NodeTimer::Callee(timer) => self.feed_callee(CalleeInput::Timer(timer)),
+            NodeTimer::Access(timer) => self.feed_access(AccessInput::Timer(timer)),
             NodeTimer::Sweep => self.sweep(),
             NodeTimer::ShutdownGrace => self.finish_shutdown(),
         }
@@ -113,17 +117,17 @@ impl Mesh {
             entry.asked_on = Some(link);
         }
         match message {
-            Message::Hello(hello) => self.feed_peer(peer, PeerInput::Hello { link, hello }),
+            Message::Hello(hello) => {
+                if self.lets_in(peer, link, &hello) {
+                    self.feed_peer(peer, PeerInput::Hello { link, hello });
+                }
+            }
             Message::Confirm { version, directory } => {
                 self.feed_peer(peer, PeerInput::Confirm { link, version, directory });
             }
             Message::Directory(document) => self.learn(peer, document),
             Message::Call(call) => {
-                let route = match self.services.route(&call.path) {
-                    Some((route, ServiceState::Running)) => Ok(route),
-                    Some(_) => Err(Status::Unavailable),
-                    None => Err(Status::NoSuchAction),
-                };
+                let (call, route) = self.route_of_peer(peer, call);
                 self.feed_callee(CalleeInput::Call { peer, call, route });
             }
             Message::Reply(reply) => {
@@ -164,17 +168,20 @@ impl Mesh {
                     call_credit: self.local.call_credit,
                     message_bytes_max: self.local.message_bytes_max,
                     critical_capabilities: Vec::new(),
+                    networks: self.access.claims(self.now),
                 });
                 self.send_control(link, OutItem::Message(Box::new(hello)));
             }
             PeerEffect::SendConfirm { link, version, incarnation } => {
-                let directory = self.services.document();
+                self.feed_access(AccessInput::Verified { peer, link });
+                let directory = self.document_for(peer);
                 let confirm = Message::Confirm { version, directory };
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
             }
             PeerEffect::Close { link, code } => {
                 self.start_sweeping();
+                self.feed_access(AccessInput::LinkGone(link));
                 self.links.remove(&link);
                 self.link_commands.push_back(LinkCommand::Close { link, code, flush: false });
             }
@@ -209,6 +216,7 @@ impl Mesh {
                 if !is_planted(7) {
                     self.remote.forget(peer);
                 }
+                self.feed_access(AccessInput::SessionEnded(peer));
                 self.feed_caller(CallerInput::SessionEnded(peer));
                 // Its own calls are remembered here for as long as it may ask again: a peer that was
                 // let go may come back in the same life. A new life shows with its first link.
@@ -358,6 +366,7 @@ impl Mesh {
 
     /// Which way a call goes: local first.
     pub(super) fn route(&mut self, path: &TopicPath, target: Target) -> Result<Route, CallError> {
+        self.access.may_we(self.now, Permission::Call, path)?;
         match target {
             Target::Peer(id) if id != self.local.id => {
                 let key = self.by_id.get(&id).copied();
@@ -379,9 +388,12 @@ impl Mesh {
                 if let Some((route, ServiceState::Running)) = here {
                     return Ok(Route::Local(route));
                 }
-                let peers = &self.peers;
-                let is_up = |key| peers.get(key).is_some_and(|p| p.machine.is_up());
-                if let Some(peer) = self.remote.choose(path, is_up) {
+                let (peers, access, now) = (&self.peers, &self.access, self.now);
+                let usable = |key| {
+                    peers.get(key).is_some_and(|p| p.machine.is_up())
+                        && access.may(now, key, Permission::Serve, path).is_ok()
+                };
+                if let Some(peer) = self.remote.choose(path, usable) {
                     return Ok(Route::Peer(peer));
                 }
                 let failure =
@@ -392,6 +404,7 @@ impl Mesh {
     }
 
     fn learn(&mut self, peer: PeerKey, document: Document) {
+        let document = self.permitted(peer, document);
         let Some(entry) = self.peers.get(peer) else { return };
         if self.remote.update(peer, document) {
             self.events.push_back(Event::PeerServices { peer: entry.id });
@@ -427,6 +440,7 @@ impl Mesh {
             }
             // What it had under way ends, in all machines, before it is forgotten.
             self.remote.forget(key);
+            self.feed_access(AccessInput::SessionEnded(key));
             self.feed_caller(CallerInput::PeerReleased(key));
             self.feed_callee(CalleeInput::SessionEnded(key));
             let entry = self.peers.remove(key).expect("just listed");

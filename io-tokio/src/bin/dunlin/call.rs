@@ -17,7 +17,9 @@ use dunlin_tokio::{
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
+use crate::files::NetworkArgs;
 use crate::output::{Fail, Output};
+use crate::setup::default_key;
 
 /// Options of `dunlin call`.
 #[derive(Debug, Args)]
@@ -25,7 +27,9 @@ use crate::output::{Fail, Output};
     dunlin call --peer ID@127.0.0.1:4400 echo/say '\"hi\"'\n  \
     dunlin call --peer ID@127.0.0.1:4400 math/add '[1, 2]'\n  \
     dunlin call --peer ID@127.0.0.1:4400 --raw tools/upper 'some text'\n  \
-    dunlin call --peer ID@127.0.0.1:4400 --raw tools/upper - < file\n\n\
+    dunlin call --peer ID@127.0.0.1:4400 --raw tools/upper - < file\n  \
+    dunlin call --peer ID@127.0.0.1:4400 --key a.key --network shop/network --token a.token \\\n    \
+        orders/list\n\n\
     A failed call says whether the handler has run: not executed, maybe executed, executed.")]
 pub(crate) struct CallArgs {
     /// A peer to connect to. May be given several times: any that serves the path will do
@@ -43,10 +47,12 @@ pub(crate) struct CallArgs {
     /// The argument is JSON (as without --raw)
     #[arg(long)]
     json_arg: bool,
-    /// A key file to call as. Without it, as somebody new
+    /// A key file to call as. Without it, as somebody new; with --token, the one that `dunlin id new` made
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// What to call: SERVICE/ACTION
+    #[command(flatten)]
+    networks: NetworkArgs,
+    /// What to call: SERVICE/ACTION, or NETWORK:SERVICE/ACTION
     path: String,
     /// The argument; - reads it from standard input; without it, null
     #[arg(value_name = "ARG", allow_hyphen_values = true)]
@@ -83,16 +89,20 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
         )));
     }
     let payload = argument(&args).await?;
-    let identity = match &args.key {
+    let own_key = default_key().filter(|path| !args.networks.is_development() && path.exists());
+    let identity = match args.key.as_ref().or(own_key.as_ref()) {
         Some(path) => key::load(path)?,
         None => key::generate(),
     };
     // A socket of both kinds where the machine has both.
     let both: SocketAddr = "[::]:0".parse().expect("an address");
-    let builder = || Node::builder().identity(identity.clone());
-    let node = match builder().listen(both).start().await {
+    let builder = || {
+        let builder = Node::builder().identity(identity.clone());
+        args.networks.apply(builder).map(|(builder, _)| builder)
+    };
+    let node = match builder()?.listen(both).start().await {
         Ok(node) => node,
-        Err(_) => builder().start().await?,
+        Err(_) => builder()?.start().await?,
     };
     let result = call(&node, &args, path, payload, output).await;
     let left = node.shutdown().await;
