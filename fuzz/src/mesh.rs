@@ -621,6 +621,9 @@ impl World {
             Event::PeerUp { peer, .. } => assert!(self.up.insert(peer), "up once"),
             Event::PeerDown { peer, .. } => assert!(self.up.remove(&peer), "down once"),
             Event::PeerServices { .. }
+            | Event::LinkSuperseded { .. }
+            | Event::LifeBegan { .. }
+            | Event::NewerSelf { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. } => {}
