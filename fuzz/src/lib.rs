@@ -8,6 +8,7 @@
 //! `dunlin-tests` replays the corpus without it.
 
 pub mod frame;
+pub mod hello;
 pub mod mesh;
 pub mod message;
 pub mod node;
@@ -18,10 +19,11 @@ pub mod topic;
 pub type Driver = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Driver); 5] = [
+pub const TARGETS: [(&str, Driver); 6] = [
     ("frame", frame::run),
     ("message", message::run),
     ("topic", topic::run),
     ("mesh", mesh::run),
     ("node", node::run),
+    ("hello", hello::run),
 ];

@@ -312,6 +312,11 @@ impl Mesh {
         }
     }
 
+    /// Frames that wait for earlier ones on links that are drained.
+    pub fn frames_held(&self) -> usize {
+        self.peers.iter().map(|(_, peer)| peer.lanes.held()).sum()
+    }
+
     /// Whether [`Event::Stopped`] was given out.
     pub fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped
