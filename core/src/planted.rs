@@ -13,9 +13,24 @@
 //! | 6 | who cannot be dialled is not dialled again |
 //! | 7 | what a peer served is not forgotten when its life ends |
 //! | 8 | a call that was sent and given up is said not to have run |
+//! | 20 | glare: the lower id wins |
+//! | 21 | glare: each end flips a coin |
+//! | 22 | glare: the other link is closed before the new one is confirmed |
+//! | 23 | glare: ids gate dialling |
+//! | 24 | glare: what came first stays |
+//! | 25 | glare: the dial number is ignored |
+//! | 26 | links that were lost are not abandoned in the next Hello |
+//! | 27 | a handshake under a link id that was used before is taken |
+//! | 28 | an older or doubled incarnation is let in |
+//! | 29 | a Hello or Confirm of another link is taken |
+//! | 30 | the end of a superseded link is reported as the peer's death |
+//! | 31 | what was sent on a link that is closed as superseded is never in doubt |
+//! | 32 | a link that is drained is never used again |
+//! | 33 | a lane moves to another link without a cut |
+//! | 34 | a node that is told of its stale life begins the same one again |
 
-/// The highest number.
-pub const PLANTED_MAX: u32 = 8;
+/// All numbers.
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 2] = [1..=8, 20..=34];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

@@ -105,6 +105,8 @@ fn limits(choice: u8) -> Limits {
         peers_max: 3,
         links_max: 4,
         links_per_peer_max: 2,
+        protocol_version_max: 2,
+        frames_held_per_peer_max: 4,
         calls_open_max: 5,
         calls_waiting_per_peer_max: 2,
         calls_served_per_peer_max: 2,
@@ -252,6 +254,9 @@ impl World {
                     message_bytes_max: tape.number() as usize & 0xffff_ffff,
                     critical_capabilities: vec![1; tape.pick(8) / 7],
                     networks: self.mesh.access().claims(now),
+                    link: None,
+                    abandons: Vec::new(),
+                    observed_address: None,
                 };
                 self.say_hello(link, hello);
             }
@@ -259,7 +264,11 @@ impl World {
                 let link = tape.byte();
                 let version = u32::from(tape.byte() % 3);
                 let directory = document(tape);
-                self.say_message(link, Lane::CONTROL, Message::Confirm { version, directory });
+                self.say_message(
+                    link,
+                    Lane::CONTROL,
+                    Message::Confirm { version, directory, link: None },
+                );
             }
             op::DIRECTORY => {
                 let link = tape.byte();
@@ -391,11 +400,14 @@ impl World {
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),
                     networks: self.mesh.access().claims(now),
+                    link: None,
+                    abandons: Vec::new(),
+                    observed_address: None,
                 };
                 self.say_hello(link, hello);
                 self.settle();
                 let directory = offered(1, offers);
-                let confirm = Message::Confirm { version: 1, directory };
+                let confirm = Message::Confirm { version: 1, directory, link: None };
                 self.say_message(link, Lane::CONTROL, confirm);
             }
             _ => unreachable!("a pick is below its bound"),
@@ -625,6 +637,9 @@ impl World {
             Event::PeerUp { peer, .. } => assert!(self.up.insert(peer), "up once"),
             Event::PeerDown { peer, .. } => assert!(self.up.remove(&peer), "down once"),
             Event::PeerServices { .. }
+            | Event::LinkSuperseded { .. }
+            | Event::LifeBegan { .. }
+            | Event::NewerSelf { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }

@@ -166,6 +166,9 @@ impl Side {
             | Event::PeerUp { .. }
             | Event::PeerDown { .. }
             | Event::PeerServices { .. }
+            | Event::LinkSuperseded { .. }
+            | Event::LifeBegan { .. }
+            | Event::NewerSelf { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }

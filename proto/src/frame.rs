@@ -19,6 +19,14 @@ pub enum Kind {
     Confirm = 2,
     /// [`v1::Directory`].
     Directory = 3,
+    /// [`v1::Refuse`], since protocol version 2.
+    Refuse = 8,
+    /// [`v1::Supersede`], since protocol version 2.
+    Supersede = 9,
+    /// [`v1::Drained`], since protocol version 2.
+    Drained = 10,
+    /// [`v1::Cut`], since protocol version 2.
+    Cut = 11,
     /// [`v1::Call`]; the payload is the argument.
     Call = 16,
     /// [`v1::Reply`]; the payload is the result.
@@ -33,6 +41,10 @@ impl Kind {
             1 => Kind::Hello,
             2 => Kind::Confirm,
             3 => Kind::Directory,
+            8 => Kind::Refuse,
+            9 => Kind::Supersede,
+            10 => Kind::Drained,
+            11 => Kind::Cut,
             16 => Kind::Call,
             17 => Kind::Reply,
             18 => Kind::Cancel,
@@ -48,6 +60,10 @@ pub enum Header {
     Hello(v1::Hello),
     Confirm(v1::Confirm),
     Directory(v1::Directory),
+    Refuse(v1::Refuse),
+    Supersede(v1::Supersede),
+    Drained(v1::Drained),
+    Cut(v1::Cut),
     Call(v1::Call),
     Reply(v1::Reply),
     Cancel(v1::Cancel),
@@ -60,6 +76,10 @@ macro_rules! with_message {
             Header::Hello($message) => $body,
             Header::Confirm($message) => $body,
             Header::Directory($message) => $body,
+            Header::Refuse($message) => $body,
+            Header::Supersede($message) => $body,
+            Header::Drained($message) => $body,
+            Header::Cut($message) => $body,
             Header::Call($message) => $body,
             Header::Reply($message) => $body,
             Header::Cancel($message) => $body,
@@ -74,6 +94,10 @@ impl Header {
             Header::Hello(_) => Kind::Hello,
             Header::Confirm(_) => Kind::Confirm,
             Header::Directory(_) => Kind::Directory,
+            Header::Refuse(_) => Kind::Refuse,
+            Header::Supersede(_) => Kind::Supersede,
+            Header::Drained(_) => Kind::Drained,
+            Header::Cut(_) => Kind::Cut,
             Header::Call(_) => Kind::Call,
             Header::Reply(_) => Kind::Reply,
             Header::Cancel(_) => Kind::Cancel,
@@ -178,7 +202,7 @@ impl FrameView {
     ///
     /// # Errors
     ///
-    /// [`FrameError`] when the bytes are not a frame of protocol version 1.
+    /// [`FrameError`] when the bytes are not a frame of a protocol version that this code speaks.
     pub fn decode(body: Bytes) -> Result<FrameView, FrameError> {
         let mut rest = body;
         let Some(&kind_byte) = rest.first() else { return Err(FrameError::Truncated) };
@@ -203,6 +227,10 @@ impl FrameView {
             Kind::Hello => Header::Hello(read(kind, header)?),
             Kind::Confirm => Header::Confirm(read(kind, header)?),
             Kind::Directory => Header::Directory(read(kind, header)?),
+            Kind::Refuse => Header::Refuse(read(kind, header)?),
+            Kind::Supersede => Header::Supersede(read(kind, header)?),
+            Kind::Drained => Header::Drained(read(kind, header)?),
+            Kind::Cut => Header::Cut(read(kind, header)?),
             Kind::Call => Header::Call(match hot::read_call(&header) {
                 Some(call) => call,
                 None => read(kind, header)?,

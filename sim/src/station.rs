@@ -133,6 +133,11 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
             note(9, head(peer) ^ error ^ retry.rotate_left(8));
         }
         Event::PeerMisbehaved { peer, .. } => note(10, head(peer)),
+        Event::LinkSuperseded { peer, loser, stays } => {
+            note(12, head(peer) ^ loser.0 ^ stays.0.rotate_left(32));
+        }
+        Event::LifeBegan { incarnation, told_by } => note(13, head(told_by) ^ incarnation.boot),
+        Event::NewerSelf { told_by } => note(14, head(told_by)),
         Event::Stopped => note(11, 0),
         Event::ClaimIgnored { peer, .. } => note(40, head(peer)),
         Event::NetworkLeft { peer, .. } => note(41, head(peer)),

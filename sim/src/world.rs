@@ -600,6 +600,15 @@ fn describe(peers: &[PeerId], event: &Event) -> String {
         Event::DialFailed { peer, error, retry_in } => {
             format!("dial to {} failed: {error}; again in {retry_in:?}", name(peers, *peer))
         }
+        Event::LinkSuperseded { peer, loser, stays } => {
+            format!("of two links to {}, {stays:?} stays, {loser:?} is drained", name(peers, *peer))
+        }
+        Event::LifeBegan { incarnation, told_by } => {
+            format!("begins life {incarnation:?}: {} knew a later one", name(peers, *told_by))
+        }
+        Event::NewerSelf { told_by } => {
+            format!("stops: {} knows a later life of it", name(peers, *told_by))
+        }
         Event::PeerMisbehaved { peer, what } => {
             format!("{} misbehaved: {what}", name(peers, *peer))
         }

@@ -8,7 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::link::Lane;
+use crate::link::{Lane, LinkId, Sent};
+use crate::planted::is_planted;
 use crate::wire::Message;
 
 /// One thing to send.
@@ -24,6 +25,8 @@ pub(super) enum OutItem {
     Cancel { sequence: u64 },
     /// Our answer to the peer's call with this number.
     Answer { sequence: u64 },
+    /// What follows on this lane is behind so many frames on the same lane of another link.
+    Cut { from: LinkId, frames: u64 },
 }
 
 /// What may wait once under each number.
@@ -38,7 +41,7 @@ enum Once {
 impl OutItem {
     fn once(&self) -> Option<Once> {
         match *self {
-            OutItem::Message(_) => None,
+            OutItem::Message(_) | OutItem::Cut { .. } => None,
             OutItem::Directory => Some(Once::Directory),
             OutItem::Call { sequence } => Some(Once::Call(sequence)),
             OutItem::Cancel { sequence } => Some(Once::Cancel(sequence)),
@@ -130,6 +133,35 @@ impl Outbound {
         } else {
             self.own.retain(|_, item| !is_it(item));
         }
+    }
+
+    /// Takes over what waits on another link, behind a cut on each shared lane on which that link has sent
+    /// something. Says whether nothing waited before.
+    pub(super) fn take_over(&mut self, other: &mut Outbound, from: LinkId, sent: Sent) -> bool {
+        let nothing = self.len == 0;
+        for (lane, frames) in sent.lanes.into_iter().enumerate().skip(1) {
+            if frames > 0 && !is_planted(33) {
+                self.len += 1;
+                self.shared[lane - 1].push_back(OutItem::Cut { from, frames });
+            }
+        }
+        for item in std::mem::take(&mut other.control) {
+            self.push_control(item);
+        }
+        for (lane, waiting) in std::mem::take(&mut other.shared).into_iter().enumerate() {
+            for item in waiting {
+                if self.note(&item) {
+                    self.shared[lane].push_back(item);
+                }
+            }
+        }
+        for item in std::mem::take(&mut other.own).into_values() {
+            self.push_own(item);
+        }
+        other.waiting.clear();
+        other.len = 0;
+        other.answers = 0;
+        nothing && self.len > 0
     }
 
     /// The first lane at or after `from` on which something waits.

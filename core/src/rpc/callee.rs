@@ -226,6 +226,11 @@ impl Callee {
         }
     }
 
+    /// This node has begun another life. The sessions of the old one have ended before.
+    pub fn set_boot(&mut self, boot: u64) {
+        self.boot = boot;
+    }
+
     /// How many handlers run.
     pub fn running(&self) -> usize {
         self.invocations.len()

@@ -278,6 +278,9 @@ impl Host {
             Event::PeerUp { .. }
             | Event::PeerServices { .. }
             | Event::PeerDown { .. }
+            | Event::LinkSuperseded { .. }
+            | Event::LifeBegan { .. }
+            | Event::NewerSelf { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }
