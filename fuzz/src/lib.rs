@@ -12,6 +12,7 @@ pub mod frame;
 pub mod mesh;
 pub mod message;
 pub mod node;
+mod rights;
 pub mod tape;
 pub mod token;
 pub mod topic;

@@ -294,6 +294,27 @@ fn revocation_in_mid_session_closes_the_door_and_a_new_token_opens_it_again() {
 }
 
 #[test]
+fn what_a_peer_may_serve_follows_its_token() {
+    let mut world = pair_showing(token(0, "call:>"));
+    world.serve(0, service("files").action("read", |_, _: (i64, i64)| async { Ok(1) }));
+    world.connect(0, 1);
+    assert!(call(&mut world, 1, "files/read").is_err());
+    // It comes back in the same life with a better one.
+    let now = world.time();
+    world.stations[0].mesh.take_token(now, token(0, "call:> serve:files/*")).unwrap();
+    world.part(0, 1);
+    world.heal();
+    world.pass(Duration::from_secs(5));
+    assert_eq!(call(&mut world, 1, "files/read").unwrap(), 1);
+    // And is out of the network at the end.
+    let newer = changed(|claims| claims.revoked_before = NOON + HOUR);
+    let now = world.time();
+    world.stations[1].mesh.take_descriptor(now, newer).unwrap();
+    let offers = world.stations[1].mesh.remote.document(world.stations[1].mesh.by_id[&id(0)]);
+    assert!(offers.is_none_or(|document| document.services.is_empty()));
+}
+
+#[test]
 fn a_new_root_and_its_issuers_take_over_without_a_break() {
     let mut world = pair("call:>");
     let now = world.time();
