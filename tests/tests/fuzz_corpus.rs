@@ -191,7 +191,7 @@ fn meshes() -> Vec<(&'static str, u8, Program)> {
     for peer in 0..3 {
         by_tokens = by_tokens.step(mesh::GREET, &[peer, 7]);
         for path in 0..4 {
-            by_tokens = by_tokens.step(mesh::CALL, &[peer, path + 1, 0, 250, path, 16, 0, 3]);
+            by_tokens = by_tokens.step(mesh::CALL, &[peer, path + 1, 0, 250, 0, 16, path, 3]);
         }
         by_tokens = by_tokens.step(mesh::WAKE, &[]).step(mesh::PULL, &[peer, 200]);
     }
