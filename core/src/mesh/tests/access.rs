@@ -243,7 +243,7 @@ fn networks_of_one_node_are_kept_apart() {
 }
 
 #[test]
-fn expiry_in_mid_session_lets_running_calls_end_and_refuses_new_ones() {
+fn expiry_in_mid_session_closes_the_door_and_both_sides_hear_of_it() {
     let mut world =
         world(vec![vec![shop(token(0, "call:>"))], vec![shop(token(1, "call:> serve:>"))]]);
     // The caller's own belief does not matter: its token ends in an hour, at the callee.
@@ -271,6 +271,52 @@ fn expiry_in_mid_session_lets_running_calls_end_and_refuses_new_ones() {
     assert!(world.saw(0, told) >= 1);
     assert!(call(&mut world, 0, "slow/wait").is_err());
     assert_eq!(*runs.lock().unwrap(), 1);
+}
+
+#[test]
+fn a_call_that_runs_when_its_right_ends_may_finish_and_no_new_one_begins() {
+    let everything = "call:> serve:>";
+    let short = Grant { expires: NOON + HOUR, ..day(0, everything) };
+    let short = Token::issue(&issuer(), 7, warehouse().id(), short).unwrap();
+    let short = NetworkMembership { descriptors: warehouse(), token: short };
+    let mut world = world(vec![
+        vec![shop(token(0, everything))],
+        vec![shop(token(1, everything)), in_warehouse(1, everything)],
+    ]);
+    // The caller goes by its own word, so that the callee is who says no.
+    let access = Access::unverified_for_simulation(&id(0), vec![shop(token(0, everything)), short]);
+    world.stations[0] = world.station_in(0, 2, access);
+    let runs: Arc<Mutex<u32>> = Arc::default();
+    let count = Arc::clone(&runs);
+    let slow = service("warehouse:slow").action("wait", move |cx, millis: u64| {
+        *count.lock().unwrap() += 1;
+        async move {
+            cx.sleep(Duration::from_millis(millis)).await;
+            Ok(7)
+        }
+    });
+    world.serve(1, slow);
+    world.connect(0, 1);
+    world.pass(HOUR + SKEW - 1_000 * MS);
+    let wait = |world: &mut World| {
+        let handle = world.handle(0);
+        world.run(0, async move {
+            let request = handle.request("warehouse:slow/wait").value(5_000u64);
+            request.to(id(1)).send_as::<i64>().await
+        })
+    };
+    let running = wait(&mut world);
+    world.pass(2_000 * MS);
+    let left =
+        |e: &Event| matches!(e, Event::NetworkLeft { network, .. } if network == "warehouse");
+    assert_eq!(world.saw(1, left), 1);
+    assert!(running.lock().unwrap().is_none(), "it runs");
+    let refused = wait(&mut world);
+    world.pass(4_000 * MS);
+    denied(refused.lock().unwrap().take().unwrap());
+    assert_eq!(running.lock().unwrap().take().unwrap().unwrap(), 7);
+    assert_eq!(*runs.lock().unwrap(), 1);
+    assert_eq!(world.saw(1, |e| matches!(e, Event::PeerDown { .. })), 0, "the shop is left");
 }
 
 #[test]
