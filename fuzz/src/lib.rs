@@ -13,6 +13,7 @@ pub mod hello;
 pub mod mesh;
 pub mod message;
 pub mod node;
+mod rights;
 pub mod tape;
 pub mod token;
 pub mod topic;

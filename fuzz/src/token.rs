@@ -139,7 +139,7 @@ fn grant(tape: &mut Tape<'_>, subject: &Identity) -> Grant {
 /// its links does not.
 fn chain(tape: &mut Tape<'_>, network: &DescriptorChain) {
     let epoch = u64::from(tape.byte() % 2);
-    let issuer = if tape.byte() % 4 == 0 { identity(4) } else { identity(3) };
+    let issuer = if tape.pick(4) == 0 { identity(4) } else { identity(3) };
     let mut holder = peer(tape.byte() % 3);
     let first = grant(tape, &holder);
     let Ok(mut token) = Token::issue(&issuer, epoch, network.id(), first) else { return };

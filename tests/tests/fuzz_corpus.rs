@@ -274,6 +274,15 @@ fn meshes() -> Vec<(&'static str, u8, Program)> {
         .step(mesh::PULL, &[0, 200])
         .step(mesh::CANCEL, &[0, 2, 1, 0])
         .step(mesh::PULL, &[0, 200]);
+    // Each of three peers, with a token of its own, calls what it may and what it may not.
+    let mut by_tokens = serve(Program::new());
+    for peer in 0..3 {
+        by_tokens = by_tokens.step(mesh::GREET, &[peer, 7]);
+        for path in 0..4 {
+            by_tokens = by_tokens.step(mesh::CALL, &[peer, path + 1, 0, 250, 0, 16, path, 3]);
+        }
+        by_tokens = by_tokens.step(mesh::WAKE, &[]).step(mesh::PULL, &[peer, 200]);
+    }
     let calling = Program::new()
         .step(mesh::GREET, &[0, 7])
         .step(mesh::START_CALL, &[0, 10, 0, 40])
@@ -324,6 +333,8 @@ fn meshes() -> Vec<(&'static str, u8, Program)> {
     }
     vec![
         ("served", 0, served.clone()),
+        ("served_by_tokens", 8, by_tokens.clone()),
+        ("served_by_tokens_in_small_steps", 11, by_tokens),
         ("served_within_small_limits", 1, served.clone()),
         ("served_in_small_steps", 3, served),
         ("calling", 0, calling),

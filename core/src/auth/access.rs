@@ -12,7 +12,9 @@
 //! The questions are in [`crate::auth::rights`].
 //!
 //! Calls that run when a right ends may finish: they were permitted when they began, and stopping them
-//! half way would make "executed" unknown. New ones are refused.
+//! half way would make "executed" unknown. New ones are refused. When a peer is in no network of ours any
+//! more, its links are closed at once, so that it gets no answers either: its calls that run end for it as
+//! *maybe executed*.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

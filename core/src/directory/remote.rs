@@ -23,9 +23,12 @@ pub struct RemoteServices {
 }
 
 impl RemoteServices {
-    /// Takes a peer's document, unless a newer one of its session is known. Says whether it was taken.
+    /// Takes a peer's document, unless a newer one of its session, or the same, is known. Says whether it
+    /// was taken. Of one version there may be several: what its owner shows, and what counts of it here,
+    /// follows the rights of both.
     pub fn update(&mut self, peer: PeerKey, document: Document) -> bool {
-        if self.documents.get(peer).is_some_and(|known| known.version >= document.version) {
+        let is_known = |known: &Document| known.version > document.version || *known == document;
+        if self.documents.get(peer).is_some_and(is_known) {
             return false;
         }
         self.forget(peer);
@@ -50,6 +53,13 @@ impl RemoteServices {
                 }
             }
         }
+    }
+
+    /// Forgets what a peer offers, but for the services that `keep` accepts.
+    pub fn retain(&mut self, peer: PeerKey, keep: impl Fn(&TopicPath) -> bool) {
+        let Some(mut document) = self.documents.get(peer).cloned() else { return };
+        document.services.retain(|service| keep(&service.path));
+        self.update(peer, document);
     }
 
     /// What a peer offers.

@@ -182,6 +182,8 @@ impl Mesh {
                 self.events.push_back(Event::ClaimIgnored { peer, what: why });
             }
             AccessEffect::NetworkLeft { peer, network, why } => {
+                let (access, now) = (&self.access, self.now);
+                self.remote.retain(peer, |path| access.shares(now, peer, path));
                 let Some(peer) = id_of(peer) else { return };
                 self.events.push_back(Event::NetworkLeft { peer, network, why });
             }

@@ -243,7 +243,7 @@ fn networks_of_one_node_are_kept_apart() {
 }
 
 #[test]
-fn expiry_in_mid_session_lets_running_calls_end_and_refuses_new_ones() {
+fn expiry_in_mid_session_closes_the_door_and_both_sides_hear_of_it() {
     let mut world =
         world(vec![vec![shop(token(0, "call:>"))], vec![shop(token(1, "call:> serve:>"))]]);
     // The caller's own belief does not matter: its token ends in an hour, at the callee.
@@ -274,6 +274,52 @@ fn expiry_in_mid_session_lets_running_calls_end_and_refuses_new_ones() {
 }
 
 #[test]
+fn a_call_that_runs_when_its_right_ends_may_finish_and_no_new_one_begins() {
+    let everything = "call:> serve:>";
+    let short = Grant { expires: NOON + HOUR, ..day(0, everything) };
+    let short = Token::issue(&issuer(), 7, warehouse().id(), short).unwrap();
+    let short = NetworkMembership { descriptors: warehouse(), token: short };
+    let mut world = world(vec![
+        vec![shop(token(0, everything))],
+        vec![shop(token(1, everything)), in_warehouse(1, everything)],
+    ]);
+    // The caller goes by its own word, so that the callee is who says no.
+    let access = Access::unverified_for_simulation(&id(0), vec![shop(token(0, everything)), short]);
+    world.stations[0] = world.station_in(0, 2, access);
+    let runs: Arc<Mutex<u32>> = Arc::default();
+    let count = Arc::clone(&runs);
+    let slow = service("warehouse:slow").action("wait", move |cx, millis: u64| {
+        *count.lock().unwrap() += 1;
+        async move {
+            cx.sleep(Duration::from_millis(millis)).await;
+            Ok(7)
+        }
+    });
+    world.serve(1, slow);
+    world.connect(0, 1);
+    world.pass(HOUR + SKEW - 1_000 * MS);
+    let wait = |world: &mut World| {
+        let handle = world.handle(0);
+        world.run(0, async move {
+            let request = handle.request("warehouse:slow/wait").value(5_000u64);
+            request.to(id(1)).send_as::<i64>().await
+        })
+    };
+    let running = wait(&mut world);
+    world.pass(2_000 * MS);
+    let left =
+        |e: &Event| matches!(e, Event::NetworkLeft { network, .. } if network == "warehouse");
+    assert_eq!(world.saw(1, left), 1);
+    assert!(running.lock().unwrap().is_none(), "it runs");
+    let refused = wait(&mut world);
+    world.pass(4_000 * MS);
+    denied(refused.lock().unwrap().take().unwrap());
+    assert_eq!(running.lock().unwrap().take().unwrap().unwrap(), 7);
+    assert_eq!(*runs.lock().unwrap(), 1);
+    assert_eq!(world.saw(1, |e| matches!(e, Event::PeerDown { .. })), 0, "the shop is left");
+}
+
+#[test]
 fn revocation_in_mid_session_closes_the_door_and_a_new_token_opens_it_again() {
     let mut world = pair("call:>");
     assert!(call(&mut world, 0, "math/add").is_ok());
@@ -291,6 +337,27 @@ fn revocation_in_mid_session_closes_the_door_and_a_new_token_opens_it_again() {
     world.stations[0].mesh.take_descriptor(now, newer).unwrap();
     world.pass(Duration::from_secs(5));
     assert_eq!(call(&mut world, 0, "math/add").unwrap(), 5);
+}
+
+#[test]
+fn what_a_peer_may_serve_follows_its_token() {
+    let mut world = pair_showing(token(0, "call:>"));
+    world.serve(0, service("files").action("read", |_, _: (i64, i64)| async { Ok(1) }));
+    world.connect(0, 1);
+    assert!(call(&mut world, 1, "files/read").is_err());
+    // It comes back in the same life with a better one.
+    let now = world.time();
+    world.stations[0].mesh.take_token(now, token(0, "call:> serve:files/*")).unwrap();
+    world.part(0, 1);
+    world.heal();
+    world.pass(Duration::from_secs(5));
+    assert_eq!(call(&mut world, 1, "files/read").unwrap(), 1);
+    // And is out of the network at the end.
+    let newer = changed(|claims| claims.revoked_before = NOON + HOUR);
+    let now = world.time();
+    world.stations[1].mesh.take_descriptor(now, newer).unwrap();
+    let offers = world.stations[1].mesh.remote.document(world.stations[1].mesh.by_id[&id(0)]);
+    assert!(offers.is_none_or(|document| document.services.is_empty()));
 }
 
 #[test]
