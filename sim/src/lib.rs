@@ -21,6 +21,7 @@ pub mod campaign;
 mod checks;
 mod cpu;
 pub mod draw;
+pub mod explore;
 pub mod faults;
 mod frames;
 mod history;

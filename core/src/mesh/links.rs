@@ -116,7 +116,7 @@ impl Mesh {
     pub(super) fn peer_left(&mut self, peer: PeerKey, loser: LinkId, sent: Sent) {
         let Some(entry) = self.peers.get_mut(peer) else { return };
         let Some(loser) = entry.machine.link_of(loser) else { return };
-        if entry.machine.is_draining(loser) {
+        if entry.machine.is_superseded(loser) {
             entry.lanes.set_end(loser, sent);
             self.look_for_drained(peer);
         }
@@ -148,6 +148,15 @@ impl Mesh {
         }
     }
 
+    /// What goes out on a link that is left, in all: what was sent, and what waits on its control lane.
+    fn sent_in_all(&self, peer: PeerKey, link: LinkHandle) -> Sent {
+        let lanes = self.peers.get(peer).map(|entry| &entry.lanes);
+        let mut sent = lanes.map_or_else(Sent::default, |lanes| lanes.sent_on(link));
+        let waiting = self.links.get(&link).map_or(0, |entry| entry.out.control_len());
+        sent.lanes[0] += waiting as u64;
+        sent
+    }
+
     pub(super) fn say_supersede(
         &mut self,
         peer: PeerKey,
@@ -155,8 +164,7 @@ impl Mesh {
         loser: LinkHandle,
         loser_id: LinkId,
     ) {
-        let Some(entry) = self.peers.get(peer) else { return };
-        let sent = entry.lanes.sent_on(loser);
+        let sent = self.sent_in_all(peer, loser);
         let message = Message::Supersede { loser: loser_id, sent };
         self.send_control(on, OutItem::Message(Box::new(message)));
     }
@@ -168,8 +176,7 @@ impl Mesh {
         loser: LinkHandle,
         loser_id: LinkId,
     ) {
-        let Some(entry) = self.peers.get(peer) else { return };
-        let sent = entry.lanes.sent_on(loser);
+        let sent = self.sent_in_all(peer, loser);
         let message = Message::Drained { loser: loser_id, sent };
         self.send_control(on, OutItem::Message(Box::new(message)));
     }

@@ -81,6 +81,11 @@ impl Outbound {
         self.answers
     }
 
+    /// How many items wait on the control lane.
+    pub(super) fn control_len(&self) -> usize {
+        self.control.len()
+    }
+
     /// Queues for the control lane. Says whether nothing waited before.
     pub(super) fn push_control(&mut self, item: OutItem) -> bool {
         let fresh = self.note(&item);
@@ -135,7 +140,7 @@ impl Outbound {
         }
     }
 
-    /// Takes over what waits on another link, behind a cut on each shared lane on which that link has sent
+    /// Takes over what waits on another link but for its control lane, behind a cut on each shared lane on which that link has sent
     /// something. Says whether nothing waited before.
     pub(super) fn take_over(&mut self, other: &mut Outbound, from: LinkId, sent: Sent) -> bool {
         let nothing = self.len == 0;
@@ -144,9 +149,6 @@ impl Outbound {
                 self.len += 1;
                 self.shared[lane - 1].push_back(OutItem::Cut { from, frames });
             }
-        }
-        for item in std::mem::take(&mut other.control) {
-            self.push_control(item);
         }
         for (lane, waiting) in std::mem::take(&mut other.shared).into_iter().enumerate() {
             for item in waiting {
@@ -158,8 +160,9 @@ impl Outbound {
         for item in std::mem::take(&mut other.own).into_values() {
             self.push_own(item);
         }
-        other.waiting.clear();
-        other.len = 0;
+        // What keeps the old link itself going stays there.
+        other.waiting.retain(|once| *once == Once::Directory);
+        other.len = other.control.len();
         other.answers = 0;
         nothing && self.len > 0
     }

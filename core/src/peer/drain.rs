@@ -3,12 +3,13 @@
 //! Who decides (the higher id, see `glare.rs`) says SUPERSEDE on the link that stays, with how much it has
 //! sent on the loser. From then on both ends send on the one that stays. The other end says DRAINED
 //! once all of that has come, with how much it has sent itself; when that has come too, who decided
-//! closes the loser. Should the link that stays die first, the loser is used again.
+//! closes the loser. Should the link that stays die first, the loser is used again; or, if yet another link
+//! stays, SUPERSEDE is said again there, for the other end may not have heard it.
 
 use std::time::Duration;
 
 use crate::link::{CloseCode, DialError, DownReason, LinkHandle, LinkId};
-use crate::peer::glare::is_compared;
+use crate::peer::glare::{Rank, is_compared};
 use crate::peer::{
     Link, LinkState, Peer, PeerEffect, PeerTimer, RefuseCode, SPENT_MAX, Turn, remember,
 };
@@ -42,16 +43,26 @@ impl Peer {
         let (winner, _) = compared[best];
         for (loser, loser_id) in compared {
             let Some(index) = self.find(loser) else { continue };
-            if loser == winner || self.links[index].state != LinkState::Up {
+            if loser == winner {
                 continue;
             }
-            if is_planted(22) {
-                // Planted: closed before the other one is confirmed.
-                self.close(turn, loser, CloseCode::SUPERSEDED);
-                continue;
+            match self.links[index].state {
+                LinkState::Up if is_planted(22) => {
+                    // Planted: closed before the other one is confirmed.
+                    self.close(turn, loser, CloseCode::SUPERSEDED);
+                    continue;
+                }
+                LinkState::Up => {
+                    self.current = Some(winner);
+                    self.drain(turn, loser, winner);
+                }
+                LinkState::Draining { said_on, .. } if self.find(said_on).is_none() => {}
+                _ => continue,
             }
-            self.current = Some(winner);
-            self.drain(turn, loser);
+            let index = self.find(loser).expect("it is drained, not gone");
+            if let LinkState::Draining { said_on, .. } = &mut self.links[index].state {
+                *said_on = winner;
+            }
             turn.out.push(PeerEffect::SendSupersede { on: winner, loser, loser_id });
         }
     }
@@ -64,41 +75,52 @@ impl Peer {
         loser: LinkId,
     ) {
         let Some(index) = self.find(link) else { return };
-        if !self.rank(turn.local).follows() {
+        let rank = self.rank(turn.local);
+        if !rank.follows() {
             let what = "it decides which link stays, and has the lower id".to_string();
             return self.fault(turn, link, what);
         }
         if !self.links[index].is_up() || self.links[index].id == Some(loser) {
             return self.fault(turn, link, "a Supersede out of turn".into());
         }
+        if self.links[index].id.is_none_or(|stays| !rank.prefers(stays, loser)) && !rank.decides() {
+            let what = format!("it gives up {loser:?}, which ranks above the link that it keeps");
+            return self.fault(turn, link, what);
+        }
+        let is_up = self.links[index].state == LinkState::Up;
         // It may be gone here already.
         let Some(index) = self.links.iter().position(|l| l.id == Some(loser)) else { return };
         let loser = self.links[index].link;
         match &mut self.links[index].state {
-            LinkState::Verified { superseded, .. } => *superseded = true,
+            LinkState::Verified { superseded, .. } => *superseded = Some(link),
             LinkState::Up => {
-                if self.current == Some(loser) {
+                if is_up {
+                    self.current = Some(link);
+                } else if self.current == Some(loser) {
+                    // What this link itself is drained for ranks above both.
                     self.current = self.best_up(turn, Some(loser));
                 }
-                if self.current.is_some() {
-                    self.drain(turn, loser);
-                } else {
-                    // Only a peer that contradicts itself supersedes the last link that is used.
-                    self.current = Some(loser);
-                }
+                self.drain(turn, loser, link);
             }
+            // Said again, for the link on which it was said first is gone.
+            LinkState::Draining { said_on, .. } => *said_on = link,
             _ => {}
         }
     }
 
     /// Leaves a link that is up for the one that is used.
-    pub(super) fn drain(&mut self, turn: &mut Turn<'_, '_, '_>, loser: LinkHandle) {
+    pub(super) fn drain(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        loser: LinkHandle,
+        said_on: LinkHandle,
+    ) {
         let (Some(index), Some(to)) = (self.find(loser), self.current) else { return };
         let entry = &mut self.links[index];
         let Some(from_id) = entry.id else { return };
         let wait = (entry.round_trip * DRAIN_ROUND_TRIPS).clamp(DRAIN_LEAST, DRAIN_MOST);
         let timer = Some(turn.cx.arm(turn.cx.now.mono + wait, PeerTimer::Drain(loser)));
-        entry.state = LinkState::Draining { timer };
+        entry.state = LinkState::Draining { timer, said_on };
         turn.out.push(PeerEffect::Move { from: loser, from_id, to });
         turn.out.push(PeerEffect::Superseded { loser, stays: to });
     }
@@ -111,7 +133,13 @@ impl Peer {
         if self.rank(turn.local).decides() {
             return self.close(turn, link, CloseCode::SUPERSEDED);
         }
-        if let (Some(on), Some(loser_id)) = (self.current, self.id_of(link)) {
+        let Some(entry) = self.links.iter().find(|l| l.link == link) else { return };
+        let (LinkState::Draining { said_on, .. }, Some(loser_id)) = (&entry.state, entry.id) else {
+            return;
+        };
+        // Who said so is there. Our own favourite may be dead at its end.
+        let said_on = *said_on;
+        if let Some(on) = self.links().find(|l| *l == said_on).or(self.current) {
             turn.out.push(PeerEffect::SendDrained { on, loser: link, loser_id });
         }
     }
@@ -119,7 +147,7 @@ impl Peer {
     /// Three probe time-outs have passed.
     pub(super) fn drain_takes_long(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle) {
         let Some(index) = self.find(link) else { return };
-        if let LinkState::Draining { timer } = &mut self.links[index].state {
+        if let LinkState::Draining { timer, .. } = &mut self.links[index].state {
             *timer = None;
             turn.out.push(PeerEffect::SendAgain);
         }
@@ -148,7 +176,7 @@ impl Peer {
         }
     }
 
-    /// Forgets a link, and says what that means for the peer.
+    /// Forgets a link, and says what that means for the peer. Which link stays is to be decided anew.
     pub(super) fn drop_link(
         &mut self,
         turn: &mut Turn<'_, '_, '_>,
@@ -165,9 +193,7 @@ impl Peer {
         if self.current == Some(link) {
             self.current = self.best_up(turn, None);
         }
-        if self.current.is_none() {
-            self.undo_draining(turn);
-        }
+        self.undo_draining(turn);
         let retry_in = self.back_off(turn);
         let code = match reason {
             DownReason::ClosedByPeer(code) => Some(code),
@@ -196,7 +222,7 @@ impl Peer {
             }
             LinkState::Up | LinkState::Draining { .. } => {
                 let was_draining = match state {
-                    LinkState::Draining { timer } => {
+                    LinkState::Draining { timer, .. } => {
                         timer.into_iter().for_each(|timer| turn.cx.disarm(timer));
                         true
                     }
@@ -210,12 +236,12 @@ impl Peer {
                 }
             }
         }
-        self.resolve(turn);
     }
 
-    /// The link that should have stayed is gone: those that were drained for it are used again.
+    /// The link that should have stayed may be gone: the best of those that were drained is used again, if
+    /// none that is up ranks above it.
     fn undo_draining(&mut self, turn: &mut Turn<'_, '_, '_>) {
-        if is_planted(32) {
+        if is_planted(32) && self.current.is_none() {
             // Planted: a link that is drained is never used again.
             let draining: Vec<LinkHandle> =
                 self.links.iter().filter(|l| l.is_up()).map(|l| l.link).collect();
@@ -224,13 +250,33 @@ impl Peer {
             }
             return;
         }
-        for entry in &mut self.links {
-            if let LinkState::Draining { timer } = entry.state {
-                timer.into_iter().for_each(|timer| turn.cx.disarm(timer));
-                entry.state = LinkState::Up;
-                turn.out.push(PeerEffect::Undrained(entry.link));
+        let rank = self.rank(turn.local);
+        let draining = self
+            .links
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| matches!(l.state, LinkState::Draining { .. }));
+        let (at, ids): (Vec<usize>, Vec<LinkId>) =
+            draining.filter_map(|(index, l)| Some((index, l.id?))).unzip();
+        let Some(best) = rank.winner(&ids) else { return };
+        // All others that are drained rank below it, and so are drained for it from now on.
+        if self.current.is_none() || !self.is_outranked(rank, ids[best]) {
+            let entry = &mut self.links[at[best]];
+            if let LinkState::Draining { timer: Some(timer), .. } = entry.state {
+                turn.cx.disarm(timer);
+            }
+            entry.state = LinkState::Up;
+            let link = entry.link;
+            turn.out.push(PeerEffect::Undrained(link));
+            if self.current.is_none() {
+                self.current = Some(link);
             }
         }
-        self.current = self.best_up(turn, None);
+    }
+
+    /// Whether a link that is up and not drained ranks above this one.
+    fn is_outranked(&self, rank: Rank, id: LinkId) -> bool {
+        let above = |l: &Link| l.id.is_some_and(|other| rank.prefers(other, id));
+        self.links.iter().any(|l| l.state == LinkState::Up && above(l))
     }
 }

@@ -122,9 +122,7 @@ impl Peer {
             .filter(|l| l.incarnation.is_some_and(|incarnation| incarnation != theirs))
             .map(|l| l.link)
             .collect();
-        for link in old {
-            self.close(turn, link, CloseCode::OLD_INCARNATION);
-        }
+        self.close_all(turn, old, CloseCode::OLD_INCARNATION);
         if self.session.is_some_and(|session| session != theirs) {
             self.session = None;
             turn.out.push(PeerEffect::SessionEnded);
@@ -145,7 +143,7 @@ impl Peer {
         }
         let entry = &mut self.links[index];
         entry.incarnation = Some(theirs);
-        entry.state = LinkState::Verified { timer, hello, superseded: false };
+        entry.state = LinkState::Verified { timer, hello, superseded: None };
         let id = entry.id;
         turn.out.push(PeerEffect::SendConfirm { link, version, incarnation: theirs, id });
         if is_compared(false) {
@@ -254,8 +252,10 @@ impl Peer {
             first,
         });
         self.apply_abandons(turn, link, &hello.abandons);
-        if superseded && self.current != Some(link) {
-            self.drain(turn, link);
+        if let Some(by) = superseded
+            && self.current != Some(link)
+        {
+            self.drain(turn, link, by);
         }
         self.resolve(turn);
         self.bound_links(turn);
@@ -268,16 +268,16 @@ impl Peer {
         confirmed: LinkHandle,
         abandons: &[LinkId],
     ) {
+        let mut over = Vec::new();
         for id in abandons {
-            // A dial that has not come yet will not be let in either.
             if self.id_of(confirmed) == Some(*id) {
                 continue;
             }
+            // A dial that has not come yet will not be let in either.
             remember(&mut self.spent, *id, SPENT_MAX);
-            if let Some(link) = self.link_of(*id) {
-                self.close(turn, link, CloseCode::ABANDONED);
-            }
+            over.extend(self.link_of(*id));
         }
+        self.close_all(turn, over, CloseCode::ABANDONED);
     }
 
     pub(super) fn on_refuse(

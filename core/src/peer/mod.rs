@@ -355,13 +355,15 @@ enum LinkState {
     /// It was told that its life is over, and is to close the link.
     Refused { timer: TimerHandle },
     /// We have confirmed; its Confirm is awaited. The peer may have confirmed it and superseded it already.
-    Verified { timer: TimerHandle, hello: Hello, superseded: bool },
+    Verified { timer: TimerHandle, hello: Hello, superseded: Option<LinkHandle> },
     /// Both have confirmed.
     Up,
     /// Another link stays.
     Draining {
         /// Until what is unfinished is sent again; none once that has happened.
         timer: Option<TimerHandle>,
+        /// The link on which whoever decides has said so. Should it go, the other end may not have heard it.
+        said_on: LinkHandle,
     },
 }
 
@@ -393,7 +395,10 @@ impl Link {
 }
 
 /// The machine of one peer.
-#[derive(Clone, Debug, Hash)]
+///
+/// Its hash is that of its state. Links that have ids are a set there, and so are the ids that are over: in
+/// what order they came has no say in which link stays.
+#[derive(Clone, Debug)]
 pub struct Peer {
     id: PeerId,
     keep: bool,
@@ -505,6 +510,17 @@ impl Peer {
         self.links.iter().any(|l| l.link == link && matches!(l.state, LinkState::Draining { .. }))
     }
 
+    /// Whether the peer has left a link: it is drained, or will be once its Confirm has come.
+    pub fn is_superseded(&self, link: LinkHandle) -> bool {
+        let left = |state: &LinkState| {
+            matches!(
+                state,
+                LinkState::Draining { .. } | LinkState::Verified { superseded: Some(_), .. }
+            )
+        };
+        self.links.iter().any(|l| l.link == link && left(&l.state))
+    }
+
     /// What a link is called, once that is known.
     pub fn id_of(&self, link: LinkHandle) -> Option<LinkId> {
         self.links.iter().find(|l| l.link == link)?.id
@@ -587,8 +603,16 @@ impl Peer {
     }
 
     fn close(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle, code: CloseCode) {
-        turn.out.push(PeerEffect::Close { link, code });
-        self.drop_link(turn, link, DownReason::ClosedHere, code == CloseCode::SUPERSEDED);
+        self.close_all(turn, vec![link], code);
+    }
+
+    /// Closes links together: which of the others stays is decided once all are gone.
+    fn close_all(&mut self, turn: &mut Turn<'_, '_, '_>, links: Vec<LinkHandle>, code: CloseCode) {
+        for link in links {
+            turn.out.push(PeerEffect::Close { link, code });
+            self.drop_link(turn, link, DownReason::ClosedHere, code == CloseCode::SUPERSEDED);
+        }
+        self.resolve(turn);
     }
 
     fn refuse(
@@ -630,9 +654,8 @@ impl Peer {
         for dial in std::mem::take(&mut self.dials) {
             turn.out.push(PeerEffect::CancelDial { dial });
         }
-        for link in self.links().collect::<Vec<_>>() {
-            self.close(turn, link, code);
-        }
+        let links = self.links().collect();
+        self.close_all(turn, links, code);
         if self.session.take().is_some() {
             turn.out.push(PeerEffect::SessionEnded);
         }
@@ -648,6 +671,28 @@ impl Peer {
         self.abandons.clear();
         self.failures = 0;
         self.dial_now(turn);
+    }
+}
+
+impl std::hash::Hash for Peer {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        fn set<T: std::hash::Hash, K: Ord, H: std::hash::Hasher>(
+            all: impl Iterator<Item = T>,
+            key: impl Fn(&T) -> K,
+            state: &mut H,
+        ) {
+            let mut all: Vec<T> = all.collect();
+            all.sort_by_key(|one| key(one));
+            all.hash(state);
+        }
+        // By parts, so that no new one is forgotten.
+        let Peer { id, keep, addresses, dials, dial_asked, failures, redial, .. } = self;
+        (id, keep, addresses, dials, dial_asked, failures, redial).hash(state);
+        let Peer { current, known, session, met, observed, links, spent, abandons, .. } = self;
+        (current, known, session, met, observed).hash(state);
+        set(links.iter(), |link| link.link, state);
+        set(spent.iter(), |id| **id, state);
+        set(abandons.iter(), |id| **id, state);
     }
 }
 
@@ -709,6 +754,7 @@ impl Machine for Peer {
             PeerInput::LinkDown { link, reason } => {
                 let drained = reason == DownReason::ClosedByPeer(CloseCode::SUPERSEDED);
                 self.drop_link(turn, link, reason, drained);
+                self.resolve(turn);
             }
             PeerInput::DialFailed { dial, error } => {
                 if let Some(index) = self.dials.iter().position(|d| *d == dial) {
