@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dunlin_core::auth::Access;
 use dunlin_core::base::Incarnation;
 use dunlin_core::directory::Document;
 use dunlin_core::link::{
@@ -112,6 +113,7 @@ impl World {
             incarnation_counter: 1,
             seed: [choice; 32],
             admission: Admission::Anyone,
+            access: Access::development(&id),
             limits,
         };
         World {
@@ -173,6 +175,7 @@ impl World {
                     abandons: (0..tape.pick(4)).map(|_| id_of(tape)).collect(),
                     observed_address: (versions & 8 != 0)
                         .then(|| "192.0.2.1:1".parse().expect("an address")),
+                    networks: self.mesh.access().claims(now),
                 };
                 self.say(link, Lane::CONTROL, Message::Hello(hello));
             }
@@ -253,6 +256,7 @@ impl World {
                     link: Some(id),
                     abandons: Vec::new(),
                     observed_address: None,
+                    networks: self.mesh.access().claims(now),
                 };
                 self.say(link, Lane::CONTROL, Message::Hello(hello));
                 self.settle();

@@ -321,6 +321,7 @@ impl Work<'_, '_> {
                     link: id,
                     abandons,
                     observed_address: None,
+                    networks: Vec::new(),
                 };
                 self.send(node, link, 0, Frame::Hello(hello));
             }
