@@ -1,6 +1,8 @@
 //! Tokens: whatever arrives is read or refused, nobody forges one, and no chain gives more than each of
 //! its links.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use dunlin_core::auth::{
     DescriptorChain, DescriptorClaims, Dissemination, Grant, Permission, Permissions, Token,
@@ -31,22 +33,21 @@ pub fn run(data: &[u8]) {
         READ => {
             if let Some(token) = read(tape.rest()) {
                 let counts = validate(&token, network.current(), &peer(0).id(), at(60_000));
-                assert!(counts.is_err() || token == honest(&network), "a forged token counts");
+                assert!(counts.is_err() || token == *HONEST, "a forged token counts");
             }
         }
         CHANGE => {
-            let honest = honest(&network);
-            let mut bytes = honest.as_bytes().to_vec();
+            let mut bytes = honest_bytes();
             for _ in 0..tape.pick(8) {
                 let place = usize::from(tape.u16()) % bytes.len();
                 bytes[place] = tape.byte();
             }
             if let Some(token) = read(&bytes) {
                 let counts = validate(&token, network.current(), &peer(0).id(), at(60_000));
-                assert_eq!(counts.is_ok(), token == honest, "only the honest token counts");
+                assert_eq!(counts.is_ok(), token == *HONEST, "only the honest token counts");
             }
         }
-        _ => chain(&mut tape, &network),
+        _ => chain(&mut tape, network),
     }
 }
 
@@ -63,8 +64,8 @@ fn at(millis: u64) -> WallTime {
     WallTime::from_unix_nanos((NOON_MS + millis) * 1_000_000)
 }
 
-/// The network of all inputs.
-pub(crate) fn network() -> DescriptorChain {
+/// The network of all inputs: signed once, for signing costs more than all that an input does.
+static NETWORK: LazyLock<DescriptorChain> = LazyLock::new(|| {
     let claims = DescriptorClaims {
         name: "fuzz".into(),
         sequence: 0,
@@ -81,10 +82,14 @@ pub(crate) fn network() -> DescriptorChain {
         message_bytes_max: None,
     };
     DescriptorChain::found(&identity(1), [0; 16], claims).expect("the claims are legal")
+});
+
+pub(crate) fn network() -> &'static DescriptorChain {
+    &NETWORK
 }
 
 /// The one token whose bytes count without being built here.
-pub fn honest(network: &DescriptorChain) -> Token {
+static HONEST: LazyLock<Token> = LazyLock::new(|| {
     let grant = Grant {
         subject: peer(0).id(),
         permissions: "call:a/> delegate:>".parse().expect("legal"),
@@ -94,12 +99,12 @@ pub fn honest(network: &DescriptorChain) -> Token {
         depth_left: 2,
         id: TokenId([1; 16]),
     };
-    Token::issue(&identity(3), 1, network.id(), grant).expect("legal")
-}
+    Token::issue(&identity(3), 1, network().id(), grant).expect("legal")
+});
 
 /// The honest token's bytes, for the corpus.
 pub fn honest_bytes() -> Vec<u8> {
-    honest(&network()).as_bytes().to_vec()
+    HONEST.as_bytes().to_vec()
 }
 
 fn read(bytes: &[u8]) -> Option<Token> {

@@ -2,7 +2,7 @@
 //!
 //! A *network* is what nodes share that may talk to each other. Its descriptors, signed by its root, say
 //! whom it trusts ([`descriptor`], [`succession`]). An *access token* says what one peer may do in one
-//! network; it is a chain of delegations of which each can only narrow ([`token`], [`validate`]). A
+//! network; it is a chain of delegations of which each can only narrow ([`token`], [`mod@validate`]). A
 //! token is worth something only to whom it names, and the transport proves who that is. All of it is
 //! verified offline. [`access`] holds a node's networks and its peers' rights, and answers who may do
 //! what.

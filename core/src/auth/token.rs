@@ -5,7 +5,7 @@
 //! link is who may use the token, and it proves to be that by its TLS key, so that a stolen token is
 //! worth nothing.
 //!
-//! This file makes, writes and reads tokens; what counts is decided in [`crate::auth::validate`].
+//! This file makes, writes and reads tokens; what counts is decided in [`mod@crate::auth::validate`].
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
