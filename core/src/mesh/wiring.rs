@@ -101,8 +101,11 @@ impl Mesh {
         }
         match message {
             Message::Hello(hello) => self.feed_peer(peer, PeerInput::Hello { link, hello }),
-            Message::Confirm { version, directory, link: id } => {
-                self.feed_peer(peer, PeerInput::Confirm { link, version, directory, id });
+            Message::Confirm { version, directory, link: id, receiver_boot } => {
+                self.feed_peer(
+                    peer,
+                    PeerInput::Confirm { link, version, directory, id, receiver_boot },
+                );
             }
             Message::Refuse { code, known_counter } => {
                 self.feed_peer(peer, PeerInput::Refuse { link, code, known_counter });
@@ -159,7 +162,8 @@ impl Mesh {
             PeerEffect::SendHello { link, id, abandons } => self.say_hello(link, id, abandons),
             PeerEffect::SendConfirm { link, version, incarnation, id } => {
                 let directory = self.services.document();
-                let confirm = Message::Confirm { version, directory, link: id };
+                let receiver_boot = if id.is_some() { incarnation.boot } else { 0 };
+                let confirm = Message::Confirm { version, directory, link: id, receiver_boot };
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
             }
