@@ -28,9 +28,10 @@
 //! | 32 | a link that is drained is never used again |
 //! | 33 | a lane moves to another link without a cut |
 //! | 34 | a node that is told of its stale life begins the same one again |
+//! | 35 | a Confirm that was meant for an earlier life is taken |
 
 /// All numbers.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 2] = [1..=8, 20..=34];
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 2] = [1..=8, 20..=35];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

@@ -184,7 +184,12 @@ impl World {
                 let version = 1 + u32::from(tape.byte() & 1);
                 let id = Some(id_of(tape));
                 let directory = Document::default();
-                self.say(link, Lane::CONTROL, Message::Confirm { version, directory, link: id });
+                let receiver_boot = self.mesh.incarnation().boot;
+                self.say(
+                    link,
+                    Lane::CONTROL,
+                    Message::Confirm { version, directory, link: id, receiver_boot },
+                );
             }
             op::REFUSE => {
                 let link = tape.byte();
@@ -261,7 +266,9 @@ impl World {
                 self.say(link, Lane::CONTROL, Message::Hello(hello));
                 self.settle();
                 let directory = Document::default();
-                let confirm = Message::Confirm { version: 2, directory, link: Some(id) };
+                let receiver_boot = self.mesh.incarnation().boot;
+                let confirm =
+                    Message::Confirm { version: 2, directory, link: Some(id), receiver_boot };
                 self.say(link, Lane::CONTROL, confirm);
             }
             _ => unreachable!("a pick is below its bound"),

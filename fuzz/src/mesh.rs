@@ -271,7 +271,7 @@ impl World {
                 self.say_message(
                     link,
                     Lane::CONTROL,
-                    Message::Confirm { version, directory, link: None },
+                    Message::Confirm { version, directory, link: None, receiver_boot: 0 },
                 );
             }
             op::DIRECTORY => {
@@ -411,7 +411,8 @@ impl World {
                 self.say_hello(link, hello);
                 self.settle();
                 let directory = offered(1, offers);
-                let confirm = Message::Confirm { version: 1, directory, link: None };
+                let confirm =
+                    Message::Confirm { version: 1, directory, link: None, receiver_boot: 0 };
                 self.say_message(link, Lane::CONTROL, confirm);
             }
             _ => unreachable!("a pick is below its bound"),

@@ -30,6 +30,7 @@ pub fn fidelity_of(seed: u64) -> (Fidelity, Crypto) {
 pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let count = node_count(seed);
     let nodes = nodes(seed, count);
+    let is_mixed = nodes.iter().any(|node| node.limits.protocol_version_max > 0);
     Schedule {
         version: VERSION,
         seed,
@@ -38,7 +39,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         duration_us: DURATION_US,
         network: network(seed),
         operations: operations(seed, &nodes, fidelity),
-        faults: faults(seed, count, fidelity),
+        faults: faults(seed, count, fidelity, is_mixed),
         nodes,
     }
 }
@@ -106,7 +107,18 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
                 kept_answer_bytes_per_peer_max: set(3, 100, 5_000),
                 calls_waiting_per_peer_max: set(4, 1, 8),
                 steps_per_input_max: set(5, 1, 6),
+                ..node.limits
             };
+        }
+    }
+    // Two adjacent protocol versions side by side.
+    let mut draw = Stream::new(seed, 10);
+    if draw.chance(200) {
+        let share = draw.pick(&[300, 700]);
+        for node in &mut nodes {
+            if draw.chance(share) {
+                node.limits.protocol_version_max = 1;
+            }
         }
     }
     nodes
@@ -306,13 +318,17 @@ fn kinds(fidelity: Fidelity) -> Vec<FaultKind> {
     let mut kinds = FaultKind::ALL.to_vec();
     if fidelity == Fidelity::Frames {
         kinds.retain(|kind| !matches!(kind, FaultKind::Duplicate | FaultKind::Corrupt));
+    } else {
+        kinds.retain(|kind| *kind != FaultKind::Replay);
     }
     kinds
 }
 
-fn faults(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Fault> {
+fn faults(seed: u64, count: u16, fidelity: Fidelity, is_mixed: bool) -> Vec<Fault> {
     let mut draw = Stream::new(seed, 8);
-    let kinds = kinds(fidelity);
+    let mut kinds = kinds(fidelity);
+    // With version 1 nobody can tell a node that it has lost its counter.
+    kinds.retain(|kind| *kind != FaultKind::LoseDisk || !is_mixed);
     let share = draw.pick(&[150, 300, 600]);
     let mut on: Vec<FaultKind> = kinds.iter().copied().filter(|_| draw.chance(share)).collect();
     if on.is_empty() {
@@ -322,7 +338,10 @@ fn faults(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Fault> {
     for kind in on {
         let mut draw = Stream::new(seed, 100 + kind as u64);
         // Between the first and the last seconds, so that each meets the workload.
-        let times = draw.range(1, 6);
+        let times = match kind {
+            FaultKind::Dials | FaultKind::Replay => draw.range(4, 24),
+            _ => draw.range(1, 6),
+        };
         let long = draw.pick(&[SECOND, 8 * SECOND, 25 * SECOND]);
         for _ in 0..times {
             let at_us = draw.range(2 * SECOND, DURATION_US - 8 * SECOND);
@@ -350,7 +369,10 @@ fn faults(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Fault> {
 /// Whether a fault changes something whatever else happens: links say something every five seconds.
 fn is_sure(fault: &Fault) -> bool {
     match fault.what {
-        Trouble::Crash { .. } | Trouble::Stop { .. } => true,
+        Trouble::Crash { .. }
+        | Trouble::Stop { .. }
+        | Trouble::LoseDisk { .. }
+        | Trouble::Readdress { .. } => true,
         Trouble::Pause { .. } | Trouble::Partition { .. } => {
             fault.until_us > fault.at_us + 6 * SECOND
         }
@@ -396,5 +418,9 @@ fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
         FaultKind::Crash => Trouble::Crash { node },
         FaultKind::Stop => Trouble::Stop { node },
         FaultKind::Pause => Trouble::Pause { node },
+        FaultKind::Dials => Trouble::Dials { a: node, b: other },
+        FaultKind::LoseDisk => Trouble::LoseDisk { node },
+        FaultKind::Readdress => Trouble::Readdress { node },
+        FaultKind::Replay => Trouble::Replay { from: node, to: other },
     }
 }

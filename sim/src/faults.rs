@@ -19,11 +19,15 @@ pub enum FaultKind {
     Crash,
     Stop,
     Pause,
+    Dials,
+    LoseDisk,
+    Readdress,
+    Replay,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 11] = [
+    pub const ALL: [FaultKind; 15] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Corrupt,
@@ -35,6 +39,10 @@ impl FaultKind {
         FaultKind::Crash,
         FaultKind::Stop,
         FaultKind::Pause,
+        FaultKind::Dials,
+        FaultKind::LoseDisk,
+        FaultKind::Readdress,
+        FaultKind::Replay,
     ];
 
     /// Its name in reports.
@@ -51,6 +59,10 @@ impl FaultKind {
             FaultKind::Crash => "crash",
             FaultKind::Stop => "stop",
             FaultKind::Pause => "pause",
+            FaultKind::Dials => "dials",
+            FaultKind::LoseDisk => "lose-disk",
+            FaultKind::Readdress => "readdress",
+            FaultKind::Replay => "replay",
         }
     }
 
@@ -68,6 +80,10 @@ impl FaultKind {
             Trouble::Crash { .. } => FaultKind::Crash,
             Trouble::Stop { .. } => FaultKind::Stop,
             Trouble::Pause { .. } => FaultKind::Pause,
+            Trouble::Dials { .. } => FaultKind::Dials,
+            Trouble::LoseDisk { .. } => FaultKind::LoseDisk,
+            Trouble::Readdress { .. } => FaultKind::Readdress,
+            Trouble::Replay { .. } => FaultKind::Replay,
         }
     }
 }
@@ -95,6 +111,11 @@ impl Tally {
     /// A fault of this kind begins.
     pub fn apply(&mut self, kind: FaultKind) {
         self.applied[kind as usize] += 1;
+    }
+
+    /// Whether a fault of this kind was applied.
+    pub fn is_applied(&self, kind: FaultKind) -> bool {
+        self.applied[kind as usize] > 0
     }
 
     /// A fault of this kind has changed something.

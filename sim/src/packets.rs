@@ -87,6 +87,10 @@ impl Fidelity for Packets {
             && let Some(transmit) = live.door.poll_transmit(now, BATCH, &mut buf)
         {
             let Some(to) = station_at(transmit.destination) else { continue };
+            if world.stations.get(to).is_none_or(|s| s.address != transmit.destination) {
+                // It is not there any more.
+                continue;
+            }
             let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
             for data in buf[..transmit.size].chunks(size) {
                 launch(world, index, to, data);
@@ -111,6 +115,10 @@ impl Fidelity for Packets {
     fn vanished(_world: &mut World<'_, Packets>, _index: usize) {}
 
     fn resumed(_world: &mut World<'_, Packets>, _index: usize) {}
+
+    fn replay(_world: &mut World<'_, Packets>, _from: usize, _to: usize) -> bool {
+        false
+    }
 
     fn describe_link(door: &Node, link: LinkHandle) -> String {
         format!("{:?}", door.transport().link_stats(link))

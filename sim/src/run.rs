@@ -304,6 +304,10 @@ fn apart<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
                 let what = format!("n{from} has no link to n{to}");
                 return Some(("everybody finds everybody", node, what));
             }
+            if let Some(what) = crate::checks::one_link(here, there) {
+                let what = format!("n{from} and n{to}: {what}");
+                return Some(("exactly one link between a pair", node, what));
+            }
             let known = here.peers_up().find(|(peer, _)| *peer == id).and_then(|(_, d)| d);
             if known != Some(&there.services().document()) {
                 let what = format!("n{from} does not know what n{to} serves");

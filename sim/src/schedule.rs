@@ -96,6 +96,7 @@ pub struct LimitsPlan {
     pub kept_answer_bytes_per_peer_max: u32,
     pub calls_waiting_per_peer_max: u32,
     pub steps_per_input_max: u32,
+    pub protocol_version_max: u32,
 }
 
 /// How long a message is under way.
@@ -232,6 +233,17 @@ pub enum Trouble {
     Stop { node: u16 },
     /// The node does nothing for a while, and then goes on as if no time had passed.
     Pause { node: u16 },
+    /// Both nodes drop their connection and dial each other at one instant.
+    Dials { a: u16, b: u16 },
+    /// The node dies without a word and with its disk: it starts again at the end, and has forgotten how
+    /// often it has started.
+    LoseDisk { node: u16 },
+    /// The node dies without a word, and starts again at the end at another address, which those who keep it
+    /// are told.
+    Readdress { node: u16 },
+    /// An old handshake of `from` reaches `to` once more, on a link of its own; and what `from` said there behind
+    /// it. At frames fidelity only: QUIC lets no old packet in.
+    Replay { from: u16, to: u16 },
 }
 
 impl Schedule {
@@ -287,12 +299,17 @@ impl Schedule {
         for (index, fault) in self.faults.iter().enumerate() {
             let fine = match &fault.what {
                 Trouble::Loss { path, .. } => path.iter().all(|(a, b)| known(a) && known(b)),
-                Trouble::Slow { a, b, .. } | Trouble::Partial { a, b } => known(a) && known(b),
+                Trouble::Slow { a, b, .. }
+                | Trouble::Partial { a, b }
+                | Trouble::Dials { a, b }
+                | Trouble::Replay { from: a, to: b } => known(a) && known(b) && a != b,
                 Trouble::Partition { side } => all_known(side),
                 Trouble::OneWay { from, to } => all_known(from) && all_known(to),
-                Trouble::Crash { node } | Trouble::Stop { node } | Trouble::Pause { node } => {
-                    known(node)
-                }
+                Trouble::Crash { node }
+                | Trouble::Stop { node }
+                | Trouble::Pause { node }
+                | Trouble::LoseDisk { node }
+                | Trouble::Readdress { node } => known(node),
                 Trouble::Duplicate { .. } | Trouble::Corrupt { .. } | Trouble::Reorder { .. } => {
                     true
                 }

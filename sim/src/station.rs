@@ -26,6 +26,8 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) address: SocketAddr,
     /// How often it has started.
     pub(crate) life: u32,
+    /// What its disk says of that.
+    pub(crate) counter: u64,
     /// None while it is down.
     pub(crate) live: Option<Live<F::Door>>,
     /// Since when it stops.
@@ -73,6 +75,9 @@ pub(crate) fn limits(plan: &LimitsPlan) -> Limits {
     set(&mut limits.kept_answer_bytes_per_peer_max, plan.kept_answer_bytes_per_peer_max);
     set(&mut limits.calls_waiting_per_peer_max, plan.calls_waiting_per_peer_max);
     set(&mut limits.steps_per_input_max, plan.steps_per_input_max);
+    if plan.protocol_version_max > 0 {
+        limits.protocol_version_max = plan.protocol_version_max;
+    }
     limits
 }
 

@@ -65,6 +65,8 @@ pub(crate) trait Fidelity: Sized {
     fn vanished(world: &mut World<'_, Self>, index: usize);
     /// The node goes on after a pause.
     fn resumed(world: &mut World<'_, Self>, index: usize);
+    /// Lets an old handshake of one node reach another once more. Says whether there was one.
+    fn replay(world: &mut World<'_, Self>, from: usize, to: usize) -> bool;
     /// What is known of a link's path, for the log.
     fn describe_link(door: &Self::Door, link: LinkHandle) -> String;
     /// Whether a node that has stopped has told everybody.
@@ -121,6 +123,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                     identity,
                     address: address(index),
                     life: 0,
+                    counter: 0,
                     live: None,
                     stopping: None,
                     stopped: false,
@@ -285,7 +288,13 @@ impl<'s, F: Fidelity> World<'s, F> {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
             let mut stopped = false;
+            let (mut counter, mut superseded, mut wrong) = (None, false, None);
             F::turn(live, now, &mut |event| {
+                match event {
+                    Event::LifeBegan { incarnation, .. } => counter = Some(incarnation.counter),
+                    Event::LinkSuperseded { .. } => superseded = true,
+                    event => wrong = wrong.take().or_else(|| crate::checks::of_peers(event)),
+                }
                 hash_event(trace, now.mono.as_nanos(), index, event);
                 stopped |= matches!(event, Event::Stopped);
                 if log.is_on() {
@@ -293,6 +302,19 @@ impl<'s, F: Fidelity> World<'s, F> {
                     log.line(at, Some(index), format_args!("{}", describe(peers, event)));
                 }
             });
+            if let Some((rule, what)) = wrong {
+                self.ledger.violate(Some(index as u16), rule, what);
+            }
+            if superseded && self.network.tally.is_applied(FaultKind::Dials) {
+                self.network.tally.bite(FaultKind::Dials);
+            }
+            if let Some(counter) = counter {
+                // As a shell stores it.
+                self.stations[index].counter = counter;
+                if self.network.tally.is_applied(FaultKind::LoseDisk) {
+                    self.network.tally.bite(FaultKind::LoseDisk);
+                }
+            }
             if stopped {
                 self.stations[index].stopped = true;
                 let life = self.life(index);
@@ -340,14 +362,16 @@ impl<'s, F: Fidelity> World<'s, F> {
     pub(crate) fn start(&mut self, index: usize) {
         let now = self.time();
         let plan = &self.schedule.nodes[index];
+        let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
         let station = &mut self.stations[index];
         debug_assert!(station.live.is_none());
         station.life += 1;
+        station.counter += 1;
         station.keeps = plan.keeps.iter().copied().collect();
         let life = u64::from(station.life);
         let birth = Birth {
             identity: &station.identity,
-            incarnation_counter: life,
+            incarnation_counter: station.counter,
             seed: bytes32(self.schedule.seed, 2 + life, index as u64),
             limits: limits(&plan.limits),
         };
@@ -361,7 +385,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         self.trace.note(Step::Life, self.now, index, life, boot);
         for peer in &station.keeps {
             let peer = usize::from(*peer);
-            mesh.connect(now, peers[peer], vec![address(peer)]).expect("schedules are checked");
+            mesh.connect(now, peers[peer], vec![addresses[peer]]).expect("schedules are checked");
         }
         log!(self, Some(index), "begins life {life}");
         let info = self.info(index);
@@ -426,6 +450,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         let at = usize::from(operation.node);
         let now = self.time();
         let info = self.info(at);
+        let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
         let station = &mut self.stations[at];
         let Some(live) = &mut station.live else { return };
         if station.paused.is_some() {
@@ -473,7 +498,8 @@ impl<'s, F: Fidelity> World<'s, F> {
             }
             Deed::Connect { peer } => {
                 let to = usize::from(*peer);
-                if mesh.connect(now, self.peers[to], vec![address(to)]).is_ok() {
+                let there = addresses[to];
+                if mesh.connect(now, self.peers[to], vec![there]).is_ok() {
                     station.keeps.insert(*peer);
                 }
             }
@@ -490,12 +516,26 @@ impl<'s, F: Fidelity> World<'s, F> {
         self.queue.push(fault.until_us * 1_000, Happening::FaultEnds(index));
         log!(self, None, "fault begins: {:?}", fault.what);
         match fault.what {
-            Trouble::Crash { node } => {
+            Trouble::Crash { node } | Trouble::LoseDisk { node } | Trouble::Readdress { node } => {
                 let node = usize::from(node);
                 if self.stations[node].live.is_some() {
-                    self.network.tally.bite(kind);
+                    if kind != FaultKind::LoseDisk {
+                        self.network.tally.bite(kind);
+                    }
                     log!(self, Some(node), "dies");
                     self.take_down(node);
+                    if kind == FaultKind::LoseDisk {
+                        self.stations[node].counter = 0;
+                    }
+                }
+            }
+            Trouble::Dials { a, b } => self.dial_each_other(usize::from(a), usize::from(b)),
+            Trouble::Replay { from, to } => {
+                let (from, to) = (usize::from(from), usize::from(to));
+                let runs =
+                    |n: usize| self.stations[n].live.is_some() && self.stations[n].paused.is_none();
+                if runs(to) && F::replay(self, from, to) {
+                    self.network.tally.bite(kind);
                 }
             }
             Trouble::Stop { node } => {
@@ -521,14 +561,63 @@ impl<'s, F: Fidelity> World<'s, F> {
         }
     }
 
+    /// Two nodes let go of each other and dial each other at one instant.
+    fn dial_each_other(&mut self, a: usize, b: usize) {
+        let now = self.time();
+        let ready = |station: &Station<F>| {
+            station.live.is_some() && station.paused.is_none() && station.stopping.is_none()
+        };
+        if !ready(&self.stations[a]) || !ready(&self.stations[b]) {
+            return;
+        }
+        for (here, there) in [(a, b), (b, a)] {
+            let (peer, address) = (self.peers[there], self.stations[there].address);
+            let station = &mut self.stations[here];
+            station.keeps.insert(there as u16);
+            if let Some(live) = &mut station.live {
+                let mesh = F::mesh_mut(&mut live.door);
+                mesh.disconnect(now, peer);
+                mesh.connect(now, peer, vec![address]).expect("it is not stopping");
+            }
+        }
+        self.touch(a);
+        self.touch(b);
+    }
+
+    /// Those who keep a node hear where it is now.
+    fn tell_address(&mut self, node: usize) {
+        let (now, peer, address) = (self.time(), self.peers[node], self.stations[node].address);
+        for index in 0..self.stations.len() {
+            let station = &mut self.stations[index];
+            if !station.keeps.contains(&(node as u16)) || station.paused.is_some() {
+                continue;
+            }
+            if let Some(live) = &mut station.live {
+                // Who stops does not care.
+                let _ = F::mesh_mut(&mut live.door).connect(now, peer, vec![address]);
+                self.touch(index);
+            }
+        }
+    }
+
     fn fault_ends(&mut self, index: usize) {
         let fault = &self.schedule.faults[index];
         self.trace.note(Step::Fault, self.now, 0, index as u64, 0);
         log!(self, None, "fault ends: {:?}", fault.what);
         match fault.what {
-            Trouble::Crash { node } | Trouble::Stop { node } => {
+            Trouble::Crash { node } | Trouble::Stop { node } | Trouble::LoseDisk { node } => {
                 self.bring_back(usize::from(node));
             }
+            Trouble::Readdress { node } => {
+                let node = usize::from(node);
+                if self.stations[node].live.is_none() {
+                    let address = &mut self.stations[node].address;
+                    address.set_port(address.port() + 1);
+                    self.bring_back(node);
+                    self.tell_address(node);
+                }
+            }
+            Trouble::Dials { .. } | Trouble::Replay { .. } => {}
             Trouble::Pause { node } => self.resume(usize::from(node)),
             _ => self.network.switch(&self.schedule.faults, index, false),
         }
@@ -569,14 +658,13 @@ impl<'s, F: Fidelity> World<'s, F> {
                 self.start(node);
             }
             let now = self.time();
+            let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
             let station = &mut self.stations[node];
-            for peer in &self.schedule.nodes[node].keeps {
-                if station.keeps.insert(*peer)
-                    && let Some(live) = &mut station.live
-                {
-                    let to = usize::from(*peer);
+            station.keeps.extend(&self.schedule.nodes[node].keeps);
+            for to in station.keeps.iter().map(|peer| usize::from(*peer)) {
+                if let Some(live) = &mut station.live {
                     F::mesh_mut(&mut live.door)
-                        .connect(now, self.peers[to], vec![address(to)])
+                        .connect(now, self.peers[to], vec![addresses[to]])
                         .expect("it is not stopping, and knows few");
                 }
             }

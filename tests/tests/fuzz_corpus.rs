@@ -80,11 +80,24 @@ fn messages() -> Vec<(&'static str, Message)> {
     };
     vec![
         ("hello", Message::Hello(hello)),
-        ("confirm", Message::Confirm { version: 1, directory: document.clone(), link: None }),
+        (
+            "confirm",
+            Message::Confirm {
+                version: 1,
+                directory: document.clone(),
+                link: None,
+                receiver_boot: 0,
+            },
+        ),
         ("hello-2", Message::Hello(hello_of_2)),
         (
             "confirm-2",
-            Message::Confirm { version: 2, directory: document.clone(), link: Some(id(3)) },
+            Message::Confirm {
+                version: 2,
+                directory: document.clone(),
+                link: Some(id(3)),
+                receiver_boot: 5,
+            },
         ),
         ("refuse", Message::Refuse { code: 3, known_counter: 9 }),
         ("supersede", Message::Supersede { loser: id(2), sent }),

@@ -735,7 +735,12 @@ fn greet(world: &mut World, link: u64, call_credit: u32) {
     };
     say(world, link, Lane::CONTROL, Message::Hello(hello));
     let directory = Document::default();
-    say(world, link, Lane::CONTROL, Message::Confirm { version: 1, directory, link: None });
+    say(
+        world,
+        link,
+        Lane::CONTROL,
+        Message::Confirm { version: 1, directory, link: None, receiver_boot: 0 },
+    );
 }
 
 fn played_call(world: &World, sequence: u64) -> Message {

@@ -109,8 +109,11 @@ impl Mesh {
                     self.feed_peer(peer, PeerInput::Hello { link, hello });
                 }
             }
-            Message::Confirm { version, directory, link: id } => {
-                self.feed_peer(peer, PeerInput::Confirm { link, version, directory, id });
+            Message::Confirm { version, directory, link: id, receiver_boot } => {
+                self.feed_peer(
+                    peer,
+                    PeerInput::Confirm { link, version, directory, id, receiver_boot },
+                );
             }
             Message::Refuse { code, known_counter } => {
                 self.feed_peer(peer, PeerInput::Refuse { link, code, known_counter });
@@ -164,7 +167,8 @@ impl Mesh {
             PeerEffect::SendConfirm { link, version, incarnation, id } => {
                 self.feed_access(AccessInput::Verified { peer, link });
                 let directory = self.document_for(peer);
-                let confirm = Message::Confirm { version, directory, link: id };
+                let receiver_boot = if id.is_some() { incarnation.boot } else { 0 };
+                let confirm = Message::Confirm { version, directory, link: id, receiver_boot };
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
             }

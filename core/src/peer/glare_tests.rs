@@ -49,6 +49,7 @@ fn confirms(link: u64, id: LinkId) -> PeerInput {
         version: 2,
         directory: Document::default(),
         id: Some(id),
+        receiver_boot: 11,
     }
 }
 
@@ -123,6 +124,22 @@ fn what_was_said_on_another_link_says_nothing_on_this_one() {
     let mut bench = peer(Rank::Lower);
     bench.feed(&local, accepted(1));
     assert_eq!(closed_with(&bench.feed(&local, says(1, hello(our(1))))), fault, "its own dial");
+}
+
+#[test]
+fn what_was_said_to_an_earlier_life_says_nothing_to_this_one() {
+    let local = local(Rank::Lower);
+    let mut bench = peer(Rank::Lower);
+    bench.feed(&local, accepted(101));
+    bench.feed(&local, says(101, hello(its(1))));
+    let old = PeerInput::Confirm {
+        link: LinkHandle(101),
+        version: 2,
+        directory: Document::default(),
+        id: Some(its(1)),
+        receiver_boot: local.incarnation.boot + 1,
+    };
+    assert_eq!(closed_with(&bench.feed(&local, old)), [(101, CloseCode::PROTOCOL_FAULT)]);
 }
 
 #[test]
@@ -363,6 +380,7 @@ fn with_an_older_peer_all_links_stay() {
             version: 1,
             directory: Document::default(),
             id: None,
+            receiver_boot: 0,
         };
         let effects = bench.feed(&local, confirm);
         assert!(superseded(&effects).is_empty());

@@ -215,7 +215,7 @@ impl Peer {
         link: LinkHandle,
         version: u32,
         directory: Document,
-        id: Option<LinkId>,
+        (id, receiver_boot): (Option<LinkId>, u64),
     ) {
         let Some(index) = self.find(link) else { return };
         let (timer, hello, superseded) = match self.links[index].state.clone() {
@@ -230,6 +230,13 @@ impl Peer {
         let entry = &self.links[index];
         if version >= GLARE_VERSION && id != entry.id && !is_planted(29) {
             let what = format!("its Confirm is of another link: {id:?} on {:?}", entry.id);
+            return self.fault(turn, link, what);
+        }
+        if version >= GLARE_VERSION
+            && receiver_boot != turn.local.incarnation.boot
+            && !is_planted(35)
+        {
+            let what = "its Confirm is of another life of this node".to_string();
             return self.fault(turn, link, what);
         }
         turn.cx.disarm(timer);

@@ -11,7 +11,8 @@
 //! | draining | another link stays | what is under way |
 //!
 //! The dialler says Hello first; it names the link, and the other end's Hello repeats the name, as do both
-//! Confirms: what was said on another link says nothing on this one. A link that is not up within
+//! Confirms, which also name the life of the other end: what was said on another link, or to an earlier life,
+//! says nothing on this one. A link that is not up within
 //! [`HANDSHAKE_MAX`] is closed. A peer that calls has seen our Confirm, so it may be served before its own
 //! Confirm has come: that travels on another lane and may be late. (`handshake.rs`)
 //!
@@ -134,6 +135,8 @@ pub enum PeerInput {
         directory: Document,
         /// The link that it confirms.
         id: Option<LinkId>,
+        /// The boot number of our life that it confirms.
+        receiver_boot: u64,
     },
     /// It refuses our handshake.
     Refuse {
@@ -727,8 +730,8 @@ impl Machine for Peer {
             }
             PeerInput::LinkUp { link, direction } => self.link_up(turn, link, direction),
             PeerInput::Hello { link, hello } => self.on_hello(turn, link, hello),
-            PeerInput::Confirm { link, version, directory, id } => {
-                self.on_confirm(turn, link, version, directory, id);
+            PeerInput::Confirm { link, version, directory, id, receiver_boot } => {
+                self.on_confirm(turn, link, version, directory, (id, receiver_boot));
             }
             PeerInput::Refuse { link, code, known_counter } => {
                 self.on_refuse(turn, link, code, known_counter);

@@ -58,6 +58,7 @@ fn confirms(link: u64) -> PeerInput {
         version: 1,
         directory: Document::default(),
         id: None,
+        receiver_boot: 0,
     }
 }
 
@@ -180,6 +181,7 @@ fn steps_out_of_turn_end_the_link() {
         version: 9,
         directory: Document::default(),
         id: None,
+        receiver_boot: 0,
     };
     assert_eq!(closed_with(&bench.feed(&local(), wrong)), fault, "a version nobody offered");
 }

@@ -112,6 +112,8 @@ pub enum Message {
         directory: Document,
         /// Since version 2: the link that is confirmed.
         link: Option<LinkId>,
+        /// Since version 2: the boot number of the receiver's life that is confirmed.
+        receiver_boot: u64,
     },
     Directory(Document),
     /// The handshake is refused, with what a close code cannot say.
@@ -186,6 +188,7 @@ pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
             version: confirm.version,
             directory: parse_directory(confirm.directory.unwrap_or_default(), limits)?,
             link: confirm.link.map(|id| parse_link("Confirm", id)).transpose()?,
+            receiver_boot: confirm.receiver_boot,
         },
         Header::Refuse(refuse) => {
             check_counter("Refuse", refuse.known_counter)?;
@@ -418,11 +421,12 @@ impl Message {
                     .observed_address
                     .map_or_else(String::new, |address| address.to_string()),
             })),
-            Message::Confirm { version, directory, link } => {
+            Message::Confirm { version, directory, link, receiver_boot } => {
                 Frame::new(Header::Confirm(v1::Confirm {
                     version,
                     directory: Some(directory_to_wire(&directory)),
                     link: link.map(link_to_wire),
+                    receiver_boot,
                 }))
             }
             Message::Refuse { code, known_counter } => {

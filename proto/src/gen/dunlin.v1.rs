@@ -205,6 +205,10 @@ pub struct Confirm {
     /// Version 2. The link that is confirmed, so that a Confirm of another link is told from this one's.
     #[prost(message, optional, tag = "16")]
     pub link: ::core::option::Option<LinkId>,
+    /// Version 2. The boot number of the receiver's incarnation that is confirmed, so that what was said to an
+    /// earlier one is told from what is said to this one.
+    #[prost(fixed64, tag = "17")]
+    pub receiver_boot: u64,
 }
 /// Kind 3. What the sender serves, whole. The highest version of an incarnation counts.
 #[derive(Clone, PartialEq, ::prost::Message)]

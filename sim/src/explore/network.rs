@@ -13,6 +13,7 @@ pub(super) enum Frame {
     Confirm {
         version: u32,
         id: Option<LinkId>,
+        receiver_boot: u64,
     },
     Refuse {
         code: u32,
@@ -48,7 +49,9 @@ impl Frame {
                 hello.abandons = hello.abandons.into_iter().map(turn).collect();
                 Frame::Hello(hello)
             }
-            Frame::Confirm { version, id } => Frame::Confirm { version, id: id.map(turn) },
+            Frame::Confirm { version, id, receiver_boot } => {
+                Frame::Confirm { version, id: id.map(turn), receiver_boot }
+            }
             Frame::Supersede { loser, sent } => Frame::Supersede { loser: turn(loser), sent },
             Frame::Drained { loser, sent } => Frame::Drained { loser: turn(loser), sent },
             Frame::Cut { from, frames } => Frame::Cut { from: turn(from), frames },
