@@ -23,11 +23,23 @@ pub enum FaultKind {
     LoseDisk,
     Readdress,
     Replay,
+    Clock,
+    Lapse,
+    Revoke,
+    Impostor,
 }
 
 impl FaultKind {
+    /// Whether it is about rights: without a network of tokens it changes nothing.
+    pub fn is_about_rights(self) -> bool {
+        matches!(
+            self,
+            FaultKind::Clock | FaultKind::Lapse | FaultKind::Revoke | FaultKind::Impostor
+        )
+    }
+
     /// All of them.
-    pub const ALL: [FaultKind; 15] = [
+    pub const ALL: [FaultKind; 19] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Corrupt,
@@ -43,6 +55,10 @@ impl FaultKind {
         FaultKind::LoseDisk,
         FaultKind::Readdress,
         FaultKind::Replay,
+        FaultKind::Clock,
+        FaultKind::Lapse,
+        FaultKind::Revoke,
+        FaultKind::Impostor,
     ];
 
     /// Its name in reports.
@@ -63,6 +79,10 @@ impl FaultKind {
             FaultKind::LoseDisk => "lose-disk",
             FaultKind::Readdress => "readdress",
             FaultKind::Replay => "replay",
+            FaultKind::Clock => "clock",
+            FaultKind::Lapse => "lapse",
+            FaultKind::Revoke => "revoke",
+            FaultKind::Impostor => "impostor",
         }
     }
 
@@ -84,6 +104,10 @@ impl FaultKind {
             Trouble::LoseDisk { .. } => FaultKind::LoseDisk,
             Trouble::Readdress { .. } => FaultKind::Readdress,
             Trouble::Replay { .. } => FaultKind::Replay,
+            Trouble::Clock { .. } => FaultKind::Clock,
+            Trouble::Lapse { .. } => FaultKind::Lapse,
+            Trouble::Revoke { .. } => FaultKind::Revoke,
+            Trouble::Impostor { .. } => FaultKind::Impostor,
         }
     }
 }

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use dunlin_core::auth::Access;
 use dunlin_core::link::{
     CloseCode, DialError, DialHandle, Direction, DownReason, FLUSH_MAX, FrameSource, Lane,
     LinkCommand, LinkHandle, LinkInput,
@@ -201,7 +200,7 @@ impl Fidelity for Frames {
             incarnation_counter: birth.incarnation_counter,
             seed: birth.seed,
             admission: Admission::Anyone,
-            access: Access::development(&birth.identity.id()),
+            access: birth.access,
             limits: birth.limits,
         };
         Mesh::new(now, config)
@@ -350,7 +349,7 @@ fn command_of(world: &mut Frameworld<'_>, index: usize, command: LinkCommand) {
 
 /// Tells the mesh of a station what happened, and lets it act behind whatever happens now.
 fn tell(world: &mut Frameworld<'_>, index: usize, input: LinkInput) {
-    let now = world.time();
+    let now = world.time_at(index);
     if let Some(live) = &mut world.stations[index].live {
         live.door.handle_link(now, input);
     }

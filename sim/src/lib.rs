@@ -31,6 +31,7 @@ mod packets;
 pub mod queue;
 mod random;
 pub mod report;
+mod rights;
 pub mod run;
 pub mod schedule;
 mod station;

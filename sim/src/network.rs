@@ -167,7 +167,11 @@ fn apply(trouble: &Trouble, from: u16, to: u16, path: &mut Path) {
         | Trouble::Dials { .. }
         | Trouble::LoseDisk { .. }
         | Trouble::Readdress { .. }
-        | Trouble::Replay { .. } => {}
+        | Trouble::Replay { .. }
+        | Trouble::Clock { .. }
+        | Trouble::Lapse { .. }
+        | Trouble::Revoke { .. }
+        | Trouble::Impostor { .. } => {}
     }
 }
 

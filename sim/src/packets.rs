@@ -1,7 +1,6 @@
 //! Packets fidelity: whole nodes, and between them real QUIC datagrams.
 
 use bytes::BytesMut;
-use dunlin_core::auth::Access;
 use dunlin_core::link::LinkHandle;
 use dunlin_core::peer::Admission;
 use dunlin_core::transport::{Crypto, Datagram, TransportConfig};
@@ -52,7 +51,7 @@ impl Fidelity for Packets {
             transport: TransportConfig::for_simulation(),
             ..NodeConfig::new(
                 birth.identity.clone(),
-                Access::development(&birth.identity.id()),
+                birth.access,
                 birth.incarnation_counter,
                 birth.seed,
             )
@@ -81,7 +80,7 @@ impl Fidelity for Packets {
     }
 
     fn drain(world: &mut World<'_, Packets>, index: usize) -> bool {
-        let now = world.time();
+        let now = world.time_at(index);
         let mut buf = std::mem::take(&mut world.fidelity.buf);
         while let Some(live) = &mut world.stations[index].live
             && let Some(transmit) = live.door.poll_transmit(now, BATCH, &mut buf)
@@ -102,7 +101,7 @@ impl Fidelity for Packets {
     }
 
     fn arrive(world: &mut World<'_, Packets>, index: usize, parcel: Parcel) {
-        let (now, from) = (world.time(), world.stations[parcel.from].address);
+        let (now, from) = (world.time_at(index), world.stations[parcel.from].address);
         world.trace.note(Step::Datagram, world.now, index, parcel.from as u64, 0);
         world.trace.bytes(&parcel.data);
         log!(world, Some(index), "{} bytes from n{}", parcel.data.len(), parcel.from);

@@ -324,7 +324,8 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
         let Some(live) = &station.live else { continue };
         let load = F::mesh(&live.door).load();
         let tasks = live.host.tasks().saturating_sub(station.background);
-        // One timer looks for peers that nobody holds any more.
+        // One timer looks for peers that nobody holds any more, and rights have an end.
+        let right_timers = if world.rights.is_some() { 1 + world.stations.len() } else { 0 };
         let counts = [
             ("open calls", load.calls_open, 0),
             ("invocations", load.invocations, 0),
@@ -332,7 +333,7 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
             ("queued frames", load.frames_queued, 0),
             ("queued events", load.events_queued, 0),
             ("tasks", tasks, 0),
-            ("timers", load.timers, 1),
+            ("timers", load.timers, 1 + right_timers),
         ];
         if let Some((what, count, _)) = counts.into_iter().find(|(_, count, max)| count > max) {
             let open = world.ledger.open_calls(Some(world.life(index)));

@@ -9,7 +9,7 @@ use dunlin_core::rpc::{CallError, Executed};
 use dunlin_core::service::Host;
 use dunlin_core::{Event, Identity, Limits, PeerId};
 
-use crate::schedule::LimitsPlan;
+use crate::schedule::{Forgery, LimitsPlan};
 use crate::trace::{Step, Trace};
 use crate::world::Fidelity;
 
@@ -42,6 +42,12 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) armed: Option<u64>,
     /// Whom it wants to be connected to.
     pub(crate) keeps: BTreeSet<u16>,
+    /// How far its wall clock is ahead of the true time, in milliseconds, while no fault is on.
+    pub(crate) clock_ahead_ms: i64,
+    /// How far it has been set wrong.
+    pub(crate) clock_wrong_ms: i64,
+    /// Somebody with its key, who pretends to a right.
+    pub(crate) impostor: Option<(Forgery, u16)>,
     /// Application tasks that run for as long as it lives.
     pub(crate) background: usize,
     /// How often it acted.

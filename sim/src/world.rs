@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use dunlin_core::auth::Access;
 use dunlin_core::base::Incarnation;
 use dunlin_core::link::LinkHandle;
 use dunlin_core::service::{BoxFuture, Host};
@@ -15,6 +16,7 @@ use crate::log::{Log, log};
 use crate::network::Network;
 use crate::queue::Queue;
 use crate::random::bytes32;
+use crate::rights::Rights;
 use crate::schedule::{Deed, Schedule, Trouble};
 use crate::station::{Live, Station, address, hash_event, limits, name};
 use crate::trace::{Step, Trace};
@@ -34,6 +36,7 @@ const EVENTS_PER_INSTANT_MAX: u64 = 1_000_000;
 pub(crate) struct Birth<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) incarnation_counter: u64,
+    pub(crate) access: Access,
     pub(crate) seed: [u8; 32],
     pub(crate) limits: dunlin_core::Limits,
 }
@@ -97,6 +100,8 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) trace: Trace,
     pub(crate) log: Log,
     pub(crate) ledger: Arc<Ledger>,
+    /// Who may do what, in a world with a network of tokens.
+    pub(crate) rights: Option<Rights>,
     pub(crate) schedule: &'s Schedule,
     pub(crate) workload: &'s dyn Workload,
     pub(crate) peers: Arc<[PeerId]>,
@@ -131,6 +136,14 @@ impl<'s, F: Fidelity> World<'s, F> {
                     held: Default::default(),
                     armed: None,
                     keeps: schedule.nodes[index].keeps.iter().copied().collect(),
+                    clock_ahead_ms: schedule
+                        .rights
+                        .as_ref()
+                        .and_then(|rights| rights.clock_ahead_ms.get(index))
+                        .copied()
+                        .unwrap_or(0),
+                    clock_wrong_ms: 0,
+                    impostor: None,
                     background: 0,
                     touched: 0,
                 }
@@ -146,6 +159,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             trace: Trace::new(schedule.seed),
             log,
             ledger,
+            rights: schedule.rights.clone().map(|plan| {
+                Rights::new(schedule.seed, count, plan, WallTime::from_unix_nanos(WALL_NANOS))
+            }),
             schedule,
             workload,
             peers,
@@ -164,8 +180,17 @@ impl<'s, F: Fidelity> World<'s, F> {
         world
     }
 
-    pub(crate) fn time(&self) -> Now {
-        Now::new(MonoTime::from_nanos(self.now), WallTime::from_unix_nanos(WALL_NANOS + self.now))
+    /// The true time.
+    fn true_time(&self) -> WallTime {
+        WallTime::from_unix_nanos(WALL_NANOS + self.now)
+    }
+
+    /// The time by a node's clocks.
+    pub(crate) fn time_at(&self, index: usize) -> Now {
+        let station = &self.stations[index];
+        let ahead_ms = station.clock_ahead_ms + station.clock_wrong_ms;
+        let nanos = WALL_NANOS.saturating_add_signed(ahead_ms.saturating_mul(1_000_000)) + self.now;
+        Now::new(MonoTime::from_nanos(self.now), WallTime::from_unix_nanos(nanos))
     }
 
     pub(crate) fn life(&self, index: usize) -> Life {
@@ -255,7 +280,7 @@ impl<'s, F: Fidelity> World<'s, F> {
     }
 
     fn wake(&mut self, index: usize) {
-        let (now, at) = (self.time(), self.now);
+        let (now, at) = (self.time_at(index), self.now);
         let station = &mut self.stations[index];
         if station.armed != Some(at) {
             return;
@@ -283,13 +308,18 @@ impl<'s, F: Fidelity> World<'s, F> {
 
     /// Lets a node act on what was done to it.
     pub(crate) fn touch(&mut self, index: usize) {
-        let now = self.time();
+        let now = self.time_at(index);
         loop {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
             let mut stopped = false;
             let (mut counter, mut superseded, mut wrong) = (None, false, None);
+            let (rights, tally) = (&self.rights, &mut self.network.tally);
             F::turn(live, now, &mut |event| {
+                if let Some(rights) = rights {
+                    let judged = rights.observe(tally, peers, index, now.wall, event);
+                    wrong = wrong.take().or_else(|| judged.err());
+                }
                 match event {
                     Event::LifeBegan { incarnation, .. } => counter = Some(incarnation.counter),
                     Event::LinkSuperseded { .. } => superseded = true,
@@ -311,6 +341,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             if let Some(counter) = counter {
                 // As a shell stores it.
                 self.stations[index].counter = counter;
+                if let (Some(rights), Some(_)) = (&mut self.rights, self.stations[index].impostor) {
+                    rights.pretends(index, Some(counter));
+                }
                 if self.network.tally.is_applied(FaultKind::LoseDisk) {
                     self.network.tally.bite(FaultKind::LoseDisk);
                 }
@@ -360,7 +393,8 @@ impl<'s, F: Fidelity> World<'s, F> {
 
     /// A node begins its next life.
     pub(crate) fn start(&mut self, index: usize) {
-        let now = self.time();
+        let now = self.time_at(index);
+        let access = self.access_of(index, now);
         let plan = &self.schedule.nodes[index];
         let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
         let station = &mut self.stations[index];
@@ -372,6 +406,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         let birth = Birth {
             identity: &station.identity,
             incarnation_counter: station.counter,
+            access,
             seed: bytes32(self.schedule.seed, 2 + life, index as u64),
             limits: limits(&plan.limits),
         };
@@ -402,6 +437,61 @@ impl<'s, F: Fidelity> World<'s, F> {
         self.touch(index);
     }
 
+    /// What a node that starts now may do, or pretends that it may.
+    fn access_of(&mut self, index: usize, now: Now) -> Access {
+        let (true_now, lapse_at) = (self.true_time(), self.next_lapse(index));
+        let Station { id, counter, impostor, .. } = self.stations[index];
+        let Some(rights) = &mut self.rights else { return Access::development(&id) };
+        match impostor {
+            Some((forgery, victim)) => {
+                rights.pretends(index, Some(counter + 1));
+                let victim = usize::from(victim);
+                rights.forged(index, id, (victim, self.peers[victim]), true_now, forgery)
+            }
+            None => {
+                rights.pretends(index, None);
+                rights.access(index, id, now, true_now, lapse_at)
+            }
+        }
+    }
+
+    /// When the token expires that a node gets now.
+    fn next_lapse(&self, index: usize) -> Option<u64> {
+        let of_node =
+            |what: &Trouble| matches!(what, Trouble::Lapse { node } if usize::from(*node) == index);
+        let lapses = self.schedule.faults.iter().filter(|fault| of_node(&fault.what));
+        let to_come = lapses.map(|fault| fault.at_us * 1_000).filter(|at| *at > self.now);
+        to_come.min().filter(|_| !self.healing)
+    }
+
+    /// A node gets a new token.
+    fn renew(&mut self, index: usize) {
+        let (now, true_now, lapse_at) =
+            (self.time_at(index), self.true_time(), self.next_lapse(index));
+        let station = &mut self.stations[index];
+        let Some(rights) = &mut self.rights else { return };
+        let token = rights.renew(index, station.id, true_now, lapse_at);
+        if let (Some(live), None) = (&mut station.live, station.impostor) {
+            // By a clock that is wrong it does not count; the node gets it again when it starts.
+            let _ = F::mesh_mut(&mut live.door).take_token(now, token);
+            self.touch(index);
+        }
+    }
+
+    /// A node hears of the newest descriptor.
+    fn inform(&mut self, index: usize) {
+        let now = self.time_at(index);
+        let station = &mut self.stations[index];
+        let (Some(rights), Some(live)) = (&mut self.rights, &mut station.live) else { return };
+        if station.paused.is_none()
+            && let Some(chain) = rights.news_for(index)
+            && F::mesh_mut(&mut live.door).take_descriptor(now, chain).is_ok()
+        {
+            rights.told(index);
+            self.touch(index);
+        }
+    }
+
     /// A node is gone, now.
     fn take_down(&mut self, index: usize) {
         F::vanished(self, index);
@@ -426,7 +516,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             }
         }
         F::resumed(self, index);
-        let now = self.time();
+        let now = self.time_at(index);
         if let Some(live) = &mut self.stations[index].live {
             F::handle_timeout(&mut live.door, now);
             self.touch(index);
@@ -438,7 +528,7 @@ impl<'s, F: Fidelity> World<'s, F> {
 
     /// Runs application code at a node.
     pub(crate) fn spawn(&mut self, index: usize, task: BoxFuture<()>) {
-        let now = self.time();
+        let now = self.time_at(index);
         if let Some(live) = &mut self.stations[index].live {
             live.host.spawn(now, F::mesh_mut(&mut live.door), task);
             self.touch(index);
@@ -448,7 +538,7 @@ impl<'s, F: Fidelity> World<'s, F> {
     fn operate(&mut self, index: usize) {
         let operation = &self.schedule.operations[index];
         let at = usize::from(operation.node);
-        let now = self.time();
+        let now = self.time_at(at);
         let info = self.info(at);
         let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
         let station = &mut self.stations[at];
@@ -539,7 +629,8 @@ impl<'s, F: Fidelity> World<'s, F> {
                 }
             }
             Trouble::Stop { node } => {
-                let (now, node) = (self.time(), usize::from(node));
+                let node = usize::from(node);
+                let now = self.time_at(node);
                 let station = &mut self.stations[node];
                 if let (Some(live), None, None) =
                     (&mut station.live, station.paused, station.stopping)
@@ -549,6 +640,31 @@ impl<'s, F: Fidelity> World<'s, F> {
                     F::mesh_mut(&mut live.door).shutdown(now);
                     log!(self, Some(node), "is told to stop");
                     self.touch(node);
+                }
+            }
+            Trouble::Clock { node, by_ms } => {
+                self.switch_right(kind, node, true);
+                self.stations[usize::from(node)].clock_wrong_ms += by_ms;
+            }
+            // Its token was made so.
+            Trouble::Lapse { node } => self.switch_right(kind, node, true),
+            Trouble::Revoke { node, ref told } => {
+                self.switch_right(kind, node, true);
+                if let Some(rights) = &mut self.rights {
+                    rights.revoke(usize::from(node));
+                }
+                for node in told {
+                    self.inform(usize::from(*node));
+                }
+            }
+            Trouble::Impostor { node, forgery, victim } => {
+                let node = usize::from(node);
+                if self.stations[node].live.is_some() && self.stations[node].impostor.is_none() {
+                    self.switch_right(kind, node as u16, true);
+                    log!(self, Some(node), "dies, and an impostor takes its place");
+                    self.take_down(node);
+                    self.stations[node].impostor = Some((forgery, victim));
+                    self.start(node);
                 }
             }
             Trouble::Pause { node } => {
@@ -561,16 +677,30 @@ impl<'s, F: Fidelity> World<'s, F> {
         }
     }
 
+    fn switch_right(&mut self, kind: FaultKind, node: u16, on: bool) {
+        if let Some(rights) = &mut self.rights {
+            rights.switch(kind, usize::from(node), on);
+        }
+    }
+
+    /// An impostor gives way to the node whose key it had.
+    fn unmask(&mut self, node: usize) {
+        if self.stations[node].impostor.take().is_some() && self.stations[node].live.is_some() {
+            self.take_down(node);
+            self.start(node);
+        }
+    }
+
     /// Two nodes let go of each other and dial each other at one instant.
     fn dial_each_other(&mut self, a: usize, b: usize) {
-        let now = self.time();
+        let nows = [self.time_at(a), self.time_at(b)];
         let ready = |station: &Station<F>| {
             station.live.is_some() && station.paused.is_none() && station.stopping.is_none()
         };
         if !ready(&self.stations[a]) || !ready(&self.stations[b]) {
             return;
         }
-        for (here, there) in [(a, b), (b, a)] {
+        for ((here, there), now) in [(a, b), (b, a)].into_iter().zip(nows) {
             let (peer, address) = (self.peers[there], self.stations[there].address);
             let station = &mut self.stations[here];
             station.keeps.insert(there as u16);
@@ -586,8 +716,9 @@ impl<'s, F: Fidelity> World<'s, F> {
 
     /// Those who keep a node hear where it is now.
     fn tell_address(&mut self, node: usize) {
-        let (now, peer, address) = (self.time(), self.peers[node], self.stations[node].address);
+        let (peer, address) = (self.peers[node], self.stations[node].address);
         for index in 0..self.stations.len() {
+            let now = self.time_at(index);
             let station = &mut self.stations[index];
             if !station.keeps.contains(&(node as u16)) || station.paused.is_some() {
                 continue;
@@ -602,6 +733,7 @@ impl<'s, F: Fidelity> World<'s, F> {
 
     fn fault_ends(&mut self, index: usize) {
         let fault = &self.schedule.faults[index];
+        let kind = FaultKind::of(&fault.what);
         self.trace.note(Step::Fault, self.now, 0, index as u64, 0);
         log!(self, None, "fault ends: {:?}", fault.what);
         match fault.what {
@@ -619,6 +751,27 @@ impl<'s, F: Fidelity> World<'s, F> {
             }
             Trouble::Dials { .. } | Trouble::Replay { .. } => {}
             Trouble::Pause { node } => self.resume(usize::from(node)),
+            Trouble::Clock { node, by_ms } => {
+                self.switch_right(kind, node, false);
+                if !self.healing {
+                    self.stations[usize::from(node)].clock_wrong_ms -= by_ms;
+                }
+            }
+            Trouble::Lapse { node } => {
+                self.switch_right(kind, node, false);
+                self.renew(usize::from(node));
+            }
+            Trouble::Revoke { node, .. } => {
+                self.switch_right(kind, node, false);
+                for index in 0..self.stations.len() {
+                    self.inform(index);
+                }
+                self.renew(usize::from(node));
+            }
+            Trouble::Impostor { node, .. } => {
+                self.switch_right(kind, node, false);
+                self.unmask(usize::from(node));
+            }
             _ => self.network.switch(&self.schedule.faults, index, false),
         }
     }
@@ -647,8 +800,12 @@ impl<'s, F: Fidelity> World<'s, F> {
         for index in 0..self.schedule.faults.len() {
             self.network.switch(&self.schedule.faults, index, false);
         }
+        for station in &mut self.stations {
+            station.clock_wrong_ms = 0;
+        }
         for node in 0..self.stations.len() {
             self.resume(node);
+            self.unmask(node);
         }
         for node in 0..self.stations.len() {
             if self.stations[node].live.is_some() && self.stations[node].stopping.is_some() {
@@ -657,7 +814,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             if self.stations[node].live.is_none() {
                 self.start(node);
             }
-            let now = self.time();
+            let now = self.time_at(node);
             let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
             let station = &mut self.stations[node];
             station.keeps.extend(&self.schedule.nodes[node].keeps);
@@ -669,6 +826,9 @@ impl<'s, F: Fidelity> World<'s, F> {
                 }
             }
             self.touch(node);
+            // Everybody has a token that counts, and knows which do not.
+            self.inform(node);
+            self.renew(node);
         }
     }
 }
@@ -706,6 +866,10 @@ fn describe(peers: &[PeerId], event: &Event) -> String {
         Event::CallEnded { call, result: Err(error) } => {
             format!("call {} failed: {error}", call.to_u64())
         }
+        Event::NetworkLeft { peer, network, why } => {
+            format!("{} is not in the network '{network}' any more: {why}", name(peers, *peer))
+        }
+        Event::NetworkEnded { network, why } => format!("network '{network}' has ended: {why}"),
         Event::Invoke(run) => {
             let from = run.caller.map_or("itself".to_string(), |caller| name(peers, caller));
             format!("runs {} for {from} (run {})", run.path, run.invocation.to_u64())
