@@ -141,8 +141,7 @@ impl Rights {
         true_now: WallTime,
         lapse_at: Option<u64>,
     ) -> Access {
-        let lapsed = self.given[node].last().is_none_or(|given| given.until + SKEW <= true_now);
-        if lapsed || self.is_revoked(node) {
+        if self.is_in_need(node, true_now) {
             self.give(node, id, true_now, self.until(lapse_at));
         }
         self.known[node] = self.newest.clone();
@@ -153,6 +152,12 @@ impl Rights {
             // By its own clock it has no right to be there; it tries nevertheless, as anybody may.
             Err(_) => Access::unverified_for_simulation(&id, vec![membership]),
         }
+    }
+
+    /// Whether a node has no token that counts, by the true time.
+    pub(crate) fn is_in_need(&self, node: usize, true_now: WallTime) -> bool {
+        let lapsed = self.given[node].last().is_none_or(|given| given.until + SKEW <= true_now);
+        lapsed || self.is_revoked(node)
     }
 
     fn is_revoked(&self, node: usize) -> bool {

@@ -469,6 +469,10 @@ impl<'s, F: Fidelity> World<'s, F> {
         let (now, true_now, lapse_at) =
             (self.time_at(index), self.true_time(), self.next_lapse(index));
         let station = &mut self.stations[index];
+        if station.paused.is_some() {
+            // It gets it when it goes on.
+            return;
+        }
         let Some(rights) = &mut self.rights else { return };
         let token = rights.renew(index, station.id, true_now, lapse_at);
         if let (Some(live), None) = (&mut station.live, station.impostor) {
@@ -516,6 +520,10 @@ impl<'s, F: Fidelity> World<'s, F> {
             }
         }
         F::resumed(self, index);
+        self.inform(index);
+        if self.rights.as_ref().is_some_and(|rights| rights.is_in_need(index, self.true_time())) {
+            self.renew(index);
+        }
         let now = self.time_at(index);
         if let Some(live) = &mut self.stations[index].live {
             F::handle_timeout(&mut live.door, now);

@@ -67,6 +67,10 @@ pub struct MeshConfig {
 /// How long running handlers may go on once the node stops. A guess.
 pub const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// A wall clock that is off by more than this, and by more than an eighth of the time that has passed, was
+/// set. Slewing changes its rate by less than a tenth.
+const CLOCK_STEP_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How often peers that nothing holds any more are looked for.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -466,7 +470,14 @@ impl Mesh {
     fn tick(&mut self, now: Now) {
         // An embedder's clock that goes back must not upset the order of timers.
         let mono = now.mono.max(self.now.mono);
+        let passed = mono.since(self.now.mono);
+        let expected = self.now.wall + passed;
+        let step = expected.as_unix_nanos().abs_diff(now.wall.as_unix_nanos());
         self.now = Now { mono, wall: now.wall };
+        // A clock that is slewed drifts; one that is set jumps.
+        if u128::from(step) > CLOCK_STEP_MIN.as_nanos().max(passed.as_nanos() / 8) {
+            self.feed_access(AccessInput::ClockSet);
+        }
     }
 }
 
