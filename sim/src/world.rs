@@ -289,11 +289,15 @@ impl<'s, F: Fidelity> World<'s, F> {
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
             let mut stopped = false;
             let (mut counter, mut superseded, mut wrong) = (None, false, None);
+            let replayed = self.network.tally.is_applied(FaultKind::Replay);
             F::turn(live, now, &mut |event| {
                 match event {
                     Event::LifeBegan { incarnation, .. } => counter = Some(incarnation.counter),
                     Event::LinkSuperseded { .. } => superseded = true,
-                    event => wrong = wrong.take().or_else(|| crate::checks::of_peers(event)),
+                    event => {
+                        let checked = crate::checks::of_peers(event, replayed);
+                        wrong = wrong.take().or(checked);
+                    }
                 }
                 hash_event(trace, now.mono.as_nanos(), index, event);
                 stopped |= matches!(event, Event::Stopped);

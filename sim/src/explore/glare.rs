@@ -674,6 +674,21 @@ impl Model for Glare {
         state
     }
 
+    fn beginning(&self) -> String {
+        let dials = |node: usize| match (self.can_dial[node], self.twice[node]) {
+            (true, true) => "dials twice",
+            (true, false) => "dials",
+            (false, _) => "knows no address",
+        };
+        let links = "dials are links 0, 1 and so on, node 0's first";
+        format!(
+            "both are asked to connect: node 0 {}, node 1 {}; node {} has the higher id; {links}",
+            dials(0),
+            dials(1),
+            self.higher
+        )
+    }
+
     fn actions(&self, state: &State, out: &mut Vec<Action>) {
         for (n, node) in (0u8..).zip(&state.nodes) {
             let here = usize::from(n);
