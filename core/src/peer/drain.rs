@@ -228,7 +228,7 @@ impl Peer {
                     _ => false,
                 };
                 let last = !self.is_up() || (is_planted(30) && was_draining);
-                let drained = drained && (was_draining || is_planted(31));
+                let drained = drained && was_draining;
                 turn.out.push(PeerEffect::LinkLost { link, reason, last, drained });
                 if code == Some(CloseCode::OLD_INCARNATION) && turn.local.version_max > 1 {
                     turn.out.push(PeerEffect::NewerSelf);

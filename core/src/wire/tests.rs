@@ -105,7 +105,12 @@ fn every_message_reads_back_as_it_was_written() {
             abandons: vec![link(End::There), link(End::Here)],
             observed_address: Some("[2001:db8::1]:4433".parse().unwrap()),
         }),
-        Message::Confirm { version: 2, directory: document.clone(), link: Some(link(End::There)) },
+        Message::Confirm {
+            version: 2,
+            directory: document.clone(),
+            link: Some(link(End::There)),
+            receiver_boot: 7,
+        },
         Message::Refuse { code: 3, known_counter: 8 },
         Message::Supersede { loser: link(End::Here), sent: SENT },
         Message::Drained { loser: link(End::There), sent: SENT },
