@@ -138,9 +138,10 @@ pub(crate) fn of_peers(event: &Event, replayed: bool) -> Option<(&'static str, S
             let what = format!("a peer is said to be down: {reason}");
             Some(("a superseded link is no peer's death", what))
         }
-        // A handshake may be refused, or take long.
-        Event::PeerMisbehaved { what, .. } if !replayed && !what.contains("handshake") => {
-            Some(("nobody breaks the protocol", what.clone()))
+        Event::PeerMisbehaved { what, .. }
+            if !replayed && (what.contains("ranks above") || what.contains("link stays")) =>
+        {
+            Some(("both ends rank links alike", what.clone()))
         }
         Event::NewerSelf { .. } => {
             Some(("every key has one node", "a node stops for a newer self".to_string()))
