@@ -19,19 +19,17 @@
 //! | 23 | glare: ids gate dialling |
 //! | 24 | glare: what came first stays |
 //! | 25 | glare: the dial number is ignored |
-//! | 26 | links that were lost are not abandoned in the next Hello |
 //! | 27 | a handshake under a link id that was used before is taken |
 //! | 28 | an older or doubled incarnation is let in |
-//! | 29 | a Hello or Confirm of another link is taken |
 //! | 30 | the end of a superseded link is reported as the peer's death |
-//! | 31 | what was sent on a link that is closed as superseded is never in doubt |
 //! | 32 | a link that is drained is never used again |
 //! | 33 | a lane moves to another link without a cut |
 //! | 34 | a node that is told of its stale life begins the same one again |
 //! | 35 | a Confirm that was meant for an earlier life is taken |
 
-/// All numbers.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 2] = [1..=8, 20..=35];
+/// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
+/// that is given up for good) is found by exploration.
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 5] = [1..=8, 20..=25, 27..=28, 30..=30, 34..=35];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -40,6 +38,12 @@ static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(
 #[cfg(dunlin_planted)]
 pub fn set(number: u32) {
     CHOSEN.store(number, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// The bug of this process, for models that play a part of the node.
+#[cfg(dunlin_planted)]
+pub fn chosen() -> u32 {
+    CHOSEN.load(std::sync::atomic::Ordering::Relaxed)
 }
 
 #[cfg(dunlin_planted)]

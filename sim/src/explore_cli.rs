@@ -17,11 +17,11 @@ Wrong rules, to see how each is refuted, exist only in a build of their own:
   RUSTFLAGS='--cfg dunlin_planted' cargo run --release -p dunlin-sim --target-dir target/planted -- \\
       explore glare --rule coin-flip
 They are: lower-id-wins, coin-flip, close-before-confirm, ids-gate-dialling, first-come-stays,
-dial-number-ignored.";
+dial-number-ignored, drained-for-good, no-cut.";
 #[cfg(dunlin_planted)]
 const WRONG: &str = "\
 Wrong rules for --rule: lower-id-wins, coin-flip, close-before-confirm, ids-gate-dialling,
-first-come-stays, dial-number-ignored.";
+first-come-stays, dial-number-ignored, drained-for-good, no-cut.";
 
 /// What to explore.
 #[derive(Subcommand)]

@@ -314,6 +314,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
             let mut stopped = false;
             let (mut counter, mut superseded, mut wrong) = (None, false, None);
+            let replayed = self.network.tally.is_applied(FaultKind::Replay);
             let (rights, tally) = (&self.rights, &mut self.network.tally);
             F::turn(live, now, &mut |event| {
                 if let Some(rights) = rights {
@@ -323,7 +324,10 @@ impl<'s, F: Fidelity> World<'s, F> {
                 match event {
                     Event::LifeBegan { incarnation, .. } => counter = Some(incarnation.counter),
                     Event::LinkSuperseded { .. } => superseded = true,
-                    event => wrong = wrong.take().or_else(|| crate::checks::of_peers(event)),
+                    event => {
+                        let checked = crate::checks::of_peers(event, replayed);
+                        wrong = wrong.take().or(checked);
+                    }
                 }
                 hash_event(trace, now.mono.as_nanos(), index, event);
                 stopped |= matches!(event, Event::Stopped);

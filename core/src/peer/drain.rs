@@ -160,7 +160,7 @@ impl Peer {
         let ids: Vec<LinkId> = ranked.iter().filter_map(|l| l.id).collect();
         let best = self.rank(turn.local).winner(&ids).map(|index| ranked[index].link);
         // Without ids the newest.
-        best.or_else(|| self.links.iter().filter(up).next_back().map(|l| l.link))
+        best.or_else(|| self.links.iter().rfind(up).map(|l| l.link))
     }
 
     /// A peer that keeps more links than it may loses the oldest of those that are drained.
@@ -229,7 +229,7 @@ impl Peer {
                     _ => false,
                 };
                 let last = !self.is_up() || (is_planted(30) && was_draining);
-                let drained = drained && (was_draining || is_planted(31));
+                let drained = drained && was_draining;
                 turn.out.push(PeerEffect::LinkLost { link, reason, last, drained });
                 if code == Some(CloseCode::OLD_INCARNATION) && turn.local.version_max > 1 {
                     turn.out.push(PeerEffect::NewerSelf);

@@ -70,8 +70,7 @@ impl Peer {
     fn send_hello(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle) {
         let Some(index) = self.find(link) else { return };
         self.links[index].greeted_at = Some(turn.cx.now.mono);
-        let abandons =
-            if is_planted(26) { Vec::new() } else { self.abandons.iter().copied().collect() };
+        let abandons = self.abandons.iter().copied().collect();
         turn.out.push(PeerEffect::SendHello { link, id: self.links[index].id, abandons });
     }
 
@@ -197,7 +196,7 @@ impl Peer {
         let Some(said) = hello.link else { return Err("a Hello without a link id".into()) };
         let entry = &mut self.links[index];
         match entry.id {
-            Some(id) if id != said && !is_planted(29) => {
+            Some(id) if id != said => {
                 Err(format!("its Hello is about another link: {said:?} on {id:?}"))
             }
             Some(_) => Ok(()),
@@ -228,7 +227,7 @@ impl Peer {
             return self.fault(turn, link, what);
         }
         let entry = &self.links[index];
-        if version >= GLARE_VERSION && id != entry.id && !is_planted(29) {
+        if version >= GLARE_VERSION && id != entry.id {
             let what = format!("its Confirm is of another link: {id:?} on {:?}", entry.id);
             return self.fault(turn, link, what);
         }

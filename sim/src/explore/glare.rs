@@ -149,6 +149,14 @@ fn name_of(timer: &PeerTimer) -> TimerHandle {
     })
 }
 
+/// Planted: a lane moves to another link without a cut. The cut is the mesh's to send, which the model plays.
+fn is_cutless() -> bool {
+    #[cfg(dunlin_planted)]
+    return dunlin_core::planted::chosen() == 33;
+    #[cfg(not(dunlin_planted))]
+    false
+}
+
 fn handle(link: usize) -> LinkHandle {
     LinkHandle(link as u64)
 }
@@ -193,13 +201,15 @@ pub fn configurations() -> Vec<(String, Glare)> {
 
 /// Wrong rules by their names, and the planted bug that each is.
 #[cfg(dunlin_planted)]
-pub const RULES: [(&str, u32); 6] = [
+pub const RULES: [(&str, u32); 8] = [
     ("lower-id-wins", 20),
     ("coin-flip", 21),
     ("close-before-confirm", 22),
     ("ids-gate-dialling", 23),
     ("first-come-stays", 24),
     ("dial-number-ignored", 25),
+    ("drained-for-good", 32),
+    ("no-cut", 33),
 ];
 
 /// One step at work: what is done with effects, and what is said about it.
@@ -335,7 +345,7 @@ impl Work<'_, '_> {
             }
             PeerEffect::Move { from, from_id, to } => {
                 let frames = self.state.nodes[node].lanes.sent_on(from).lanes[1];
-                if frames > 0 {
+                if frames > 0 && !is_cutless() {
                     self.send(node, to, 1, Frame::Cut { from: from_id, frames });
                 }
             }
@@ -673,6 +683,21 @@ impl Model for Glare {
             work.act(Action::Ask(node)).expect("to be asked breaks no rule");
         }
         state
+    }
+
+    fn beginning(&self) -> String {
+        let dials = |node: usize| match (self.can_dial[node], self.twice[node]) {
+            (true, true) => "dials twice",
+            (true, false) => "dials",
+            (false, _) => "knows no address",
+        };
+        let links = "dials are links 0, 1 and so on, node 0's first";
+        format!(
+            "both are asked to connect: node 0 {}, node 1 {}; node {} has the higher id; {links}",
+            dials(0),
+            dials(1),
+            self.higher
+        )
     }
 
     fn actions(&self, state: &State, out: &mut Vec<Action>) {

@@ -25,6 +25,9 @@ pub trait Model {
     /// Where it begins.
     fn initial(&self) -> Self::State;
 
+    /// The same, for people.
+    fn beginning(&self) -> String;
+
     /// What can happen in a state, always in the same order.
     fn actions(&self, state: &Self::State, out: &mut Vec<Self::Action>);
 
@@ -272,7 +275,7 @@ fn trace<M: Model>(
         at = origins[at as usize].from;
     }
     let mut state = model.initial();
-    let mut steps = Vec::new();
+    let mut steps = vec![model.beginning()];
     for action in way.into_iter().rev() {
         let mut told = Vec::new();
         // The last one breaks the rule, or the state that it leads to does.
@@ -298,6 +301,10 @@ mod tests {
 
         fn initial(&self) -> (u8, u8) {
             (0, 0)
+        }
+
+        fn beginning(&self) -> String {
+            "both are empty".into()
         }
 
         fn actions(&self, _: &(u8, u8), out: &mut Vec<u8>) {
@@ -347,7 +354,7 @@ mod tests {
     fn a_counterexample_is_a_shortest_one() {
         let found = explore(&Jugs { allowed: false }, 1_000, &mut |_, _, _| {});
         let way = found.counterexample.expect("four can be measured");
-        assert_eq!(way.steps.len(), 2 * 6, "in six steps and not in fewer: {way:?}");
+        assert_eq!(way.steps.len(), 1 + 2 * 6, "in six steps and not in fewer: {way:?}");
         assert_eq!(way.broken, "four");
         assert!(!found.complete);
     }
