@@ -90,7 +90,9 @@ impl Mesh {
         }
         let needs_trust =
             !matches!(message, Message::Hello(_) | Message::Refuse { .. } | Message::Skippable);
-        if needs_trust && !verified {
+        let newer = matches!(message, Message::Confirm { .. })
+            && self.peers.get(peer).is_some_and(|p| p.machine.is_newer(link));
+        if needs_trust && !verified && !newer {
             if self.peers.get(peer).is_some_and(|p| p.machine.is_refused(link)) {
                 // Said before it heard that its life is over.
                 return;
@@ -455,6 +457,10 @@ impl Mesh {
     /// Forgets peers that nobody asked for, that have no link, and that cannot ask again.
     fn sweep(&mut self) {
         self.sweeping = false;
+        if !self.work.is_empty() {
+            // What a peer's machine has closed may still have to be closed here.
+            return self.start_sweeping();
+        }
         let mut left = false;
         let idle: Vec<PeerKey> = self
             .peers

@@ -193,21 +193,24 @@ impl Peer {
         if self.current == Some(link) {
             self.current = self.best_up(turn, None);
         }
-        self.undo_draining(turn);
+        self.undo_draining(turn, &reason);
         let retry_in = self.back_off(turn);
         let code = match reason {
             DownReason::ClosedByPeer(code) => Some(code),
             _ => None,
         };
         let refusal = code.and_then(RefuseCode::from_close);
-        let shaking = matches!(state, LinkState::Greeting { .. } | LinkState::Verified { .. });
+        let shaking = matches!(
+            state,
+            LinkState::Greeting { .. } | LinkState::Newer { .. } | LinkState::Verified { .. }
+        );
         if let Some(why) = refusal
             && (shaking || why.is_about_access())
         {
             turn.out.push(PeerEffect::Refused { why });
         }
         match state {
-            LinkState::Greeting { timer } => {
+            LinkState::Greeting { timer } | LinkState::Newer { timer, .. } => {
                 turn.cx.disarm(timer);
                 if self.keep && refusal.is_none() && reason != DownReason::ClosedHere {
                     let error = DialError::Refused(reason.to_string());
@@ -230,6 +233,12 @@ impl Peer {
                 };
                 let last = !self.is_up() || (is_planted(30) && was_draining);
                 let drained = drained && was_draining;
+                // It was still closed for a link that went before it: that one's end is the peer's.
+                let reason =
+                    match self.undone.take_if(|_| last && code == Some(CloseCode::SUPERSEDED)) {
+                        Some(why) if !was_draining => why,
+                        _ => reason,
+                    };
                 turn.out.push(PeerEffect::LinkLost { link, reason, last, drained });
                 if code == Some(CloseCode::OLD_INCARNATION) && turn.local.version_max > 1 {
                     turn.out.push(PeerEffect::NewerSelf);
@@ -240,7 +249,7 @@ impl Peer {
 
     /// The link that should have stayed may be gone: the best of those that were drained is used again, if
     /// none that is up ranks above it.
-    fn undo_draining(&mut self, turn: &mut Turn<'_, '_, '_>) {
+    fn undo_draining(&mut self, turn: &mut Turn<'_, '_, '_>, reason: &DownReason) {
         if is_planted(32) && self.current.is_none() {
             // Planted: a link that is drained is never used again.
             let draining: Vec<LinkHandle> =
@@ -268,6 +277,7 @@ impl Peer {
             entry.state = LinkState::Up;
             let link = entry.link;
             turn.out.push(PeerEffect::Undrained(link));
+            self.undone = Some(reason.clone());
             if self.current.is_none() {
                 self.current = Some(link);
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::directory::Document;
 use crate::link::{CloseCode, Direction, End, LinkHandle, LinkId};
+use crate::machine::TimerHandle;
 use crate::peer::glare::is_compared;
 use crate::peer::{
     HANDSHAKE_MAX, Link, LinkState, Peer, PeerEffect, PeerTimer, REFUSAL_MAX, RefuseCode,
@@ -114,6 +115,35 @@ impl Peer {
         } else {
             self.links[index].id = None;
         }
+        let displaces = self
+            .links
+            .iter()
+            .any(|l| l.is_up() && l.incarnation.is_some_and(|life| life != theirs));
+        if displaces && version >= GLARE_VERSION {
+            // A Hello alone, which might be an old one, ends no life that is there: its Confirm, which names
+            // ours, does.
+            if self.links[index].greeted_at.is_none() {
+                self.send_hello(turn, link);
+            }
+            self.links[index].state = LinkState::Newer { timer, hello };
+            return;
+        }
+        self.verify(turn, link, timer, hello, version);
+        if is_compared(false) {
+            self.resolve(turn);
+        }
+    }
+
+    /// Takes a Hello for true: its life is the peer's, and the link is confirmed.
+    fn verify(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        link: LinkHandle,
+        timer: TimerHandle,
+        hello: Hello,
+        version: u32,
+    ) {
+        let theirs = hello.incarnation;
         // What belongs to an earlier life of the peer ends first.
         let old: Vec<LinkHandle> = self
             .links
@@ -145,9 +175,6 @@ impl Peer {
         entry.state = LinkState::Verified { timer, hello, superseded: None };
         let id = entry.id;
         turn.out.push(PeerEffect::SendConfirm { link, version, incarnation: theirs, id });
-        if is_compared(false) {
-            self.resolve(turn);
-        }
     }
 
     /// Why the peer is not let in, if it is not, its life apart.
@@ -219,6 +246,7 @@ impl Peer {
         let Some(index) = self.find(link) else { return };
         let (timer, hello, superseded) = match self.links[index].state.clone() {
             LinkState::Verified { timer, hello, superseded } => (timer, hello, superseded),
+            LinkState::Newer { timer, hello } => (timer, hello, None),
             LinkState::Refused { .. } => return,
             _ => return self.fault(turn, link, "a Confirm out of turn".into()),
         };
@@ -238,6 +266,10 @@ impl Peer {
             let what = "its Confirm is of another life of this node".to_string();
             return self.fault(turn, link, what);
         }
+        if let LinkState::Newer { .. } = entry.state {
+            self.verify(turn, link, timer, hello.clone(), version);
+        }
+        let Some(index) = self.find(link) else { return };
         turn.cx.disarm(timer);
         let first = !self.is_up();
         let entry = &mut self.links[index];
@@ -249,6 +281,7 @@ impl Peer {
         }
         self.failures = 0;
         self.met = true;
+        self.undone = None;
         turn.out.push(PeerEffect::LinkReady {
             link,
             incarnation: hello.incarnation,

@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | greeting | the transport says the link is up | the peer's Hello |
 //! | refused | the peer's Hello is of a life that is over; we say so | nothing |
+//! | newer | the peer's Hello is of a newer life than one that is linked to us | the peer's Confirm |
 //! | verified | the peer's Hello is acceptable; we send Confirm | serving the peer's calls |
 //! | up | the peer's Confirm has come too | our own calls |
 //! | draining | another link stays | what is under way |
@@ -357,6 +358,8 @@ enum LinkState {
     Greeting { timer: TimerHandle },
     /// It was told that its life is over, and is to close the link.
     Refused { timer: TimerHandle },
+    /// Its Hello is of a newer life than one that is linked to us: it ends that one once it has confirmed.
+    Newer { timer: TimerHandle, hello: Hello },
     /// We have confirmed; its Confirm is awaited. The peer may have confirmed it and superseded it already.
     Verified { timer: TimerHandle, hello: Hello, superseded: Option<LinkHandle> },
     /// Both have confirmed.
@@ -417,6 +420,8 @@ pub struct Peer {
     current: Option<LinkHandle>,
     known: Option<Incarnation>,
     session: Option<Incarnation>,
+    /// Why the link went for which those that are used now were drained.
+    undone: Option<DownReason>,
     /// Whether the peer has confirmed this life of ours.
     met: bool,
     /// Ids of links that are over: whoever greets under them speaks of the past. The latest ones.
@@ -461,6 +466,7 @@ impl Peer {
             current: None,
             known: None,
             session: None,
+            undone: None,
             met: false,
             spent: VecDeque::new(),
             abandons: VecDeque::new(),
@@ -501,6 +507,11 @@ impl Peer {
     /// Whether a link is verified: we have confirmed it, and serve the peer on it.
     pub fn is_verified(&self, link: LinkHandle) -> bool {
         self.links.iter().any(|l| l.link == link && l.is_verified())
+    }
+
+    /// Whether a Confirm may come on a link that we have not confirmed.
+    pub fn is_newer(&self, link: LinkHandle) -> bool {
+        self.links.iter().any(|l| l.link == link && matches!(l.state, LinkState::Newer { .. }))
     }
 
     /// Whether the peer was told that its life is over, and what it still says is of no interest.
