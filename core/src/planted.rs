@@ -26,10 +26,20 @@
 //! | 33 | a lane moves to another link without a cut |
 //! | 34 | a node that is told of its stale life begins the same one again |
 //! | 35 | a Confirm that was meant for an earlier life is taken |
+//! | 40 | the rights of a session outlast its token |
+//! | 41 | a token that is revoked counts |
+//! | 42 | a token of somebody else's counts |
+//! | 43 | the signatures of a token are not verified |
+//! | 44 | a call runs without its permission |
+//! | 45 | a token may be wider than the one that it was made from |
+//! | 46 | every issuer is trusted |
+//! | 47 | a token for another network counts |
+//! | 48 | a clock that is set changes nothing until somebody looks |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 5] = [1..=8, 20..=25, 27..=28, 30..=30, 34..=35];
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 6] =
+    [1..=8, 20..=25, 27..=28, 30..=30, 34..=35, 40..=48];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

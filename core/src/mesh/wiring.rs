@@ -387,7 +387,8 @@ impl Mesh {
     /// A large argument that is still on its way need not arrive.
     fn reset_lane_of_call(&mut self, peer: PeerKey, sequence: u64) {
         let Some(entry) = self.peers.get_mut(peer) else { return };
-        for link in entry.machine.links_up() {
+        // A link that is drained goes on to its end: what it was said to carry is awaited.
+        for link in entry.machine.links_up().filter(|link| !entry.machine.is_draining(*link)) {
             if let Some(lane) = self.links.get_mut(&link).and_then(|l| l.out.end_call(sequence)) {
                 entry.lanes.reset_own(link);
                 self.link_commands.push_back(LinkCommand::ResetLane { link, lane });
