@@ -57,7 +57,8 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Header {
-    Hello(v1::Hello),
+    /// Boxed: it is by far the largest, and the rarest.
+    Hello(Box<v1::Hello>),
     Confirm(v1::Confirm),
     Directory(v1::Directory),
     Refuse(v1::Refuse),
@@ -224,7 +225,7 @@ impl FrameView {
             M::decode(bytes).map_err(|e| FrameError::Header(kind, e.to_string()))
         }
         let header = match kind {
-            Kind::Hello => Header::Hello(read(kind, header)?),
+            Kind::Hello => Header::Hello(Box::new(read(kind, header)?)),
             Kind::Confirm => Header::Confirm(read(kind, header)?),
             Kind::Directory => Header::Directory(read(kind, header)?),
             Kind::Refuse => Header::Refuse(read(kind, header)?),

@@ -183,7 +183,7 @@ pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
         return Err(fault("frame", "payload", format!("{} bytes", payload.len())));
     }
     Ok(match header {
-        Header::Hello(hello) => Message::Hello(parse_hello(hello)?),
+        Header::Hello(hello) => Message::Hello(parse_hello(*hello)?),
         Header::Confirm(confirm) => Message::Confirm {
             version: confirm.version,
             directory: parse_directory(confirm.directory.unwrap_or_default(), limits)?,
@@ -403,7 +403,7 @@ impl Message {
     /// The frame that says this. [`Message::Skippable`] says nothing and has none.
     pub fn into_frame(self) -> Option<Frame> {
         Some(match self {
-            Message::Hello(hello) => Frame::new(Header::Hello(v1::Hello {
+            Message::Hello(hello) => Frame::new(Header::Hello(Box::new(v1::Hello {
                 version_min: hello.version_min,
                 version_max: hello.version_max,
                 incarnation: Some(v1::Incarnation {
@@ -420,7 +420,7 @@ impl Message {
                 observed_address: hello
                     .observed_address
                     .map_or_else(String::new, |address| address.to_string()),
-            })),
+            }))),
             Message::Confirm { version, directory, link, receiver_boot } => {
                 Frame::new(Header::Confirm(v1::Confirm {
                     version,

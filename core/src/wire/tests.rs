@@ -76,11 +76,11 @@ fn what_names_no_link_is_no_message_about_one() {
         call_credit: 1,
         ..v1::Hello::default()
     };
-    assert!(!refused(Header::Hello(hello.clone())));
+    assert!(!refused(Header::Hello(Box::new(hello.clone()))));
     let many = v1::Hello { abandons: vec![id; ABANDONS_MAX + 1], ..hello.clone() };
-    assert!(refused(Header::Hello(many)));
+    assert!(refused(Header::Hello(Box::new(many))));
     let nowhere = v1::Hello { observed_address: "nowhere".into(), ..hello };
-    assert!(refused(Header::Hello(nowhere)));
+    assert!(refused(Header::Hello(Box::new(nowhere))));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn what_is_not_legal_is_refused_by_name() {
             ..Default::default()
         };
         change(&mut hello);
-        parse(Frame::new(Header::Hello(hello)).to_body(), &Limits::default())
+        parse(Frame::new(Header::Hello(Box::new(hello))).to_body(), &Limits::default())
     };
     assert!(hello(|_| {}).is_ok());
     assert!(hello(|h| h.incarnation = None).is_err());

@@ -73,8 +73,8 @@ fn three_that_dial_each_other_at_once_end_with_one_link_a_pair() {
 fn calls_under_way_on_the_link_that_loses_are_answered_once() {
     let mut world = World::new(2);
     let runs: [Arc<Mutex<u32>>; 2] = Default::default();
-    for index in 0..2 {
-        world.serve(index, slow(Arc::clone(&runs[index])));
+    for (index, runs) in runs.iter().enumerate() {
+        world.serve(index, slow(Arc::clone(runs)));
     }
     let lower = usize::from(id(0) > id(1));
     // Its dial loses once the other one dials too.
