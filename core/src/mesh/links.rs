@@ -74,6 +74,10 @@ impl Mesh {
         lane: Lane,
         message: Message,
     ) {
+        if !lane.is_legal() {
+            let what = format!("a message on {lane:?}, which has no meaning");
+            return self.feed_peer(peer, PeerInput::Fault { link, what });
+        }
         let Some(entry) = self.peers.get_mut(peer) else { return };
         if lane.is_own() {
             entry.lanes.arrived_own(link);
