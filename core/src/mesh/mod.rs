@@ -477,7 +477,8 @@ impl Mesh {
         self.now = Now { mono, wall: now.wall };
         // A clock that is slewed drifts; one that is set jumps.
         let bound = CLOCK_STEP_MIN.as_nanos().max(passed.as_nanos() / 8);
-        if u128::from(step) > bound && !is_planted(48) {
+        let is_stopped = self.phase == Phase::Stopped;
+        if u128::from(step) > bound && !is_stopped && !is_planted(48) {
             self.feed_access(AccessInput::ClockSet);
         }
     }
