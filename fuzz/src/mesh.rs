@@ -588,7 +588,8 @@ impl World {
             let bound = load.links * FRAMES_QUEUED_MAX;
             assert!(load.frames_queued <= bound, "{} frames wait", load.frames_queued);
         }
-        let timers = load.calls_open + load.invocations + load.links + PEERS + 2;
+        // For each peer a redial and the end of its rights; our own rights, the sweep and the grace of a stop.
+        let timers = load.calls_open + load.invocations + load.links + 2 * PEERS + 3;
         assert!(load.timers <= timers, "{} timers for {load:?}", load.timers);
     }
 
