@@ -13,9 +13,17 @@
 //! | 6 | who cannot be dialled is not dialled again |
 //! | 7 | what a peer served is not forgotten when its life ends |
 //! | 8 | a call that was sent and given up is said not to have run |
+//! | 60 | updates of a document are applied in whatever order they come |
+//! | 61 | an acknowledgement counts for whatever was sent last |
+//! | 62 | what some updates add is lost, and digests are not looked at |
+//! | 63 | entries that are not listed any more are kept |
+//! | 64 | after the loss of a link updates go on from where they were, and nobody asks for what is missing |
+//! | 65 | calls in turn go to the same instance |
+//! | 66 | the version that a call asks for is not looked at |
+//! | 67 | nobody else is known to serve anything |
 
-/// The highest number.
-pub const PLANTED_MAX: u32 = 8;
+/// All numbers.
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 2] = [1..=8, 60..=67];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

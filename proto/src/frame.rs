@@ -19,6 +19,12 @@ pub enum Kind {
     Confirm = 2,
     /// [`v1::Directory`].
     Directory = 3,
+    /// [`v1::Delta`].
+    Delta = 4,
+    /// [`v1::Heard`].
+    Heard = 5,
+    /// [`v1::Heartbeat`].
+    Heartbeat = 6,
     /// [`v1::Call`]; the payload is the argument.
     Call = 16,
     /// [`v1::Reply`]; the payload is the result.
@@ -33,6 +39,9 @@ impl Kind {
             1 => Kind::Hello,
             2 => Kind::Confirm,
             3 => Kind::Directory,
+            4 => Kind::Delta,
+            5 => Kind::Heard,
+            6 => Kind::Heartbeat,
             16 => Kind::Call,
             17 => Kind::Reply,
             18 => Kind::Cancel,
@@ -48,6 +57,9 @@ pub enum Header {
     Hello(v1::Hello),
     Confirm(v1::Confirm),
     Directory(v1::Directory),
+    Delta(v1::Delta),
+    Heard(v1::Heard),
+    Heartbeat(v1::Heartbeat),
     Call(v1::Call),
     Reply(v1::Reply),
     Cancel(v1::Cancel),
@@ -60,6 +72,9 @@ macro_rules! with_message {
             Header::Hello($message) => $body,
             Header::Confirm($message) => $body,
             Header::Directory($message) => $body,
+            Header::Delta($message) => $body,
+            Header::Heard($message) => $body,
+            Header::Heartbeat($message) => $body,
             Header::Call($message) => $body,
             Header::Reply($message) => $body,
             Header::Cancel($message) => $body,
@@ -74,6 +89,9 @@ impl Header {
             Header::Hello(_) => Kind::Hello,
             Header::Confirm(_) => Kind::Confirm,
             Header::Directory(_) => Kind::Directory,
+            Header::Delta(_) => Kind::Delta,
+            Header::Heard(_) => Kind::Heard,
+            Header::Heartbeat(_) => Kind::Heartbeat,
             Header::Call(_) => Kind::Call,
             Header::Reply(_) => Kind::Reply,
             Header::Cancel(_) => Kind::Cancel,
@@ -203,6 +221,9 @@ impl FrameView {
             Kind::Hello => Header::Hello(read(kind, header)?),
             Kind::Confirm => Header::Confirm(read(kind, header)?),
             Kind::Directory => Header::Directory(read(kind, header)?),
+            Kind::Delta => Header::Delta(read(kind, header)?),
+            Kind::Heard => Header::Heard(read(kind, header)?),
+            Kind::Heartbeat => Header::Heartbeat(read(kind, header)?),
             Kind::Call => Header::Call(match hot::read_call(&header) {
                 Some(call) => call,
                 None => read(kind, header)?,

@@ -134,6 +134,7 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
         }
         Event::PeerMisbehaved { peer, .. } => note(10, head(peer)),
         Event::Stopped => note(11, 0),
+        Event::DirectoryAcknowledged { peer, version } => note(12, head(peer) ^ version),
     }
 }
 

@@ -9,6 +9,7 @@ use dunlin_core::link::LinkHandle;
 use dunlin_core::service::{BoxFuture, Host};
 use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
 
+use crate::copies::Copies;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
 use crate::log::{Log, log};
@@ -95,6 +96,7 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) trace: Trace,
     pub(crate) log: Log,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) copies: Copies,
     pub(crate) schedule: &'s Schedule,
     pub(crate) workload: &'s dyn Workload,
     pub(crate) peers: Arc<[PeerId]>,
@@ -143,6 +145,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             trace: Trace::new(schedule.seed),
             log,
             ledger,
+            copies: Copies::default(),
             schedule,
             workload,
             peers,
@@ -285,7 +288,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
             let mut stopped = false;
+            let mut heard = Vec::new();
             F::turn(live, now, &mut |event| {
+                heard.extend(Copies::concerns(event).then(|| event.clone()));
                 hash_event(trace, now.mono.as_nanos(), index, event);
                 stopped |= matches!(event, Event::Stopped);
                 if log.is_on() {
@@ -293,6 +298,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                     log.line(at, Some(index), format_args!("{}", describe(peers, event)));
                 }
             });
+            self.judge_copies(index, &heard);
             if stopped {
                 self.stations[index].stopped = true;
                 let life = self.life(index);
@@ -317,6 +323,22 @@ impl<'s, F: Fidelity> World<'s, F> {
             F::mesh(&live.door).check_invariants();
         }
         self.rearm(index);
+    }
+
+    /// Looks at what a node was just told of others' documents, and of who has its own.
+    fn judge_copies(&mut self, index: usize, heard: &[Event]) {
+        let Some(live) = &self.stations[index].live else { return };
+        let mesh = F::mesh(&live.door);
+        self.copies.note(index, mesh);
+        for event in heard {
+            let other = Copies::peer_of(event)
+                .and_then(|peer| self.peers.iter().position(|other| *other == peer))
+                .and_then(|peer| self.stations[peer].live.as_ref())
+                .map(|live| F::mesh(&live.door));
+            if let Err((rule, what)) = self.copies.judge(index, mesh, other, event) {
+                self.ledger.violate(Some(index as u16), rule, what);
+            }
+        }
     }
 
     fn rearm(&mut self, index: usize) {

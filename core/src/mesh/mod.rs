@@ -18,6 +18,7 @@
 //! says "now".
 
 mod command;
+mod directory;
 mod event;
 mod outbound;
 mod wiring;
@@ -29,9 +30,12 @@ use bytes::Bytes;
 use dunlin_proto::Frame;
 
 use crate::base::{
-    Draws, Incarnation, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag, Slab, TimerQueue,
+    CallTag, Draws, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag,
+    Slab, TimerQueue,
 };
-use crate::directory::{Document, LocalServices, RemoteServices};
+use crate::directory::{
+    Document, LocalServices, Publisher, PublisherTimer, RemoteServices, Replicas,
+};
 use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkInput};
 use crate::machine::{Machine, TimerHandle, Timers};
 use crate::peer::{Admission, LocalNode, Peer, PeerInput, PeerTimer};
@@ -75,6 +79,8 @@ pub enum WakeReason {
     CallDeadline,
     /// The deadline of a call served here.
     HandlerDeadline,
+    /// A heartbeat.
+    Heartbeat,
     /// Housekeeping of the mesh.
     Housekeeping,
     /// The transport's own timers; only at the [`crate::Node`] door.
@@ -96,6 +102,7 @@ enum NodeTimer {
     Peer(PeerKey, PeerTimer),
     Caller(CallerTimer),
     Callee(CalleeTimer),
+    Publisher(PublisherTimer),
     Sweep,
     ShutdownGrace,
 }
@@ -173,7 +180,10 @@ pub struct Mesh {
     next_dial: u64,
 
     services: LocalServices,
+    publisher: Publisher,
+    replicas: Replicas,
     remote: RemoteServices,
+    routed: KeyMap<CallTag, directory::Routed>,
     caller: Caller,
     callee: Callee,
 
@@ -210,7 +220,10 @@ impl Mesh {
             dials: BTreeMap::new(),
             next_dial: 0,
             services: LocalServices::default(),
+            publisher: Publisher::new(&limits),
+            replicas: Replicas::new(&limits),
             remote: RemoteServices::default(),
+            routed: KeyMap::default(),
             caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
             link_commands: VecDeque::new(),
@@ -358,6 +371,7 @@ impl Mesh {
             NodeTimer::Peer(..) => WakeReason::Peer,
             NodeTimer::Caller(_) => WakeReason::CallDeadline,
             NodeTimer::Callee(_) => WakeReason::HandlerDeadline,
+            NodeTimer::Publisher(_) => WakeReason::Heartbeat,
             NodeTimer::Sweep | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,
         };
         Some(Wake { at, reason })
@@ -373,6 +387,9 @@ impl Mesh {
         self.caller.check_invariants();
         self.callee.check_invariants();
         self.services.check_invariants();
+        self.publisher.check_invariants();
+        self.replicas.check_invariants();
+        self.remote.check_invariants();
         assert!(self.links.len() <= self.limits.links_max, "links are bounded");
         assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");
         assert!(self.caller.len() <= self.limits.calls_open_max, "open calls are bounded");
@@ -422,12 +439,14 @@ impl FrameSource for Mesh {
     }
 
     fn pull_frame(&mut self, link: LinkHandle, lane: Lane) -> Option<Frame> {
-        let entry = self.links.get_mut(&link)?;
-        let peer = entry.peer;
         loop {
+            let entry = self.links.get_mut(&link)?;
+            let peer = entry.peer;
             let message = match entry.out.pop(lane)? {
                 OutItem::Message(message) => Some(*message),
-                OutItem::Directory => Some(Message::Directory(self.services.document())),
+                OutItem::Directory => Some(self.update_message(peer)),
+                OutItem::Heard => Some(Message::Heard(self.replicas.heard(peer))),
+                OutItem::Heartbeat => Some(self.heartbeat_message(peer)),
                 OutItem::Call { sequence } => {
                     self.caller.take_message(self.now.mono, peer, sequence).map(Message::Call)
                 }

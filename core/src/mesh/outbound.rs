@@ -16,8 +16,12 @@ use crate::wire::Message;
 pub(super) enum OutItem {
     /// A message of the handshake, ready to go.
     Message(Box<Message>),
-    /// What this node serves, as of when it is pulled.
+    /// What the peer does not have yet of what this node makes known, as of when it is pulled.
     Directory,
+    /// What we have of the peer's document.
+    Heard,
+    /// What the peer should have of ours.
+    Heartbeat,
     /// Our call with this number.
     Call { sequence: u64 },
     /// The cancelling of our call with this number.
@@ -30,6 +34,8 @@ pub(super) enum OutItem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Once {
     Directory,
+    Heard,
+    Heartbeat,
     Call(u64),
     Cancel(u64),
     Answer(u64),
@@ -40,6 +46,8 @@ impl OutItem {
         match *self {
             OutItem::Message(_) => None,
             OutItem::Directory => Some(Once::Directory),
+            OutItem::Heard => Some(Once::Heard),
+            OutItem::Heartbeat => Some(Once::Heartbeat),
             OutItem::Call { sequence } => Some(Once::Call(sequence)),
             OutItem::Cancel { sequence } => Some(Once::Cancel(sequence)),
             OutItem::Answer { sequence } => Some(Once::Answer(sequence)),

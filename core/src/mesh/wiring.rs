@@ -3,17 +3,17 @@
 use std::net::SocketAddr;
 
 use crate::base::{PeerId, PeerKey};
-use crate::directory::{Document, LocalServices, ServiceEffect, ServiceState};
+use crate::directory::{
+    LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
+    ServiceState,
+};
 use crate::link::{CloseCode, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkHandle};
 use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::{OutItem, Outbound};
-use crate::mesh::{LinkEntry, Mesh, NodeTimer, Phase, SWEEP_INTERVAL, Target};
+use crate::mesh::{LinkEntry, Mesh, NodeTimer, Phase, SWEEP_INTERVAL};
 use crate::peer::{PeerEffect, PeerInput};
-use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
-use crate::rpc::caller::Route;
-use crate::rpc::{CallError, CalleeInput, CallerEffect, CallerInput, Failure, Status};
-use crate::topic::TopicPath;
+use crate::rpc::{CalleeInput, CallerEffect, CallerInput, Status};
 use crate::wire::{Hello, Message, VERSION_MAX, VERSION_MIN};
 
 /// An effect on its way to the next machine.
@@ -23,6 +23,8 @@ pub(super) enum Work {
     Caller(CallerEffect),
     Callee(CalleeEffect),
     Service(ServiceEffect),
+    Publisher(PublisherEffect),
+    Replica(ReplicaEffect),
 }
 
 impl Mesh {
@@ -42,6 +44,8 @@ impl Mesh {
                 Work::Caller(effect) => self.caller_effect(effect),
                 Work::Callee(effect) => self.callee_effect(effect),
                 Work::Service(effect) => self.service_effect(effect),
+                Work::Publisher(effect) => self.publisher_effect(effect),
+                Work::Replica(effect) => self.replica_effect(effect),
             }
         }
     }
@@ -51,6 +55,7 @@ impl Mesh {
             NodeTimer::Peer(peer, timer) => self.feed_peer(peer, PeerInput::Timer(timer)),
             NodeTimer::Caller(timer) => self.feed_caller(CallerInput::Timer(timer)),
             NodeTimer::Callee(timer) => self.feed_callee(CalleeInput::Timer(timer)),
+            NodeTimer::Publisher(timer) => self.feed_publisher(PublisherInput::Timer(timer)),
             NodeTimer::Sweep => self.sweep(),
             NodeTimer::ShutdownGrace => self.finish_shutdown(),
         }
@@ -96,8 +101,15 @@ impl Mesh {
         message: Message,
     ) {
         let verified = self.peers.get(peer).is_some_and(|p| p.machine.is_verified(link));
-        let on_control =
-            matches!(message, Message::Hello(_) | Message::Confirm { .. } | Message::Directory(_));
+        let on_control = matches!(
+            message,
+            Message::Hello(_)
+                | Message::Confirm { .. }
+                | Message::Directory(_)
+                | Message::Delta(_)
+                | Message::Heard(_)
+                | Message::Heartbeat(_)
+        );
         if on_control != (lane == Lane::CONTROL) && message != Message::Skippable {
             let what = format!("a message on the wrong lane ({lane:?})");
             return self.feed_peer(peer, PeerInput::Fault { link, what });
@@ -117,7 +129,14 @@ impl Mesh {
             Message::Confirm { version, directory } => {
                 self.feed_peer(peer, PeerInput::Confirm { link, version, directory });
             }
-            Message::Directory(document) => self.learn(peer, document),
+            Message::Directory(document) => {
+                self.feed_replicas(ReplicaInput::Whole { peer, document });
+            }
+            Message::Delta(delta) => self.feed_replicas(ReplicaInput::Delta { peer, link, delta }),
+            Message::Heard(heard) => self.feed_publisher(PublisherInput::Heard { peer, heard }),
+            Message::Heartbeat(heartbeat) => {
+                self.feed_replicas(ReplicaInput::Heartbeat { peer, heartbeat });
+            }
             Message::Call(call) => {
                 let route = match self.services.route(&call.path) {
                     Some((route, ServiceState::Running)) => Ok(route),
@@ -168,7 +187,7 @@ impl Mesh {
                 self.send_control(link, OutItem::Message(Box::new(hello)));
             }
             PeerEffect::SendConfirm { link, version, incarnation } => {
-                let directory = self.services.document();
+                let directory = self.document_to_confirm(peer);
                 let confirm = Message::Confirm { version, directory };
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
@@ -186,7 +205,9 @@ impl Mesh {
                 directory,
                 first,
             } => {
-                self.learn(peer, directory);
+                let incremental = directory.incremental;
+                self.feed_replicas(ReplicaInput::Whole { peer, document: directory });
+                self.feed_publisher(PublisherInput::Ready { peer, incremental });
                 if first {
                     let remote = self.links.get(&link).and_then(|l| l.remote);
                     self.events.push_back(Event::PeerUp { peer: id, incarnation, remote });
@@ -200,15 +221,14 @@ impl Mesh {
             }
             PeerEffect::LinkLost { link: _, reason, last } => {
                 let connected = entry.machine.is_up();
+                self.feed_publisher(PublisherInput::LinkLost { peer, connected });
                 self.feed_caller(CallerInput::LinkLost { peer, connected });
                 if last {
                     self.events.push_back(Event::PeerDown { peer: id, reason });
                 }
             }
             PeerEffect::SessionEnded => {
-                if !is_planted(7) {
-                    self.remote.forget(peer);
-                }
+                self.forget_documents(peer);
                 self.feed_caller(CallerInput::SessionEnded(peer));
                 // Its own calls are remembered here for as long as it may ask again: a peer that was
                 // let go may come back in the same life. A new life shows with its first link.
@@ -249,10 +269,11 @@ impl Mesh {
                 self.send(peer, sequence, 0, OutItem::Cancel { sequence });
             }
             CallerEffect::Reroute { call, path } => {
-                let route = self.route(&path, Target::Any);
+                let route = self.reroute(call, &path);
                 self.feed_caller(CallerInput::Routed { call, route });
             }
             CallerEffect::Ended { call, result } => {
+                self.call_ended(call, &result);
                 self.events.push_back(Event::CallEnded { call, result });
             }
         }
@@ -292,23 +313,18 @@ impl Mesh {
             ServiceEffect::StateChanged { service, state, error } => {
                 self.events.push_back(Event::ServiceState { service, state, error });
             }
-            ServiceEffect::DocumentChanged => {
-                // Links that are verified but not yet up have an older document in their Confirm.
-                let links: Vec<LinkHandle> = self
-                    .peers
-                    .iter()
-                    .flat_map(|(_, p)| p.machine.links().filter(|l| p.machine.is_verified(*l)))
-                    .collect();
-                for link in links {
-                    self.send_control(link, OutItem::Directory);
-                }
+            ServiceEffect::Announce(key, entry) => {
+                self.feed_publisher(match entry {
+                    Some(entry) => PublisherInput::Put(key, entry),
+                    None => PublisherInput::Remove(key),
+                });
             }
         }
     }
 
     // Sending.
 
-    fn send_control(&mut self, link: LinkHandle, item: OutItem) {
+    pub(super) fn send_control(&mut self, link: LinkHandle, item: OutItem) {
         let Some(entry) = self.links.get_mut(&link) else { return };
         if entry.out.push_control(item) {
             self.link_commands.push_back(LinkCommand::FramesReady { link });
@@ -354,50 +370,6 @@ impl Mesh {
         }
     }
 
-    // Questions.
-
-    /// Which way a call goes: local first.
-    pub(super) fn route(&mut self, path: &TopicPath, target: Target) -> Result<Route, CallError> {
-        match target {
-            Target::Peer(id) if id != self.local.id => {
-                let key = self.by_id.get(&id).copied();
-                let usable = |key: &PeerKey| {
-                    let machine = &self.peers.get(*key).expect("found by id").machine;
-                    machine.is_kept() || machine.is_up()
-                };
-                key.filter(usable)
-                    .map(Route::Peer)
-                    .ok_or_else(|| CallError::unrun(Failure::Unreachable, format!("peer {id}")))
-            }
-            Target::Peer(_) => match self.services.route(path) {
-                Some((route, ServiceState::Running)) => Ok(Route::Local(route)),
-                Some(_) => Err(CallError::unrun(Failure::Unavailable, format!("'{path}'"))),
-                None => Err(CallError::unrun(Failure::NoSuchAction, format!("'{path}'"))),
-            },
-            Target::Any => {
-                let here = self.services.route(path);
-                if let Some((route, ServiceState::Running)) = here {
-                    return Ok(Route::Local(route));
-                }
-                let peers = &self.peers;
-                let is_up = |key| peers.get(key).is_some_and(|p| p.machine.is_up());
-                if let Some(peer) = self.remote.choose(path, is_up) {
-                    return Ok(Route::Peer(peer));
-                }
-                let failure =
-                    if here.is_some() { Failure::Unavailable } else { Failure::NoResponders };
-                Err(CallError::unrun(failure, format!("'{path}'")))
-            }
-        }
-    }
-
-    fn learn(&mut self, peer: PeerKey, document: Document) {
-        let Some(entry) = self.peers.get(peer) else { return };
-        if self.remote.update(peer, document) {
-            self.events.push_back(Event::PeerServices { peer: entry.id });
-        }
-    }
-
     // Housekeeping.
 
     /// A peer may have nothing left that holds it: look again when its calls have had their time.
@@ -426,7 +398,7 @@ impl Mesh {
                 continue;
             }
             // What it had under way ends, in all machines, before it is forgotten.
-            self.remote.forget(key);
+            self.forget_documents(key);
             self.feed_caller(CallerInput::PeerReleased(key));
             self.feed_callee(CalleeInput::SessionEnded(key));
             let entry = self.peers.remove(key).expect("just listed");

@@ -1,0 +1,255 @@
+//! Documents and their readers, wired to links; and who is asked for a path.
+
+use crate::base::{CallKey, Effects, PeerId, PeerKey};
+use crate::directory::remote::{Chosen, Seat};
+use crate::directory::{
+    Document, Entry, EntryKey, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput,
+    ServiceState, Update, Wish,
+};
+use crate::link::LinkHandle;
+use crate::machine::{Context, Machine};
+use crate::mesh::event::Event;
+use crate::mesh::outbound::OutItem;
+use crate::mesh::wiring::Work;
+use crate::mesh::{Mesh, NodeTimer, Own, Target, feed};
+use crate::peer::PeerInput;
+use crate::planted::is_planted;
+use crate::rpc::caller::Route;
+use crate::rpc::{CallError, CallResult, Failure};
+use crate::topic::TopicPath;
+use crate::wire::Message;
+
+/// What is remembered of a call beside what its own machine knows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routed {
+    wish: Wish,
+    seat: Option<Seat>,
+}
+
+impl Mesh {
+    /// What this node makes known, all of it.
+    pub fn document(&self) -> Document {
+        self.publisher.document(&|_| true)
+    }
+
+    /// The version of [`Mesh::document`].
+    pub fn document_version(&self) -> u64 {
+        self.publisher.version()
+    }
+
+    /// What this node makes known to a peer; none if the peer is not known.
+    pub fn document_for(&self, peer: PeerId) -> Option<Document> {
+        let key = *self.by_id.get(&peer)?;
+        Some(self.publisher.document(&|path| self.shows(key, path)))
+    }
+
+    /// A peer's document as it came, before anything here looked at what it may offer; none before it has
+    /// come.
+    pub fn replica(&self, peer: PeerId) -> Option<Document> {
+        self.replicas.document(*self.by_id.get(&peer)?)
+    }
+
+    /// The version of our document that a peer has said to have; zero if it has said nothing yet. What was
+    /// announced before that version is known there.
+    pub fn acknowledged(&self, peer: PeerId) -> u64 {
+        self.by_id.get(&peer).map_or(0, |key| self.publisher.acknowledged(*key))
+    }
+
+    /// Whether a peer is shown what lies at this path.
+    fn shows(&self, _peer: PeerKey, _path: &TopicPath) -> bool {
+        true
+    }
+
+    pub(super) fn document_to_confirm(&mut self, peer: PeerKey) -> Document {
+        self.feed_publisher(PublisherInput::Confirmed(peer));
+        self.publisher.document(&|path| self.shows(peer, path))
+    }
+
+    pub(super) fn update_message(&mut self, peer: PeerKey) -> Message {
+        let shown = |_: &TopicPath| true;
+        match self.publisher.take_update(self.now.mono, peer, &shown) {
+            Update::Whole(document) => Message::Directory(document),
+            Update::Delta(delta) => Message::Delta(delta),
+        }
+    }
+
+    pub(super) fn heartbeat_message(&self, peer: PeerKey) -> Message {
+        Message::Heartbeat(self.publisher.heartbeat(peer, &|path| self.shows(peer, path)))
+    }
+
+    pub(super) fn publisher_effect(&mut self, effect: PublisherEffect) {
+        match effect {
+            PublisherEffect::SendUpdate(peer) => self.send_on_control(peer, OutItem::Directory),
+            PublisherEffect::SendHeartbeat(peer) => {
+                self.send_on_control(peer, OutItem::Heartbeat);
+            }
+            PublisherEffect::Acknowledged { peer, version } => {
+                if let Some(entry) = self.peers.get(peer) {
+                    let peer = entry.id;
+                    self.events.push_back(Event::DirectoryAcknowledged { peer, version });
+                }
+            }
+        }
+    }
+
+    pub(super) fn replica_effect(&mut self, effect: ReplicaEffect) {
+        match effect {
+            ReplicaEffect::Changed { peer, version, changes } => {
+                self.learn(peer, version, changes);
+            }
+            ReplicaEffect::SendHeard(peer) => self.send_on_control(peer, OutItem::Heard),
+            ReplicaEffect::Fault { peer, link, what } => {
+                self.feed_peer(peer, PeerInput::Fault { link, what });
+            }
+        }
+    }
+
+    fn learn(&mut self, peer: PeerKey, version: u64, changes: Vec<(EntryKey, Option<Entry>)>) {
+        let Some(entry) = self.peers.get(peer) else { return };
+        // The end of its session may have been behind this.
+        if entry.machine.session().is_none() {
+            return;
+        }
+        self.remote.update(peer, entry.id, version, changes);
+        self.events.push_back(Event::PeerServices { peer: entry.id });
+    }
+
+    /// Queues for the control lane of the link that the peer is sent on. If there is none it is dropped: with
+    /// the next one everything is told anew.
+    fn send_on_control(&mut self, peer: PeerKey, item: OutItem) {
+        let link: Option<LinkHandle> =
+            self.peers.get(peer).and_then(|entry| entry.machine.links_up().last());
+        if let Some(link) = link {
+            self.send_control(link, item);
+        }
+    }
+
+    /// Nothing that the peer offers counts any more.
+    pub(super) fn forget_documents(&mut self, peer: PeerKey) {
+        self.feed_replicas(ReplicaInput::Gone(peer));
+        if !is_planted(7) {
+            self.remote.forget(peer);
+        }
+        self.feed_publisher(PublisherInput::Gone(peer));
+    }
+
+    // Questions.
+
+    /// Which way a call goes: local first, unless it goes by key.
+    pub(super) fn route(
+        &mut self,
+        path: &TopicPath,
+        target: Target,
+        wish: &Wish,
+    ) -> (Result<Route, CallError>, Option<Seat>) {
+        match target {
+            Target::Peer(id) if id != self.local.id => {
+                let key = self.by_id.get(&id).copied();
+                let usable = |key: &PeerKey| {
+                    let machine = &self.peers.get(*key).expect("found by id").machine;
+                    machine.is_kept() || machine.is_up()
+                };
+                let route = key.filter(usable).map(Route::Peer);
+                let error = || CallError::unrun(Failure::Unreachable, format!("peer {id}"));
+                (route.ok_or_else(error), None)
+            }
+            Target::Peer(_) => {
+                let route = match self.services.route(path) {
+                    Some((route, ServiceState::Running)) => Ok(Route::Local(route)),
+                    Some(_) => Err(CallError::unrun(Failure::Unavailable, format!("'{path}'"))),
+                    None => Err(CallError::unrun(Failure::NoSuchAction, format!("'{path}'"))),
+                };
+                (route, None)
+            }
+            Target::Any => self.route_to_any(path, wish),
+        }
+    }
+
+    fn route_to_any(
+        &mut self,
+        path: &TopicPath,
+        wish: &Wish,
+    ) -> (Result<Route, CallError>, Option<Seat>) {
+        let here = self.services.route(path);
+        let version_will_do = |service| {
+            let info = self.services.info(service);
+            let wanted = wish.version.as_ref();
+            wanted.is_none_or(|wanted| info.is_some_and(|info| wanted.matches(&info.version)))
+        };
+        let local = match here {
+            Some((route, ServiceState::Running)) if version_will_do(route.service) => Some(route),
+            _ => None,
+        };
+        let by_key = matches!(wish.selection, crate::directory::Selection::ByKey(_));
+        if let Some(route) = local
+            && !by_key
+        {
+            return (Ok(Route::Local(route)), None);
+        }
+        let peers = &self.peers;
+        let is_up = |key| peers.get(key).is_some_and(|p| p.machine.is_up());
+        let candidate = local.map(|_| self.local.id);
+        let (now, draws) = (self.now.mono, &mut self.draws);
+        let chosen = match is_planted(67) {
+            true => None,
+            false => self.remote.choose(now, draws, path, wish, candidate, is_up),
+        };
+        match (chosen, local) {
+            (Some(Chosen::Peer(peer, seat)), _) => (Ok(Route::Peer(peer)), Some(seat)),
+            (_, Some(route)) => (Ok(Route::Local(route)), None),
+            (_, None) => {
+                let failure =
+                    if here.is_some() { Failure::Unavailable } else { Failure::NoResponders };
+                let what = match &wish.version {
+                    Some(version) => format!("'{path}' in a version {version}"),
+                    None => format!("'{path}'"),
+                };
+                (Err(CallError::unrun(failure, what)), None)
+            }
+        }
+    }
+
+    /// Remembers how a call was routed, for when it ends or is routed again.
+    pub(super) fn note_route(&mut self, call: CallKey, wish: Wish, seat: Option<Seat>) {
+        if seat.is_some() || wish != Wish::default() {
+            // The end of the call that had this place may still be on its way.
+            let earlier = self.routed.insert(call, Routed { wish, seat });
+            if let Some((_, Routed { seat: Some(seat), .. })) = earlier {
+                self.remote.end(self.now.mono, seat, None);
+            }
+        }
+    }
+
+    /// Finds another way for a call that has not run.
+    pub(super) fn reroute(&mut self, call: CallKey, path: &TopicPath) -> Result<Route, CallError> {
+        let routed = self.routed.remove(call).unwrap_or_default();
+        if let Some(seat) = routed.seat {
+            self.remote.end(self.now.mono, seat, None);
+        }
+        let (route, seat) = self.route(path, Target::Any, &routed.wish);
+        self.note_route(call, routed.wish, seat);
+        route
+    }
+
+    /// A call has ended: what it took says how busy its instance is.
+    pub(super) fn call_ended(&mut self, call: CallKey, result: &CallResult) {
+        let Some(Routed { seat: Some(seat), .. }) = self.routed.remove(call) else { return };
+        let answered = match result {
+            Ok(_) | Err(CallError::Application(_)) => Some(true),
+            Err(CallError::Failed { failure, .. }) => match failure {
+                Failure::Cancelled | Failure::ShuttingDown | Failure::TooLarge => None,
+                _ => Some(false),
+            },
+        };
+        self.remote.end(self.now.mono, seat, answered);
+    }
+
+    pub(super) fn feed_publisher(&mut self, input: PublisherInput) {
+        feed!(self, self.publisher, (), input, NodeTimer::Publisher, Work::Publisher);
+    }
+
+    pub(super) fn feed_replicas(&mut self, input: ReplicaInput) {
+        let never = |()| unreachable!("replicas arm no timers");
+        feed!(self, self.replicas, (), input, never, Work::Replica);
+    }
+}
