@@ -17,7 +17,7 @@
 //! | 61 | an acknowledgement counts for whatever was sent last |
 //! | 62 | what some updates add is lost, and digests are not looked at |
 //! | 63 | entries that are not listed any more are kept |
-//! | 64 | after the loss of a link updates go on from where they were, and nobody asks for what is missing |
+//! | 64 | some updates are lost, and nobody asks for what is missing |
 //! | 65 | calls in turn go to the same instance |
 //! | 66 | the version that a call asks for is not looked at |
 //! | 67 | nobody else is known to serve anything |

@@ -281,10 +281,10 @@ impl World {
                 }
             }
             op::ADD_SERVICE => {
-                let service = NewService {
-                    path: TopicPath::parse("echo").expect("a path"),
-                    actions: vec![Pattern::parse("echo/*").expect("a pattern")],
-                };
+                let service = NewService::new(
+                    TopicPath::parse("echo").expect("a path"),
+                    vec![Pattern::parse("echo/*").expect("a pattern")],
+                );
                 // It may be there already.
                 let _ = side.node.mesh_mut().add_service(now, service);
             }

@@ -64,13 +64,15 @@ impl Copies {
         }
     }
 
-    /// Judges what a node was told. `other` is whom it is about, as it truly is now.
+    /// Judges what a node was told. `other` is whom it is about, as it truly is now; `behind` is what the node
+    /// was told after it.
     pub(crate) fn judge(
         &mut self,
         index: usize,
         mesh: &Mesh,
         other: Option<&Mesh>,
         event: &Event,
+        behind: &[Event],
     ) -> Verdict {
         match event {
             Event::PeerUp { peer, incarnation, .. } => {
@@ -114,6 +116,10 @@ impl Copies {
                 };
                 let path = TopicPath::parse(path).expect("it was called");
                 let offers = |peer: &PeerId| {
+                    // What was learned only then could not help.
+                    if behind.iter().any(|event| Copies::peer_of(event) == Some(*peer)) {
+                        return false;
+                    }
                     let known = mesh.peers_up().find(|(id, _)| id == peer).and_then(|(_, d)| d);
                     let mut services = known.into_iter().flat_map(|document| document.services());
                     services.any(|service| {

@@ -330,12 +330,14 @@ impl<'s, F: Fidelity> World<'s, F> {
         let Some(live) = &self.stations[index].live else { return };
         let mesh = F::mesh(&live.door);
         self.copies.note(index, mesh);
-        for event in heard {
+        for (at, event) in heard.iter().enumerate() {
             let other = Copies::peer_of(event)
                 .and_then(|peer| self.peers.iter().position(|other| *other == peer))
                 .and_then(|peer| self.stations[peer].live.as_ref())
                 .map(|live| F::mesh(&live.door));
-            if let Err((rule, what)) = self.copies.judge(index, mesh, other, event) {
+            if let Err((rule, what)) =
+                self.copies.judge(index, mesh, other, event, &heard[at + 1..])
+            {
                 self.ledger.violate(Some(index as u16), rule, what);
             }
         }

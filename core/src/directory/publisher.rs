@@ -201,7 +201,8 @@ impl Publisher {
         let changes = self.changes.range(behind).take(self.entries.len() + 1).count();
         let whole = whole || changes > self.entries.len();
         reader.sent = version;
-        if reader.incremental && reader.in_flight.back() != Some(&version) {
+        let told = reader.in_flight.back().copied().unwrap_or(reader.acknowledged);
+        if reader.incremental && told < version {
             reader.in_flight.push_back(version);
         }
         if whole {
@@ -334,9 +335,7 @@ impl Publisher {
             return self.forget(cx, peer);
         }
         let Some(reader) = self.readers.get_mut(peer) else { return };
-        if !is_planted(64) {
-            reader.start_over();
-        }
+        reader.start_over();
         self.tell(peer, out);
     }
 
@@ -358,10 +357,10 @@ impl Publisher {
         let version = if is_planted(61) { reader.sent } else { heard.version };
         // Nobody has what was not sent.
         if version <= reader.sent && version > reader.acknowledged {
-            reader.acknowledged = version;
             while reader.in_flight.front().is_some_and(|sent| *sent <= version) {
                 reader.in_flight.pop_front();
             }
+            reader.acknowledged = version;
             out.push(PublisherEffect::Acknowledged { peer, version });
         }
         if heard.wants_whole {
@@ -383,7 +382,7 @@ impl Publisher {
     ) {
         let Some(reader) = self.readers.get_mut(peer) else { return };
         let oldest = reader.in_flight.front().copied();
-        if oldest.is_some() && reader.stalled == oldest {
+        if oldest.is_some() && reader.stalled == oldest && !is_planted(64) {
             // Not acknowledged in a whole interval: it was lost, or its answer was.
             reader.start_over();
             reader.needs_whole = true;

@@ -145,7 +145,7 @@ impl Replicas {
     fn whole(&mut self, peer: PeerKey, document: Document, out: &mut Effects<'_, ReplicaEffect>) {
         let replica = self.replica(peer);
         let (first, version) = (replica.version == 0, document.version);
-        if version < replica.version {
+        if version < replica.version && !is_planted(60) {
             // From a link that was slower than another. Versions of nodes without deltas need no answer.
             if document.incremental {
                 out.push(ReplicaEffect::SendHeard(peer));
@@ -170,7 +170,7 @@ impl Replicas {
                 changes.push((key, Some(entry)));
             }
         }
-        replica.version = version;
+        replica.version = version.max(replica.version);
         replica.wants_whole = replica.missed > version;
         if let Some(asked) = replica.asked_for.take()
             && asked.version == version
@@ -204,6 +204,9 @@ impl Replicas {
         }
         if late && !is_planted(60) {
             return out.push(ReplicaEffect::SendHeard(peer));
+        }
+        if is_planted(64) && delta.version.is_multiple_of(3) {
+            return;
         }
         if is_planted(62) && delta.version.is_multiple_of(3) {
             delta.put.clear();

@@ -1,7 +1,6 @@
 //! `dunlin call`: join as a client, call once, print the answer.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use crate::output::{Fail, Output};
+use crate::visit::client;
 
 /// Options of `dunlin call`.
 #[derive(Debug, Args)]
@@ -87,13 +87,7 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
         Some(path) => key::load(path)?,
         None => key::generate(),
     };
-    // A socket of both kinds where the machine has both.
-    let both: SocketAddr = "[::]:0".parse().expect("an address");
-    let builder = || Node::builder().identity(identity.clone());
-    let node = match builder().listen(both).start().await {
-        Ok(node) => node,
-        Err(_) => builder().start().await?,
-    };
+    let node = client(identity).await?;
     let result = call(&node, &args, path, payload, output).await;
     let left = node.shutdown().await;
     result?;
