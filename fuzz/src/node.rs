@@ -164,6 +164,7 @@ impl Side {
             | Event::PeerUp { .. }
             | Event::PeerDown { .. }
             | Event::PeerServices { .. }
+            | Event::DirectoryAcknowledged { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. } => {}

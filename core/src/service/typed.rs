@@ -85,6 +85,12 @@ impl From<&str> for ActionBuilder {
     }
 }
 
+impl From<&String> for ActionBuilder {
+    fn from(pattern: &String) -> Self {
+        action(pattern)
+    }
+}
+
 /// A type's name without the paths of its parts: `Vec<Point>` for `alloc::vec::Vec<geometry::Point>`.
 fn short_type_name<T>() -> String {
     let (mut short, mut part) = (String::new(), String::new());
