@@ -56,7 +56,7 @@ impl Copies {
     }
 
     /// Writes down what a node makes known.
-    pub(crate) fn note(&mut self, _index: usize, mesh: &Mesh) {
+    pub(crate) fn note(&mut self, mesh: &Mesh) {
         let versions = self.owned.entry(mesh.incarnation().boot).or_default();
         if versions.last_key_value().is_none_or(|(last, _)| *last != mesh.document_version()) {
             let document = mesh.document();

@@ -329,7 +329,7 @@ impl<'s, F: Fidelity> World<'s, F> {
     fn judge_copies(&mut self, index: usize, heard: &[Event]) {
         let Some(live) = &self.stations[index].live else { return };
         let mesh = F::mesh(&live.door);
-        self.copies.note(index, mesh);
+        self.copies.note(mesh);
         for (at, event) in heard.iter().enumerate() {
             let other = Copies::peer_of(event)
                 .and_then(|peer| self.peers.iter().position(|other| *other == peer))

@@ -247,7 +247,7 @@ impl RequestBuilder {
         match semver::VersionReq::parse(range) {
             Ok(range) => self.wish.version = Some(range),
             Err(error) => {
-                self.wrong = Some(format!("'{range}' is not a range of versions: {error}"))
+                self.wrong = Some(format!("'{range}' is not a range of versions: {error}"));
             }
         }
         self
