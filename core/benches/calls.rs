@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use criterion::Criterion;
+use dunlin_core::auth::Access;
 use dunlin_core::link::{Direction, FrameSource, Lane, LinkCommand, LinkHandle, LinkInput};
 use dunlin_core::peer::Admission;
 use dunlin_core::service::{Handle, Host, Payload, ServiceBuilder, service};
@@ -69,6 +70,7 @@ impl Station {
             incarnation_counter: 1,
             seed: [index; 32],
             admission: Admission::Anyone,
+            access: Access::development(&identity(index).id()),
             limits: Limits::default(),
         };
         Station { mesh: Mesh::new(now, config), host: Host::new([index; 32], || {}) }
@@ -158,7 +160,12 @@ impl Whole {
         let config = NodeConfig {
             crypto,
             transport: TransportConfig::for_simulation(),
-            ..NodeConfig::new(identity(index), 1, [index; 32])
+            ..NodeConfig::new(
+                identity(index),
+                Access::development(&identity(index).id()),
+                1,
+                [index; 32],
+            )
         };
         Whole {
             node: Node::new(now, config),

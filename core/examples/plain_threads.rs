@@ -25,6 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
+use dunlin_core::auth::Access;
 use dunlin_core::rpc::CallError;
 use dunlin_core::service::{HandlerError, Host, service};
 use dunlin_core::transport::{BATCH_BYTES_MAX, Datagram};
@@ -111,7 +112,9 @@ impl Embedded {
         let identity = Identity::from_secret(random()?);
         let now = clock.now();
         let starts = now.wall.as_unix_nanos();
-        let node = Node::new(now, NodeConfig::new(identity, starts, random()?));
+        // Everybody may do everything. A real node is in networks, with a descriptor and a token for each.
+        let access = Access::development(&identity.id());
+        let node = Node::new(now, NodeConfig::new(identity, access, starts, random()?));
         // Nothing here runs on other threads, so nobody has to wake the loop.
         let host = Host::new(random()?, || {});
         Ok(Embedded { node, host, socket, clock })

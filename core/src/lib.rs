@@ -9,6 +9,7 @@
 //!   | peer: dial, handshake   rpc: caller, callee   directory: who     |
 //!   | and back-off of each    at most once, with    offers what, here  |
 //!   | peer                    deadlines             and elsewhere      |
+//!   | auth: networks, tokens, and who may do what                      |
 //!   +-------------------------------------------------------------------+
 //!        |        ^                  the seam: link::{LinkCommand, LinkInput, FrameSource}
 //!        v        |
@@ -51,6 +52,7 @@
 //! `mesh/wiring.rs` → `transport/outbound.rs`, and on the other side `transport/inbound.rs` → `wire` →
 //! `rpc/callee.rs` → `service/host.rs`, and back.
 
+pub mod auth;
 pub mod base;
 pub mod directory;
 pub mod link;

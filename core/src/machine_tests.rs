@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::base::{Draws, Effects, Key, MonoTime, Now, TimerQueue};
+use crate::base::{Draws, Effects, Key, MonoTime, Now, TimerQueue, WallTime};
 use crate::machine::{Context, Machine, TimerHandle, Timers};
 
 /// A machine and all that it may use of the world.
 pub(crate) struct Bench<M: Machine> {
     pub(crate) machine: M,
     pub(crate) now: MonoTime,
+    pub(crate) wall: WallTime,
     timers: TimerQueue<M::Timer>,
     draws: Draws,
 }
@@ -29,6 +30,7 @@ impl<M: Machine> Bench<M> {
         Bench {
             machine,
             now: MonoTime::ZERO,
+            wall: WallTime::default(),
             timers: TimerQueue::default(),
             draws: Draws::new([3; 32]),
         }
@@ -39,7 +41,7 @@ impl<M: Machine> Bench<M> {
         let mut effects = Vec::new();
         let mut sink = |effect| effects.push(effect);
         let mut timers = Own(&mut self.timers);
-        let now = Now::new(self.now, Default::default());
+        let now = Now::new(self.now, self.wall);
         let mut cx = Context::new(now, &mut self.draws, &mut timers);
         self.machine.handle(&mut cx, view, input, &mut Effects::new(&mut sink));
         self.machine.check_invariants();
@@ -55,6 +57,12 @@ impl<M: Machine> Bench<M> {
     pub(crate) fn next_timer(&mut self) -> Option<M::Timer> {
         self.now = self.now.max(self.timers.next_at()?);
         self.timers.expire(self.now)
+    }
+
+    /// Goes to the next timer, unless it is later than that, and takes it out, to be fed.
+    pub(crate) fn next_timer_until(&mut self, until: MonoTime) -> Option<M::Timer> {
+        self.timers.next_at().filter(|at| *at <= until)?;
+        self.next_timer()
     }
 
     /// How many timers are armed.

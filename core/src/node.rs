@@ -1,5 +1,6 @@
 //! The whole node, QUIC included: datagrams and time in, datagrams, events and a deadline out.
 
+use crate::auth::Access;
 use crate::base::{Draws, Identity, Label, Limits, Now};
 use crate::link::FrameSource;
 use crate::mesh::{Event, Mesh, MeshConfig, Wake, WakeReason};
@@ -21,6 +22,8 @@ pub struct NodeConfig {
     pub crypto: Crypto,
     /// Who may connect.
     pub admission: Admission,
+    /// The networks that the node is in, and what their tokens allow. Made for this identity.
+    pub access: Access,
     /// Every bound.
     pub limits: Limits,
     /// QUIC's settings. What limits say of messages and links wins over it.
@@ -29,9 +32,17 @@ pub struct NodeConfig {
 
 impl NodeConfig {
     /// A production node with default settings.
-    pub fn new(identity: Identity, incarnation_counter: u64, seed: [u8; 32]) -> Self {
+    ///
+    /// `access` says in which networks; it must be made for this identity.
+    pub fn new(
+        identity: Identity,
+        access: Access,
+        incarnation_counter: u64,
+        seed: [u8; 32],
+    ) -> Self {
         NodeConfig {
             identity,
+            access,
             incarnation_counter,
             seed,
             crypto: Crypto::system(),
@@ -78,6 +89,7 @@ impl Node {
                     incarnation_counter: config.incarnation_counter,
                     seed: config.seed,
                     admission: config.admission,
+                    access: config.access,
                     limits: config.limits,
                 },
             ),

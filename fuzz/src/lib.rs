@@ -7,21 +7,26 @@
 //! The targets run under libFuzzer: `cargo +nightly fuzz run mesh`. The test `corpus` of
 //! `dunlin-tests` replays the corpus without it.
 
+pub mod descriptor;
 pub mod frame;
 pub mod mesh;
 pub mod message;
 pub mod node;
+mod rights;
 pub mod tape;
+pub mod token;
 pub mod topic;
 
 /// What a target does with one input.
 pub type Driver = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Driver); 5] = [
+pub const TARGETS: [(&str, Driver); 7] = [
     ("frame", frame::run),
     ("message", message::run),
     ("topic", topic::run),
+    ("token", token::run),
+    ("descriptor", descriptor::run),
     ("mesh", mesh::run),
     ("node", node::run),
 ];

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dunlin_core::auth::{Access, NetworkClaim};
 use dunlin_core::base::{CallKey, Incarnation, InvocationKey, ServiceKey};
 use dunlin_core::directory::local::NewService;
 use dunlin_core::directory::{
@@ -32,6 +33,7 @@ use dunlin_core::{
     WallTime,
 };
 
+use crate::rights;
 use crate::tape::Tape;
 
 /// The steps of a program.
@@ -95,7 +97,7 @@ pub fn run(data: &[u8]) {
     world.finish();
 }
 
-fn peer_id(peer: usize) -> PeerId {
+pub(crate) fn peer_id(peer: usize) -> PeerId {
     PeerId::from_bytes([peer as u8 + 1; 32])
 }
 
@@ -185,6 +187,10 @@ impl World {
             incarnation_counter: 1,
             seed: [choice; 32],
             admission,
+            access: match choice & 8 {
+                0 => Access::development(&peer_id(0)),
+                _ => rights::access(),
+            },
             limits: limits.clone(),
         };
         World {
@@ -257,6 +263,7 @@ impl World {
                     call_credit: tape.number() as u32,
                     message_bytes_max: tape.number() as usize & 0xffff_ffff,
                     critical_capabilities: vec![1; tape.pick(8) / 7],
+                    networks: self.claims(link),
                 };
                 self.say_hello(link, hello);
             }
@@ -423,6 +430,7 @@ impl World {
                     call_credit: 3,
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),
+                    networks: self.claims(link),
                 };
                 self.say_hello(link, hello);
                 self.settle();
@@ -467,6 +475,16 @@ impl World {
     fn say_message(&mut self, link: u8, lane: Lane, message: Message) {
         let frame = message.into_frame().expect("it says something");
         self.say(link, lane, frame.to_body());
+    }
+
+    /// What whoever is at the other end of a link claims.
+    fn claims(&self, link: u8) -> Vec<NetworkClaim> {
+        match usize::from(link).checked_rem(self.links.len()) {
+            Some(index) if !self.mesh.access().is_development() => {
+                rights::claims(self.links[index].peer)
+            }
+            _ => self.mesh.access().claims(self.now()),
+        }
     }
 
     fn say_hello(&mut self, link: u8, hello: Hello) {
@@ -633,6 +651,12 @@ impl World {
             Event::Invoke(run) => {
                 assert!(self.runs.insert(run.invocation), "keys of runs differ");
                 assert!(self.services.contains(&run.service));
+                if let Some(caller) = run.caller
+                    && !self.mesh.access().is_development()
+                {
+                    let wall = self.now().wall;
+                    assert!(rights::may_call(caller, &run.path, wall), "a call without a right");
+                }
                 if run.caller.is_some()
                     && let Payload::Encoded { bytes, .. } = &run.payload
                     && bytes.len() >= 25
@@ -661,7 +685,11 @@ impl World {
             | Event::DirectoryAcknowledged { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
-            | Event::PeerMisbehaved { .. } => {}
+            | Event::PeerMisbehaved { .. }
+            | Event::ClaimIgnored { .. }
+            | Event::NetworkLeft { .. }
+            | Event::NetworkEnded { .. }
+            | Event::NetworkOutdated { .. } => {}
             Event::Stopped => {
                 self.stopped = true;
                 assert!(self.calls.is_empty(), "every call has ended");

@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use dunlin_core::auth::Access;
 use dunlin_core::base::{CallKey, InvocationKey, ServiceKey};
 use dunlin_core::directory::Hook;
 use dunlin_core::directory::local::NewService;
@@ -131,6 +132,7 @@ impl Side {
             seed,
             crypto: Crypto::null_for_simulation(seed),
             admission: Admission::Anyone,
+            access: Access::development(&IDENTITIES[which].id()),
             limits,
             transport,
         };
@@ -167,7 +169,11 @@ impl Side {
             | Event::DirectoryAcknowledged { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
-            | Event::PeerMisbehaved { .. } => {}
+            | Event::PeerMisbehaved { .. }
+            | Event::ClaimIgnored { .. }
+            | Event::NetworkLeft { .. }
+            | Event::NetworkEnded { .. }
+            | Event::NetworkOutdated { .. } => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use dunlin_core::auth::Access;
 use dunlin_core::mesh::CommandError;
 use dunlin_core::peer::Admission;
 use dunlin_core::service::host::AddServiceError;
@@ -16,6 +17,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::connect::reachable;
 use crate::driver::{Desk, Driver, TokioSpawner};
 use crate::key;
+use crate::networks::{Chosen, NetworkError};
 use crate::node::Node;
 use crate::services::ServiceError;
 use crate::socket::Socket;
@@ -58,6 +60,9 @@ pub enum StartError {
         #[source]
         source: CommandError,
     },
+    /// The node cannot be in the networks that it was told to be in.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A service was not registered, or its `init` or `start` failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -72,6 +77,7 @@ pub struct NodeBuilder {
     crypto: Option<Crypto>,
     listen: SocketAddr,
     admission: Admission,
+    networks: Chosen,
     limits: Limits,
     transport: TransportConfig,
     peers: Vec<(PeerId, Vec<SocketAddr>)>,
@@ -88,6 +94,7 @@ impl Default for NodeBuilder {
             crypto: None,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
             admission: Admission::default(),
+            networks: Chosen::default(),
             limits: Limits::default(),
             transport: TransportConfig::default(),
             peers: Vec::new(),
@@ -149,6 +156,29 @@ impl NodeBuilder {
         self
     }
 
+    /// A network that the node is in: the contents of its descriptor's file, and of the file with the
+    /// token that was issued to this node's identity for it. May be said several times; the first is the
+    /// default one, to which paths belong that name no network.
+    pub fn network(mut self, descriptor: impl Into<Vec<u8>>, token: impl Into<Vec<u8>>) -> Self {
+        self.networks.add(descriptor.into(), token.into());
+        self
+    }
+
+    /// Puts the node into the development network, which knows no tokens and no permissions: whoever
+    /// reaches it may call everything that it serves, and may serve it anything. The node says so in its
+    /// log when it starts. It never talks to nodes in other networks.
+    pub fn development_network(mut self) -> Self {
+        self.networks.development();
+        self
+    }
+
+    /// The networks as the core knows them, for those who make them by hand: simulations, tests. Must be
+    /// made for the node's identity.
+    pub fn access(mut self, access: Access) -> Self {
+        self.networks = Chosen::ByHand(Box::new(access));
+        self
+    }
+
     /// A service to offer from the start.
     pub fn service(mut self, service: impl Service) -> Self {
         self.services.push(Arc::new(service));
@@ -185,7 +215,8 @@ impl NodeBuilder {
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on, or a service or a peer is not accepted.
+    /// When the address cannot be listened on, the node cannot be in its networks, or a service or a peer
+    /// is not accepted.
     ///
     /// # Panics
     ///
@@ -223,16 +254,14 @@ impl NodeBuilder {
         let now = clock.now();
         let counter =
             self.incarnation_counter.unwrap_or_else(|| now.wall.as_unix_nanos() / 1_000_000);
+        let identity = self.identity.unwrap_or_else(key::generate);
+        let access = self.networks.access(&identity.id(), now)?;
         let config = NodeConfig {
             crypto: self.crypto.unwrap_or_else(Crypto::system),
             admission: self.admission,
             limits: self.limits,
             transport: self.transport,
-            ..NodeConfig::new(
-                self.identity.unwrap_or_else(key::generate),
-                counter,
-                self.seed.unwrap_or_else(key::random),
-            )
+            ..NodeConfig::new(identity, access, counter, self.seed.unwrap_or_else(key::random))
         };
         let seed = config.seed;
         let mut core = Core::new(now, config);

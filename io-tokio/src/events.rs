@@ -75,6 +75,38 @@ pub enum NodeEvent {
         /// What it did.
         what: String,
     },
+    /// A peer claims or offers something that it has no right to. That is ignored; the rest counts.
+    ClaimIgnored {
+        /// The peer.
+        peer: PeerId,
+        /// What, and which rule it breaks.
+        what: String,
+    },
+    /// A peer is no longer in a network of ours: its token has expired or was revoked.
+    NetworkLeft {
+        /// The peer.
+        peer: PeerId,
+        /// The network's name.
+        network: String,
+        /// Which rule.
+        why: String,
+    },
+    /// This node can do nothing in a network any more: its own token or the descriptor has expired.
+    NetworkEnded {
+        /// The network's name.
+        network: String,
+        /// Which of both, and when.
+        why: String,
+    },
+    /// A peer goes by a newer descriptor of a network than this node.
+    NetworkOutdated {
+        /// The peer.
+        peer: PeerId,
+        /// The network's name.
+        network: String,
+        /// The sequence of the peer's descriptor.
+        sequence: u64,
+    },
     /// A service of this node has moved on in its life.
     ServiceState {
         /// Its path.
@@ -191,6 +223,14 @@ impl Feed {
                 NodeEvent::DialFailed { peer, error, retry_in }
             }
             Event::PeerMisbehaved { peer, what } => NodeEvent::PeerMisbehaved { peer, what },
+            Event::ClaimIgnored { peer, what } => NodeEvent::ClaimIgnored { peer, what },
+            Event::NetworkLeft { peer, network, why } => {
+                NodeEvent::NetworkLeft { peer, network, why }
+            }
+            Event::NetworkEnded { network, why } => NodeEvent::NetworkEnded { network, why },
+            Event::NetworkOutdated { peer, network, sequence } => {
+                NodeEvent::NetworkOutdated { peer, network, sequence }
+            }
             Event::ServiceState { service, state, error } => {
                 let mut paths = self.paths.lock().expect("nothing panics under this lock");
                 let over = matches!(state, ServiceState::Stopped | ServiceState::Failed);

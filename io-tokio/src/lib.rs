@@ -5,6 +5,7 @@
 //! use dunlin_tokio::{Node, service};
 //!
 //! let node = Node::builder()
+//!     .development_network() // everybody may do everything; see NodeBuilder::network
 //!     .service(service("math").action("add", |_cx, (a, b): (i64, i64)| async move { Ok(a + b) }))
 //!     .start()
 //!     .await?;
@@ -31,6 +32,7 @@ mod builder;
 mod connect;
 mod driver;
 mod events;
+mod networks;
 mod node;
 mod services;
 mod watch;
@@ -44,9 +46,11 @@ pub use address::{HostPort, ParsePeerAddressError, PeerAddress};
 pub use builder::{NodeBuilder, StartError};
 pub use connect::{CONNECT_TIMEOUT, ConnectError};
 pub use events::{EVENTS_WAITING_MAX, Events, NodeEvent};
+pub use networks::{FileKind, NetworkError, NetworkFiles, WATCH_INTERVAL};
 pub use node::{LinkInfo, Node, NodeError, PeerInfo};
 pub use services::{ServiceError, ServiceHandle};
 
+pub use dunlin_core::auth;
 pub use dunlin_core::mesh::CommandError;
 pub use dunlin_core::peer::{Admission, RefuseCode};
 pub use dunlin_core::rpc::{AppError, CallError, Executed, Failure};

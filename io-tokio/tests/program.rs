@@ -286,3 +286,214 @@ fn services_and_peers_are_listed_and_a_peer_answers_a_ping() {
     assert_eq!(answers.len(), 3);
     assert!(answers.iter().all(|answer| answer["elapsed_us"].as_u64().is_some()));
 }
+/// A network in a folder, and a key with a token for it.
+struct Shop {
+    home: tempfile::TempDir,
+}
+
+impl Shop {
+    fn new() -> Shop {
+        let home = tempfile::tempdir().unwrap();
+        let shop = Shop { home };
+        shop.ok(&["network", "new", "shop", "--out", &shop.path("shop")]);
+        shop
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.home.path().join(name).to_str().unwrap().to_string()
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        run(self.home.path(), args)
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_string()
+    }
+
+    fn object(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[&["--json"], args].concat())).unwrap()
+    }
+
+    fn error(&self, args: &[&str]) -> String {
+        let output = self.run(&[&["--json"], args].concat());
+        assert!(!output.status.success(), "{args:?}");
+        error_of(&output)["message"].as_str().unwrap().to_string()
+    }
+
+    /// Makes `NAME.key` and, issued to it, `NAME.token`; gives the id.
+    fn member(&self, name: &str, more: &[&str]) -> String {
+        let id = self.ok(&["id", "new", "--out", &self.path(&format!("{name}.key"))]);
+        let (network, key) = (self.path("shop/network"), self.path("shop/issuer.key"));
+        let token = self.path(&format!("{name}.token"));
+        let issue = ["token", "issue", "--network", &network, "--issuer-key", &key, "--to", &id];
+        self.ok(&[&issue[..], &["--out", &token], more].concat());
+        id
+    }
+
+    /// The options by which `name` is itself.
+    fn as_member(&self, name: &str) -> Vec<String> {
+        let file = |kind: &str| self.path(&format!("{name}.{kind}"));
+        let network = self.path("shop/network");
+        ["--key", &file("key"), "--network", &network, "--token", &file("token")]
+            .map(String::from)
+            .to_vec()
+    }
+}
+
+fn strs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn a_network_is_made_and_its_keys_are_private() {
+    let shop = Shop::new();
+    let shown = shop.object(&["network", "show", &shop.path("shop/network")]);
+    assert_eq!((&shown["name"], &shown["sequence"]), (&"shop".into(), &0.into()));
+    assert!(shown["id"].as_str().unwrap().starts_with("n-"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        for name in ["root.key", "next-root.key", "issuer.key"] {
+            let about = shop.home.path().join("shop").join(name).metadata().unwrap();
+            assert_eq!(about.permissions().mode() & 0o777, 0o600, "{name}");
+        }
+    }
+    let again = shop.error(&["network", "new", "shop", "--out", &shop.path("shop")]);
+    assert!(again.contains("exists already") && again.contains("--out"), "{again}");
+    let words = shop.error(&["network", "new", "two words", "--out", &shop.path("other")]);
+    assert!(words.contains("letters, digits"), "{words}");
+    assert!(!shop.home.path().join("other/root.key").exists(), "nothing is left behind");
+}
+
+#[test]
+fn tokens_are_issued_narrowed_shown_and_checked() {
+    let shop = Shop::new();
+    let network = shop.path("shop/network");
+    let alice = shop.member(
+        "alice",
+        &["--allow", "call:a/>", "--allow", "delegate:a/>", "--depth", "1", "--valid", "2h"],
+    );
+    let bob = shop.ok(&["id", "new", "--out", &shop.path("bob.key")]);
+    let narrow = |allow: &str, out: &str| {
+        let (token, key) = (shop.path("alice.token"), shop.path("alice.key"));
+        let out = shop.path(out);
+        let args = ["token", "attenuate", &token, "--key", &key, "--to", &bob, "--out", &out];
+        shop.run(&[&args[..], &["--allow", allow]].concat())
+    };
+    assert!(narrow("call:a/b", "bob.token").status.success());
+    let wide = narrow("call:>", "wide.token");
+    assert!(text(&wide.stderr).contains("call:> is not covered"), "{}", text(&wide.stderr));
+    let again = narrow("call:a/b", "bob.token");
+    assert!(text(&again.stderr).contains("exists already"), "{}", text(&again.stderr));
+
+    let shown = shop.object(&["token", "inspect", &shop.path("bob.token")]);
+    let links = shown["links"].as_array().unwrap();
+    assert_eq!(links.len(), 2);
+    assert_eq!(
+        (&links[0]["subject"], &links[1]["issuer"]),
+        (&alice.as_str().into(), &links[0]["subject"])
+    );
+    assert_eq!(links[1]["allow"], serde_json::json!(["call:a/b"]));
+    let verify =
+        ["token", "verify", &shop.path("bob.token"), "--network", &network].map(String::from);
+    let counts = shop.object(&strs(&verify));
+    assert_eq!((&counts["counts"], &counts["subject"]), (&true.into(), &bob.as_str().into()));
+    let stolen = shop.error(&[&strs(&verify)[..], &["--peer", &alice]].concat());
+    assert!(stolen.contains("it belongs to"), "{stolen}");
+    let wrong = shop.error(&["token", "inspect", &network]);
+    assert!(wrong.contains("dunlin-token-v1:"), "{wrong}");
+    let key = shop.path("alice.key");
+    let issue = ["token", "issue", "--network", &network, "--issuer-key", &key, "--to", &bob];
+    let untrusted = shop.error(&[&issue[..], &["--allow", "call:>"]].concat());
+    assert!(untrusted.contains("does not trust"), "{untrusted}");
+    let nonsense = shop.error(&[&issue[..], &["--allow", "fly:>"]].concat());
+    assert!(!nonsense.is_empty());
+
+    // Revoked, and everything made from it.
+    let (root, token) = (shop.path("shop/root.key"), shop.path("alice.token"));
+    let revoke = ["token", "revoke", "--network", &network, "--root-key", &root];
+    assert_eq!(shop.run(&revoke).status.code(), Some(2), "what is to be revoked?");
+    let shown = shop.object(&[&revoke[..], &["--token", &token]].concat());
+    assert_eq!(shown["sequence"], 1);
+    let revoked = shop.error(&strs(&verify));
+    assert!(revoked.contains("link 1") && revoked.contains("is revoked"), "{revoked}");
+    let other = ["token", "revoke", "--network", &network, "--root-key", &key, "--all"];
+    let stranger = shop.error(&other);
+    assert!(stranger.contains("neither the network's root"), "{stranger}");
+}
+
+#[test]
+fn the_next_root_takes_over() {
+    let shop = Shop::new();
+    let network = shop.path("shop/network");
+    let (root, next) = (shop.path("shop/root.key"), shop.path("shop/next-root.key"));
+    let third = shop.ok(&["id", "new", "--out", &shop.path("third.key")]);
+    let renew = ["network", "renew", &network, "--root-key"].map(String::from);
+    let renew = strs(&renew);
+    let missing = shop.error(&[&renew[..], &[&next]].concat());
+    assert!(missing.contains("--next-root"), "{missing}");
+    let shown = shop.object(&[&renew[..], &[&next, "--next-root", &third]].concat());
+    assert_eq!((&shown["sequence"], &shown["next_root"]), (&1.into(), &third.as_str().into()));
+    let gone = shop.error(&[&renew[..], &[&root]].concat());
+    assert!(gone.contains("neither the network's root"), "{gone}");
+}
+
+#[test]
+fn a_served_network_lets_in_whom_it_gave_a_token_until_it_is_revoked() {
+    let shop = Shop::new();
+    shop.member("server", &["--allow", "serve:echo/*"]);
+    shop.member("caller", &["--allow", "call:echo/*"]);
+    let args = ["echo", LOCAL[0], LOCAL[1]].map(String::from).to_vec();
+    let args = [args, shop.as_member("server")].concat();
+    let mut server = Server::start(shop.home.path(), &strs(&args));
+    let member = shop.as_member("caller");
+    let call = |path: &str| {
+        let args = ["call", "--peer", &server.address, path, "1"];
+        [&args[..], &strs(&member)].concat().into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    let (say, other) = (call("shop:echo/say"), call("other/say"));
+    assert_eq!(shop.object(&strs(&say))["answer"], 1);
+    let denied = shop.error(&strs(&other));
+    assert!(denied.contains("'call' is missing for 'other/say'"), "{denied}");
+    let stranger = shop.error(&["call", "--peer", &server.address, "echo/say", "1"]);
+    assert!(stranger.contains("none of this node's networks"), "{stranger}");
+    let only_network = ["call", "--peer", &server.address, "echo/say", "--network", "x"];
+    assert_eq!(shop.run(&only_network).status.code(), Some(2));
+
+    // The server's own file is replaced, and it takes it without a restart. The caller has an old copy.
+    let copy = shop.path("old-network");
+    std::fs::copy(shop.path("shop/network"), &copy).unwrap();
+    let (network, root) = (shop.path("shop/network"), shop.path("shop/root.key"));
+    let revoke = ["token", "revoke", "--network", &network, "--root-key", &root];
+    shop.ok(&[&revoke[..], &["--token", &shop.path("caller.token")]].concat());
+    loop {
+        let mut line = String::new();
+        assert!(server.lines.read_line(&mut line).unwrap() > 0, "it says that it took the file");
+        if line.contains("file_taken") {
+            break;
+        }
+    }
+    let old: Vec<String> =
+        say.iter().map(|arg| if *arg == network { copy.clone() } else { arg.clone() }).collect();
+    let refused = shop.error(&strs(&old));
+    assert!(refused.contains("does not count there"), "{refused}");
+}
+
+#[test]
+fn the_development_network_is_announced_loudly() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = dunlin(home.path())
+        .args(["serve", "echo", LOCAL[0], LOCAL[1]])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("WARNING: DEVELOPMENT NETWORK"), "{line}");
+}

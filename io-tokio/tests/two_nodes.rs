@@ -17,7 +17,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn local() -> dunlin_tokio::NodeBuilder {
-    Node::builder().listen("127.0.0.1:0".parse().unwrap())
+    Node::builder().development_network().listen("127.0.0.1:0".parse().unwrap())
 }
 
 fn address(node: &Node) -> PeerAddress {

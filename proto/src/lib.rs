@@ -1,7 +1,7 @@
 //! Wire messages and framing of the Dunlin mesh.
 //!
 //! This crate knows bytes, not policy: [`v1`] holds the messages generated from
-//! `schema/dunlin.proto`, [`frame`] puts a message and its payload on a lane and cuts lanes back
+//! `schema/`, [`frame`] puts a message and its payload on a lane and cuts lanes back
 //! into frames. Which messages are legal, and when, is `dunlin-core`'s business.
 //!
 //! The generated code is part of the repository, so that building needs neither `protoc` nor a
@@ -11,7 +11,7 @@ pub mod frame;
 mod hot;
 pub mod splitter;
 
-/// Messages of protocol version 1, generated from `schema/dunlin.proto`.
+/// Messages of protocol version 1, generated from `schema/*.proto`.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
     include!("gen/dunlin.v1.rs");

@@ -187,6 +187,7 @@ fn one(schedule: &Schedule, log: bool, json: bool) -> ExitCode {
 }
 
 fn many(run: &Run) -> ExitCode {
+    eprintln!("note: the simulated nodes are in the development network, without tokens");
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let campaign = Campaign {
         from: run.from,

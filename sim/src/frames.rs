@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dunlin_core::auth::Access;
 use dunlin_core::link::{
     CloseCode, DialError, DialHandle, Direction, DownReason, FLUSH_MAX, FrameSource, Lane,
     LinkCommand, LinkHandle, LinkInput,
@@ -193,6 +194,7 @@ impl Fidelity for Frames {
             incarnation_counter: birth.incarnation_counter,
             seed: birth.seed,
             admission: Admission::Anyone,
+            access: Access::development(&birth.identity.id()),
             limits: birth.limits,
         };
         Mesh::new(now, config)

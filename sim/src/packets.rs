@@ -1,6 +1,7 @@
 //! Packets fidelity: whole nodes, and between them real QUIC datagrams.
 
 use bytes::BytesMut;
+use dunlin_core::auth::Access;
 use dunlin_core::link::LinkHandle;
 use dunlin_core::peer::Admission;
 use dunlin_core::transport::{Crypto, Datagram, TransportConfig};
@@ -49,7 +50,12 @@ impl Fidelity for Packets {
             admission: Admission::Anyone,
             limits: birth.limits,
             transport: TransportConfig::for_simulation(),
-            ..NodeConfig::new(birth.identity.clone(), birth.incarnation_counter, birth.seed)
+            ..NodeConfig::new(
+                birth.identity.clone(),
+                Access::development(&birth.identity.id()),
+                birth.incarnation_counter,
+                birth.seed,
+            )
         };
         Node::new(now, config)
     }

@@ -135,6 +135,10 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
         Event::PeerMisbehaved { peer, .. } => note(10, head(peer)),
         Event::Stopped => note(11, 0),
         Event::DirectoryAcknowledged { peer, version } => note(12, head(peer) ^ version),
+        Event::ClaimIgnored { peer, .. } => note(40, head(peer)),
+        Event::NetworkLeft { peer, .. } => note(41, head(peer)),
+        Event::NetworkEnded { .. } => note(42, 0),
+        Event::NetworkOutdated { peer, sequence, .. } => note(43, head(peer) ^ sequence),
     }
 }
 

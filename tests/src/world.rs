@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use dunlin_core::auth::Access;
 use dunlin_core::service::{Host, ServiceBuilder, service};
 use dunlin_core::transport::{Crypto, Datagram, TransportConfig};
 use dunlin_core::{Identity, MonoTime, Node, NodeConfig, Now, WallTime};
@@ -135,7 +136,12 @@ impl World {
         let config = NodeConfig {
             crypto,
             transport: TransportConfig::for_simulation(),
-            ..NodeConfig::new(identity(index), life, seed)
+            ..NodeConfig::new(
+                identity(index),
+                Access::development(&identity(index).id()),
+                life,
+                seed,
+            )
         };
         Station { node: Node::new(self.time(), config), host: Host::new(seed, || {}) }
     }

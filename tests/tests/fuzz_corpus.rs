@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use dunlin_core::auth::{NetworkClaim, NetworkId};
 use dunlin_core::base::Incarnation;
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
@@ -20,7 +21,7 @@ use dunlin_core::wire::{CallMessage, Hello, Message, ReplyMessage};
 use dunlin_fuzz::mesh::op as mesh;
 use dunlin_fuzz::node::op as node;
 use dunlin_fuzz::tape::Program;
-use dunlin_fuzz::{TARGETS, topic};
+use dunlin_fuzz::{TARGETS, descriptor, token, topic};
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
@@ -45,6 +46,11 @@ fn messages() -> Vec<(&'static str, Message)> {
         call_credit: 1_024,
         message_bytes_max: 8 << 20,
         critical_capabilities: vec![],
+        networks: vec![NetworkClaim {
+            network: NetworkId::DEVELOPMENT,
+            token: Bytes::new(),
+            descriptor_sequence: 0,
+        }],
     };
     let call = CallMessage {
         sequence: 7,
@@ -96,6 +102,12 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     for (name, program) in topics() {
         seeds.push(("topic", name.into(), program.into_bytes()));
     }
+    for (name, program) in tokens() {
+        seeds.push(("token", name.into(), program));
+    }
+    for (name, program) in descriptors() {
+        seeds.push(("descriptor", name.into(), program));
+    }
     for (name, limits, program) in meshes() {
         seeds.push(("mesh", name.into(), [&[limits], &program.into_bytes()[..]].concat()));
     }
@@ -132,6 +144,43 @@ fn topics() -> Vec<(&'static str, Program)> {
     vec![("index", index), ("edges", edges)]
 }
 
+fn tokens() -> Vec<(&'static str, Vec<u8>)> {
+    let honest = token::honest_bytes();
+    // Epoch, issuer, holder; a grant is how many permissions, each of them, from when, for how long, its
+    // date, its depth, its id; then how many links, each with its subject and grant; then the time.
+    let grant = |program: Program, permissions: &[u8], depth: u8| {
+        program.step(permissions.len() as u8 / 2, permissions).step(10, &[100, 5, depth, 1])
+    };
+    let chain = Program::new().step(token::CHAIN, &[1, 1, 0]);
+    let chain = grant(chain, &[0, 4, 6, 4, 1, 3], 3).step(2, &[1]);
+    let chain = grant(chain, &[0, 3, 6, 3], 2).step(2, &[]);
+    let chain = grant(chain, &[0, 2], 1).step(20, &[]).into_bytes();
+    vec![
+        ("honest", [&[token::READ], &honest[..]].concat()),
+        ("short", vec![token::READ, 0x0a, 0x02, 0x0a, 0x00]),
+        ("unchanged", vec![token::CHANGE, 0]),
+        ("changed", vec![token::CHANGE, 2, 40, 0, 9, 200, 0, 7]),
+        ("chain", chain),
+    ]
+}
+
+fn descriptors() -> Vec<(&'static str, Vec<u8>)> {
+    let honest = descriptor::honest_bytes();
+    // Which it follows, who signs, who is next, how many are revoked, each of them.
+    let grown = Program::new()
+        .step(descriptor::GROW, &[])
+        .step(0, &[0, 1, 1, 7])
+        .step(1, &[1, 2, 0])
+        .step(0, &[1, 3, 0])
+        .step(2, &[2, 3, 2, 8, 9])
+        .into_bytes();
+    vec![
+        ("honest", [&[descriptor::READ], &honest[..]].concat()),
+        ("changed", vec![descriptor::CHANGE, 1, 90, 0, 1]),
+        ("grown", grown),
+    ]
+}
+
 fn meshes() -> Vec<(&'static str, u8, Program)> {
     // A service that runs: two hooks end well.
     let serve = |p: Program| {
@@ -147,6 +196,15 @@ fn meshes() -> Vec<(&'static str, u8, Program)> {
         .step(mesh::PULL, &[0, 200])
         .step(mesh::CANCEL, &[0, 2, 1, 0])
         .step(mesh::PULL, &[0, 200]);
+    // Each of three peers, with a token of its own, calls what it may and what it may not.
+    let mut by_tokens = serve(Program::new());
+    for peer in 0..3 {
+        by_tokens = by_tokens.step(mesh::GREET, &[peer, 7]);
+        for path in 0..4 {
+            by_tokens = by_tokens.step(mesh::CALL, &[peer, path + 1, 0, 250, 0, 16, path, 3]);
+        }
+        by_tokens = by_tokens.step(mesh::WAKE, &[]).step(mesh::PULL, &[peer, 200]);
+    }
     let calling = Program::new()
         .step(mesh::GREET, &[0, 7])
         .step(mesh::START_CALL, &[0, 10, 0, 40])
@@ -222,6 +280,8 @@ fn meshes() -> Vec<(&'static str, u8, Program)> {
         ("told_within_small_limits", 1, told.clone()),
         ("told_in_small_steps", 3, told),
         ("served", 0, served.clone()),
+        ("served_by_tokens", 8, by_tokens.clone()),
+        ("served_by_tokens_in_small_steps", 11, by_tokens),
         ("served_within_small_limits", 1, served.clone()),
         ("served_in_small_steps", 3, served),
         ("calling", 0, calling),

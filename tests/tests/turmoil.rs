@@ -80,7 +80,8 @@ fn network(seed: u64) -> turmoil::Sim<'static> {
             async move {
                 let hello = service(name)
                     .action("name", move |_cx, (): ()| async move { Ok(name.to_string()) });
-                let mut node = start(name, life, Node::builder().service(hello)).await;
+                let mut node =
+                    start(name, life, Node::builder().development_network().service(hello)).await;
                 Ok(node.ended().await?)
             }
         });
@@ -89,7 +90,7 @@ fn network(seed: u64) -> turmoil::Sim<'static> {
 }
 
 async fn client() -> Node {
-    let mut builder = Node::builder();
+    let mut builder = Node::builder().development_network();
     for name in SERVERS {
         let address = SocketAddr::new(turmoil::lookup(name), PORT);
         builder = builder.peer(identity(name).id(), [address]);

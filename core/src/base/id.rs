@@ -90,6 +90,13 @@ impl Identity {
         self.id
     }
 
+    /// This key's Ed25519 signature of `message`. Always the same for the same message.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&self.secret)
+            .expect("any 32 bytes are an Ed25519 secret key");
+        pair.sign(message).as_ref().try_into().expect("Ed25519 signatures are 64 bytes")
+    }
+
     /// The secret key. Whoever has it is this node.
     pub fn secret(&self) -> &[u8; 32] {
         &self.secret

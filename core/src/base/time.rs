@@ -65,6 +65,52 @@ impl WallTime {
     }
 }
 
+impl std::ops::Add<Duration> for WallTime {
+    type Output = WallTime;
+
+    /// Saturates in the year 2554.
+    fn add(self, duration: Duration) -> WallTime {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        WallTime(self.0.saturating_add(nanos))
+    }
+}
+
+impl std::ops::Sub<Duration> for WallTime {
+    type Output = WallTime;
+
+    /// Saturates at the Unix epoch.
+    fn sub(self, duration: Duration) -> WallTime {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        WallTime(self.0.saturating_sub(nanos))
+    }
+}
+
+/// As RFC 3339 writes it, in UTC and cut to seconds: `2026-11-21T13:00:00Z`.
+impl std::fmt::Display for WallTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0 / 1_000_000_000;
+        let (mut days, second) = (seconds / 86_400, seconds % 86_400);
+        let is_leap = |year: u64| {
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+        };
+        let mut year = 1970;
+        while days >= 365 + u64::from(is_leap(year)) {
+            days -= 365 + u64::from(is_leap(year));
+            year += 1;
+        }
+        let february = 28 + u64::from(is_leap(year));
+        let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        let mut month = 0;
+        while days >= months[month] {
+            days -= months[month];
+            month += 1;
+        }
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        let (month, day) = (month + 1, days + 1);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
 impl std::fmt::Debug for WallTime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "unix {}.{:09}s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
@@ -84,5 +130,26 @@ impl Now {
     /// Both clocks at once.
     pub const fn new(mono: MonoTime, wall: WallTime) -> Self {
         Now { mono, wall }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_times_are_shown_as_dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (1_795_266_000, "2026-11-21T13:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            let time = WallTime::from_unix_nanos(seconds * 1_000_000_000);
+            assert_eq!(time.to_string(), text);
+        }
+        assert!(WallTime::from_unix_nanos(u64::MAX).to_string().starts_with("2554-"));
     }
 }

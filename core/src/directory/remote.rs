@@ -126,6 +126,24 @@ impl RemoteServices {
         }
     }
 
+    /// Takes a peer's document anew: what counts of it follows the rights of both. Says whether anything is
+    /// different.
+    pub fn replace(&mut self, peer: PeerKey, id: PeerId, document: Document) -> bool {
+        let Some(known) = self.documents.get(peer) else { return false };
+        let gone = known.entries.keys().filter(|key| !document.entries.contains_key(key));
+        let mut changes: Vec<_> = gone.map(|key| (*key, None)).collect();
+        for (key, entry) in document.entries {
+            if known.entries.get(&key) != Some(&entry) {
+                changes.push((key, Some(entry)));
+            }
+        }
+        let changed = !changes.is_empty();
+        if changed {
+            self.update(peer, id, document.version, changes);
+        }
+        changed
+    }
+
     /// What a peer offers.
     pub fn document(&self, peer: PeerKey) -> Option<&Document> {
         self.documents.get(peer)

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::{Denied, Permission};
 use crate::base::Effects;
 use crate::base::{CallKey, InvocationKey, Now, PeerId, ServiceKey};
 use crate::directory::document::{DESCRIPTION_BYTES_MAX, TYPE_NAME_BYTES_MAX, VERSION_BYTES_MAX};
@@ -118,6 +119,9 @@ pub enum CommandError {
     /// The service is not in a state that allows it, or its life is over.
     #[error("the service cannot do that in its present state ({0})")]
     WrongState(String),
+    /// This node may not do that, or its path names a network that it is not in.
+    #[error("{0}")]
+    Denied(#[from] Denied),
     /// The node stops or has stopped.
     #[error("the node stops")]
     Stopping,
@@ -150,9 +154,15 @@ impl Mesh {
             }
         }
         let timeout = request.timeout.min(self.limits.call_timeout_max);
-        let (route, seat) = self.route(&request.path, request.target, &request.wish);
+        let (path, (route, seat)) = match self.access.normalise(request.path.clone()) {
+            Ok(path) => {
+                let route = self.route(&path, request.target, &request.wish);
+                (path, route)
+            }
+            Err(denied) => (request.path, (Err(denied.into()), None)),
+        };
         let call = self.caller.add(NewCall {
-            path: request.path,
+            path,
             payload: request.payload,
             deadline: self.now.mono + timeout,
             idempotent: request.idempotent,
@@ -223,7 +233,8 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// When a bound is reached, the path is taken, or the node stops.
+    /// When a bound is reached, the path is taken, our own token does not permit serving an action of
+    /// it, or the node stops.
     pub fn add_service(
         &mut self,
         now: Now,
@@ -232,6 +243,10 @@ impl Mesh {
         self.tick(now);
         if self.phase != Phase::Running {
             return Err(CommandError::Stopping);
+        }
+        let service = self.normalise_service(service)?;
+        for action in &service.actions {
+            self.access.may_we_all(self.now, Permission::Serve, &service.path, action)?;
         }
         let limits = &self.limits;
         let [description, type_name, version] = service.info.longest();

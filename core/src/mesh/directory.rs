@@ -1,5 +1,6 @@
 //! Documents and their readers, wired to links; and who is asked for a path.
 
+use crate::auth::Permission;
 use crate::base::{CallKey, Effects, PeerId, PeerKey};
 use crate::directory::remote::{Chosen, Seat};
 use crate::directory::{
@@ -56,8 +57,8 @@ impl Mesh {
     }
 
     /// Whether a peer is shown what lies at this path.
-    fn shows(&self, _peer: PeerKey, _path: &TopicPath) -> bool {
-        true
+    fn shows(&self, peer: PeerKey, path: &TopicPath) -> bool {
+        self.access.shares(self.now, peer, path)
     }
 
     pub(super) fn document_to_confirm(&mut self, peer: PeerKey) -> Document {
@@ -66,8 +67,9 @@ impl Mesh {
     }
 
     pub(super) fn update_message(&mut self, peer: PeerKey) -> Message {
-        let shown = |_: &TopicPath| true;
-        match self.publisher.take_update(self.now.mono, peer, &shown) {
+        let (access, now) = (&self.access, self.now);
+        let shown = |path: &TopicPath| access.shares(now, peer, path);
+        match self.publisher.take_update(now.mono, peer, &shown) {
             Update::Whole(document) => Message::Directory(document),
             Update::Delta(delta) => Message::Delta(delta),
         }
@@ -110,8 +112,43 @@ impl Mesh {
         if entry.machine.session().is_none() {
             return;
         }
-        self.remote.update(peer, entry.id, version, changes);
-        self.events.push_back(Event::PeerServices { peer: entry.id });
+        let id = entry.id;
+        let mut ignored = None;
+        let changes = changes.into_iter().map(|(key, entry)| {
+            let permitted = entry.map(|entry| self.permitted(peer, &entry)).transpose();
+            (
+                key,
+                permitted.unwrap_or_else(|why| {
+                    ignored.get_or_insert(why);
+                    None
+                }),
+            )
+        });
+        let changes = changes.collect();
+        self.remote.update(peer, id, version, changes);
+        if let Some(what) = ignored {
+            self.events.push_back(Event::ClaimIgnored { peer: id, what });
+        }
+        self.events.push_back(Event::PeerServices { peer: id });
+    }
+
+    /// What a peer is shown, and what counts of what it shows, is something else from now on.
+    pub(super) fn rights_changed(&mut self, peer: PeerKey) {
+        self.learn_again(peer);
+        self.feed_publisher(PublisherInput::ViewChanged(peer));
+    }
+
+    /// Looks again at what counts of a peer's document: its rights may be others than when it came.
+    pub(super) fn learn_again(&mut self, peer: PeerKey) {
+        let Some(id) = self.peers.get(peer).map(|entry| entry.id) else { return };
+        let Some(mut document) = self.replicas.document(peer) else { return };
+        let entries = document.entries.iter();
+        let entries =
+            entries.filter_map(|(key, entry)| Some((*key, self.permitted(peer, entry).ok()?)));
+        document.entries = entries.collect();
+        if self.remote.replace(peer, id, document) {
+            self.events.push_back(Event::PeerServices { peer: id });
+        }
     }
 
     /// Queues for the control lane of the link that the peer is sent on. If there is none it is dropped: with
@@ -142,6 +179,9 @@ impl Mesh {
         target: Target,
         wish: &Wish,
     ) -> (Result<Route, CallError>, Option<Seat>) {
+        if let Err(denied) = self.access.may_we(self.now, Permission::Call, path) {
+            return (Err(denied.into()), None);
+        }
         match target {
             Target::Peer(id) if id != self.local.id => {
                 let key = self.by_id.get(&id).copied();
@@ -186,13 +226,18 @@ impl Mesh {
         {
             return (Ok(Route::Local(route)), None);
         }
-        let peers = &self.peers;
-        let is_up = |key| peers.get(key).is_some_and(|p| p.machine.is_up());
+        let (peers, access, now) = (&self.peers, &self.access, self.now);
+        let usable = |key| {
+            peers.get(key).is_some_and(|p| p.machine.is_up())
+                && access.may(now, key, Permission::Serve, path).is_ok()
+        };
         let candidate = local.map(|_| self.local.id);
-        let (now, draws) = (self.now.mono, &mut self.draws);
         let chosen = match is_planted(67) {
             true => None,
-            false => self.remote.choose(now, draws, path, wish, candidate, is_up),
+            false => {
+                let draws = &mut self.draws;
+                self.remote.choose(now.mono, draws, path, wish, candidate, usable)
+            }
         };
         match (chosen, local) {
             (Some(Chosen::Peer(peer, seat)), _) => (Ok(Route::Peer(peer)), Some(seat)),
@@ -237,7 +282,10 @@ impl Mesh {
         let answered = match result {
             Ok(_) | Err(CallError::Application(_)) => Some(true),
             Err(CallError::Failed { failure, .. }) => match failure {
-                Failure::Cancelled | Failure::ShuttingDown | Failure::TooLarge => None,
+                Failure::Cancelled
+                | Failure::ShuttingDown
+                | Failure::TooLarge
+                | Failure::PermissionDenied => None,
                 _ => Some(false),
             },
         };

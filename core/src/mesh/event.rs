@@ -112,6 +112,40 @@ pub enum Event {
         /// What it did.
         what: String,
     },
+    /// A peer claims or offers something that it has no right to. That is ignored; the rest counts.
+    ClaimIgnored {
+        /// The peer.
+        peer: PeerId,
+        /// What, and which rule it breaks.
+        what: String,
+    },
+    /// A peer is no longer in a network of ours: its token has expired or was revoked. When it is in none
+    /// any more, [`Event::PeerDown`] follows.
+    NetworkLeft {
+        /// The peer.
+        peer: PeerId,
+        /// The network's name.
+        network: String,
+        /// Which rule.
+        why: String,
+    },
+    /// This node can do nothing in a network any more: its own token or the descriptor has expired. Give
+    /// it a newer one with [`crate::Mesh::take_token`] or [`crate::Mesh::take_descriptor`].
+    NetworkEnded {
+        /// The network's name.
+        network: String,
+        /// Which of both, and when.
+        why: String,
+    },
+    /// A peer goes by a newer descriptor of a network than this node.
+    NetworkOutdated {
+        /// The peer.
+        peer: PeerId,
+        /// The network's name.
+        network: String,
+        /// The sequence of the peer's descriptor.
+        sequence: u64,
+    },
     /// The node has stopped: every call has ended and every link is closed. The last event.
     Stopped,
 }

@@ -17,6 +17,7 @@
 //! at most [`Limits::steps_per_input_max`] steps; what is left stays queued, and [`Mesh::next_wake`]
 //! says "now".
 
+mod access;
 mod command;
 mod directory;
 mod event;
@@ -29,6 +30,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use dunlin_proto::Frame;
 
+use crate::auth::{Access, AccessInput, AccessTimer};
 use crate::base::{
     CallTag, Draws, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag,
     Slab, TimerQueue,
@@ -58,6 +60,8 @@ pub struct MeshConfig {
     pub seed: [u8; 32],
     /// Who may connect.
     pub admission: Admission,
+    /// The networks that the node is in, and what their tokens allow. Made for this id.
+    pub access: Access,
     /// Every bound.
     pub limits: Limits,
 }
@@ -81,6 +85,8 @@ pub enum WakeReason {
     HandlerDeadline,
     /// A heartbeat.
     Heartbeat,
+    /// The end of a token or a descriptor, or a look at the wall clock for it.
+    Access,
     /// Housekeeping of the mesh.
     Housekeeping,
     /// The transport's own timers; only at the [`crate::Node`] door.
@@ -103,6 +109,7 @@ enum NodeTimer {
     Caller(CallerTimer),
     Callee(CalleeTimer),
     Publisher(PublisherTimer),
+    Access(AccessTimer),
     Sweep,
     ShutdownGrace,
 }
@@ -186,6 +193,7 @@ pub struct Mesh {
     routed: KeyMap<CallTag, directory::Routed>,
     caller: Caller,
     callee: Callee,
+    access: Access,
 
     link_commands: VecDeque<LinkCommand>,
     events: VecDeque<Event>,
@@ -193,12 +201,20 @@ pub struct Mesh {
 
 impl Mesh {
     /// A mesh that knows nobody. Give its own time; it never looks at a clock.
+    ///
+    /// # Panics
+    ///
+    /// When `access` was made for another id.
     pub fn new(now: Now, config: MeshConfig) -> Mesh {
+        assert_eq!(config.access.id(), config.id, "the rights are this node's own");
         let mut draws = Draws::new(config.seed);
         let incarnation =
             Incarnation { counter: config.incarnation_counter, boot: draws.number(Label::Boot) };
-        let limits = config.limits;
-        Mesh {
+        let mut limits = config.limits;
+        if let Some(bytes) = config.access.message_bytes_max() {
+            limits.message_bytes_max = limits.message_bytes_max.min(bytes);
+        }
+        let mut mesh = Mesh {
             local: LocalNode {
                 id: config.id,
                 incarnation,
@@ -226,10 +242,14 @@ impl Mesh {
             routed: KeyMap::default(),
             caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
+            access: config.access,
             link_commands: VecDeque::new(),
             events: VecDeque::new(),
             limits,
-        }
+        };
+        // Begins to wait for the end of its own tokens.
+        mesh.feed_access(AccessInput::Timer(AccessTimer::Own));
+        mesh
     }
 
     // Getters.
@@ -270,6 +290,11 @@ impl Mesh {
         };
         let remote = |link: LinkHandle| self.links.get(&link).and_then(|l| l.remote);
         entry.machine.links_up().map(|link| (link, remote(link))).collect()
+    }
+
+    /// The networks of this node, and who may do what in them.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The services of this node.
@@ -317,6 +342,7 @@ impl Mesh {
             LinkInput::Frame { link, lane, frame } => self.frame(link, lane, frame),
             LinkInput::Down { link, reason } => {
                 if let Some(entry) = self.links.remove(&link) {
+                    self.feed_access(AccessInput::LinkGone(link));
                     self.feed_peer(entry.peer, PeerInput::LinkDown { link, reason });
                     self.start_sweeping();
                 }
@@ -372,6 +398,7 @@ impl Mesh {
             NodeTimer::Caller(_) => WakeReason::CallDeadline,
             NodeTimer::Callee(_) => WakeReason::HandlerDeadline,
             NodeTimer::Publisher(_) => WakeReason::Heartbeat,
+            NodeTimer::Access(_) => WakeReason::Access,
             NodeTimer::Sweep | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,
         };
         Some(Wake { at, reason })
@@ -386,6 +413,7 @@ impl Mesh {
     pub fn check_invariants(&self) {
         self.caller.check_invariants();
         self.callee.check_invariants();
+        self.access.check_invariants();
         self.services.check_invariants();
         self.publisher.check_invariants();
         self.replicas.check_invariants();

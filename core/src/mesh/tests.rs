@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
+use crate::auth::Access;
 use crate::base::{Identity, InvocationKey};
 use crate::link::{DialError, Direction, DownReason};
 use crate::rpc::{CallError, Executed, Failure};
 use crate::service::{Handle, HandlerError, Host, Payload, service};
 use crate::topic::TopicPath;
+
+mod access;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -23,6 +26,8 @@ struct Station {
 /// Stations joined by links that deliver at once, until they are cut.
 struct World {
     now: MonoTime,
+    /// What the wall clock showed at the beginning.
+    began: crate::base::WallTime,
     stations: Vec<Station>,
     /// (link, one end, other end), each by station.
     links: Vec<(LinkHandle, usize, usize)>,
@@ -36,6 +41,7 @@ impl World {
     fn new(count: usize) -> World {
         let mut world = World {
             now: MonoTime::ZERO,
+            began: Default::default(),
             stations: Vec::new(),
             links: Vec::new(),
             cut: Vec::new(),
@@ -50,12 +56,17 @@ impl World {
     }
 
     fn station(&mut self, index: usize, counter: u64) -> Station {
+        self.station_in(index, counter, Access::development(&id(index)))
+    }
+
+    fn station_in(&mut self, index: usize, counter: u64, access: Access) -> Station {
         self.seed += 1;
         let config = MeshConfig {
             id: id(index),
             incarnation_counter: counter,
             seed: [self.seed; 32],
             admission: Admission::Anyone,
+            access,
             limits: Limits::default(),
         };
         Station {
@@ -66,7 +77,7 @@ impl World {
     }
 
     fn time(&self) -> Now {
-        Now::new(self.now, Default::default())
+        Now::new(self.now, self.began + self.now.since(MonoTime::ZERO))
     }
 
     fn connect(&mut self, from: usize, to: usize) {
@@ -695,6 +706,7 @@ fn greet(world: &mut World, link: u64, call_credit: u32) {
     let up = LinkInput::Up { link: LinkHandle(link), peer: PLAYED, direction, remote: None };
     world.stations[0].mesh.handle_link(now, up);
     let hello = wire::Hello {
+        networks: Access::development(&id(0)).claims(Now::default()),
         version_min: 1,
         version_max: 1,
         incarnation: Incarnation { counter: 1, boot: 1 },

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
+use crate::auth::{AccessEffect, AccessInput};
 use crate::base::{PeerId, PeerKey};
 use crate::directory::{
     LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
-    ServiceState,
 };
 use crate::link::{CloseCode, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkHandle};
 use crate::mesh::event::{Event, Invocation};
@@ -13,7 +13,7 @@ use crate::mesh::outbound::{OutItem, Outbound};
 use crate::mesh::{LinkEntry, Mesh, NodeTimer, Phase, SWEEP_INTERVAL};
 use crate::peer::{PeerEffect, PeerInput};
 use crate::rpc::callee::CalleeEffect;
-use crate::rpc::{CalleeInput, CallerEffect, CallerInput, Status};
+use crate::rpc::{CalleeInput, CallerEffect, CallerInput};
 use crate::wire::{Hello, Message, VERSION_MAX, VERSION_MIN};
 
 /// An effect on its way to the next machine.
@@ -25,6 +25,7 @@ pub(super) enum Work {
     Service(ServiceEffect),
     Publisher(PublisherEffect),
     Replica(ReplicaEffect),
+    Access(AccessEffect),
 }
 
 impl Mesh {
@@ -46,6 +47,7 @@ impl Mesh {
                 Work::Service(effect) => self.service_effect(effect),
                 Work::Publisher(effect) => self.publisher_effect(effect),
                 Work::Replica(effect) => self.replica_effect(effect),
+                Work::Access(effect) => self.access_effect(effect),
             }
         }
     }
@@ -56,6 +58,7 @@ impl Mesh {
             NodeTimer::Caller(timer) => self.feed_caller(CallerInput::Timer(timer)),
             NodeTimer::Callee(timer) => self.feed_callee(CalleeInput::Timer(timer)),
             NodeTimer::Publisher(timer) => self.feed_publisher(PublisherInput::Timer(timer)),
+            NodeTimer::Access(timer) => self.feed_access(AccessInput::Timer(timer)),
             NodeTimer::Sweep => self.sweep(),
             NodeTimer::ShutdownGrace => self.finish_shutdown(),
         }
@@ -125,7 +128,11 @@ impl Mesh {
             entry.asked_on = Some(link);
         }
         match message {
-            Message::Hello(hello) => self.feed_peer(peer, PeerInput::Hello { link, hello }),
+            Message::Hello(hello) => {
+                if self.lets_in(peer, link, &hello) {
+                    self.feed_peer(peer, PeerInput::Hello { link, hello });
+                }
+            }
             Message::Confirm { version, directory } => {
                 self.feed_peer(peer, PeerInput::Confirm { link, version, directory });
             }
@@ -138,11 +145,7 @@ impl Mesh {
                 self.feed_replicas(ReplicaInput::Heartbeat { peer, heartbeat });
             }
             Message::Call(call) => {
-                let route = match self.services.route(&call.path) {
-                    Some((route, ServiceState::Running)) => Ok(route),
-                    Some(_) => Err(Status::Unavailable),
-                    None => Err(Status::NoSuchAction),
-                };
+                let (call, route) = self.route_of_peer(peer, call);
                 self.feed_callee(CalleeInput::Call { peer, call, route });
             }
             Message::Reply(reply) => {
@@ -183,10 +186,12 @@ impl Mesh {
                     call_credit: self.local.call_credit,
                     message_bytes_max: self.local.message_bytes_max,
                     critical_capabilities: Vec::new(),
+                    networks: self.access.claims(self.now),
                 });
                 self.send_control(link, OutItem::Message(Box::new(hello)));
             }
             PeerEffect::SendConfirm { link, version, incarnation } => {
+                self.feed_access(AccessInput::Verified { peer, link });
                 let directory = self.document_to_confirm(peer);
                 let confirm = Message::Confirm { version, directory };
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
@@ -194,6 +199,7 @@ impl Mesh {
             }
             PeerEffect::Close { link, code } => {
                 self.start_sweeping();
+                self.feed_access(AccessInput::LinkGone(link));
                 self.links.remove(&link);
                 self.link_commands.push_back(LinkCommand::Close { link, code, flush: false });
             }
@@ -208,6 +214,7 @@ impl Mesh {
                 let incremental = directory.incremental;
                 self.feed_replicas(ReplicaInput::Whole { peer, document: directory });
                 self.feed_publisher(PublisherInput::Ready { peer, incremental });
+                self.learn_again(peer);
                 if first {
                     let remote = self.links.get(&link).and_then(|l| l.remote);
                     self.events.push_back(Event::PeerUp { peer: id, incarnation, remote });
@@ -229,6 +236,7 @@ impl Mesh {
             }
             PeerEffect::SessionEnded => {
                 self.forget_documents(peer);
+                self.feed_access(AccessInput::SessionEnded(peer));
                 self.feed_caller(CallerInput::SessionEnded(peer));
                 // Its own calls are remembered here for as long as it may ask again: a peer that was
                 // let go may come back in the same life. A new life shows with its first link.
@@ -399,6 +407,7 @@ impl Mesh {
             }
             // What it had under way ends, in all machines, before it is forgotten.
             self.forget_documents(key);
+            self.feed_access(AccessInput::SessionEnded(key));
             self.feed_caller(CallerInput::PeerReleased(key));
             self.feed_callee(CalleeInput::SessionEnded(key));
             let entry = self.peers.remove(key).expect("just listed");

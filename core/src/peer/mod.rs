@@ -60,6 +60,14 @@ pub enum RefuseCode {
     NoRoom = 6,
     /// We are about to stop.
     ShuttingDown = 7,
+    /// We are in none of the peer's networks.
+    NoCommonNetwork = 16,
+    /// The peer's token has expired or is not valid yet.
+    TokenExpired = 17,
+    /// The peer's token does not count here.
+    TokenRefused = 18,
+    /// Our descriptor of the network has expired.
+    NetworkExpired = 19,
 }
 
 impl RefuseCode {
@@ -68,6 +76,11 @@ impl RefuseCode {
     /// The code with which the link is closed.
     pub fn as_close(self) -> CloseCode {
         CloseCode(Self::FIRST + self as u32)
+    }
+
+    /// Whether it is about networks and tokens: these end sessions, too.
+    pub fn is_about_access(self) -> bool {
+        self >= RefuseCode::NoCommonNetwork
     }
 
     /// The refusal that a close means, if it is one.
@@ -80,6 +93,10 @@ impl RefuseCode {
             RefuseCode::Capability,
             RefuseCode::NoRoom,
             RefuseCode::ShuttingDown,
+            RefuseCode::NoCommonNetwork,
+            RefuseCode::TokenExpired,
+            RefuseCode::TokenRefused,
+            RefuseCode::NetworkExpired,
         ]
         .into_iter()
         .find(|refusal| refusal.as_close() == code)
@@ -98,6 +115,18 @@ impl std::fmt::Display for RefuseCode {
             RefuseCode::Capability => "it lacks a capability that we demand",
             RefuseCode::NoRoom => "it has no room for another peer",
             RefuseCode::ShuttingDown => "it is stopping",
+            RefuseCode::NoCommonNetwork => {
+                "it is in none of this node's networks; was this node given the right --network?"
+            }
+            RefuseCode::TokenExpired => {
+                "this node's token has expired or is not valid yet; get a new one, or set the clock"
+            }
+            RefuseCode::TokenRefused => {
+                "this node's token does not count there; its log says which rule the token breaks"
+            }
+            RefuseCode::NetworkExpired => {
+                "its descriptor of the network has expired; whoever runs it must renew it"
+            }
         })
     }
 }
@@ -163,6 +192,20 @@ pub enum PeerInput {
         version: u32,
         /// What it serves.
         directory: Document,
+    },
+    /// Its Hello came on this link and gives it no right to talk to us.
+    TurnAway {
+        /// The link.
+        link: LinkHandle,
+        /// For the peer.
+        code: RefuseCode,
+        /// For the log.
+        why: String,
+    },
+    /// It has lost its right to talk to us.
+    Expel {
+        /// For the peer.
+        code: RefuseCode,
     },
     /// It broke the protocol on this link.
     Fault {
@@ -453,7 +496,7 @@ impl Peer {
             _ => None,
         };
         if let Some(why) = refusal
-            && state != LinkState::Up
+            && (state != LinkState::Up || why.is_about_access())
         {
             out.push(PeerEffect::Refused { why });
         }
@@ -658,6 +701,16 @@ impl Machine for Peer {
             PeerInput::Hello { link, hello } => self.on_hello(cx, local, link, hello, out),
             PeerInput::Confirm { link, version, directory } => {
                 self.on_confirm(cx, local, link, version, directory, out);
+            }
+            PeerInput::TurnAway { link, code, why } => {
+                if self.find(link).is_some() {
+                    self.refuse(cx, local, link, code, why, out);
+                }
+            }
+            PeerInput::Expel { code } => {
+                for link in self.links.iter().map(|l| l.link).collect::<Vec<_>>() {
+                    self.close(cx, local, link, code.as_close(), out);
+                }
             }
             PeerInput::Fault { link, what } => self.fault(cx, local, link, what, out),
             PeerInput::LinkDown { link, reason } => self.drop_link(cx, local, link, reason, out),

@@ -24,6 +24,7 @@ fn peer() -> Bench<Peer> {
 
 fn hello(counter: u64) -> Hello {
     Hello {
+        networks: Vec::new(),
         version_min: 1,
         version_max: 1,
         incarnation: Incarnation { counter, boot: counter * 100 },

@@ -598,7 +598,8 @@ impl Caller {
                 return;
             }
             calls.in_flight.remove(&reply.sequence);
-            self.end(cx, key, result_of(reply), out);
+            let path = self.calls.get(key).map(|call| call.path.clone());
+            self.end(cx, key, result_of(reply, path), out);
         } else {
             calls.in_flight.remove(&reply.sequence);
         }
@@ -619,11 +620,17 @@ fn encoded_bytes(payload: &Payload) -> usize {
     }
 }
 
-fn result_of(reply: ReplyMessage) -> CallResult {
+fn result_of(reply: ReplyMessage, path: Option<TopicPath>) -> CallResult {
     match reply.status {
         Status::Ok => Ok(Payload::Encoded { content: reply.content, bytes: reply.payload }),
         Status::Application => {
             Err(CallError::Application(AppError::new(reply.error_code, reply.error_message)))
+        }
+        // The peer need not say what we asked for.
+        Status::PermissionDenied => {
+            let path = path.map_or(String::new(), |path| path.to_string());
+            let detail = format!("the peer does not permit this node to 'call' '{path}'");
+            Err(CallError::unrun(Failure::PermissionDenied, detail))
         }
         status => {
             let (failure, executed) = status.as_failure();

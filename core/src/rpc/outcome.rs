@@ -58,6 +58,8 @@ pub enum Failure {
     InvalidPath,
     /// The answer came, but is not of the type that was asked for.
     UnreadableAnswer,
+    /// A permission is missing, here or there; the detail says which.
+    PermissionDenied,
 }
 
 impl Failure {
@@ -80,6 +82,7 @@ impl Failure {
             Failure::ShuttingDown => "SHUTTING_DOWN",
             Failure::InvalidPath => "INVALID_PATH",
             Failure::UnreadableAnswer => "UNREADABLE_ANSWER",
+            Failure::PermissionDenied => "PERMISSION_DENIED",
         }
     }
 
@@ -101,6 +104,7 @@ impl Failure {
             Failure::ShuttingDown => "the node stops",
             Failure::InvalidPath => "the path is not a topic path",
             Failure::UnreadableAnswer => "the answer is not of the type that was asked for",
+            Failure::PermissionDenied => "a permission is missing",
         }
     }
 }
@@ -242,6 +246,8 @@ pub enum Status {
     ShuttingDown = 15,
     /// The call ran, but its answer is no longer kept.
     AnswerDropped = 16,
+    /// The caller's token does not permit calling this path; not run.
+    PermissionDenied = 17,
 }
 
 impl Status {
@@ -266,6 +272,7 @@ impl Status {
             Forgotten,
             ShuttingDown,
             AnswerDropped,
+            PermissionDenied,
         ]
         .get(number as usize)
         .copied()
@@ -291,6 +298,7 @@ impl Status {
             Status::Forgotten => (Failure::Forgotten, Executed::Maybe),
             Status::ShuttingDown => (Failure::ShuttingDown, Executed::No),
             Status::AnswerDropped => (Failure::Forgotten, Executed::Yes),
+            Status::PermissionDenied => (Failure::PermissionDenied, Executed::No),
         }
     }
 }
@@ -301,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_status_reads_back_and_unknown_ones_promise_nothing() {
-        for number in 0..=16 {
+        for number in 0..=17 {
             assert_eq!(Status::from_number(number) as u32, number);
         }
         assert_eq!(Status::from_number(99), Status::Forgotten);

@@ -144,7 +144,8 @@ impl Host {
         service: Arc<dyn Service>,
     ) -> Result<ServiceKey, AddServiceError> {
         let description = service.describe()?;
-        let path = description.path;
+        // As the paths of its calls will be written.
+        let path = mesh.normalise(description.path).map_err(CommandError::from)?;
         let actions = description
             .actions
             .iter()
@@ -283,6 +284,10 @@ impl Host {
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }
+            | Event::ClaimIgnored { .. }
+            | Event::NetworkLeft { .. }
+            | Event::NetworkEnded { .. }
+            | Event::NetworkOutdated { .. }
             | Event::Stopped => {}
         }
     }

@@ -18,11 +18,13 @@ fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
 
 /// A mesh and a host that serves `never/ends`.
 fn never(now: Now) -> (Mesh, Host) {
+    let id = Identity::from_secret([1; 32]).id();
     let config = MeshConfig {
-        id: Identity::from_secret([1; 32]).id(),
+        id,
         incarnation_counter: 1,
         seed: [1; 32],
         admission: Admission::Anyone,
+        access: crate::auth::Access::development(&id),
         limits: Limits::default(),
     };
     let mut mesh = Mesh::new(now, config);

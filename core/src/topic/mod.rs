@@ -9,6 +9,7 @@
 //! wildcard reaches across networks, and what has no network belongs to the default network, which
 //! is a network like any other.
 
+mod coverage;
 mod index;
 mod path;
 mod pattern;

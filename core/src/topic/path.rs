@@ -71,6 +71,12 @@ impl TopicPath {
         usize::from(self.shape.depth)
     }
 
+    /// The same path in the default network. Shares the text.
+    pub fn without_network(&self) -> TopicPath {
+        let network_bytes = self.text.len() - self.path().len();
+        TopicPath { text: self.text.slice(network_bytes..), shape: self.shape.without_network() }
+    }
+
     pub(super) fn shape(&self) -> Shape {
         self.shape
     }
@@ -226,6 +232,10 @@ pub(super) struct Shape {
 impl Shape {
     pub(super) fn network<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
         (self.network_bytes > 0).then(|| &text[..usize::from(self.network_bytes)])
+    }
+
+    pub(super) fn without_network(self) -> Shape {
+        Shape { network_bytes: 0, ..self }
     }
 
     pub(super) fn path<'t>(&self, text: &'t [u8]) -> &'t [u8] {

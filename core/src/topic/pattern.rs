@@ -122,6 +122,13 @@ impl Pattern {
         self.shape.network(&self.text).map(text_of)
     }
 
+    /// The same pattern in the default network. Shares the text.
+    pub fn without_network(&self) -> Pattern {
+        let network_bytes = self.text.len() - self.shape.path(&self.text).len();
+        let text = self.text.slice(network_bytes..);
+        Pattern { text, shape: self.shape.without_network(), literal: self.literal }
+    }
+
     /// The segments from left to right.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
         text_of(self.shape.path(&self.text)).split('/').map(Segment::read)

@@ -10,6 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunlin_proto::{Frame, FrameError, FrameView, Header, v1};
 
+use crate::auth::membership::NETWORKS_MAX;
+use crate::auth::{NetworkClaim, NetworkId};
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Delta, Document, Heard, Heartbeat};
 use crate::payload::ContentType;
@@ -43,6 +45,8 @@ pub struct Hello {
     pub message_bytes_max: usize,
     /// Capabilities without which it does not talk.
     pub critical_capabilities: Vec<u32>,
+    /// The networks that it is in, its default one first. At most [`NETWORKS_MAX`], none twice.
+    pub networks: Vec<NetworkClaim>,
 }
 
 /// A call as it travels.
@@ -186,7 +190,35 @@ fn parse_hello(hello: v1::Hello) -> Result<Hello, WireFault> {
         call_credit: hello.call_credit,
         message_bytes_max: hello.message_bytes_max as usize,
         critical_capabilities: hello.critical_capabilities,
+        networks: parse_networks(hello.networks)?,
     })
+}
+
+fn parse_networks(claims: Vec<v1::NetworkClaim>) -> Result<Vec<NetworkClaim>, WireFault> {
+    let wrong = |why: String| fault("Hello", "networks", why);
+    if claims.len() > NETWORKS_MAX {
+        return Err(wrong(format!("{} of them", claims.len())));
+    }
+    let mut networks: Vec<NetworkClaim> = Vec::with_capacity(claims.len());
+    for claim in claims {
+        let id = <[u8; 32]>::try_from(&claim.network_id[..])
+            .map_err(|_| wrong(format!("an id of {} bytes", claim.network_id.len())))?;
+        let network = NetworkId::from_bytes(id);
+        if networks.iter().any(|earlier| earlier.network == network) {
+            return Err(wrong(format!("{network} twice")));
+        }
+        let (token, descriptor_sequence) = (claim.token, claim.descriptor_sequence);
+        networks.push(NetworkClaim { network, token, descriptor_sequence });
+    }
+    Ok(networks)
+}
+
+fn network_to_wire(claim: NetworkClaim) -> v1::NetworkClaim {
+    v1::NetworkClaim {
+        network_id: Bytes::copy_from_slice(claim.network.as_bytes()),
+        token: claim.token,
+        descriptor_sequence: claim.descriptor_sequence,
+    }
 }
 
 fn check_sequence(message: &'static str, sequence: u64, floor: u64) -> Result<(), WireFault> {
@@ -248,6 +280,7 @@ impl Message {
                 message_bytes_max: u32::try_from(hello.message_bytes_max).unwrap_or(u32::MAX),
                 capabilities: Vec::new(),
                 critical_capabilities: hello.critical_capabilities,
+                networks: hello.networks.into_iter().map(network_to_wire).collect(),
             })),
             Message::Confirm { version, directory } => Frame::new(Header::Confirm(v1::Confirm {
                 version,

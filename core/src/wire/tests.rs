@@ -71,6 +71,11 @@ fn every_message_reads_back_as_it_was_written() {
             call_credit: 100,
             message_bytes_max: 1 << 20,
             critical_capabilities: vec![3],
+            networks: vec![NetworkClaim {
+                network: NetworkId::from_bytes([7; 32]),
+                token: Bytes::from_static(b"token"),
+                descriptor_sequence: 4,
+            }],
         }),
         Message::Confirm { version: 1, directory: document.clone() },
         Message::Directory(document),

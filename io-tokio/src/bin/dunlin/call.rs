@@ -11,11 +11,12 @@ use data_encoding::BASE64;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::TopicPath;
 use dunlin_tokio::{
-    CallError, ConnectError, Executed, Node, Payload, PeerAddress, PeerId, PeerInfo, key,
+    CallError, ConnectError, Executed, Node, Payload, PeerAddress, PeerId, PeerInfo,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
+use crate::files::NetworkArgs;
 use crate::output::{Fail, Output};
 use crate::visit::client;
 
@@ -25,7 +26,9 @@ use crate::visit::client;
     dunlin call --peer ID@127.0.0.1:4400 echo/say '\"hi\"'\n  \
     dunlin call --peer ID@127.0.0.1:4400 math/add '[1, 2]'\n  \
     dunlin call --peer ID@127.0.0.1:4400 --raw tools/upper 'some text'\n  \
-    dunlin call --peer ID@127.0.0.1:4400 --raw tools/upper - < file\n\n\
+    dunlin call --peer ID@127.0.0.1:4400 --raw tools/upper - < file\n  \
+    dunlin call --peer ID@127.0.0.1:4400 --key a.key --network shop/network --token a.token \\\n    \
+        orders/list\n\n\
     A failed call says whether the handler has run: not executed, maybe executed, executed.")]
 pub(crate) struct CallArgs {
     /// A peer to connect to. May be given several times: any that serves the path will do
@@ -43,10 +46,12 @@ pub(crate) struct CallArgs {
     /// The argument is JSON (as without --raw)
     #[arg(long)]
     json_arg: bool,
-    /// A key file to call as. Without it, as somebody new
+    /// A key file to call as. Without it, as somebody new; with --token, the one that `dunlin id new` made
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// What to call: SERVICE/ACTION
+    #[command(flatten)]
+    networks: NetworkArgs,
+    /// What to call: SERVICE/ACTION, or NETWORK:SERVICE/ACTION
     path: String,
     /// The argument; - reads it from standard input; without it, null
     #[arg(value_name = "ARG", allow_hyphen_values = true)]
@@ -83,11 +88,7 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
         )));
     }
     let payload = argument(&args).await?;
-    let identity = match &args.key {
-        Some(path) => key::load(path)?,
-        None => key::generate(),
-    };
-    let node = client(identity).await?;
+    let node = client(args.key.as_deref(), &args.networks).await?;
     let result = call(&node, &args, path, payload, output).await;
     let left = node.shutdown().await;
     result?;

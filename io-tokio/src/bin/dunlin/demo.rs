@@ -130,7 +130,7 @@ async fn start(name: &'static str, service: ServiceBuilder) -> Result<Member, Fa
         handshake_timeout: Duration::from_secs(1),
         ..TransportConfig::default()
     };
-    let builder = Node::builder().transport(transport).service(service);
+    let builder = Node::builder().development_network().transport(transport).service(service);
     let node = builder.start_on(socket, SystemClock).await?;
     Ok(Member { name, node, cut })
 }
@@ -166,6 +166,11 @@ fn weather() -> ServiceBuilder {
 /// Runs `dunlin demo`.
 pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<(), Fail> {
     let tell = Teller { output, begun: Instant::now() };
+    output.note(
+        "WARNING",
+        "DEVELOPMENT NETWORK: the three nodes have no tokens, and whoever reaches them may call what they \
+         serve. They listen on 127.0.0.1 alone",
+    );
     tell.title("Three nodes start, each with its own key and its own UDP socket.");
     let begun = Instant::now();
     let alice = start("alice", calculator()).await?;

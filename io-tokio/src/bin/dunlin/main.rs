@@ -4,13 +4,16 @@ mod bench;
 mod call;
 mod demo;
 mod exec;
+mod files;
 mod id;
+mod network;
 mod node;
 mod output;
 mod peer;
 mod serve;
 mod service;
 mod setup;
+mod token;
 mod visit;
 
 use std::process::ExitCode;
@@ -62,6 +65,12 @@ enum Command {
     /// Make and show identities
     #[command(subcommand)]
     Id(id::IdCommand),
+    /// Make networks and show them
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    /// Issue, narrow, show, check and revoke access tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Run a plain node
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -104,6 +113,8 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match command {
             Command::Id(command) => id::run(command, output),
+            Command::Network(command) => network::run(command, output),
+            Command::Token(command) => token::run(command, output),
             Command::Node(command) => node::run(command, output).await,
             Command::Serve(command) => serve::run(command, output).await,
             Command::Call(args) => call::run(args, output).await,
@@ -140,7 +151,7 @@ fn usage(error: clap::Error) -> ExitCode {
 fn start_log(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
-        0 => "warn",
+        0 => "warn,dunlin_tokio::development=error",
         1 => "dunlin=info,dunlin_tokio=debug,dunlin_core=debug,warn",
         _ => "trace",
     };

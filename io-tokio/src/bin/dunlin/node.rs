@@ -11,7 +11,8 @@ pub(crate) enum NodeCommand {
     /// Run a node that serves nothing, stays connected to its peers, and prints what happens
     #[command(after_help = "Examples:\n  \
         dunlin node run --listen 0.0.0.0:4400\n  \
-        dunlin node run --peer ID@10.0.0.7:4400 --peer ID@node2.example:4400\n\n\
+        dunlin node run --peer ID@10.0.0.7:4400 --peer ID@node2.example:4400\n  \
+        dunlin node run --key a.key --network shop/network --token a.token\n\n\
         Ctrl-C takes leave of all peers and ends the program.")]
     Run {
         #[command(flatten)]
@@ -22,8 +23,8 @@ pub(crate) enum NodeCommand {
 /// Runs `dunlin node`.
 pub(crate) async fn run(command: NodeCommand, output: Output) -> Result<(), Fail> {
     let NodeCommand::Run { node } = command;
-    let (builder, ephemeral) = node.builder()?;
-    let node = builder.start().await?;
-    introduce(output, &node, ephemeral, &[]);
-    run_until_told(node, output).await
+    let plan = node.plan(output)?;
+    let node = plan.builder.start().await?;
+    introduce(output, &node, plan.ephemeral, &[]);
+    run_until_told(node, plan.files, output).await
 }

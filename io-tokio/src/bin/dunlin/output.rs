@@ -40,7 +40,16 @@ impl From<dunlin_tokio::key::KeyError> for Fail {
 
 impl From<dunlin_tokio::StartError> for Fail {
     fn from(error: dunlin_tokio::StartError) -> Self {
-        Fail::new("START", error.to_string())
+        use dunlin_tokio::auth::{MembershipError, TokenRefusal};
+        use dunlin_tokio::{NetworkError, StartError};
+        let hint = match &error {
+            StartError::Network(NetworkError::Membership(MembershipError::Token {
+                why: TokenRefusal::OtherSubject { .. },
+                ..
+            })) => ". Give the key to which the token was issued with --key",
+            _ => "",
+        };
+        Fail::new("START", format!("{error}{hint}"))
     }
 }
 

@@ -23,7 +23,8 @@ pub(crate) enum PeerCommand {
     Ls(Visit),
     /// Measure how long peers take to answer
     ///
-    /// The time is that of a call which no handler runs.
+    /// The time is that of a call which no handler runs. In a network with tokens it needs the permission
+    /// call:ping/*
     #[command(after_help = "Examples:\n  \
         dunlin peer ping --peer ID@127.0.0.1:4400\n  \
         dunlin --json peer ping --peer ID@127.0.0.1:4400 --count 10 --interval 100ms")]

@@ -29,7 +29,8 @@ pub(crate) enum ServeCommand {
     /// with what it wrote to standard error. It finds the caller's id in DUNLIN_CALLER and the path in
     /// DUNLIN_PATH. When the caller gives up, it is killed.
     ///
-    /// Whoever may connect may run the command: let only those in whom you trust, with --allow.
+    /// Whoever may connect may run the command: let only those in whom you trust, with --allow, or give
+    /// them tokens, with --network and --token.
     #[command(after_help = "Examples:\n  \
         dunlin serve exec --path tools/upper --allow ID -- tr a-z A-Z\n  \
         dunlin serve exec --path host/load --allow ID -- cat /proc/loadavg\n  \
@@ -58,15 +59,15 @@ pub(crate) async fn run(command: ServeCommand, output: Output) -> Result<(), Fai
                 output.note(
                     "WARNING",
                     "everybody who reaches this port may run this command. Name those who may with \
-                     --allow ID",
+                     --allow ID, or with tokens: --network and --token",
                 );
             }
             let path = exec.path().to_string();
             (exec_service(exec)?, path, node)
         }
     };
-    let (builder, ephemeral) = node.builder()?;
-    let node = builder.service(service).start().await?;
-    introduce(output, &node, ephemeral, &[&path]);
-    run_until_told(node, output).await
+    let plan = node.plan(output)?;
+    let node = plan.builder.service(service).start().await?;
+    introduce(output, &node, plan.ephemeral, &[&path]);
+    run_until_told(node, plan.files, output).await
 }

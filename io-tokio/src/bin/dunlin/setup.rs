@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use dunlin_tokio::{Node, NodeBuilder, NodeEvent, PeerAddress, PeerId, key, udp};
+use dunlin_tokio::{
+    FileKind, NetworkFiles, Node, NodeBuilder, NodeEvent, PeerAddress, PeerId, WATCH_INTERVAL, key,
+    udp,
+};
 use serde_json::{Value, json};
 
+use crate::files::NetworkArgs;
 use crate::output::{Fail, Output, spell};
 
 /// Options of a node.
@@ -28,15 +32,27 @@ pub(crate) struct NodeArgs {
     /// everybody may connect
     #[arg(long, value_name = "ID")]
     allow: Vec<PeerId>,
+    #[command(flatten)]
+    networks: NetworkArgs,
+}
+
+/// A node to be started.
+pub(crate) struct Plan {
+    pub(crate) builder: NodeBuilder,
+    /// Its identity ends with it.
+    pub(crate) ephemeral: bool,
+    /// What it is to watch.
+    pub(crate) files: NetworkFiles,
 }
 
 impl NodeArgs {
     pub(crate) fn is_open(&self) -> bool {
-        self.allow.is_empty()
+        self.allow.is_empty() && self.networks.is_development()
     }
 
-    /// The node that the options describe, and whether its identity ends with it.
-    pub(crate) fn builder(self) -> Result<(NodeBuilder, bool), Fail> {
+    /// The node that the options describe.
+    pub(crate) fn plan(self, output: Output) -> Result<Plan, Fail> {
+        self.networks.warn(output);
         let identity = match &self.key {
             Some(path) => Some(key::load(path)?),
             None => match default_key() {
@@ -53,7 +69,8 @@ impl NodeArgs {
         if !self.allow.is_empty() {
             builder = builder.allow(self.allow);
         }
-        Ok((builder, ephemeral))
+        let (builder, files) = self.networks.apply(builder)?;
+        Ok(Plan { builder, ephemeral, files })
     }
 }
 
@@ -101,12 +118,35 @@ pub(crate) fn introduce(output: Output, node: &Node, ephemeral: bool, paths: &[&
 }
 
 /// Prints what happens until somebody wants the program to end, and then takes leave.
-pub(crate) async fn run_until_told(node: Node, output: Output) -> Result<(), Fail> {
+pub(crate) async fn run_until_told(
+    node: Node,
+    mut files: NetworkFiles,
+    output: Output,
+) -> Result<(), Fail> {
+    let mut look = tokio::time::interval(WATCH_INTERVAL);
     let mut events = node.events();
     let mut told = std::pin::pin!(told_to_end());
     loop {
         tokio::select! {
             () = &mut told => break,
+            _ = look.tick(), if !files.is_empty() => {
+                for (kind, path, taken) in files.refresh(&node).await {
+                    let what = match kind {
+                        FileKind::Descriptor => "descriptor",
+                        FileKind::Token => "token",
+                    };
+                    let file = path.display();
+                    match taken {
+                        Ok(()) => output.say(format!("new {what} from {file}"), || {
+                            json!({ "event": "file_taken", "what": what, "file": path })
+                        }),
+                        Err(error) => output.note(
+                            "WARNING",
+                            format!("the new {what} in {file} is not taken: {error}"),
+                        ),
+                    }
+                }
+            }
             event = events.next() => match event {
                 Some(event) => show(output, &event),
                 // It ended by itself: say why.
@@ -174,6 +214,29 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
                 format!("trouble with {peer}: {what}"),
                 || json!({ "event": "peer_misbehaved", "peer": peer_of(peer), "what": what }),
             );
+        }
+        NodeEvent::ClaimIgnored { peer, what } => output.say(
+            format!("ignored of {peer}: {what}"),
+            || json!({ "event": "claim_ignored", "peer": peer_of(peer), "what": what }),
+        ),
+        NodeEvent::NetworkLeft { peer, network, why } => {
+            output.say(format!("{peer} is out of the network '{network}': {why}"), || {
+                json!({ "event": "network_left", "peer": peer_of(peer), "network": network,
+                    "reason": why })
+            });
+        }
+        NodeEvent::NetworkEnded { network, why } => output.say(
+            format!("nothing can be done in the network '{network}' any more: {why}"),
+            || json!({ "event": "network_ended", "network": network, "reason": why }),
+        ),
+        NodeEvent::NetworkOutdated { peer, network, sequence } => {
+            let words = format!(
+                "{peer} has a newer descriptor of the network '{network}', of sequence {sequence}"
+            );
+            output.say(words, || {
+                json!({ "event": "network_outdated", "peer": peer_of(peer), "network": network,
+                    "sequence": sequence })
+            });
         }
         NodeEvent::ServiceState { path, state, error, .. } => {
             let why = error.as_ref().map_or(String::new(), |error| format!(": {error}"));

@@ -1,14 +1,16 @@
 //! What commands that look around have in common: they join as a client, look, and leave.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use dunlin_tokio::{Identity, Node, PeerAddress, PeerInfo, StartError, key};
+use dunlin_tokio::{Node, PeerAddress, PeerInfo, key};
 
 use crate::call::parse_duration;
+use crate::files::NetworkArgs;
 use crate::output::{Fail, Output};
+use crate::setup::default_key;
 
 /// Whom to visit, and as whom.
 #[derive(Debug, Args)]
@@ -22,16 +24,27 @@ pub(crate) struct Visit {
     /// A key file to come as. Without it, as somebody new
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    #[command(flatten)]
+    networks: NetworkArgs,
 }
 
-/// Starts a node that serves nothing.
-pub(crate) async fn client(identity: Identity) -> Result<Node, StartError> {
+/// Starts a node that serves nothing, in these networks. Without a key it is somebody new, but for networks
+/// that it has a token for: that is for the key that `dunlin id new` made.
+pub(crate) async fn client(file: Option<&Path>, networks: &NetworkArgs) -> Result<Node, Fail> {
+    let own_key = default_key().filter(|path| !networks.is_development() && path.exists());
+    let identity = match file.or(own_key.as_deref()) {
+        Some(path) => key::load(path)?,
+        None => key::generate(),
+    };
     // A socket of both kinds where the machine has both.
     let both: SocketAddr = "[::]:0".parse().expect("an address");
-    let builder = || Node::builder().identity(identity.clone());
-    match builder().listen(both).start().await {
+    let builder = || {
+        let builder = Node::builder().identity(identity.clone());
+        networks.apply(builder).map(|(builder, _)| builder)
+    };
+    match builder()?.listen(both).start().await {
         Ok(node) => Ok(node),
-        Err(_) => builder().start().await,
+        Err(_) => Ok(builder()?.start().await?),
     }
 }
 
@@ -42,11 +55,7 @@ pub(crate) async fn visit(
     output: Output,
     look: impl AsyncFnOnce(&Node, Vec<PeerInfo>) -> Result<(), Fail>,
 ) -> Result<(), Fail> {
-    let identity = match &args.key {
-        Some(path) => key::load(path)?,
-        None => key::generate(),
-    };
-    let node = client(identity).await?;
+    let node = client(args.key.as_deref(), &args.networks).await?;
     let mut attempts: Vec<_> = Vec::new();
     for peer in &args.peers {
         attempts.push(Box::pin(node.connect_within(peer.clone(), args.timeout)));

@@ -13,6 +13,7 @@ use super::workload::{Setting, Workload};
 
 fn builder(setting: &Setting) -> NodeBuilder {
     Node::builder()
+        .development_network()
         .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .transport(TransportConfig::for_datagrams_of(setting.datagram))
 }

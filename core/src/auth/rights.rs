@@ -1,0 +1,197 @@
+//! Questions to [`Access`]: who may do what, and how paths name networks.
+//!
+//! A path belongs to the network that it names in front, or else to the default network of whoever wrote
+//! it: the first of its networks. Here, a path of our own default network is always written without it.
+
+use crate::auth::access::{Access, Admitted};
+use crate::auth::membership::{DEVELOPMENT_NAME, OwnNetwork};
+use crate::auth::permission::Permission;
+use crate::base::{Now, PeerKey};
+use crate::topic::{Pattern, TopicPath};
+
+/// Why something is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The path names a network that this node is not in.
+    #[error("this node is in no network '{0}'")]
+    NoSuchNetwork(String),
+    /// The peer is not in the path's network, or not any more.
+    #[error("the peer is not in the network '{0}'")]
+    NotShared(String),
+    /// The permission is missing, or has ended.
+    #[error("the permission '{permission}' is missing for '{topic}' in the network '{network}'")]
+    Missing {
+        /// Which.
+        permission: Permission,
+        /// For what.
+        topic: String,
+        /// Where.
+        network: String,
+    },
+}
+
+/// None of these allocates unless the answer is no, or a path must be written anew.
+impl Access {
+    /// The place of the network that a path of ours belongs to.
+    fn network_of(&self, own: &[OwnNetwork], named: Option<&str>) -> Result<usize, Denied> {
+        let Some(name) = named else { return Ok(0) };
+        let found = own.iter().position(|network| network.name() == name);
+        found.ok_or_else(|| Denied::NoSuchNetwork(name.to_string()))
+    }
+
+    /// The same path as it is written here: without a network if that is our default one.
+    ///
+    /// # Errors
+    ///
+    /// When it names a network that we are not in.
+    pub fn normalise(&self, path: TopicPath) -> Result<TopicPath, Denied> {
+        let Some(name) = path.network() else { return Ok(path) };
+        let is_default = match &self.own {
+            None if name == DEVELOPMENT_NAME => true,
+            None => return Err(Denied::NoSuchNetwork(name.to_string())),
+            Some(own) => self.network_of(own, Some(name))? == 0,
+        };
+        Ok(if is_default { path.without_network() } else { path })
+    }
+
+    /// A path that this peer wrote, as it is written here: what names no network is in the peer's
+    /// default one. None if it is in no network that we share.
+    pub fn localise(&self, peer: PeerKey, path: TopicPath) -> Option<TopicPath> {
+        let Some(own) = &self.own else { return self.normalise(path).ok() };
+        let session = self.sessions.get(peer)?;
+        match path.network() {
+            Some(_) => self.normalise(path).ok(),
+            None => match session.default? {
+                0 => Some(path),
+                place => TopicPath::parse(&format!("{}:{path}", own[place].name())).ok(),
+            },
+        }
+    }
+
+    /// A pattern that this peer wrote, likewise.
+    pub fn localise_pattern(&self, peer: PeerKey, pattern: &Pattern) -> Option<Pattern> {
+        let Some(own) = &self.own else {
+            return match pattern.network() {
+                None => Some(pattern.clone()),
+                Some(DEVELOPMENT_NAME) => Some(pattern.without_network()),
+                Some(_) => None,
+            };
+        };
+        let place = match pattern.network() {
+            Some(name) => self.network_of(own, Some(name)).ok()?,
+            None => self.sessions.get(peer)?.default?,
+        };
+        match place {
+            0 => Some(pattern.without_network()),
+            place => {
+                let bare = pattern.without_network();
+                Pattern::parse(&format!("{}:{bare}", own[place].name())).ok()
+            }
+        }
+    }
+
+    /// Whether our own token allows us this.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn may_we(&self, now: Now, permission: Permission, path: &TopicPath) -> Result<(), Denied> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let network = &own[self.network_of(own, path.network())?];
+        if network.is_usable(now) && network.verified.grants.allow(permission, path) {
+            return Ok(());
+        }
+        Err(missing(network, permission, path.path()))
+    }
+
+    /// Whether our own token allows us this for all that the pattern matches. `path` names the network.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn may_we_all(
+        &self,
+        now: Now,
+        permission: Permission,
+        path: &TopicPath,
+        pattern: &Pattern,
+    ) -> Result<(), Denied> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let network = &own[self.network_of(own, path.network())?];
+        let bare = pattern.without_network();
+        if network.is_usable(now) && network.verified.grants.allow_all_of(permission, &bare) {
+            return Ok(());
+        }
+        Err(missing(network, permission, bare.as_str()))
+    }
+
+    /// Whether a peer may do this now.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn may(
+        &self,
+        now: Now,
+        peer: PeerKey,
+        permission: Permission,
+        path: &TopicPath,
+    ) -> Result<(), Denied> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let place = self.network_of(own, path.network())?;
+        let admitted = self.admitted(now, own, peer, place)?;
+        if admitted.known.verified.grants.allow(permission, path) {
+            return Ok(());
+        }
+        Err(missing(&own[place], permission, path.path()))
+    }
+
+    /// Whether a peer may do this now for all that the pattern matches. `path` names the network.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn may_all(
+        &self,
+        now: Now,
+        peer: PeerKey,
+        permission: Permission,
+        path: &TopicPath,
+        pattern: &Pattern,
+    ) -> Result<(), Denied> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let place = self.network_of(own, path.network())?;
+        let admitted = self.admitted(now, own, peer, place)?;
+        let bare = pattern.without_network();
+        if admitted.known.verified.grants.allow_all_of(permission, &bare) {
+            return Ok(());
+        }
+        Err(missing(&own[place], permission, bare.as_str()))
+    }
+
+    /// Whether a peer may see what belongs to this path's network.
+    pub fn shares(&self, now: Now, peer: PeerKey, path: &TopicPath) -> bool {
+        let Some(own) = &self.own else { return true };
+        self.network_of(own, path.network())
+            .and_then(|place| self.admitted(now, own, peer, place))
+            .is_ok()
+    }
+
+    fn admitted(
+        &self,
+        now: Now,
+        own: &[OwnNetwork],
+        peer: PeerKey,
+        place: usize,
+    ) -> Result<&Admitted, Denied> {
+        let session = self.sessions.get(peer);
+        let admitted = session.and_then(|s| s.networks.iter().find(|n| n.network == place));
+        let valid = |admitted: &&Admitted| admitted.known.counts(now) && own[place].is_current(now);
+        admitted.filter(valid).ok_or_else(|| Denied::NotShared(own[place].name().to_string()))
+    }
+}
+
+fn missing(network: &OwnNetwork, permission: Permission, topic: &str) -> Denied {
+    let (topic, network) = (topic.to_string(), network.name().to_string());
+    Denied::Missing { permission, topic, network }
+}

@@ -1,0 +1,176 @@
+//! Who may talk to whom: the rights of sessions, wired to peers, calls and directories.
+
+use std::sync::Arc;
+
+use crate::auth::{
+    AccessCode, AccessEffect, AccessInput, Denied, DescriptorChain, MembershipError, Permission,
+    Token,
+};
+use crate::base::{Effects, Now, PeerId, PeerKey};
+use crate::directory::local::{LocalRoute, NewService};
+use crate::directory::{Entry, ServiceOffer, ServiceState};
+use crate::link::LinkHandle;
+use crate::machine::{Context, Machine};
+use crate::mesh::event::Event;
+use crate::mesh::wiring::Work;
+use crate::mesh::{Mesh, NodeTimer, Own, feed};
+use crate::peer::{PeerInput, RefuseCode};
+use crate::rpc::{CallError, Failure, Status};
+use crate::topic::TopicPath;
+use crate::wire::{CallMessage, Hello};
+
+impl From<AccessCode> for RefuseCode {
+    fn from(code: AccessCode) -> RefuseCode {
+        match code {
+            AccessCode::NoCommonNetwork => RefuseCode::NoCommonNetwork,
+            AccessCode::TokenExpired => RefuseCode::TokenExpired,
+            AccessCode::TokenRefused => RefuseCode::TokenRefused,
+            AccessCode::NetworkExpired => RefuseCode::NetworkExpired,
+        }
+    }
+}
+
+impl From<Denied> for CallError {
+    fn from(denied: Denied) -> CallError {
+        CallError::unrun(Failure::PermissionDenied, denied.to_string())
+    }
+}
+
+impl Mesh {
+    /// Takes a newer descriptor of a network that this node is in. Sessions that it gives no right to go
+    /// on end at once.
+    ///
+    /// # Errors
+    ///
+    /// When it is of no network of this node, is not newer, contradicts the roots that are known, or has
+    /// expired.
+    pub fn take_descriptor(
+        &mut self,
+        now: Now,
+        chain: DescriptorChain,
+    ) -> Result<(), MembershipError> {
+        self.tick(now);
+        self.access.check_descriptor(self.now, &chain)?;
+        self.feed_access(AccessInput::Descriptor(Box::new(chain)));
+        self.run();
+        Ok(())
+    }
+
+    /// Takes a new token of this node's own. Peers see it when they are greeted the next time.
+    ///
+    /// # Errors
+    ///
+    /// When it is for no network of this node, or does not count now.
+    pub fn take_token(&mut self, now: Now, token: Token) -> Result<(), MembershipError> {
+        self.tick(now);
+        let network = self.access.check_own_token(self.now, &token)?;
+        self.feed_access(AccessInput::OwnToken { network, token: Box::new(token) });
+        self.run();
+        Ok(())
+    }
+
+    /// A path as this node writes it: without a network if that is its default one.
+    ///
+    /// # Errors
+    ///
+    /// When it names a network that this node is not in.
+    pub fn normalise(&self, path: TopicPath) -> Result<TopicPath, Denied> {
+        self.access.normalise(path)
+    }
+
+    pub(super) fn normalise_service(&self, service: NewService) -> Result<NewService, Denied> {
+        let path = self.access.normalise(service.path)?;
+        let mut actions = service.actions;
+        if path.network().is_none() {
+            actions = actions.iter().map(|action| action.without_network()).collect();
+        }
+        Ok(NewService { path, actions, info: service.info })
+    }
+
+    /// Whether what a Hello claims lets its peer in. If not, the peer is turned away.
+    pub(super) fn lets_in(&mut self, peer: PeerKey, link: LinkHandle, hello: &Hello) -> bool {
+        let Some(entry) = self.peers.get(peer) else { return false };
+        let (id, claims) = (entry.id, hello.networks.clone());
+        self.feed_access(AccessInput::Hello { peer, id, link, claims });
+        self.access.is_let_in(link)
+    }
+
+    /// A peer's call with its path as it is written here, and who handles it, or why nobody does.
+    pub(super) fn route_of_peer(
+        &self,
+        peer: PeerKey,
+        mut call: CallMessage,
+    ) -> (CallMessage, Result<LocalRoute, Status>) {
+        let Some(path) = self.access.localise(peer, call.path.clone()) else {
+            return (call, Err(Status::PermissionDenied));
+        };
+        call.path = path;
+        // First of all: whoever may not call need not learn what there is.
+        let route = match self.access.may(self.now, peer, Permission::Call, &call.path) {
+            Err(_) => Err(Status::PermissionDenied),
+            Ok(()) => match self.services.route(&call.path) {
+                Some((route, ServiceState::Running)) => Ok(route),
+                Some(_) => Err(Status::Unavailable),
+                None => Err(Status::NoSuchAction),
+            },
+        };
+        (call, route)
+    }
+
+    /// An entry of a peer's document with its paths as they are written here, or why it does not count.
+    pub(super) fn permitted(&self, peer: PeerKey, entry: &Entry) -> Result<Entry, String> {
+        let Entry::Service(service) = entry;
+        let no_network = || {
+            format!(
+                "it offers '{}', which is ignored: it is in no network that we share",
+                service.path
+            )
+        };
+        let path = self.access.localise(peer, service.path.clone()).ok_or_else(no_network)?;
+        let mut service = ServiceOffer::clone(service);
+        for action in &mut service.actions {
+            *action = self.access.localise_pattern(peer, action).ok_or_else(no_network)?;
+            self.access.may_all(self.now, peer, Permission::Serve, &path, action).map_err(
+                |denied| format!("it offers '{}', which is ignored: {denied}", service.path),
+            )?;
+        }
+        service.path = path;
+        Ok(Entry::Service(Arc::new(service)))
+    }
+
+    pub(super) fn access_effect(&mut self, effect: AccessEffect) {
+        match effect {
+            AccessEffect::Refused { peer, link, code, why } => {
+                let code = code.into();
+                self.feed_peer(peer, PeerInput::TurnAway { link, code, why });
+            }
+            AccessEffect::SessionLost { peer, code } => {
+                self.feed_peer(peer, PeerInput::Expel { code: code.into() });
+            }
+            AccessEffect::ClaimRefused { peer, why } => {
+                let Some(peer) = self.id_of(peer) else { return };
+                self.events.push_back(Event::ClaimIgnored { peer, what: why });
+            }
+            AccessEffect::NetworkLeft { peer, network, why } => {
+                self.rights_changed(peer);
+                let Some(peer) = self.id_of(peer) else { return };
+                self.events.push_back(Event::NetworkLeft { peer, network, why });
+            }
+            AccessEffect::Outdated { peer, network, sequence } => {
+                let Some(peer) = self.id_of(peer) else { return };
+                self.events.push_back(Event::NetworkOutdated { peer, network, sequence });
+            }
+            AccessEffect::OwnEnded { network, why } => {
+                self.events.push_back(Event::NetworkEnded { network, why });
+            }
+        }
+    }
+
+    fn id_of(&self, peer: PeerKey) -> Option<PeerId> {
+        self.peers.get(peer).map(|entry| entry.id)
+    }
+
+    pub(super) fn feed_access(&mut self, input: AccessInput) {
+        feed!(self, self.access, (), input, NodeTimer::Access, Work::Access);
+    }
+}

@@ -1,0 +1,114 @@
+//! The networks of the target `mesh`: what each of its peers may do, written down twice. Once as tokens,
+//! and once as a table that what the mesh allows is compared with.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use dunlin_core::auth::{
+    Access, DescriptorChain, DescriptorClaims, Dissemination, Grant, Membership, NetworkClaim,
+    NetworkMembership, Token, TokenId,
+};
+use dunlin_core::topic::TopicPath;
+use dunlin_core::{Identity, Now, PeerId, WallTime};
+
+/// When the token of the peer that has the shortest one ends, the skew included.
+const SHORT: Duration = Duration::from_secs(100);
+const LONG: Duration = Duration::from_secs(1 << 33);
+
+/// (peer, network, its permissions, until when), in the order of the peer's claims.
+const RIGHTS: [(usize, &str, &str, Duration); 6] = [
+    (0, "fuzz", "call:> serve:>", LONG),
+    (0, "n", "call:> serve:>", LONG),
+    (1, "fuzz", "call:> serve:>", LONG),
+    (1, "n", "call:> serve:>", LONG),
+    (2, "fuzz", "call:math/add serve:echo/>", LONG),
+    (3, "n", "call:math/* serve:math/*", SHORT),
+];
+
+fn identity(name: u8) -> Identity {
+    Identity::from_secret([name; 32])
+}
+
+fn after(time: Duration) -> WallTime {
+    WallTime::default() + time
+}
+
+static NETWORKS: LazyLock<[DescriptorChain; 2]> = LazyLock::new(|| {
+    ["fuzz", "n"].map(|name| {
+        let claims = DescriptorClaims {
+            name: name.into(),
+            sequence: 0,
+            root: identity(1).id(),
+            next_root: identity(2).id(),
+            expires: after(LONG),
+            issuers: vec![(identity(3).id(), 0)],
+            registry_members: Vec::new(),
+            registry_epoch: 0,
+            revoked_before: WallTime::default(),
+            revoked_tokens: Vec::new(),
+            revoked_issuers: Vec::new(),
+            dissemination: Dissemination::Mesh,
+            message_bytes_max: None,
+        };
+        DescriptorChain::found(&identity(1), [0; 16], claims).expect("the claims are legal")
+    })
+});
+
+static TOKENS: LazyLock<Vec<(usize, Token)>> = LazyLock::new(|| {
+    let issue = |(peer, network, permissions, until): &(usize, &str, &str, Duration)| {
+        let grant = Grant {
+            subject: id(*peer),
+            permissions: permissions.parse().expect("permissions"),
+            not_before: WallTime::default(),
+            expires: after(*until - dunlin_core::auth::SKEW),
+            issued_at: WallTime::default(),
+            depth_left: 0,
+            id: TokenId([*peer as u8; 16]),
+        };
+        let network = chain(network).id();
+        (*peer, Token::issue(&identity(3), 0, network, grant).expect("a token"))
+    };
+    RIGHTS.iter().map(issue).collect()
+});
+
+fn chain(name: &str) -> &'static DescriptorChain {
+    &NETWORKS[usize::from(name == "n")]
+}
+
+fn id(peer: usize) -> PeerId {
+    crate::mesh::peer_id(peer)
+}
+
+/// The mesh itself, in both networks.
+pub(crate) fn access() -> Access {
+    let own = TOKENS.iter().filter(|(peer, _)| *peer == 0).map(|(_, token)| token.clone());
+    let networks = NETWORKS
+        .iter()
+        .zip(own)
+        .map(|(descriptors, token)| NetworkMembership { descriptors: descriptors.clone(), token });
+    let networks = Membership::Networks(networks.collect());
+    Access::new(&id(0), Now::default(), networks).expect("it is in order")
+}
+
+/// What a peer's Hello claims.
+pub(crate) fn claims(peer: usize) -> Vec<NetworkClaim> {
+    let claim = |(_, token): &(usize, Token)| NetworkClaim {
+        network: token.claims().next().expect("a link").network,
+        token: token.as_bytes().clone(),
+        descriptor_sequence: 0,
+    };
+    TOKENS.iter().filter(|(of, _)| *of == peer).map(claim).collect()
+}
+
+/// Whether a peer may call a path, by the table.
+pub(crate) fn may_call(peer: PeerId, path: &TopicPath, now: WallTime) -> bool {
+    let network = path.network().unwrap_or("fuzz");
+    RIGHTS.iter().any(|(of, of_network, permissions, until)| {
+        let covers = match permissions.split(' ').next().expect("call comes first") {
+            "call:>" => true,
+            "call:math/*" => path.path().starts_with("math/") && path.depth() == 2,
+            exact => exact.strip_prefix("call:") == Some(path.path()),
+        };
+        id(*of) == peer && *of_network == network && covers && now < after(*until)
+    })
+}
