@@ -23,9 +23,12 @@ fn who(number: u64, version: &str) -> dunlin_tokio::ServiceBuilder {
         })
 }
 
+fn local() -> dunlin_tokio::NodeBuilder {
+    Node::builder().development_network().listen("127.0.0.1:0".parse().unwrap())
+}
+
 async fn server(number: u64) -> Node {
-    let builder = Node::builder().listen("127.0.0.1:0".parse().unwrap());
-    builder.service(who(number, &format!("1.{number}.0"))).start().await.unwrap()
+    local().service(who(number, &format!("1.{number}.0"))).start().await.unwrap()
 }
 
 async fn counts(client: &Node, calls: usize) -> BTreeMap<u64, usize> {
@@ -45,7 +48,7 @@ async fn change_of(events: &mut dunlin_tokio::Events, peer: dunlin_tokio::PeerId
 #[tokio::test]
 async fn calls_balance_over_three_instances_and_follow_services_that_come_and_go() {
     let servers = [server(0).await, server(1).await, server(2).await];
-    let client = Node::builder().listen("127.0.0.1:0".parse().unwrap()).start().await.unwrap();
+    let client = local().start().await.unwrap();
     for server in &servers {
         let peer = PeerAddress::new(server.id(), server.local_addr());
         within(client.connect(peer)).await.unwrap();
