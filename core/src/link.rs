@@ -35,6 +35,48 @@ impl std::fmt::Debug for DialHandle {
     }
 }
 
+/// Which end of a link somebody is, seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    /// This node.
+    Here,
+    /// The peer.
+    There,
+}
+
+/// What both peers call one link between them, since protocol version 2.
+///
+/// The dialler numbers its dials; numbers grow strictly within an incarnation, so an id is never used
+/// twice. On the wire it says who dialled from the sender's point of view.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId {
+    /// Who dialled.
+    pub dialler: End,
+    /// The counter of the dialler's incarnation.
+    pub counter: u64,
+    /// The dialler's number of the dial, from 1.
+    pub number: u64,
+}
+
+impl std::fmt::Debug for LinkId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let who = match self.dialler {
+            End::Here => "our",
+            End::There => "its",
+        };
+        write!(f, "{who} dial {} of life {}", self.number, self.counter)
+    }
+}
+
+/// How many frames one end has sent on a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sent {
+    /// On the control lane and on each shared lane.
+    pub lanes: [u64; 1 + Lane::SHARED as usize],
+    /// On lanes of their own, as far as they were not reset.
+    pub own: u64,
+}
+
 /// An ordered channel on a link, from the side that opened it to the other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(pub u64);
@@ -74,7 +116,7 @@ impl std::fmt::Debug for Lane {
 }
 
 /// Who opened a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// We did, by this dial.
     Dialled(DialHandle),
@@ -83,7 +125,7 @@ pub enum Direction {
 }
 
 /// Why a link is no longer there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum DownReason {
     /// The peer closed it with this code.
     ClosedByPeer(CloseCode),
@@ -134,7 +176,7 @@ impl std::fmt::Display for DialError {
 }
 
 /// The code with which a link is closed. The numbers are part of the wire format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CloseCode(pub u32);
 
 impl CloseCode {
@@ -150,6 +192,14 @@ impl CloseCode {
     pub const OLD_INCARNATION: CloseCode = CloseCode(5);
     /// There are too many links.
     pub const TOO_MANY_LINKS: CloseCode = CloseCode(6);
+    /// Another link to the same peer stays, and everything sent on this one has come.
+    pub const SUPERSEDED: CloseCode = CloseCode(7);
+    /// The peer said that it has given this link up.
+    pub const ABANDONED: CloseCode = CloseCode(8);
+    /// Another link stays, and what was sent on this one could not be awaited.
+    pub const DRAIN_FAILED: CloseCode = CloseCode(9);
+    /// The node begins a new life.
+    pub const NEW_LIFE: CloseCode = CloseCode(10);
 }
 
 impl std::fmt::Display for CloseCode {
@@ -161,6 +211,10 @@ impl std::fmt::Display for CloseCode {
             CloseCode::PROTOCOL_FAULT => write!(f, "protocol fault"),
             CloseCode::OLD_INCARNATION => write!(f, "link of an old incarnation"),
             CloseCode::TOO_MANY_LINKS => write!(f, "too many links"),
+            CloseCode::SUPERSEDED => write!(f, "another link stays"),
+            CloseCode::ABANDONED => write!(f, "given up by the other end"),
+            CloseCode::DRAIN_FAILED => write!(f, "another link stays; this one did not drain"),
+            CloseCode::NEW_LIFE => write!(f, "the node begins a new life"),
             CloseCode(other) => write!(f, "code {other}"),
         }
     }

@@ -32,7 +32,7 @@ pub trait Machine {
 }
 
 /// Names one armed timer of a machine. Once it has expired or was disarmed, it names nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerHandle(pub u64);
 
 /// The timers that a machine sees: its own.

@@ -181,8 +181,11 @@ impl Node {
                 self.transport.handle_command(now, command);
             }
             if idle {
-                return;
+                break;
             }
+        }
+        if self.mesh.is_stopped() {
+            self.transport.refuse_strangers(now);
         }
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod descriptor;
 pub mod frame;
+pub mod hello;
 pub mod mesh;
 pub mod message;
 pub mod node;
@@ -21,7 +22,7 @@ pub mod topic;
 pub type Driver = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Driver); 7] = [
+pub const TARGETS: [(&str, Driver); 8] = [
     ("frame", frame::run),
     ("message", message::run),
     ("topic", topic::run),
@@ -29,4 +30,5 @@ pub const TARGETS: [(&str, Driver); 7] = [
     ("descriptor", descriptor::run),
     ("mesh", mesh::run),
     ("node", node::run),
+    ("hello", hello::run),
 ];

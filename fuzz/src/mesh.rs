@@ -111,6 +111,8 @@ fn limits(choice: u8) -> Limits {
         peers_max: 3,
         links_max: 4,
         links_per_peer_max: 2,
+        protocol_version_max: 2,
+        frames_held_per_peer_max: 4,
         calls_open_max: 5,
         calls_waiting_per_peer_max: 2,
         calls_served_per_peer_max: 2,
@@ -263,6 +265,9 @@ impl World {
                     call_credit: tape.number() as u32,
                     message_bytes_max: tape.number() as usize & 0xffff_ffff,
                     critical_capabilities: vec![1; tape.pick(8) / 7],
+                    link: None,
+                    abandons: Vec::new(),
+                    observed_address: None,
                     networks: self.claims(link),
                 };
                 self.say_hello(link, hello);
@@ -271,7 +276,11 @@ impl World {
                 let link = tape.byte();
                 let version = u32::from(tape.byte() % 3);
                 let directory = document(tape);
-                self.say_message(link, Lane::CONTROL, Message::Confirm { version, directory });
+                self.say_message(
+                    link,
+                    Lane::CONTROL,
+                    Message::Confirm { version, directory, link: None, receiver_boot: 0 },
+                );
             }
             op::DIRECTORY => {
                 let link = tape.byte();
@@ -430,12 +439,16 @@ impl World {
                     call_credit: 3,
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),
+                    link: None,
+                    abandons: Vec::new(),
+                    observed_address: None,
                     networks: self.claims(link),
                 };
                 self.say_hello(link, hello);
                 self.settle();
                 let directory = offered(1, offers, 0);
-                let confirm = Message::Confirm { version: 1, directory };
+                let confirm =
+                    Message::Confirm { version: 1, directory, link: None, receiver_boot: 0 };
                 self.say_message(link, Lane::CONTROL, confirm);
             }
             _ => unreachable!("a pick is below its bound"),
@@ -683,6 +696,9 @@ impl World {
             Event::PeerDown { peer, .. } => assert!(self.up.remove(&peer), "down once"),
             Event::PeerServices { .. }
             | Event::DirectoryAcknowledged { .. }
+            | Event::LinkSuperseded { .. }
+            | Event::LifeBegan { .. }
+            | Event::NewerSelf { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }

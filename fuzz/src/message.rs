@@ -20,6 +20,9 @@ pub fn run(data: &[u8]) {
         Ok(message) => {
             if let Some(frame) = message.clone().into_frame() {
                 assert!(frame.payload.len() <= limits.message_bytes_max);
+                // At the other end, who dialled from here is there; and there and back again.
+                let there = wire::parse(frame.to_body(), &limits).expect("our own are legal");
+                let frame = there.into_frame().expect("it still says something");
                 assert_eq!(wire::parse(frame.to_body(), &limits), Ok(message));
             }
         }

@@ -167,6 +167,9 @@ impl Side {
             | Event::PeerDown { .. }
             | Event::PeerServices { .. }
             | Event::DirectoryAcknowledged { .. }
+            | Event::LinkSuperseded { .. }
+            | Event::LifeBegan { .. }
+            | Event::NewerSelf { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }

@@ -209,6 +209,12 @@ impl Node {
             let error = match events.next().await.ok_or(ConnectError::Stopped)? {
                 NodeEvent::PeerUp { peer, .. } if peer == wanted => None,
                 NodeEvent::Lagged { .. } => None,
+                // This node begins its next life and dials again.
+                NodeEvent::PeerRefused { peer, why: RefuseCode::StaleIncarnation }
+                    if peer == wanted =>
+                {
+                    continue;
+                }
                 NodeEvent::PeerRefused { peer, why } if peer == wanted => {
                     Some(ConnectError::Refused { peer, why })
                 }

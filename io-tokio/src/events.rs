@@ -52,6 +52,23 @@ pub enum NodeEvent {
         /// Why.
         reason: DownReason,
     },
+    /// Two links to a peer were up, and one of them stays. Nothing is lost.
+    LinkSuperseded {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A peer knew a later life of this node, which had lost its counter: the next life has begun.
+    LifeBegan {
+        /// The new life.
+        incarnation: Incarnation,
+        /// The peer that knew.
+        told_by: PeerId,
+    },
+    /// Another process lives under this node's key, and began later. This node stops.
+    NewerSelf {
+        /// The peer that knows.
+        told_by: PeerId,
+    },
     /// A peer refuses to talk to this node.
     PeerRefused {
         /// The peer.
@@ -218,6 +235,11 @@ impl Feed {
                 NodeEvent::DirectoryAcknowledged { peer, version }
             }
             Event::PeerDown { peer, reason } => NodeEvent::PeerDown { peer, reason },
+            Event::LinkSuperseded { peer, .. } => NodeEvent::LinkSuperseded { peer },
+            Event::LifeBegan { incarnation, told_by } => {
+                NodeEvent::LifeBegan { incarnation, told_by }
+            }
+            Event::NewerSelf { told_by } => NodeEvent::NewerSelf { told_by },
             Event::PeerRefused { peer, why } => NodeEvent::PeerRefused { peer, why },
             Event::DialFailed { peer, error, retry_in } => {
                 NodeEvent::DialFailed { peer, error, retry_in }

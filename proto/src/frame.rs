@@ -25,6 +25,14 @@ pub enum Kind {
     Heard = 5,
     /// [`v1::Heartbeat`].
     Heartbeat = 6,
+    /// [`v1::Refuse`], since protocol version 2.
+    Refuse = 8,
+    /// [`v1::Supersede`], since protocol version 2.
+    Supersede = 9,
+    /// [`v1::Drained`], since protocol version 2.
+    Drained = 10,
+    /// [`v1::Cut`], since protocol version 2.
+    Cut = 11,
     /// [`v1::Call`]; the payload is the argument.
     Call = 16,
     /// [`v1::Reply`]; the payload is the result.
@@ -42,6 +50,10 @@ impl Kind {
             4 => Kind::Delta,
             5 => Kind::Heard,
             6 => Kind::Heartbeat,
+            8 => Kind::Refuse,
+            9 => Kind::Supersede,
+            10 => Kind::Drained,
+            11 => Kind::Cut,
             16 => Kind::Call,
             17 => Kind::Reply,
             18 => Kind::Cancel,
@@ -54,12 +66,17 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Header {
-    Hello(v1::Hello),
+    /// Boxed: it is by far the largest, and the rarest.
+    Hello(Box<v1::Hello>),
     Confirm(v1::Confirm),
     Directory(v1::Directory),
     Delta(v1::Delta),
     Heard(v1::Heard),
     Heartbeat(v1::Heartbeat),
+    Refuse(v1::Refuse),
+    Supersede(v1::Supersede),
+    Drained(v1::Drained),
+    Cut(v1::Cut),
     Call(v1::Call),
     Reply(v1::Reply),
     Cancel(v1::Cancel),
@@ -75,6 +92,10 @@ macro_rules! with_message {
             Header::Delta($message) => $body,
             Header::Heard($message) => $body,
             Header::Heartbeat($message) => $body,
+            Header::Refuse($message) => $body,
+            Header::Supersede($message) => $body,
+            Header::Drained($message) => $body,
+            Header::Cut($message) => $body,
             Header::Call($message) => $body,
             Header::Reply($message) => $body,
             Header::Cancel($message) => $body,
@@ -92,6 +113,10 @@ impl Header {
             Header::Delta(_) => Kind::Delta,
             Header::Heard(_) => Kind::Heard,
             Header::Heartbeat(_) => Kind::Heartbeat,
+            Header::Refuse(_) => Kind::Refuse,
+            Header::Supersede(_) => Kind::Supersede,
+            Header::Drained(_) => Kind::Drained,
+            Header::Cut(_) => Kind::Cut,
             Header::Call(_) => Kind::Call,
             Header::Reply(_) => Kind::Reply,
             Header::Cancel(_) => Kind::Cancel,
@@ -196,7 +221,7 @@ impl FrameView {
     ///
     /// # Errors
     ///
-    /// [`FrameError`] when the bytes are not a frame of protocol version 1.
+    /// [`FrameError`] when the bytes are not a frame of a protocol version that this code speaks.
     pub fn decode(body: Bytes) -> Result<FrameView, FrameError> {
         let mut rest = body;
         let Some(&kind_byte) = rest.first() else { return Err(FrameError::Truncated) };
@@ -218,12 +243,16 @@ impl FrameView {
             M::decode(bytes).map_err(|e| FrameError::Header(kind, e.to_string()))
         }
         let header = match kind {
-            Kind::Hello => Header::Hello(read(kind, header)?),
+            Kind::Hello => Header::Hello(Box::new(read(kind, header)?)),
             Kind::Confirm => Header::Confirm(read(kind, header)?),
             Kind::Directory => Header::Directory(read(kind, header)?),
             Kind::Delta => Header::Delta(read(kind, header)?),
             Kind::Heard => Header::Heard(read(kind, header)?),
             Kind::Heartbeat => Header::Heartbeat(read(kind, header)?),
+            Kind::Refuse => Header::Refuse(read(kind, header)?),
+            Kind::Supersede => Header::Supersede(read(kind, header)?),
+            Kind::Drained => Header::Drained(read(kind, header)?),
+            Kind::Cut => Header::Cut(read(kind, header)?),
             Kind::Call => Header::Call(match hot::read_call(&header) {
                 Some(call) => call,
                 None => read(kind, header)?,

@@ -1,8 +1,10 @@
-//! The rules that the history of every call is judged by.
+//! The rules that the history of every call is judged by, and what must hold of links.
 
 use std::time::Duration;
 
+use dunlin_core::link::{CloseCode, DownReason, LinkId};
 use dunlin_core::rpc::{Executed, Failure};
+use dunlin_core::{Event, Mesh};
 
 use crate::history::{CallRecord, End, Expect, Life};
 
@@ -126,6 +128,46 @@ pub(crate) fn end(
 /// Simulated time, for people.
 pub(crate) fn seconds(nanos: u64) -> String {
     format!("{}.{:06}s", nanos / 1_000_000_000, nanos / 1_000 % 1_000_000)
+}
+
+/// What no event of a node may say of its peers. Where handshakes were replayed, rules are broken.
+pub(crate) fn of_peers(event: &Event, replayed: bool) -> Option<(&'static str, String)> {
+    let superseded = [CloseCode::SUPERSEDED, CloseCode::DRAIN_FAILED].map(DownReason::ClosedByPeer);
+    match event {
+        Event::PeerDown { reason, .. } if superseded.contains(reason) => {
+            let what = format!("a peer is said to be down: {reason}");
+            Some(("a superseded link is no peer's death", what))
+        }
+        Event::PeerMisbehaved { what, .. }
+            if !replayed && (what.contains("ranks above") || what.contains("link stays")) =>
+        {
+            Some(("both ends rank links alike", what.clone()))
+        }
+        Event::NewerSelf { .. } => {
+            Some(("every key has one node", "a node stops for a newer self".to_string()))
+        }
+        _ => None,
+    }
+}
+
+/// Once all is healed: one link between a pair, called the same at both ends. With version 1 there may be
+/// several. What is wrong, if something is.
+pub(crate) fn one_link(here: &Mesh, there: &Mesh) -> Option<String> {
+    let speaks = |mesh: &Mesh| mesh.limits().protocol_version_max > 1;
+    if !speaks(here) || !speaks(there) {
+        return None;
+    }
+    let (ours, theirs) = (here.links_up(there.id()), there.links_up(here.id()));
+    let ([(our, _)], [(their, _)]) = (&ours[..], &theirs[..]) else {
+        return Some(format!("{} links at one end, {} at the other", ours.len(), theirs.len()));
+    };
+    let same = |a: LinkId, b: LinkId| {
+        (a.counter, a.number) == (b.counter, b.number) && a.dialler != b.dialler
+    };
+    match (here.link_id(*our), there.link_id(*their)) {
+        (Some(a), Some(b)) if same(a, b) => None,
+        (a, b) => Some(format!("one end keeps {a:?}, the other {b:?}")),
+    }
 }
 
 #[cfg(test)]

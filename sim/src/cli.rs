@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::explore::Explore;
 use clap::{Args, Parser, Subcommand};
 use dunlin_sim::campaign::{Campaign, Summary, choose, run_campaign};
 use dunlin_sim::draw::draw;
@@ -19,6 +20,7 @@ Examples:
   cargo sim run --seed 7 --log             the same, with a line an event
   cargo sim schedule --seed 7 > seven.json what seed 7 does, as data
   cargo sim replay seven.json              runs it, edited or not
+  cargo sim explore glare                  two nodes that dial each other, every interleaving
 
 Exit codes:
   0  every run was clean
@@ -60,6 +62,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Goes through all states of a small world, whatever the order of events.
+    #[command(subcommand)]
+    Explore(Explore),
     /// Measures the bare event loop.
     Bench,
 }
@@ -141,12 +146,13 @@ pub(crate) fn main() -> ExitCode {
                 }
             }
         }
+        Command::Explore(explore) => explore.run(),
         Command::Bench => bench(),
     }
 }
 
 /// Prints a line. Whoever closes the pipe has read enough.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     if writeln!(std::io::stdout(), "{line}").is_err() {
         std::process::exit(0);
     }

@@ -7,8 +7,8 @@
 use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
-    Action, Call, Crypto, Deed, Fault, Fidelity, Latency, LimitsPlan, NetworkPlan, NodePlan,
-    Operation, Rule, Schedule, Trouble, VERSION,
+    Action, Call, Crypto, Deed, Fault, Fidelity, Forgery, Latency, LimitsPlan, NetworkPlan,
+    NodePlan, Operation, RightsPlan, Rule, Schedule, Trouble, VERSION,
 };
 
 /// How long operations and faults go on, in microseconds.
@@ -30,6 +30,8 @@ pub fn fidelity_of(seed: u64) -> (Fidelity, Crypto) {
 pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let count = node_count(seed);
     let nodes = nodes(seed, count);
+    let is_mixed = nodes.iter().any(|node| node.limits.protocol_version_max > 0);
+    let rights = rights(seed, count);
     Schedule {
         version: VERSION,
         seed,
@@ -38,7 +40,8 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         duration_us: DURATION_US,
         network: network(seed),
         operations: operations(seed, &nodes, fidelity),
-        faults: faults(seed, count, fidelity),
+        faults: faults(seed, count, fidelity, is_mixed, rights.is_some()),
+        rights,
         nodes,
     }
 }
@@ -55,9 +58,9 @@ fn node_count(seed: u64) -> u16 {
     }
 }
 
-const SERVICES: u64 = 4;
+pub(crate) const SERVICES: u64 = 4;
 /// A number that no service has.
-const GHOST: u16 = 999;
+pub(crate) const GHOST: u16 = 999;
 
 fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
     let mut draw = Stream::new(seed, 3);
@@ -106,7 +109,18 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
                 kept_answer_bytes_per_peer_max: set(3, 100, 5_000),
                 calls_waiting_per_peer_max: set(4, 1, 8),
                 steps_per_input_max: set(5, 1, 6),
+                ..node.limits
             };
+        }
+    }
+    // Two adjacent protocol versions side by side.
+    let mut draw = Stream::new(seed, 10);
+    if draw.chance(200) {
+        let share = draw.pick(&[300, 700]);
+        for node in &mut nodes {
+            if draw.chance(share) {
+                node.limits.protocol_version_max = 1;
+            }
         }
     }
     nodes
@@ -312,13 +326,40 @@ fn kinds(fidelity: Fidelity) -> Vec<FaultKind> {
     let mut kinds = FaultKind::ALL.to_vec();
     if fidelity == Fidelity::Frames {
         kinds.retain(|kind| !matches!(kind, FaultKind::Duplicate | FaultKind::Corrupt));
+    } else {
+        kinds.retain(|kind| *kind != FaultKind::Replay);
     }
     kinds
 }
 
-fn faults(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Fault> {
+/// Some worlds have a network with tokens, clocks that differ, and calls that are not allowed.
+fn rights(seed: u64, count: u16) -> Option<RightsPlan> {
+    let mut draw = Stream::new(seed, 10);
+    if !draw.chance(400) {
+        return None;
+    }
+    let withheld_share = draw.pick(&[0, 0, 100, 500]);
+    let withheld =
+        |_| (0..SERVICES as u16).filter(|_| draw.chance(withheld_share)).collect::<Vec<_>>();
+    let withheld = (0..count).map(withheld).collect();
+    // Two clocks are never further apart than tokens allow for.
+    let ahead_most = draw.pick(&[0, 2_000, 25_000]);
+    let ahead = |_| draw.below(2 * ahead_most + 1) as i64 - ahead_most as i64;
+    Some(RightsPlan { withheld, clock_ahead_ms: (0..count).map(ahead).collect() })
+}
+
+fn faults(
+    seed: u64,
+    count: u16,
+    fidelity: Fidelity,
+    is_mixed: bool,
+    has_rights: bool,
+) -> Vec<Fault> {
     let mut draw = Stream::new(seed, 8);
-    let kinds = kinds(fidelity);
+    let mut kinds = kinds(fidelity);
+    // With version 1 nobody can tell a node that it has lost its counter.
+    kinds.retain(|kind| *kind != FaultKind::LoseDisk || !is_mixed);
+    kinds.retain(|kind| has_rights || !kind.is_about_rights());
     let share = draw.pick(&[150, 300, 600]);
     let mut on: Vec<FaultKind> = kinds.iter().copied().filter(|_| draw.chance(share)).collect();
     if on.is_empty() {
@@ -328,7 +369,10 @@ fn faults(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Fault> {
     for kind in on {
         let mut draw = Stream::new(seed, 100 + kind as u64);
         // Between the first and the last seconds, so that each meets the workload.
-        let times = draw.range(1, 6);
+        let times = match kind {
+            FaultKind::Dials | FaultKind::Replay => draw.range(4, 24),
+            _ => draw.range(1, 6),
+        };
         let long = draw.pick(&[SECOND, 8 * SECOND, 25 * SECOND]);
         for _ in 0..times {
             let at_us = draw.range(2 * SECOND, DURATION_US - 8 * SECOND);
@@ -356,7 +400,11 @@ fn faults(seed: u64, count: u16, fidelity: Fidelity) -> Vec<Fault> {
 /// Whether a fault changes something whatever else happens: links say something every five seconds.
 fn is_sure(fault: &Fault) -> bool {
     match fault.what {
-        Trouble::Crash { .. } | Trouble::Stop { .. } => true,
+        Trouble::Crash { .. }
+        | Trouble::Stop { .. }
+        | Trouble::Impostor { .. }
+        | Trouble::LoseDisk { .. }
+        | Trouble::Readdress { .. } => true,
         Trouble::Pause { .. } | Trouble::Partition { .. } => {
             fault.until_us > fault.at_us + 6 * SECOND
         }
@@ -402,5 +450,28 @@ fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
         FaultKind::Crash => Trouble::Crash { node },
         FaultKind::Stop => Trouble::Stop { node },
         FaultKind::Pause => Trouble::Pause { node },
+        FaultKind::Clock => {
+            let far = draw.pick(&[30_000, 90_000, 600_000, 50_000_000]);
+            Trouble::Clock { node, by_ms: if draw.chance(500) { far } else { -far } }
+        }
+        FaultKind::Lapse => Trouble::Lapse { node },
+        FaultKind::Revoke => {
+            let share = draw.pick(&[300, 1_000]);
+            Trouble::Revoke { node, told: (0..count).filter(|_| draw.chance(share)).collect() }
+        }
+        FaultKind::Impostor => {
+            let forgery = draw.pick(&[
+                Forgery::Stolen,
+                Forgery::Untrusted,
+                Forgery::OtherNetwork,
+                Forgery::Widened,
+                Forgery::BadSignature,
+            ]);
+            Trouble::Impostor { node, forgery, victim: other }
+        }
+        FaultKind::Dials => Trouble::Dials { a: node, b: other },
+        FaultKind::LoseDisk => Trouble::LoseDisk { node },
+        FaultKind::Readdress => Trouble::Readdress { node },
+        FaultKind::Replay => Trouble::Replay { from: node, to: other },
     }
 }

@@ -19,11 +19,27 @@ pub enum FaultKind {
     Crash,
     Stop,
     Pause,
+    Dials,
+    LoseDisk,
+    Readdress,
+    Replay,
+    Clock,
+    Lapse,
+    Revoke,
+    Impostor,
 }
 
 impl FaultKind {
+    /// Whether it is about rights: without a network of tokens it changes nothing.
+    pub fn is_about_rights(self) -> bool {
+        matches!(
+            self,
+            FaultKind::Clock | FaultKind::Lapse | FaultKind::Revoke | FaultKind::Impostor
+        )
+    }
+
     /// All of them.
-    pub const ALL: [FaultKind; 11] = [
+    pub const ALL: [FaultKind; 19] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Corrupt,
@@ -35,6 +51,14 @@ impl FaultKind {
         FaultKind::Crash,
         FaultKind::Stop,
         FaultKind::Pause,
+        FaultKind::Dials,
+        FaultKind::LoseDisk,
+        FaultKind::Readdress,
+        FaultKind::Replay,
+        FaultKind::Clock,
+        FaultKind::Lapse,
+        FaultKind::Revoke,
+        FaultKind::Impostor,
     ];
 
     /// Its name in reports.
@@ -51,6 +75,14 @@ impl FaultKind {
             FaultKind::Crash => "crash",
             FaultKind::Stop => "stop",
             FaultKind::Pause => "pause",
+            FaultKind::Dials => "dials",
+            FaultKind::LoseDisk => "lose-disk",
+            FaultKind::Readdress => "readdress",
+            FaultKind::Replay => "replay",
+            FaultKind::Clock => "clock",
+            FaultKind::Lapse => "lapse",
+            FaultKind::Revoke => "revoke",
+            FaultKind::Impostor => "impostor",
         }
     }
 
@@ -68,6 +100,14 @@ impl FaultKind {
             Trouble::Crash { .. } => FaultKind::Crash,
             Trouble::Stop { .. } => FaultKind::Stop,
             Trouble::Pause { .. } => FaultKind::Pause,
+            Trouble::Dials { .. } => FaultKind::Dials,
+            Trouble::LoseDisk { .. } => FaultKind::LoseDisk,
+            Trouble::Readdress { .. } => FaultKind::Readdress,
+            Trouble::Replay { .. } => FaultKind::Replay,
+            Trouble::Clock { .. } => FaultKind::Clock,
+            Trouble::Lapse { .. } => FaultKind::Lapse,
+            Trouble::Revoke { .. } => FaultKind::Revoke,
+            Trouble::Impostor { .. } => FaultKind::Impostor,
         }
     }
 }
@@ -95,6 +135,11 @@ impl Tally {
     /// A fault of this kind begins.
     pub fn apply(&mut self, kind: FaultKind) {
         self.applied[kind as usize] += 1;
+    }
+
+    /// Whether a fault of this kind was applied.
+    pub fn is_applied(&self, kind: FaultKind) -> bool {
+        self.applied[kind as usize] > 0
     }
 
     /// A fault of this kind has changed something.

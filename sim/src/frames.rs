@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use dunlin_core::auth::Access;
 use dunlin_core::link::{
     CloseCode, DialError, DialHandle, Direction, DownReason, FLUSH_MAX, FrameSource, Lane,
     LinkCommand, LinkHandle, LinkInput,
@@ -95,6 +94,8 @@ pub(crate) enum Parcel {
 enum State {
     /// Nobody has heard of it here.
     Unknown,
+    /// It was dialled where this node no longer is, and hears nothing of it.
+    Nowhere,
     /// We dial.
     Dialling(DialHandle),
     /// We have answered a dial.
@@ -155,7 +156,12 @@ pub(crate) struct Frames {
     links: Vec<Link>,
     /// The links of each station that may still matter.
     of_station: Vec<Vec<u32>>,
+    /// What each station last said to another on the control lane of a link, from its Hello on.
+    said: BTreeMap<(usize, usize), Vec<Bytes>>,
 }
+
+/// Frames of one handshake that are kept to be replayed.
+const SAID_MAX: usize = 6;
 
 fn handle(link: u32, end: usize) -> LinkHandle {
     LinkHandle(u64::from(link) * 2 + end as u64 + 1)
@@ -194,7 +200,7 @@ impl Fidelity for Frames {
             incarnation_counter: birth.incarnation_counter,
             seed: birth.seed,
             admission: Admission::Anyone,
-            access: Access::development(&birth.identity.id()),
+            access: birth.access,
             limits: birth.limits,
         };
         Mesh::new(now, config)
@@ -237,7 +243,10 @@ impl Fidelity for Frames {
         let Some(links) = world.fidelity.of_station.get_mut(index) else { return };
         for link in std::mem::take(links) {
             let end = world.fidelity.end_at(link, index);
-            world.fidelity.end(link, end).state = State::Gone;
+            let here = world.fidelity.end(link, end);
+            if !matches!(here.state, State::Nowhere) {
+                here.state = State::Gone;
+            }
         }
     }
 
@@ -247,6 +256,24 @@ impl Fidelity for Frames {
             let end = world.fidelity.end_at(link, index);
             pump(world, link, end);
         }
+    }
+
+    fn replay(world: &mut Frameworld<'_>, from: usize, to: usize) -> bool {
+        let Some(said) = world.fidelity.said.get(&(from, to)).cloned() else { return false };
+        let link = world.fidelity.links.len() as u32;
+        // Whoever replays it is not there to answer; the node itself knows of no such link.
+        let dialler = End::new(from, State::Gone, world.now);
+        let other = End::new(to, State::Answered, world.now);
+        world.fidelity.links.push(Link { ends: [dialler, other] });
+        world.fidelity.note(from, link);
+        world.fidelity.note(to, link);
+        log!(world, Some(to), "an old handshake of n{from} comes again, as link {link}");
+        up(world, link, 1, Direction::Accepted);
+        for (order, frame) in (0..).zip(said) {
+            receive(world, (link, 1), (Lane::CONTROL, order), frame);
+        }
+        world.touch(to);
+        true
     }
 
     fn describe_link(_door: &Mesh, _link: LinkHandle) -> String {
@@ -267,13 +294,17 @@ fn command_of(world: &mut Frameworld<'_>, index: usize, command: LinkCommand) {
     match command {
         LinkCommand::Dial { dial, peer, addresses } => {
             let to = addresses.first().copied().and_then(station_at);
+            let is_there = |to: &usize| world.stations[*to].address == addresses[0];
+            let gone = to.filter(|to| *to < world.stations.len() && !is_there(to));
             let Some(to) = to.filter(|to| world.peers.get(*to) == Some(&peer)) else {
                 let error = DialError::Unusable("no such address".into());
                 return tell(world, index, LinkInput::DialFailed { dial, error });
             };
             let link = world.fidelity.links.len() as u32;
             let dialler = End::new(index, State::Dialling(dial), world.now);
-            let other = End::new(to, State::Unknown, world.now);
+            // Nobody answers where it was.
+            let state = if gone.is_some() { State::Nowhere } else { State::Unknown };
+            let other = End::new(to, state, world.now);
             world.fidelity.links.push(Link { ends: [dialler, other] });
             world.fidelity.note(index, link);
             world.fidelity.note(to, link);
@@ -318,7 +349,7 @@ fn command_of(world: &mut Frameworld<'_>, index: usize, command: LinkCommand) {
 
 /// Tells the mesh of a station what happened, and lets it act behind whatever happens now.
 fn tell(world: &mut Frameworld<'_>, index: usize, input: LinkInput) {
-    let now = world.time();
+    let now = world.time_at(index);
     if let Some(live) = &mut world.stations[index].live {
         live.door.handle_link(now, input);
     }
@@ -553,7 +584,7 @@ fn heard(
         State::Closed { .. } | State::Gone | State::Unknown => {
             send(world, link, end, SMALL, |link| Parcel::Reset { link });
         }
-        State::Dialling(_) | State::Flushing(_) => {}
+        State::Dialling(_) | State::Flushing(_) | State::Nowhere => {}
     }
 }
 
@@ -566,6 +597,17 @@ fn receive(
 ) {
     let name = handle(link, end);
     let station = world.fidelity.end(link, end).station;
+    if lane == Lane::CONTROL {
+        // A dialler's words are kept, as an eavesdropper with the keys would.
+        let from = world.fidelity.end(link, 1 - end).station;
+        let said = world.fidelity.said.entry((from, station)).or_default();
+        if order == 0 && end == 1 {
+            said.clear();
+        }
+        if said.len() == order as usize && end == 1 && order < SAID_MAX as u64 {
+            said.push(frame.clone());
+        }
+    }
     if lane.is_own() {
         return deliver(world, station, LinkInput::Frame { link: name, lane, frame });
     }

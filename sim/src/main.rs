@@ -1,6 +1,8 @@
 //! The program `dunlin-sim`, also `cargo sim`.
 
 mod cli;
+#[path = "explore_cli.rs"]
+mod explore;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -161,7 +161,17 @@ fn apply(trouble: &Trouble, from: u16, to: u16, path: &mut Path) {
                 path.cut = Some(FaultKind::Partial);
             }
         }
-        Trouble::Crash { .. } | Trouble::Stop { .. } | Trouble::Pause { .. } => {}
+        Trouble::Crash { .. }
+        | Trouble::Stop { .. }
+        | Trouble::Pause { .. }
+        | Trouble::Dials { .. }
+        | Trouble::LoseDisk { .. }
+        | Trouble::Readdress { .. }
+        | Trouble::Replay { .. }
+        | Trouble::Clock { .. }
+        | Trouble::Lapse { .. }
+        | Trouble::Revoke { .. }
+        | Trouble::Impostor { .. } => {}
     }
 }
 

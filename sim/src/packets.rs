@@ -1,7 +1,6 @@
 //! Packets fidelity: whole nodes, and between them real QUIC datagrams.
 
 use bytes::BytesMut;
-use dunlin_core::auth::Access;
 use dunlin_core::link::LinkHandle;
 use dunlin_core::peer::Admission;
 use dunlin_core::transport::{Crypto, Datagram, TransportConfig};
@@ -52,7 +51,7 @@ impl Fidelity for Packets {
             transport: TransportConfig::for_simulation(),
             ..NodeConfig::new(
                 birth.identity.clone(),
-                Access::development(&birth.identity.id()),
+                birth.access,
                 birth.incarnation_counter,
                 birth.seed,
             )
@@ -81,12 +80,16 @@ impl Fidelity for Packets {
     }
 
     fn drain(world: &mut World<'_, Packets>, index: usize) -> bool {
-        let now = world.time();
+        let now = world.time_at(index);
         let mut buf = std::mem::take(&mut world.fidelity.buf);
         while let Some(live) = &mut world.stations[index].live
             && let Some(transmit) = live.door.poll_transmit(now, BATCH, &mut buf)
         {
             let Some(to) = station_at(transmit.destination) else { continue };
+            if world.stations.get(to).is_none_or(|s| s.address != transmit.destination) {
+                // It is not there any more.
+                continue;
+            }
             let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
             for data in buf[..transmit.size].chunks(size) {
                 launch(world, index, to, data);
@@ -98,7 +101,7 @@ impl Fidelity for Packets {
     }
 
     fn arrive(world: &mut World<'_, Packets>, index: usize, parcel: Parcel) {
-        let (now, from) = (world.time(), world.stations[parcel.from].address);
+        let (now, from) = (world.time_at(index), world.stations[parcel.from].address);
         world.trace.note(Step::Datagram, world.now, index, parcel.from as u64, 0);
         world.trace.bytes(&parcel.data);
         log!(world, Some(index), "{} bytes from n{}", parcel.data.len(), parcel.from);
@@ -111,6 +114,10 @@ impl Fidelity for Packets {
     fn vanished(_world: &mut World<'_, Packets>, _index: usize) {}
 
     fn resumed(_world: &mut World<'_, Packets>, _index: usize) {}
+
+    fn replay(_world: &mut World<'_, Packets>, _from: usize, _to: usize) -> bool {
+        false
+    }
 
     fn describe_link(door: &Node, link: LinkHandle) -> String {
         format!("{:?}", door.transport().link_stats(link))

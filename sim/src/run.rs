@@ -342,6 +342,10 @@ fn apart<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
                 let what = format!("n{from} has no link to n{to}");
                 return Some(("everybody finds everybody", node, what));
             }
+            if let Some(what) = crate::checks::one_link(here, there) {
+                let what = format!("n{from} and n{to}: {what}");
+                return Some(("exactly one link between a pair", node, what));
+            }
             let known = here.peers_up().find(|(peer, _)| *peer == id).and_then(|(_, d)| d);
             let truth = there.document_for(world.stations[from].id);
             let copy = here.replica(id);
@@ -364,7 +368,9 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
         let Some(live) = &station.live else { continue };
         let load = F::mesh(&live.door).load();
         let tasks = live.host.tasks().saturating_sub(station.background);
-        // One timer looks for peers that nobody holds any more, and one for each peer is its heartbeat.
+        // One timer looks for peers that nobody holds any more, rights have an end, and each peer that is
+        // connected has a heartbeat.
+        let right_timers = if world.rights.is_some() { 1 + world.stations.len() } else { 0 };
         let heartbeats = F::mesh(&live.door).peers_up().count();
         let counts = [
             ("open calls", load.calls_open, 0),
@@ -373,7 +379,7 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
             ("queued frames", load.frames_queued, 0),
             ("queued events", load.events_queued, 0),
             ("tasks", tasks, 0),
-            ("timers", load.timers, 1 + heartbeats),
+            ("timers", load.timers, 1 + right_timers + heartbeats),
         ];
         if let Some((what, count, _)) = counts.into_iter().find(|(_, count, max)| count > max) {
             let open = world.ledger.open_calls(Some(world.life(index)));

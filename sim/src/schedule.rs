@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::faults::FaultKind;
+
 /// The format of schedules that this program reads and writes.
 pub const VERSION: u32 = 1;
 
@@ -68,10 +70,39 @@ pub struct Schedule {
     pub nodes: Vec<NodePlan>,
     /// The network between them when no fault is on.
     pub network: NetworkPlan,
+    /// The nodes' network and tokens; without them all are in the development network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<RightsPlan>,
     /// What users do, by time.
     pub operations: Vec<Operation>,
     /// What goes wrong, by time.
     pub faults: Vec<Fault>,
+}
+
+/// What nodes may do in a network with tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RightsPlan {
+    /// For each node the services that it may not call. All else is allowed.
+    pub withheld: Vec<Vec<u16>>,
+    /// For each node how far its wall clock is ahead, in milliseconds.
+    pub clock_ahead_ms: Vec<i64>,
+}
+
+/// How somebody pretends to have a right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forgery {
+    /// Another node's token.
+    Stolen,
+    /// A token of an issuer whom the network does not trust.
+    Untrusted,
+    /// A token for another network.
+    OtherNetwork,
+    /// A token that gives more than the one that it was made from.
+    Widened,
+    /// A token whose last signature is wrong.
+    BadSignature,
 }
 
 /// One node.
@@ -96,6 +127,7 @@ pub struct LimitsPlan {
     pub kept_answer_bytes_per_peer_max: u32,
     pub calls_waiting_per_peer_max: u32,
     pub steps_per_input_max: u32,
+    pub protocol_version_max: u32,
 }
 
 /// How long a message is under way.
@@ -259,6 +291,26 @@ pub enum Trouble {
     Stop { node: u16 },
     /// The node does nothing for a while, and then goes on as if no time had passed.
     Pause { node: u16 },
+    /// Both nodes drop their connection and dial each other at one instant.
+    Dials { a: u16, b: u16 },
+    /// The node dies without a word and with its disk: it starts again at the end, and has forgotten how
+    /// often it has started.
+    LoseDisk { node: u16 },
+    /// The node dies without a word, and starts again at the end at another address, which those who keep it
+    /// are told.
+    Readdress { node: u16 },
+    /// An old handshake of `from` reaches `to` once more, on a link of its own; and what `from` said there behind
+    /// it. At frames fidelity only: QUIC lets no old packet in.
+    Replay { from: u16, to: u16 },
+    /// The node's wall clock steps by so much, and back at the end.
+    Clock { node: u16, by_ms: i64 },
+    /// The node's token expires, by the true time; it gets a new one at the end.
+    Lapse { node: u16 },
+    /// The node's token is revoked, and these are told. At the end all are, and the node gets a new one.
+    Revoke { node: u16, told: Vec<u16> },
+    /// The node dies, and until the end somebody who holds its key pretends to a right. `victim` is whose
+    /// token a thief shows.
+    Impostor { node: u16, forgery: Forgery, victim: u16 },
 }
 
 impl Schedule {
@@ -314,12 +366,21 @@ impl Schedule {
         for (index, fault) in self.faults.iter().enumerate() {
             let fine = match &fault.what {
                 Trouble::Loss { path, .. } => path.iter().all(|(a, b)| known(a) && known(b)),
-                Trouble::Slow { a, b, .. } | Trouble::Partial { a, b } => known(a) && known(b),
+                Trouble::Slow { a, b, .. }
+                | Trouble::Partial { a, b }
+                | Trouble::Dials { a, b }
+                | Trouble::Replay { from: a, to: b } => known(a) && known(b) && a != b,
                 Trouble::Partition { side } => all_known(side),
                 Trouble::OneWay { from, to } => all_known(from) && all_known(to),
-                Trouble::Crash { node } | Trouble::Stop { node } | Trouble::Pause { node } => {
-                    known(node)
-                }
+                Trouble::Crash { node }
+                | Trouble::Stop { node }
+                | Trouble::Pause { node }
+                | Trouble::LoseDisk { node }
+                | Trouble::Readdress { node }
+                | Trouble::Clock { node, .. }
+                | Trouble::Lapse { node } => known(node),
+                Trouble::Revoke { node, told } => known(node) && all_known(told),
+                Trouble::Impostor { node, victim, .. } => known(node) && known(victim),
                 Trouble::Duplicate { .. } | Trouble::Corrupt { .. } | Trouble::Reorder { .. } => {
                     true
                 }
@@ -329,6 +390,13 @@ impl Schedule {
                     "faults[{index}] names a node that is not there, or ends before it begins"
                 ));
             }
+            if self.rights.is_none() && FaultKind::of(&fault.what).is_about_rights() {
+                return Err(format!("faults[{index}] is about rights, and the schedule has none"));
+            }
+        }
+        let lists = self.rights.iter().map(|r| r.withheld.len().max(r.clock_ahead_ms.len()));
+        if lists.into_iter().any(|len| len > count) {
+            return Err("rights are given to more nodes than there are".into());
         }
         Ok(())
     }

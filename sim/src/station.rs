@@ -9,7 +9,7 @@ use dunlin_core::rpc::{CallError, Executed};
 use dunlin_core::service::Host;
 use dunlin_core::{Event, Identity, Limits, PeerId};
 
-use crate::schedule::LimitsPlan;
+use crate::schedule::{Forgery, LimitsPlan};
 use crate::trace::{Step, Trace};
 use crate::world::Fidelity;
 
@@ -26,6 +26,8 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) address: SocketAddr,
     /// How often it has started.
     pub(crate) life: u32,
+    /// What its disk says of that.
+    pub(crate) counter: u64,
     /// None while it is down.
     pub(crate) live: Option<Live<F::Door>>,
     /// Since when it stops.
@@ -40,6 +42,12 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) armed: Option<u64>,
     /// Whom it wants to be connected to.
     pub(crate) keeps: BTreeSet<u16>,
+    /// How far its wall clock is ahead of the true time, in milliseconds, while no fault is on.
+    pub(crate) clock_ahead_ms: i64,
+    /// How far it has been set wrong.
+    pub(crate) clock_wrong_ms: i64,
+    /// Somebody with its key, who pretends to a right.
+    pub(crate) impostor: Option<(Forgery, u16)>,
     /// Application tasks that run for as long as it lives.
     pub(crate) background: usize,
     /// How often it acted.
@@ -73,6 +81,9 @@ pub(crate) fn limits(plan: &LimitsPlan) -> Limits {
     set(&mut limits.kept_answer_bytes_per_peer_max, plan.kept_answer_bytes_per_peer_max);
     set(&mut limits.calls_waiting_per_peer_max, plan.calls_waiting_per_peer_max);
     set(&mut limits.steps_per_input_max, plan.steps_per_input_max);
+    if plan.protocol_version_max > 0 {
+        limits.protocol_version_max = plan.protocol_version_max;
+    }
     limits
 }
 
@@ -133,6 +144,11 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
             note(9, head(peer) ^ error ^ retry.rotate_left(8));
         }
         Event::PeerMisbehaved { peer, .. } => note(10, head(peer)),
+        Event::LinkSuperseded { peer, loser, stays } => {
+            note(12, head(peer) ^ loser.0 ^ stays.0.rotate_left(32));
+        }
+        Event::LifeBegan { incarnation, told_by } => note(13, head(told_by) ^ incarnation.boot),
+        Event::NewerSelf { told_by } => note(14, head(told_by)),
         Event::Stopped => note(11, 0),
         Event::DirectoryAcknowledged { peer, version } => note(12, head(peer) ^ version),
         Event::ClaimIgnored { peer, .. } => note(40, head(peer)),

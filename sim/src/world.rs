@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use dunlin_core::auth::Access;
 use dunlin_core::base::Incarnation;
 use dunlin_core::link::LinkHandle;
 use dunlin_core::service::{BoxFuture, Host};
@@ -16,6 +17,7 @@ use crate::log::{Log, log};
 use crate::network::Network;
 use crate::queue::Queue;
 use crate::random::bytes32;
+use crate::rights::Rights;
 use crate::schedule::{Deed, Schedule, Trouble};
 use crate::station::{Live, Station, address, hash_event, limits, name};
 use crate::trace::{Step, Trace};
@@ -35,6 +37,7 @@ const EVENTS_PER_INSTANT_MAX: u64 = 1_000_000;
 pub(crate) struct Birth<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) incarnation_counter: u64,
+    pub(crate) access: Access,
     pub(crate) seed: [u8; 32],
     pub(crate) limits: dunlin_core::Limits,
 }
@@ -66,6 +69,8 @@ pub(crate) trait Fidelity: Sized {
     fn vanished(world: &mut World<'_, Self>, index: usize);
     /// The node goes on after a pause.
     fn resumed(world: &mut World<'_, Self>, index: usize);
+    /// Lets an old handshake of one node reach another once more. Says whether there was one.
+    fn replay(world: &mut World<'_, Self>, from: usize, to: usize) -> bool;
     /// What is known of a link's path, for the log.
     fn describe_link(door: &Self::Door, link: LinkHandle) -> String;
     /// Whether a node that has stopped has told everybody.
@@ -97,6 +102,8 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) log: Log,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) copies: Copies,
+    /// Who may do what, in a world with a network of tokens.
+    pub(crate) rights: Option<Rights>,
     pub(crate) schedule: &'s Schedule,
     pub(crate) workload: &'s dyn Workload,
     pub(crate) peers: Arc<[PeerId]>,
@@ -123,6 +130,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                     identity,
                     address: address(index),
                     life: 0,
+                    counter: 0,
                     live: None,
                     stopping: None,
                     stopped: false,
@@ -130,6 +138,14 @@ impl<'s, F: Fidelity> World<'s, F> {
                     held: Default::default(),
                     armed: None,
                     keeps: schedule.nodes[index].keeps.iter().copied().collect(),
+                    clock_ahead_ms: schedule
+                        .rights
+                        .as_ref()
+                        .and_then(|rights| rights.clock_ahead_ms.get(index))
+                        .copied()
+                        .unwrap_or(0),
+                    clock_wrong_ms: 0,
+                    impostor: None,
                     background: 0,
                     touched: 0,
                 }
@@ -146,6 +162,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             log,
             ledger,
             copies: Copies::default(),
+            rights: schedule.rights.clone().map(|plan| {
+                Rights::new(schedule.seed, count, plan, WallTime::from_unix_nanos(WALL_NANOS))
+            }),
             schedule,
             workload,
             peers,
@@ -164,8 +183,17 @@ impl<'s, F: Fidelity> World<'s, F> {
         world
     }
 
-    pub(crate) fn time(&self) -> Now {
-        Now::new(MonoTime::from_nanos(self.now), WallTime::from_unix_nanos(WALL_NANOS + self.now))
+    /// The true time.
+    fn true_time(&self) -> WallTime {
+        WallTime::from_unix_nanos(WALL_NANOS + self.now)
+    }
+
+    /// The time by a node's clocks.
+    pub(crate) fn time_at(&self, index: usize) -> Now {
+        let station = &self.stations[index];
+        let ahead_ms = station.clock_ahead_ms + station.clock_wrong_ms;
+        let nanos = WALL_NANOS.saturating_add_signed(ahead_ms.saturating_mul(1_000_000)) + self.now;
+        Now::new(MonoTime::from_nanos(self.now), WallTime::from_unix_nanos(nanos))
     }
 
     pub(crate) fn life(&self, index: usize) -> Life {
@@ -255,7 +283,7 @@ impl<'s, F: Fidelity> World<'s, F> {
     }
 
     fn wake(&mut self, index: usize) {
-        let (now, at) = (self.time(), self.now);
+        let (now, at) = (self.time_at(index), self.now);
         let station = &mut self.stations[index];
         if station.armed != Some(at) {
             return;
@@ -283,14 +311,29 @@ impl<'s, F: Fidelity> World<'s, F> {
 
     /// Lets a node act on what was done to it.
     pub(crate) fn touch(&mut self, index: usize) {
-        let now = self.time();
+        let now = self.time_at(index);
         loop {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
             let mut stopped = false;
             let mut heard = Vec::new();
+            let (mut counter, mut superseded, mut wrong) = (None, false, None);
+            let replayed = self.network.tally.is_applied(FaultKind::Replay);
+            let (rights, tally) = (&self.rights, &mut self.network.tally);
             F::turn(live, now, &mut |event| {
                 heard.extend(Copies::concerns(event).then(|| event.clone()));
+                if let Some(rights) = rights {
+                    let judged = rights.observe(tally, peers, index, now.wall, event);
+                    wrong = wrong.take().or_else(|| judged.err());
+                }
+                match event {
+                    Event::LifeBegan { incarnation, .. } => counter = Some(incarnation.counter),
+                    Event::LinkSuperseded { .. } => superseded = true,
+                    event => {
+                        let checked = crate::checks::of_peers(event, replayed);
+                        wrong = wrong.take().or(checked);
+                    }
+                }
                 hash_event(trace, now.mono.as_nanos(), index, event);
                 stopped |= matches!(event, Event::Stopped);
                 if log.is_on() {
@@ -299,6 +342,22 @@ impl<'s, F: Fidelity> World<'s, F> {
                 }
             });
             self.judge_copies(index, &heard);
+            if let Some((rule, what)) = wrong {
+                self.ledger.violate(Some(index as u16), rule, what);
+            }
+            if superseded && self.network.tally.is_applied(FaultKind::Dials) {
+                self.network.tally.bite(FaultKind::Dials);
+            }
+            if let Some(counter) = counter {
+                // As a shell stores it.
+                self.stations[index].counter = counter;
+                if let (Some(rights), Some(_)) = (&mut self.rights, self.stations[index].impostor) {
+                    rights.pretends(index, Some(counter));
+                }
+                if self.network.tally.is_applied(FaultKind::LoseDisk) {
+                    self.network.tally.bite(FaultKind::LoseDisk);
+                }
+            }
             if stopped {
                 self.stations[index].stopped = true;
                 let life = self.life(index);
@@ -362,16 +421,20 @@ impl<'s, F: Fidelity> World<'s, F> {
 
     /// A node begins its next life.
     pub(crate) fn start(&mut self, index: usize) {
-        let now = self.time();
+        let now = self.time_at(index);
+        let access = self.access_of(index, now);
         let plan = &self.schedule.nodes[index];
+        let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
         let station = &mut self.stations[index];
         debug_assert!(station.live.is_none());
         station.life += 1;
+        station.counter += 1;
         station.keeps = plan.keeps.iter().copied().collect();
         let life = u64::from(station.life);
         let birth = Birth {
             identity: &station.identity,
-            incarnation_counter: life,
+            incarnation_counter: station.counter,
+            access,
             seed: bytes32(self.schedule.seed, 2 + life, index as u64),
             limits: limits(&plan.limits),
         };
@@ -385,7 +448,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         self.trace.note(Step::Life, self.now, index, life, boot);
         for peer in &station.keeps {
             let peer = usize::from(*peer);
-            mesh.connect(now, peers[peer], vec![address(peer)]).expect("schedules are checked");
+            mesh.connect(now, peers[peer], vec![addresses[peer]]).expect("schedules are checked");
         }
         log!(self, Some(index), "begins life {life}");
         let info = self.info(index);
@@ -400,6 +463,65 @@ impl<'s, F: Fidelity> World<'s, F> {
         }
         self.stations[index].live = Some(live);
         self.touch(index);
+    }
+
+    /// What a node that starts now may do, or pretends that it may.
+    fn access_of(&mut self, index: usize, now: Now) -> Access {
+        let (true_now, lapse_at) = (self.true_time(), self.next_lapse(index));
+        let Station { id, counter, impostor, .. } = self.stations[index];
+        let Some(rights) = &mut self.rights else { return Access::development(&id) };
+        match impostor {
+            Some((forgery, victim)) => {
+                rights.pretends(index, Some(counter + 1));
+                let victim = usize::from(victim);
+                rights.forged(index, id, (victim, self.peers[victim]), true_now, forgery)
+            }
+            None => {
+                rights.pretends(index, None);
+                rights.access(index, id, now, true_now, lapse_at)
+            }
+        }
+    }
+
+    /// When the token expires that a node gets now.
+    fn next_lapse(&self, index: usize) -> Option<u64> {
+        let of_node =
+            |what: &Trouble| matches!(what, Trouble::Lapse { node } if usize::from(*node) == index);
+        let lapses = self.schedule.faults.iter().filter(|fault| of_node(&fault.what));
+        let to_come = lapses.map(|fault| fault.at_us * 1_000).filter(|at| *at > self.now);
+        to_come.min().filter(|_| !self.healing)
+    }
+
+    /// A node gets a new token.
+    fn renew(&mut self, index: usize) {
+        let (now, true_now, lapse_at) =
+            (self.time_at(index), self.true_time(), self.next_lapse(index));
+        let station = &mut self.stations[index];
+        if station.paused.is_some() {
+            // It gets it when it goes on.
+            return;
+        }
+        let Some(rights) = &mut self.rights else { return };
+        let token = rights.renew(index, station.id, true_now, lapse_at);
+        if let (Some(live), None) = (&mut station.live, station.impostor) {
+            // By a clock that is wrong it does not count; the node gets it again when it starts.
+            let _ = F::mesh_mut(&mut live.door).take_token(now, token);
+            self.touch(index);
+        }
+    }
+
+    /// A node hears of the newest descriptor.
+    fn inform(&mut self, index: usize) {
+        let now = self.time_at(index);
+        let station = &mut self.stations[index];
+        let (Some(rights), Some(live)) = (&mut self.rights, &mut station.live) else { return };
+        if station.paused.is_none()
+            && let Some(chain) = rights.news_for(index)
+            && F::mesh_mut(&mut live.door).take_descriptor(now, chain).is_ok()
+        {
+            rights.told(index);
+            self.touch(index);
+        }
     }
 
     /// A node is gone, now.
@@ -426,7 +548,11 @@ impl<'s, F: Fidelity> World<'s, F> {
             }
         }
         F::resumed(self, index);
-        let now = self.time();
+        self.inform(index);
+        if self.rights.as_ref().is_some_and(|rights| rights.is_in_need(index, self.true_time())) {
+            self.renew(index);
+        }
+        let now = self.time_at(index);
         if let Some(live) = &mut self.stations[index].live {
             F::handle_timeout(&mut live.door, now);
             self.touch(index);
@@ -438,7 +564,7 @@ impl<'s, F: Fidelity> World<'s, F> {
 
     /// Runs application code at a node.
     pub(crate) fn spawn(&mut self, index: usize, task: BoxFuture<()>) {
-        let now = self.time();
+        let now = self.time_at(index);
         if let Some(live) = &mut self.stations[index].live {
             live.host.spawn(now, F::mesh_mut(&mut live.door), task);
             self.touch(index);
@@ -448,8 +574,9 @@ impl<'s, F: Fidelity> World<'s, F> {
     fn operate(&mut self, index: usize) {
         let operation = &self.schedule.operations[index];
         let at = usize::from(operation.node);
-        let now = self.time();
+        let now = self.time_at(at);
         let info = self.info(at);
+        let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
         let station = &mut self.stations[at];
         let Some(live) = &mut station.live else { return };
         if station.paused.is_some() {
@@ -497,7 +624,8 @@ impl<'s, F: Fidelity> World<'s, F> {
             }
             Deed::Connect { peer } => {
                 let to = usize::from(*peer);
-                if mesh.connect(now, self.peers[to], vec![address(to)]).is_ok() {
+                let there = addresses[to];
+                if mesh.connect(now, self.peers[to], vec![there]).is_ok() {
                     station.keeps.insert(*peer);
                 }
             }
@@ -514,16 +642,31 @@ impl<'s, F: Fidelity> World<'s, F> {
         self.queue.push(fault.until_us * 1_000, Happening::FaultEnds(index));
         log!(self, None, "fault begins: {:?}", fault.what);
         match fault.what {
-            Trouble::Crash { node } => {
+            Trouble::Crash { node } | Trouble::LoseDisk { node } | Trouble::Readdress { node } => {
                 let node = usize::from(node);
                 if self.stations[node].live.is_some() {
-                    self.network.tally.bite(kind);
+                    if kind != FaultKind::LoseDisk {
+                        self.network.tally.bite(kind);
+                    }
                     log!(self, Some(node), "dies");
                     self.take_down(node);
+                    if kind == FaultKind::LoseDisk {
+                        self.stations[node].counter = 0;
+                    }
+                }
+            }
+            Trouble::Dials { a, b } => self.dial_each_other(usize::from(a), usize::from(b)),
+            Trouble::Replay { from, to } => {
+                let (from, to) = (usize::from(from), usize::from(to));
+                let runs =
+                    |n: usize| self.stations[n].live.is_some() && self.stations[n].paused.is_none();
+                if runs(to) && F::replay(self, from, to) {
+                    self.network.tally.bite(kind);
                 }
             }
             Trouble::Stop { node } => {
-                let (now, node) = (self.time(), usize::from(node));
+                let node = usize::from(node);
+                let now = self.time_at(node);
                 let station = &mut self.stations[node];
                 if let (Some(live), None, None) =
                     (&mut station.live, station.paused, station.stopping)
@@ -533,6 +676,31 @@ impl<'s, F: Fidelity> World<'s, F> {
                     F::mesh_mut(&mut live.door).shutdown(now);
                     log!(self, Some(node), "is told to stop");
                     self.touch(node);
+                }
+            }
+            Trouble::Clock { node, by_ms } => {
+                self.switch_right(kind, node, true);
+                self.stations[usize::from(node)].clock_wrong_ms += by_ms;
+            }
+            // Its token was made so.
+            Trouble::Lapse { node } => self.switch_right(kind, node, true),
+            Trouble::Revoke { node, ref told } => {
+                self.switch_right(kind, node, true);
+                if let Some(rights) = &mut self.rights {
+                    rights.revoke(usize::from(node));
+                }
+                for node in told {
+                    self.inform(usize::from(*node));
+                }
+            }
+            Trouble::Impostor { node, forgery, victim } => {
+                let node = usize::from(node);
+                if self.stations[node].live.is_some() && self.stations[node].impostor.is_none() {
+                    self.switch_right(kind, node as u16, true);
+                    log!(self, Some(node), "dies, and an impostor takes its place");
+                    self.take_down(node);
+                    self.stations[node].impostor = Some((forgery, victim));
+                    self.start(node);
                 }
             }
             Trouble::Pause { node } => {
@@ -545,15 +713,101 @@ impl<'s, F: Fidelity> World<'s, F> {
         }
     }
 
+    fn switch_right(&mut self, kind: FaultKind, node: u16, on: bool) {
+        if let Some(rights) = &mut self.rights {
+            rights.switch(kind, usize::from(node), on);
+        }
+    }
+
+    /// An impostor gives way to the node whose key it had.
+    fn unmask(&mut self, node: usize) {
+        if self.stations[node].impostor.take().is_some() && self.stations[node].live.is_some() {
+            self.take_down(node);
+            self.start(node);
+        }
+    }
+
+    /// Two nodes let go of each other and dial each other at one instant.
+    fn dial_each_other(&mut self, a: usize, b: usize) {
+        let nows = [self.time_at(a), self.time_at(b)];
+        let ready = |station: &Station<F>| {
+            station.live.is_some() && station.paused.is_none() && station.stopping.is_none()
+        };
+        if !ready(&self.stations[a]) || !ready(&self.stations[b]) {
+            return;
+        }
+        for ((here, there), now) in [(a, b), (b, a)].into_iter().zip(nows) {
+            let (peer, address) = (self.peers[there], self.stations[there].address);
+            let station = &mut self.stations[here];
+            station.keeps.insert(there as u16);
+            if let Some(live) = &mut station.live {
+                let mesh = F::mesh_mut(&mut live.door);
+                mesh.disconnect(now, peer);
+                mesh.connect(now, peer, vec![address]).expect("it is not stopping");
+            }
+        }
+        self.touch(a);
+        self.touch(b);
+    }
+
+    /// Those who keep a node hear where it is now.
+    fn tell_address(&mut self, node: usize) {
+        let (peer, address) = (self.peers[node], self.stations[node].address);
+        for index in 0..self.stations.len() {
+            let now = self.time_at(index);
+            let station = &mut self.stations[index];
+            if !station.keeps.contains(&(node as u16)) || station.paused.is_some() {
+                continue;
+            }
+            if let Some(live) = &mut station.live {
+                // Who stops does not care.
+                let _ = F::mesh_mut(&mut live.door).connect(now, peer, vec![address]);
+                self.touch(index);
+            }
+        }
+    }
+
     fn fault_ends(&mut self, index: usize) {
         let fault = &self.schedule.faults[index];
+        let kind = FaultKind::of(&fault.what);
         self.trace.note(Step::Fault, self.now, 0, index as u64, 0);
         log!(self, None, "fault ends: {:?}", fault.what);
         match fault.what {
-            Trouble::Crash { node } | Trouble::Stop { node } => {
+            Trouble::Crash { node } | Trouble::Stop { node } | Trouble::LoseDisk { node } => {
                 self.bring_back(usize::from(node));
             }
+            Trouble::Readdress { node } => {
+                let node = usize::from(node);
+                if self.stations[node].live.is_none() {
+                    let address = &mut self.stations[node].address;
+                    address.set_port(address.port() + 1);
+                    self.bring_back(node);
+                    self.tell_address(node);
+                }
+            }
+            Trouble::Dials { .. } | Trouble::Replay { .. } => {}
             Trouble::Pause { node } => self.resume(usize::from(node)),
+            Trouble::Clock { node, by_ms } => {
+                self.switch_right(kind, node, false);
+                if !self.healing {
+                    self.stations[usize::from(node)].clock_wrong_ms -= by_ms;
+                }
+            }
+            Trouble::Lapse { node } => {
+                self.switch_right(kind, node, false);
+                self.renew(usize::from(node));
+            }
+            Trouble::Revoke { node, .. } => {
+                self.switch_right(kind, node, false);
+                for index in 0..self.stations.len() {
+                    self.inform(index);
+                }
+                self.renew(usize::from(node));
+            }
+            Trouble::Impostor { node, .. } => {
+                self.switch_right(kind, node, false);
+                self.unmask(usize::from(node));
+            }
             _ => self.network.switch(&self.schedule.faults, index, false),
         }
     }
@@ -582,8 +836,12 @@ impl<'s, F: Fidelity> World<'s, F> {
         for index in 0..self.schedule.faults.len() {
             self.network.switch(&self.schedule.faults, index, false);
         }
+        for station in &mut self.stations {
+            station.clock_wrong_ms = 0;
+        }
         for node in 0..self.stations.len() {
             self.resume(node);
+            self.unmask(node);
         }
         for node in 0..self.stations.len() {
             if self.stations[node].live.is_some() && self.stations[node].stopping.is_some() {
@@ -592,19 +850,21 @@ impl<'s, F: Fidelity> World<'s, F> {
             if self.stations[node].live.is_none() {
                 self.start(node);
             }
-            let now = self.time();
+            let now = self.time_at(node);
+            let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
             let station = &mut self.stations[node];
-            for peer in &self.schedule.nodes[node].keeps {
-                if station.keeps.insert(*peer)
-                    && let Some(live) = &mut station.live
-                {
-                    let to = usize::from(*peer);
+            station.keeps.extend(&self.schedule.nodes[node].keeps);
+            for to in station.keeps.iter().map(|peer| usize::from(*peer)) {
+                if let Some(live) = &mut station.live {
                     F::mesh_mut(&mut live.door)
-                        .connect(now, self.peers[to], vec![address(to)])
+                        .connect(now, self.peers[to], vec![addresses[to]])
                         .expect("it is not stopping, and knows few");
                 }
             }
             self.touch(node);
+            // Everybody has a token that counts, and knows which do not.
+            self.inform(node);
+            self.renew(node);
         }
     }
 }
@@ -624,6 +884,15 @@ fn describe(peers: &[PeerId], event: &Event) -> String {
         Event::DialFailed { peer, error, retry_in } => {
             format!("dial to {} failed: {error}; again in {retry_in:?}", name(peers, *peer))
         }
+        Event::LinkSuperseded { peer, loser, stays } => {
+            format!("of two links to {}, {stays:?} stays, {loser:?} is drained", name(peers, *peer))
+        }
+        Event::LifeBegan { incarnation, told_by } => {
+            format!("begins life {incarnation:?}: {} knew a later one", name(peers, *told_by))
+        }
+        Event::NewerSelf { told_by } => {
+            format!("stops: {} knows a later life of it", name(peers, *told_by))
+        }
         Event::PeerMisbehaved { peer, what } => {
             format!("{} misbehaved: {what}", name(peers, *peer))
         }
@@ -633,6 +902,10 @@ fn describe(peers: &[PeerId], event: &Event) -> String {
         Event::CallEnded { call, result: Err(error) } => {
             format!("call {} failed: {error}", call.to_u64())
         }
+        Event::NetworkLeft { peer, network, why } => {
+            format!("{} is not in the network '{network}' any more: {why}", name(peers, *peer))
+        }
+        Event::NetworkEnded { network, why } => format!("network '{network}' has ended: {why}"),
         Event::Invoke(run) => {
             let from = run.caller.map_or("itself".to_string(), |caller| name(peers, caller));
             format!("runs {} for {from} (run {})", run.path, run.invocation.to_u64())

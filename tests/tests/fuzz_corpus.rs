@@ -14,10 +14,12 @@ use dunlin_core::base::Incarnation;
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
 };
+use dunlin_core::link::{End, LinkId, Sent};
 use dunlin_core::rpc::Status;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::{Pattern, TopicPath};
 use dunlin_core::wire::{CallMessage, Hello, Message, ReplyMessage};
+use dunlin_fuzz::hello::op as hello;
 use dunlin_fuzz::mesh::op as mesh;
 use dunlin_fuzz::node::op as node;
 use dunlin_fuzz::tape::Program;
@@ -51,7 +53,19 @@ fn messages() -> Vec<(&'static str, Message)> {
             token: Bytes::new(),
             descriptor_sequence: 0,
         }],
+        link: None,
+        abandons: vec![],
+        observed_address: None,
     };
+    let id = |number| LinkId { dialler: End::Here, counter: 4, number };
+    let hello_of_2 = Hello {
+        version_max: 2,
+        link: Some(id(3)),
+        abandons: vec![id(1), id(2)],
+        observed_address: Some("192.0.2.1:4433".parse().unwrap()),
+        ..hello.clone()
+    };
+    let sent = Sent { lanes: [3, 0, 1, 0, 2], own: 1 };
     let call = CallMessage {
         sequence: 7,
         floor: 5,
@@ -73,7 +87,29 @@ fn messages() -> Vec<(&'static str, Message)> {
     };
     vec![
         ("hello", Message::Hello(hello)),
-        ("confirm", Message::Confirm { version: 1, directory: document.clone() }),
+        (
+            "confirm",
+            Message::Confirm {
+                version: 1,
+                directory: document.clone(),
+                link: None,
+                receiver_boot: 0,
+            },
+        ),
+        ("hello-2", Message::Hello(hello_of_2)),
+        (
+            "confirm-2",
+            Message::Confirm {
+                version: 2,
+                directory: document.clone(),
+                link: Some(id(3)),
+                receiver_boot: 5,
+            },
+        ),
+        ("refuse", Message::Refuse { code: 3, known_counter: 9 }),
+        ("supersede", Message::Supersede { loser: id(2), sent }),
+        ("drained", Message::Drained { loser: id(2), sent }),
+        ("cut", Message::Cut { from: id(2), frames: 7 }),
         ("directory", Message::Directory(document)),
         ("delta", Message::Delta(delta)),
         ("heard", Message::Heard(Heard { version: 5, wants_whole: true })),
@@ -114,7 +150,72 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     for (name, settings, program) in nodes() {
         seeds.push(("node", name.into(), [&[settings], &program.into_bytes()[..]].concat()));
     }
+    for (name, settings, program) in handshakes() {
+        seeds.push(("hello", name.into(), [&[settings], &program.into_bytes()[..]].concat()));
+    }
     seeds
+}
+
+/// Links of a peer's first life are named by a byte: 2 and eight times the number less one; with a 1 for
+/// the node's own dials.
+fn handshakes() -> Vec<(&'static str, u8, Program)> {
+    let two = Program::new().step(hello::GREET, &[0, 2]).step(hello::GREET, &[0, 10]);
+    let superseded = two
+        .clone()
+        .step(hello::CALL, &[0, 1])
+        .step(hello::SUPERSEDE, &[1, 2, 0, 0, 0, 2, 0, 0])
+        .step(hello::CUT, &[1, 2, 2, 2])
+        .step(hello::CALL, &[1, 1])
+        .step(hello::CALL, &[0, 5])
+        .step(hello::DRAINED, &[1, 2, 0, 0, 0, 2, 0, 0])
+        .step(hello::PULL, &[1])
+        .step(hello::DOWN, &[0, 7]);
+    let undone = two
+        .clone()
+        .step(hello::SUPERSEDE, &[1, 2, 0, 0, 0, 0, 0, 0])
+        .step(hello::DOWN, &[1, 0])
+        .step(hello::CALL, &[0, 1])
+        .step(hello::TIME, &[120]);
+    let abandoned = two
+        .step(hello::ACCEPT, &[0])
+        .step(hello::HELLO, &[2, 3, 1, 18, 2, 2, 10])
+        .step(hello::CONFIRM, &[2, 1, 18]);
+    let dialled = Program::new()
+        .step(hello::CONNECT, &[0, 0])
+        .step(hello::DIALLED, &[0])
+        .step(hello::CONNECT, &[0, 1])
+        .step(hello::HELLO, &[0, 3, 1, 3, 0])
+        .step(hello::CONFIRM, &[0, 1, 3])
+        .step(hello::DOWN, &[0, 5]);
+    let stale = Program::new()
+        .step(hello::CONNECT, &[0, 0])
+        .step(hello::DIALLED, &[0])
+        .step(hello::REFUSE, &[0, 3, 5])
+        .step(hello::DIALLED, &[0])
+        .step(hello::REFUSE, &[0, 3, 7])
+        .step(hello::TIME, &[150])
+        .step(hello::GREET, &[1, 4])
+        .step(hello::GREET, &[1, 2]);
+    let circle = Program::new()
+        .step(hello::GREET, &[0, 2])
+        .step(hello::GREET, &[0, 10])
+        .step(hello::CUT, &[0, 10, 1, 7])
+        .step(hello::CUT, &[1, 2, 1, 7])
+        .step(hello::CALL, &[0, 0])
+        .step(hello::CALL, &[0, 4])
+        .step(hello::CALL, &[1, 0])
+        .step(hello::CALL, &[1, 4]);
+    vec![
+        ("superseded", 1, superseded.clone()),
+        ("superseded_by_the_lower_id", 0, superseded.clone()),
+        ("superseded_with_version_1", 5, superseded),
+        ("undone", 1, undone),
+        ("abandoned", 0, abandoned),
+        ("dialled", 0, dialled.clone()),
+        ("dialled_in_small_steps", 9, dialled),
+        ("stale", 0, stale),
+        ("lanes_in_a_circle", 3, circle),
+    ]
 }
 
 fn topics() -> Vec<(&'static str, Program)> {
@@ -391,7 +492,11 @@ fn messages_among_the_seeds_are_legal() {
     for (name, message) in messages() {
         let frame = message.clone().into_frame().unwrap().to_body();
         let parsed = dunlin_core::wire::parse(frame, &dunlin_core::Limits::default());
-        assert_eq!(parsed, Ok(message), "{name}");
+        let there = parsed.unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        // Who dialled from here is there, at the other end.
+        let frame = there.into_frame().unwrap().to_body();
+        let back = dunlin_core::wire::parse(frame, &dunlin_core::Limits::default());
+        assert_eq!(back, Ok(message), "{name}");
     }
 }
 

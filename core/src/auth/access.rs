@@ -74,6 +74,8 @@ pub enum AccessInput {
         /// The token. It was checked to count.
         token: Box<Token>,
     },
+    /// The wall clock was set: what it says of every right is looked at again.
+    ClockSet,
     /// A timer of ours.
     Timer(AccessTimer),
 }
@@ -443,11 +445,14 @@ impl Access {
             }
             ended.is_ok()
         });
-        let ends = session
-            .networks
-            .iter()
-            .map(|admitted| admitted.known.ends.min(own[admitted.network].descriptor_ends))
-            .min();
+        // What the monotonic clock was told bounds a right; the wall clock may end it earlier.
+        let end_of = |admitted: &Admitted| {
+            let Known { ends: bound, verified, .. } = &*admitted.known;
+            let network = &own[admitted.network];
+            let by_wall = verified.window.until.min(network.descriptors.window().until);
+            (*bound).min(network.descriptor_ends).min(ends(now, by_wall))
+        };
+        let ends = session.networks.iter().map(end_of).min();
         let Some(ends) = ends else {
             self.sessions.remove(peer);
             out.push(AccessEffect::SessionLost { peer, code: last_code });
@@ -519,6 +524,14 @@ impl Access {
         }
         let id = network.id();
         self.verified.forget(id);
+        self.recheck_all(cx, out);
+    }
+
+    fn recheck_all(
+        &mut self,
+        cx: &mut Context<'_, AccessTimer>,
+        out: &mut Effects<'_, AccessEffect>,
+    ) {
         self.recheck_own(cx, out);
         let peers: Vec<PeerKey> = self.sessions.iter().map(|(peer, _)| peer).collect();
         for peer in peers {
@@ -586,6 +599,7 @@ impl Machine for Access {
                     self.recheck_own(cx, out);
                 }
             }
+            AccessInput::ClockSet => self.recheck_all(cx, out),
             AccessInput::Timer(AccessTimer::Session(peer)) => {
                 if let Some(session) = self.sessions.get_mut(peer) {
                     session.timer = None;

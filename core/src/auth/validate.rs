@@ -19,6 +19,7 @@ use crate::auth::permission::{Grants, NotCovered};
 use crate::auth::refusal::TokenRefusal;
 use crate::auth::token::{LinkClaims, Token};
 use crate::base::{PeerId, WallTime};
+use crate::planted::is_planted;
 
 /// How far the wall clocks of two nodes may be apart. Source: protocols.md, section 1.
 pub const SKEW: Duration = Duration::from_secs(60);
@@ -62,7 +63,9 @@ pub fn validate(
     now: WallTime,
 ) -> Result<Verified, TokenRefusal> {
     recheck(token, network, peer, now)?;
-    token.verify_signatures().map_err(|link| TokenRefusal::BadSignature { link })?;
+    if !is_planted(43) {
+        token.verify_signatures().map_err(|link| TokenRefusal::BadSignature { link })?;
+    }
     let last = token.claims().next_back().expect("tokens have links");
     // A clock that goes back must find each link in order again.
     let from = token.claims().map(|claims| claims.not_before.max(claims.issued_at)).max();
@@ -72,7 +75,7 @@ pub fn validate(
         // The validity of the last link is within all others'.
         window: Window {
             from: from.expect("tokens have links") - SKEW,
-            until: last.expires + SKEW,
+            until: last.expires + if is_planted(40) { 10 * SKEW } else { SKEW },
         },
     })
 }
@@ -90,17 +93,18 @@ pub(super) fn recheck(
     let last = token.claims().next_back().expect("tokens have links");
 
     for (link, claims) in links() {
-        if claims.network != network.id() {
+        if claims.network != network.id() && !is_planted(47) {
             return Err(TokenRefusal::OtherNetwork { link, network: claims.network });
         }
     }
-    if last.subject != *peer {
+    if last.subject != *peer && !is_planted(42) {
         return Err(TokenRefusal::OtherSubject { subject: last.subject, peer: *peer });
     }
     for (link, claims) in links() {
         check_time(link, claims, now)?;
     }
-    let Some(trusted) = network.issuer_epoch(&first.issuer) else {
+    let trusted = network.issuer_epoch(&first.issuer);
+    let Some(trusted) = trusted.or(is_planted(46).then_some(first.issuer_epoch)) else {
         return Err(TokenRefusal::UntrustedIssuer { issuer: first.issuer });
     };
     if trusted != first.issuer_epoch {
@@ -108,10 +112,12 @@ pub(super) fn recheck(
         return Err(TokenRefusal::OtherEpoch { issuer, epoch, trusted });
     }
     for ((_, parent), (link, child)) in links().zip(links().skip(1)) {
-        check_step(parent, child, link)?;
+        if !is_planted(45) {
+            check_step(parent, child, link)?;
+        }
     }
     for (link, claims) in links() {
-        if network.is_revoked(&claims.id) {
+        if network.is_revoked(&claims.id) && !is_planted(41) {
             return Err(TokenRefusal::Revoked { link, id: claims.id });
         }
         let epoch = network.revoked_before(&claims.issuer);

@@ -14,8 +14,15 @@ pub struct Limits {
     pub peers_max: usize,
     /// Links at one time, those still shaking hands included.
     pub links_max: usize,
-    /// Links to one peer at one time.
+    /// Links to one peer at one time. As many more may be shaking hands, so that a redial is not shut
+    /// out by the links that it replaces.
     pub links_per_peer_max: usize,
+    /// The highest protocol version that this node speaks; at most [`crate::wire::VERSION_MAX`]. At 1 it
+    /// knows no link ids and no glare: a pair may keep several links.
+    pub protocol_version_max: u32,
+    /// Frames that wait for earlier ones on a link that is being drained, for one peer. Beyond it that
+    /// link is closed and what was on it is sent again.
+    pub frames_held_per_peer_max: usize,
     /// Calls of our own that have not ended.
     pub calls_open_max: usize,
     /// Calls of our own that wait for one peer's credit, or for its link.
@@ -59,6 +66,8 @@ impl Default for Limits {
             peers_max: 4_096,
             links_max: 4_096,
             links_per_peer_max: 4,
+            protocol_version_max: crate::wire::VERSION_MAX,
+            frames_held_per_peer_max: 4_096,
             calls_open_max: 65_536,
             calls_waiting_per_peer_max: 16_384,
             calls_served_per_peer_max: 1_024,

@@ -13,6 +13,7 @@ use crate::machine::{Context, Machine};
 use crate::mesh::wiring::Work;
 use crate::mesh::{Mesh, NodeTimer, Own, PeerEntry, Phase, feed};
 use crate::payload::Payload;
+use crate::peer::lanes::Lanes;
 use crate::peer::{Peer, PeerInput};
 use crate::rpc::callee::HandlerError;
 use crate::rpc::caller::NewCall;
@@ -364,6 +365,12 @@ impl Mesh {
         if self.phase != Phase::Running {
             return;
         }
+        self.begin_shutdown();
+        self.run();
+    }
+
+    /// No new work from here on.
+    pub(super) fn begin_shutdown(&mut self) {
         self.phase = Phase::Stopping;
         self.local.stopping = true;
         self.timers.arm(self.now.mono + crate::mesh::SHUTDOWN_GRACE, NodeTimer::ShutdownGrace);
@@ -372,7 +379,6 @@ impl Mesh {
         for service in services {
             self.feed_services(ServiceInput::Stop(service));
         }
-        self.run();
     }
 
     /// The key of a peer, known from now on; none if too many are.
@@ -383,7 +389,15 @@ impl Mesh {
         if self.peers.len() >= self.limits.peers_max {
             return None;
         }
-        let key = self.peers.insert(PeerEntry { id, machine: Peer::new(id), asked_on: None });
+        let lanes = Lanes::new(self.limits.frames_held_per_peer_max);
+        let machine = Peer::new(id);
+        let key = self.peers.insert(PeerEntry {
+            id,
+            machine,
+            lanes,
+            uncertain: Vec::new(),
+            asked_on: None,
+        });
         self.by_id.insert(id, key);
         Some(key)
     }

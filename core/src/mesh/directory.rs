@@ -7,7 +7,6 @@ use crate::directory::{
     Document, Entry, EntryKey, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput,
     ServiceState, Update, Wish,
 };
-use crate::link::LinkHandle;
 use crate::machine::{Context, Machine};
 use crate::mesh::event::Event;
 use crate::mesh::outbound::OutItem;
@@ -154,8 +153,7 @@ impl Mesh {
     /// Queues for the control lane of the link that the peer is sent on. If there is none it is dropped: with
     /// the next one everything is told anew.
     fn send_on_control(&mut self, peer: PeerKey, item: OutItem) {
-        let link: Option<LinkHandle> =
-            self.peers.get(peer).and_then(|entry| entry.machine.links_up().last());
+        let link = self.peers.get(peer).and_then(|entry| entry.machine.sending_link());
         if let Some(link) = link {
             self.send_control(link, item);
         }

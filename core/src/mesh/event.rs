@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::{CallKey, Incarnation, InvocationKey, MonoTime, PeerId, ServiceKey};
 use crate::directory::{Hook, ServiceState};
-use crate::link::{DialError, DownReason};
+use crate::link::{DialError, DownReason, LinkHandle};
 use crate::payload::Payload;
 use crate::peer::RefuseCode;
 use crate::rpc::CallResult;
@@ -88,6 +88,29 @@ pub enum Event {
         peer: PeerId,
         /// Why.
         reason: DownReason,
+    },
+    /// Two links to a peer were up, and one of them stays. Nothing is lost, and the peer is still there.
+    LinkSuperseded {
+        /// The peer.
+        peer: PeerId,
+        /// The link that is drained and closed.
+        loser: LinkHandle,
+        /// The link that stays.
+        stays: LinkHandle,
+    },
+    /// A peer knew a later life of this node, which had lost its counter. This node has begun its next
+    /// life: everything of the old one has ended, its services go on. Store the counter.
+    LifeBegan {
+        /// The new life.
+        incarnation: Incarnation,
+        /// The peer that knew.
+        told_by: PeerId,
+    },
+    /// A peer that met this life of ours knows a later one: another process lives under this node's key. This
+    /// node stops.
+    NewerSelf {
+        /// The peer that knows.
+        told_by: PeerId,
     },
     /// A peer refuses to talk to us.
     PeerRefused {

@@ -21,6 +21,7 @@ mod access;
 mod command;
 mod directory;
 mod event;
+mod links;
 mod outbound;
 mod wiring;
 
@@ -38,11 +39,13 @@ use crate::base::{
 use crate::directory::{
     Document, LocalServices, Publisher, PublisherTimer, RemoteServices, Replicas,
 };
-use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkInput};
+use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkId, LinkInput};
 use crate::machine::{Machine, TimerHandle, Timers};
+use crate::peer::lanes::Lanes;
 use crate::peer::{Admission, LocalNode, Peer, PeerInput, PeerTimer};
+use crate::planted::is_planted;
 use crate::rpc::{Callee, CalleeTimer, Caller, CallerTimer};
-use crate::wire::{self, Message};
+use crate::wire::{self, Message, VERSION_MAX, VERSION_MIN};
 
 pub use command::{CallRequest, CommandError, Target};
 pub use event::{Event, Invocation};
@@ -69,8 +72,16 @@ pub struct MeshConfig {
 /// How long running handlers may go on once the node stops. A guess.
 pub const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// A wall clock that is off by more than this, and by more than an eighth of the time that has passed, was
+/// set. Slewing changes its rate by less than a tenth.
+const CLOCK_STEP_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How often peers that nothing holds any more are looked for.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A node that is told of a later life of its own begins its next one at most this often: no peer's word
+/// proves it. A guess.
+const LIFE_LEAST: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Why the mesh wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +159,10 @@ use feed;
 struct PeerEntry {
     id: PeerId,
     machine: Peer,
+    /// What is sent and received on its links, in their order.
+    lanes: Lanes<Message>,
+    /// Links that have just gone, with own lanes of which nobody knows whether they came.
+    uncertain: Vec<LinkHandle>,
     /// Where it asked last. Answers go there: a link that is newer here may be dead at its end.
     asked_on: Option<LinkHandle>,
 }
@@ -179,6 +194,10 @@ pub struct Mesh {
     work: VecDeque<Work>,
     phase: Phase,
     sweeping: bool,
+    /// When this life began, if a peer's word was why.
+    life_told_at: Option<MonoTime>,
+    /// A peer knows this counter of ours: the next life begins beyond it.
+    life_asked: Option<(u64, PeerId)>,
 
     peers: Slab<PeerEntry, PeerTag>,
     by_id: BTreeMap<PeerId, PeerKey>,
@@ -222,6 +241,7 @@ impl Mesh {
                 call_credit: u32::try_from(limits.calls_served_per_peer_max).unwrap_or(u32::MAX),
                 message_bytes_max: limits.message_bytes_max,
                 links_per_peer_max: limits.links_per_peer_max,
+                version_max: limits.protocol_version_max.clamp(VERSION_MIN, VERSION_MAX),
                 stopping: false,
             },
             now,
@@ -230,6 +250,8 @@ impl Mesh {
             work: VecDeque::new(),
             phase: Phase::Running,
             sweeping: false,
+            life_told_at: None,
+            life_asked: None,
             peers: Slab::default(),
             by_id: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -297,6 +319,23 @@ impl Mesh {
         &self.access
     }
 
+    /// Where a peer sees this node, by its last word: an address to offer to others. None if it has not
+    /// said.
+    pub fn observed_address(&self, peer: PeerId) -> Option<SocketAddr> {
+        self.peers.get(*self.by_id.get(&peer)?)?.machine.observed_address()
+    }
+
+    /// What both ends call a link; none if it is gone, not yet greeted, or the peer speaks version 1.
+    pub fn link_id(&self, link: LinkHandle) -> Option<LinkId> {
+        self.peers.get(self.links.get(&link)?.peer)?.machine.id_of(link)
+    }
+
+    /// Whether a link is being drained: another one stays.
+    pub fn is_draining(&self, link: LinkHandle) -> bool {
+        let peer = self.links.get(&link).and_then(|entry| self.peers.get(entry.peer));
+        peer.is_some_and(|peer| peer.machine.is_draining(link))
+    }
+
     /// The services of this node.
     pub fn services(&self) -> &LocalServices {
         &self.services
@@ -314,6 +353,11 @@ impl Mesh {
             frames_queued: self.links.values().map(|link| link.out.len()).sum(),
             events_queued: self.events.len(),
         }
+    }
+
+    /// Frames that wait for earlier ones on links that are drained.
+    pub fn frames_held(&self) -> usize {
+        self.peers.iter().map(|(_, peer)| peer.lanes.held()).sum()
     }
 
     /// Whether [`Event::Stopped`] was given out.
@@ -341,9 +385,10 @@ impl Mesh {
             }
             LinkInput::Frame { link, lane, frame } => self.frame(link, lane, frame),
             LinkInput::Down { link, reason } => {
-                if let Some(entry) = self.links.remove(&link) {
+                if let Some((peer, released)) = self.forget_link(link) {
                     self.feed_access(AccessInput::LinkGone(link));
-                    self.feed_peer(entry.peer, PeerInput::LinkDown { link, reason });
+                    self.feed_peer(peer, PeerInput::LinkDown { link, reason });
+                    self.deliver(peer, released);
                     self.start_sweeping();
                 }
             }
@@ -362,7 +407,7 @@ impl Mesh {
         let Some(entry) = self.links.get(&link) else { return };
         let peer = entry.peer;
         match wire::parse(frame, &self.limits) {
-            Ok(message) => self.message(peer, link, lane, message),
+            Ok(message) => self.arrived(peer, link, lane, message),
             Err(fault) => {
                 self.feed_peer(peer, PeerInput::Fault { link, what: fault.to_string() });
             }
@@ -443,7 +488,15 @@ impl Mesh {
     fn tick(&mut self, now: Now) {
         // An embedder's clock that goes back must not upset the order of timers.
         let mono = now.mono.max(self.now.mono);
+        let passed = mono.since(self.now.mono);
+        let expected = self.now.wall + passed;
+        let step = expected.as_unix_nanos().abs_diff(now.wall.as_unix_nanos());
         self.now = Now { mono, wall: now.wall };
+        // A clock that is slewed drifts; one that is set jumps.
+        let bound = CLOCK_STEP_MIN.as_nanos().max(passed.as_nanos() / 8);
+        if u128::from(step) > bound && !is_planted(48) {
+            self.feed_access(AccessInput::ClockSet);
+        }
     }
 }
 
@@ -485,9 +538,13 @@ impl FrameSource for Mesh {
                 OutItem::Answer { sequence } => {
                     self.callee.take_message(peer, sequence).map(Message::Reply)
                 }
+                OutItem::Cut { from, frames } => Some(Message::Cut { from, frames }),
             };
             // What is not wanted any more is passed over.
             if let Some(frame) = message.and_then(Message::into_frame) {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.lanes.sent(link, lane);
+                }
                 return Some(frame);
             }
         }

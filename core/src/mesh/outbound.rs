@@ -8,7 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::link::Lane;
+use crate::link::{Lane, LinkId, Sent};
+use crate::planted::is_planted;
 use crate::wire::Message;
 
 /// One thing to send.
@@ -28,6 +29,8 @@ pub(super) enum OutItem {
     Cancel { sequence: u64 },
     /// Our answer to the peer's call with this number.
     Answer { sequence: u64 },
+    /// What follows on this lane is behind so many frames on the same lane of another link.
+    Cut { from: LinkId, frames: u64 },
 }
 
 /// What may wait once under each number.
@@ -44,7 +47,7 @@ enum Once {
 impl OutItem {
     fn once(&self) -> Option<Once> {
         match *self {
-            OutItem::Message(_) => None,
+            OutItem::Message(_) | OutItem::Cut { .. } => None,
             OutItem::Directory => Some(Once::Directory),
             OutItem::Heard => Some(Once::Heard),
             OutItem::Heartbeat => Some(Once::Heartbeat),
@@ -84,6 +87,11 @@ impl Outbound {
     /// How many answers wait.
     pub(super) fn answers(&self) -> usize {
         self.answers
+    }
+
+    /// How many items wait on the control lane.
+    pub(super) fn control_len(&self) -> usize {
+        self.control.len()
     }
 
     /// Queues for the control lane. Says whether nothing waited before.
@@ -138,6 +146,35 @@ impl Outbound {
         } else {
             self.own.retain(|_, item| !is_it(item));
         }
+    }
+
+    /// Takes over what waits on another link but for its control lane, behind a cut on each shared lane on which that link has sent
+    /// something. Says whether nothing waited before.
+    pub(super) fn take_over(&mut self, other: &mut Outbound, from: LinkId, sent: Sent) -> bool {
+        let nothing = self.len == 0;
+        for (lane, frames) in sent.lanes.into_iter().enumerate().skip(1) {
+            if frames > 0 && !is_planted(33) {
+                self.len += 1;
+                self.shared[lane - 1].push_back(OutItem::Cut { from, frames });
+            }
+        }
+        for (lane, waiting) in std::mem::take(&mut other.shared).into_iter().enumerate() {
+            for item in waiting {
+                if self.note(&item) {
+                    self.shared[lane].push_back(item);
+                }
+            }
+        }
+        for item in std::mem::take(&mut other.own).into_values() {
+            self.push_own(item);
+        }
+        // What keeps the old link itself going stays there.
+        other
+            .waiting
+            .retain(|once| matches!(once, Once::Directory | Once::Heard | Once::Heartbeat));
+        other.len = other.control.len();
+        other.answers = 0;
+        nothing && self.len > 0
     }
 
     /// The first lane at or after `from` on which something waits.

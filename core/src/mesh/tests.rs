@@ -13,6 +13,7 @@ use crate::service::{Handle, HandlerError, Host, Payload, service};
 use crate::topic::TopicPath;
 
 mod access;
+mod glare;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -35,10 +36,17 @@ struct World {
     cut: Vec<(usize, usize)>,
     next_link: u64,
     seed: u8,
+    /// The highest protocol version of each station.
+    versions: Vec<u32>,
 }
 
 impl World {
     fn new(count: usize) -> World {
+        World::speaking(vec![wire::VERSION_MAX; count])
+    }
+
+    fn speaking(versions: Vec<u32>) -> World {
+        let count = versions.len();
         let mut world = World {
             now: MonoTime::ZERO,
             began: Default::default(),
@@ -47,6 +55,7 @@ impl World {
             cut: Vec::new(),
             next_link: 0,
             seed: 0,
+            versions,
         };
         for index in 0..count {
             let station = world.station(index, 1);
@@ -67,7 +76,14 @@ impl World {
             seed: [self.seed; 32],
             admission: Admission::Anyone,
             access,
-            limits: Limits::default(),
+            limits: Limits {
+                protocol_version_max: self
+                    .versions
+                    .get(index)
+                    .copied()
+                    .unwrap_or(wire::VERSION_MAX),
+                ..Limits::default()
+            },
         };
         Station {
             mesh: Mesh::new(self.time(), config),
@@ -713,10 +729,18 @@ fn greet(world: &mut World, link: u64, call_credit: u32) {
         call_credit,
         message_bytes_max: 1_000,
         critical_capabilities: Vec::new(),
+        link: None,
+        abandons: Vec::new(),
+        observed_address: None,
     };
     say(world, link, Lane::CONTROL, Message::Hello(hello));
     let directory = Document::default();
-    say(world, link, Lane::CONTROL, Message::Confirm { version: 1, directory });
+    say(
+        world,
+        link,
+        Lane::CONTROL,
+        Message::Confirm { version: 1, directory, link: None, receiver_boot: 0 },
+    );
 }
 
 fn played_call(world: &World, sequence: u64) -> Message {
@@ -826,7 +850,8 @@ fn a_link_that_does_not_drain_holds_nothing_twice() {
 
 #[test]
 fn an_answer_goes_where_the_question_came_and_not_to_a_link_that_is_dead_at_the_other_end() {
-    let mut world = World::new(2);
+    // With version 2 one of the two would stay.
+    let mut world = World::speaking(vec![1, 1]);
     world.serve(1, slow(Arc::default()));
     world.connect(0, 1);
     let newer = LinkHandle(99);

@@ -1,20 +1,18 @@
 //! Whose effect is whose input.
 
-use std::net::SocketAddr;
-
 use crate::auth::{AccessEffect, AccessInput};
 use crate::base::{PeerId, PeerKey};
 use crate::directory::{
     LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
 };
-use crate::link::{CloseCode, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkHandle};
+use crate::link::{CloseCode, DialHandle, DownReason, Lane, LinkCommand, LinkHandle};
 use crate::mesh::event::{Event, Invocation};
-use crate::mesh::outbound::{OutItem, Outbound};
-use crate::mesh::{LinkEntry, Mesh, NodeTimer, Phase, SWEEP_INTERVAL};
+use crate::mesh::outbound::OutItem;
+use crate::mesh::{Mesh, NodeTimer, Phase, SWEEP_INTERVAL};
 use crate::peer::{PeerEffect, PeerInput};
 use crate::rpc::callee::CalleeEffect;
 use crate::rpc::{CalleeInput, CallerEffect, CallerInput};
-use crate::wire::{Hello, Message, VERSION_MAX, VERSION_MIN};
+use crate::wire::Message;
 
 /// An effect on its way to the next machine.
 #[derive(Clone, Debug)]
@@ -32,6 +30,12 @@ impl Mesh {
     /// Carries effects on until none is left, or this input has had its share.
     pub(super) fn run(&mut self) {
         self.work_off(self.limits.steps_per_input_max);
+        if self.work.is_empty()
+            && let Some((known_counter, told_by)) = self.life_asked.take()
+        {
+            self.begin_life(known_counter, told_by);
+            self.work_off(self.limits.steps_per_input_max);
+        }
         if self.is_ready_to_stop() && self.work.is_empty() {
             self.finish_shutdown();
         }
@@ -67,35 +71,6 @@ impl Mesh {
 
     // From the transport.
 
-    pub(super) fn link_up(
-        &mut self,
-        link: LinkHandle,
-        id: PeerId,
-        direction: Direction,
-        remote: Option<SocketAddr>,
-    ) {
-        if let Direction::Dialled(dial) = direction {
-            self.dials.remove(&dial);
-        }
-        let refuse = |mesh: &mut Mesh, code| {
-            mesh.link_commands.push_back(LinkCommand::Close { link, code, flush: false });
-        };
-        if self.phase == Phase::Stopped {
-            return refuse(self, CloseCode::SHUTDOWN);
-        }
-        if id == self.local.id {
-            return refuse(self, CloseCode::PROTOCOL_FAULT);
-        }
-        if self.links.len() >= self.limits.links_max || self.links.contains_key(&link) {
-            return refuse(self, CloseCode::TOO_MANY_LINKS);
-        }
-        let Some(peer) = self.peer_key(id) else {
-            return refuse(self, CloseCode::TOO_MANY_LINKS);
-        };
-        self.links.insert(link, LinkEntry { peer, remote, out: Outbound::default() });
-        self.feed_peer(peer, PeerInput::LinkUp { link, direction });
-    }
-
     pub(super) fn message(
         &mut self,
         peer: PeerKey,
@@ -112,13 +87,23 @@ impl Mesh {
                 | Message::Delta(_)
                 | Message::Heard(_)
                 | Message::Heartbeat(_)
+                | Message::Refuse { .. }
+                | Message::Supersede { .. }
+                | Message::Drained { .. }
         );
         if on_control != (lane == Lane::CONTROL) && message != Message::Skippable {
             let what = format!("a message on the wrong lane ({lane:?})");
             return self.feed_peer(peer, PeerInput::Fault { link, what });
         }
-        let needs_trust = !matches!(message, Message::Hello(_) | Message::Skippable);
-        if needs_trust && !verified {
+        let needs_trust =
+            !matches!(message, Message::Hello(_) | Message::Refuse { .. } | Message::Skippable);
+        let newer = matches!(message, Message::Confirm { .. })
+            && self.peers.get(peer).is_some_and(|p| p.machine.is_newer(link));
+        if needs_trust && !verified && !newer {
+            if self.peers.get(peer).is_some_and(|p| p.machine.is_refused(link)) {
+                // Said before it heard that its life is over.
+                return;
+            }
             let what = "it spoke before it was greeted".to_string();
             return self.feed_peer(peer, PeerInput::Fault { link, what });
         }
@@ -133,8 +118,24 @@ impl Mesh {
                     self.feed_peer(peer, PeerInput::Hello { link, hello });
                 }
             }
-            Message::Confirm { version, directory } => {
-                self.feed_peer(peer, PeerInput::Confirm { link, version, directory });
+            Message::Confirm { version, directory, link: id, receiver_boot } => {
+                self.feed_peer(
+                    peer,
+                    PeerInput::Confirm { link, version, directory, id, receiver_boot },
+                );
+            }
+            Message::Refuse { code, known_counter } => {
+                self.feed_peer(peer, PeerInput::Refuse { link, code, known_counter });
+            }
+            Message::Supersede { loser, sent } => {
+                self.feed_peer(peer, PeerInput::Supersede { link, loser });
+                self.peer_left(peer, loser, sent);
+            }
+            Message::Drained { loser, sent } => self.peer_left(peer, loser, sent),
+            // Those of shared lanes were taken care of as they came.
+            Message::Cut { .. } => {
+                let what = "a Cut on a lane of its own".to_string();
+                self.feed_peer(peer, PeerInput::Fault { link, what });
             }
             Message::Directory(document) => {
                 self.feed_replicas(ReplicaInput::Whole { peer, document });
@@ -178,30 +179,38 @@ impl Mesh {
                 self.dials.remove(&dial);
                 self.link_commands.push_back(LinkCommand::CancelDial { dial });
             }
-            PeerEffect::SendHello(link) => {
-                let hello = Message::Hello(Hello {
-                    version_min: VERSION_MIN,
-                    version_max: VERSION_MAX,
-                    incarnation: self.local.incarnation,
-                    call_credit: self.local.call_credit,
-                    message_bytes_max: self.local.message_bytes_max,
-                    critical_capabilities: Vec::new(),
-                    networks: self.access.claims(self.now),
-                });
-                self.send_control(link, OutItem::Message(Box::new(hello)));
-            }
-            PeerEffect::SendConfirm { link, version, incarnation } => {
+            PeerEffect::SendHello { link, id, abandons } => self.say_hello(link, id, abandons),
+            PeerEffect::SendConfirm { link, version, incarnation, id } => {
                 self.feed_access(AccessInput::Verified { peer, link });
                 let directory = self.document_to_confirm(peer);
-                let confirm = Message::Confirm { version, directory };
+                let receiver_boot = if id.is_some() { incarnation.boot } else { 0 };
+                let confirm = Message::Confirm { version, directory, link: id, receiver_boot };
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
+            }
+            PeerEffect::SendRefuse { link, code, known_counter } => {
+                let refuse = Message::Refuse { code: code as u32, known_counter };
+                self.send_control(link, OutItem::Message(Box::new(refuse)));
+            }
+            PeerEffect::Move { from, from_id, to } => self.move_lanes(peer, from, from_id, to),
+            PeerEffect::SendSupersede { on, loser, loser_id } => {
+                self.say_supersede(peer, on, loser, loser_id);
+            }
+            PeerEffect::SendDrained { on, loser, loser_id } => {
+                self.say_drained(peer, on, loser, loser_id);
+            }
+            PeerEffect::Undrained(link) => entry.lanes.clear_end(link),
+            PeerEffect::SendAgain => {
+                let connected = entry.machine.is_up();
+                self.feed_publisher(PublisherInput::LinkLost { peer, connected });
+                self.feed_caller(CallerInput::LinkLost { peer, connected });
             }
             PeerEffect::Close { link, code } => {
                 self.start_sweeping();
                 self.feed_access(AccessInput::LinkGone(link));
-                self.links.remove(&link);
+                let released = self.forget_link(link).map(|(_, released)| released);
                 self.link_commands.push_back(LinkCommand::Close { link, code, flush: false });
+                self.deliver(peer, released.unwrap_or_default());
             }
             PeerEffect::LinkReady {
                 link,
@@ -226,10 +235,16 @@ impl Mesh {
                     message_bytes_max,
                 });
             }
-            PeerEffect::LinkLost { link: _, reason, last } => {
+            PeerEffect::LinkLost { link, reason, last, drained } => {
                 let connected = entry.machine.is_up();
+                // What was sent on a link that is drained has come.
+                let certain = drained && !entry.uncertain.contains(&link);
+                entry.uncertain.retain(|l| *l != link);
+                // Also of a drained one: who has no link left reads nothing.
                 self.feed_publisher(PublisherInput::LinkLost { peer, connected });
-                self.feed_caller(CallerInput::LinkLost { peer, connected });
+                if !certain {
+                    self.feed_caller(CallerInput::LinkLost { peer, connected });
+                }
                 if last {
                     self.events.push_back(Event::PeerDown { peer: id, reason });
                 }
@@ -240,6 +255,16 @@ impl Mesh {
                 self.feed_caller(CallerInput::SessionEnded(peer));
                 // Its own calls are remembered here for as long as it may ask again: a peer that was
                 // let go may come back in the same life. A new life shows with its first link.
+            }
+            PeerEffect::LifeIsStale { known_counter } => self.ask_for_life(known_counter, id),
+            PeerEffect::NewerSelf => {
+                if self.phase == Phase::Running {
+                    self.events.push_back(Event::NewerSelf { told_by: id });
+                    self.begin_shutdown();
+                }
+            }
+            PeerEffect::Superseded { loser, stays } => {
+                self.events.push_back(Event::LinkSuperseded { peer: id, loser, stays });
             }
             PeerEffect::Refused { why } => {
                 self.events.push_back(Event::PeerRefused { peer: id, why });
@@ -345,10 +370,10 @@ impl Mesh {
         let Some(entry) = self.peers.get(peer) else { return };
         let machine = &entry.machine;
         // An answer goes where the peer asked last: it sends again what is open when it loses a link, so it
-        // listens there. Otherwise the newest link that is up, or else one on which it is served already.
+        // listens there. Otherwise the link that is sent on, or else one on which it is served already.
         let asked_on = matches!(item, OutItem::Answer { .. }).then_some(entry.asked_on).flatten();
-        let link = asked_on.filter(|link| machine.is_verified(*link));
-        let link = link.or_else(|| machine.links_up().last());
+        let listens = |link: &LinkHandle| machine.is_verified(*link) && !machine.is_draining(*link);
+        let link = asked_on.filter(listens).or_else(|| machine.sending_link());
         let link = link.or_else(|| machine.links().filter(|l| machine.is_verified(*l)).last());
         let Some(link) = link else { return };
         let Some(entry) = self.links.get_mut(&link) else { return };
@@ -370,9 +395,11 @@ impl Mesh {
 
     /// A large argument that is still on its way need not arrive.
     fn reset_lane_of_call(&mut self, peer: PeerKey, sequence: u64) {
-        let Some(entry) = self.peers.get(peer) else { return };
-        for link in entry.machine.links_up() {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        // A link that is drained goes on to its end: what it was said to carry is awaited.
+        for link in entry.machine.links_up().filter(|link| !entry.machine.is_draining(*link)) {
             if let Some(lane) = self.links.get_mut(&link).and_then(|l| l.out.end_call(sequence)) {
+                entry.lanes.reset_own(link);
                 self.link_commands.push_back(LinkCommand::ResetLane { link, lane });
             }
         }
@@ -391,6 +418,10 @@ impl Mesh {
     /// Forgets peers that nobody asked for, that have no link, and that cannot ask again.
     fn sweep(&mut self) {
         self.sweeping = false;
+        if !self.work.is_empty() {
+            // What a peer's machine has closed may still have to be closed here.
+            return self.start_sweeping();
+        }
         let mut left = false;
         let idle: Vec<PeerKey> = self
             .peers

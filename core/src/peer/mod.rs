@@ -1,32 +1,58 @@
 //! One peer's life: dialled, greeted, confirmed, lost, dialled again.
 //!
-//! A *link* to the peer goes through three states, and only this file changes them:
+//! A *link* to the peer goes through these states, and only the files of this folder change them:
 //!
 //! | state | entered when | what is allowed |
 //! | --- | --- | --- |
-//! | greeting | the transport says the link is up; we send Hello | the peer's Hello |
+//! | greeting | the transport says the link is up | the peer's Hello |
+//! | refused | the peer's Hello is of a life that is over; we say so | nothing |
+//! | newer | the peer's Hello is of a newer life than one that is linked to us | the peer's Confirm |
 //! | verified | the peer's Hello is acceptable; we send Confirm | serving the peer's calls |
 //! | up | the peer's Confirm has come too | our own calls |
+//! | draining | another link stays | what is under way |
 //!
-//! A peer that calls has seen our Confirm, so it may be served before its own Confirm has come: that
-//! travels on another lane and may be late. A link that is not up within [`HANDSHAKE_MAX`] is closed.
+//! The dialler says Hello first; it names the link, and the other end's Hello repeats the name, as do both
+//! Confirms, which also name the life of the other end: what was said on another link, or to an earlier life,
+//! says nothing on this one. A link that is not up within
+//! [`HANDSHAKE_MAX`] is closed. A peer that calls has seen our Confirm, so it may be served before its own
+//! Confirm has come: that travels on another lane and may be late. (`handshake.rs`)
+//!
+//! Of several links that are up one stays (`glare.rs`), and the others are drained: new sends go to the
+//! one that stays, each lane keeps its order (`lanes.rs`), and once everything has come at both ends
+//! the link is closed. None of it is the peer's death. (`drain.rs`)
 //!
 //! The *session* with a peer belongs to its incarnation, not to a link: it begins with the first link
-//! that is up, survives any one link's loss as long as the peer's incarnation stays the same, and
+//! that is verified, survives any one link's loss as long as the peer's incarnation stays the same, and
 //! ends when the peer restarts or is forgotten.
+//!
+//! With protocol version 1 there are neither names of links nor glare: all links that are up stay.
 
+mod drain;
+pub mod glare;
+mod handshake;
+pub mod lanes;
+mod refuse;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::base::{Effects, Incarnation, Label, PeerId};
+use crate::base::{Effects, Incarnation, Label, MonoTime, PeerId};
 use crate::directory::Document;
-use crate::link::{CloseCode, DialError, DialHandle, Direction, DownReason, LinkHandle};
+use crate::link::{CloseCode, DialError, DialHandle, Direction, DownReason, LinkHandle, LinkId};
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::planted::is_planted;
-use crate::wire::{Hello, VERSION_MAX, VERSION_MIN};
+use crate::wire::{ABANDONS_MAX, Hello};
+
+use glare::Rank;
+pub use refuse::RefuseCode;
 
 /// From the transport's link-up to both Confirms. Source: protocols.md, section 2.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a peer that is told of its stale incarnation may take to close the link itself. Longer than
+/// the Refuse needs on a slow path. A guess.
+pub const REFUSAL_MAX: Duration = Duration::from_secs(2);
 
 /// The waits before a lost peer is dialled again, each give or take a fifth; after them a probe every
 /// [`PROBE_INTERVAL`], give or take a half. Source: protocols.md, section 2.
@@ -41,95 +67,9 @@ pub const BACKOFF: [Duration; 5] = [
 /// See [`BACKOFF`].
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why a handshake is refused: the link is closed with [`RefuseCode::as_close`], so that the reason
-/// cannot be lost behind the close. The numbers are part of the wire format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum RefuseCode {
-    /// No protocol version that both speak.
-    Version = 1,
-    /// The peer is not on the list of those allowed.
-    NotAllowed = 2,
-    /// The peer's incarnation is older than one we know.
-    StaleIncarnation = 3,
-    /// Another process lives under the same key and counter.
-    IdentityInUse = 4,
-    /// The peer demands a capability that we do not have.
-    Capability = 5,
-    /// No room for another peer or link.
-    NoRoom = 6,
-    /// We are about to stop.
-    ShuttingDown = 7,
-    /// We are in none of the peer's networks.
-    NoCommonNetwork = 16,
-    /// The peer's token has expired or is not valid yet.
-    TokenExpired = 17,
-    /// The peer's token does not count here.
-    TokenRefused = 18,
-    /// Our descriptor of the network has expired.
-    NetworkExpired = 19,
-}
-
-impl RefuseCode {
-    const FIRST: u32 = 256;
-
-    /// The code with which the link is closed.
-    pub fn as_close(self) -> CloseCode {
-        CloseCode(Self::FIRST + self as u32)
-    }
-
-    /// Whether it is about networks and tokens: these end sessions, too.
-    pub fn is_about_access(self) -> bool {
-        self >= RefuseCode::NoCommonNetwork
-    }
-
-    /// The refusal that a close means, if it is one.
-    pub fn from_close(code: CloseCode) -> Option<RefuseCode> {
-        [
-            RefuseCode::Version,
-            RefuseCode::NotAllowed,
-            RefuseCode::StaleIncarnation,
-            RefuseCode::IdentityInUse,
-            RefuseCode::Capability,
-            RefuseCode::NoRoom,
-            RefuseCode::ShuttingDown,
-            RefuseCode::NoCommonNetwork,
-            RefuseCode::TokenExpired,
-            RefuseCode::TokenRefused,
-            RefuseCode::NetworkExpired,
-        ]
-        .into_iter()
-        .find(|refusal| refusal.as_close() == code)
-    }
-}
-
-impl std::fmt::Display for RefuseCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            RefuseCode::Version => "it speaks none of our protocol versions",
-            RefuseCode::NotAllowed => "this node is not on its list of allowed peers",
-            RefuseCode::StaleIncarnation => {
-                "it knows a later start of this node; is its clock or its counter behind?"
-            }
-            RefuseCode::IdentityInUse => "another process uses this node's key",
-            RefuseCode::Capability => "it lacks a capability that we demand",
-            RefuseCode::NoRoom => "it has no room for another peer",
-            RefuseCode::ShuttingDown => "it is stopping",
-            RefuseCode::NoCommonNetwork => {
-                "it is in none of this node's networks; was this node given the right --network?"
-            }
-            RefuseCode::TokenExpired => {
-                "this node's token has expired or is not valid yet; get a new one, or set the clock"
-            }
-            RefuseCode::TokenRefused => {
-                "this node's token does not count there; its log says which rule the token breaks"
-            }
-            RefuseCode::NetworkExpired => {
-                "its descriptor of the network has expired; whoever runs it must renew it"
-            }
-        })
-    }
-}
+/// Dials of one peer under way at one time: to where it was thought to be, and to where we were told
+/// that it is.
+const DIALS_MAX: usize = 2;
 
 /// Which peers may connect.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -154,8 +94,10 @@ pub struct LocalNode {
     pub call_credit: u32,
     /// The largest payload we accept, in bytes.
     pub message_bytes_max: usize,
-    /// Links to one peer at one time.
+    /// Links to one peer at one time; see [`crate::Limits::links_per_peer_max`].
     pub links_per_peer_max: usize,
+    /// The highest protocol version that we speak.
+    pub version_max: u32,
     /// No new link is confirmed any more.
     pub stopping: bool,
 }
@@ -192,7 +134,31 @@ pub enum PeerInput {
         version: u32,
         /// What it serves.
         directory: Document,
+        /// The link that it confirms.
+        id: Option<LinkId>,
+        /// The boot number of our life that it confirms.
+        receiver_boot: u64,
     },
+    /// It refuses our handshake.
+    Refuse {
+        /// On this link.
+        link: LinkHandle,
+        /// Why: a [`RefuseCode`], or one of a later version.
+        code: u32,
+        /// The highest counter of our incarnation that it knows, if that is why.
+        known_counter: u64,
+    },
+    /// It says that another link is superseded by this one.
+    Supersede {
+        /// On this link.
+        link: LinkHandle,
+        /// The link that is drained.
+        loser: LinkId,
+    },
+    /// Everything has come that the peer ever sends on a link that is drained.
+    AllReceived(LinkHandle),
+    /// A link that is drained cannot be awaited.
+    DrainFailed(LinkHandle),
     /// Its Hello came on this link and gives it no right to talk to us.
     TurnAway {
         /// The link.
@@ -228,17 +194,21 @@ pub enum PeerInput {
         /// Why.
         error: DialError,
     },
+    /// This node has begun a new life: all links are of the old one.
+    NewLife,
     /// A timer of ours.
     Timer(PeerTimer),
 }
 
 /// What a peer's machine waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PeerTimer {
     /// The next dial.
     Redial,
     /// The end of a handshake.
     Handshake(LinkHandle),
+    /// What is unfinished on a link that is drained is sent again on the one that stays.
+    Drain(LinkHandle),
 }
 
 /// What a peer's machine wants done.
@@ -255,7 +225,14 @@ pub enum PeerEffect {
         dial: DialHandle,
     },
     /// Say Hello on this link.
-    SendHello(LinkHandle),
+    SendHello {
+        /// The link.
+        link: LinkHandle,
+        /// What it is called; none if the peer speaks version 1.
+        id: Option<LinkId>,
+        /// Links that are over, whatever the peer believes.
+        abandons: Vec<LinkId>,
+    },
     /// Confirm this link with this version and our directory. From here on the peer is served.
     SendConfirm {
         /// The link.
@@ -264,7 +241,49 @@ pub enum PeerEffect {
         version: u32,
         /// Whose life the link belongs to.
         incarnation: Incarnation,
+        /// What the link is called.
+        id: Option<LinkId>,
     },
+    /// Tell the peer that it lives in the past. It closes the link then.
+    SendRefuse {
+        /// The link.
+        link: LinkHandle,
+        /// Why.
+        code: RefuseCode,
+        /// The highest counter of its incarnation that we know.
+        known_counter: u64,
+    },
+    /// From now on send on this link what would have been sent on that one.
+    Move {
+        /// The link that is left.
+        from: LinkHandle,
+        /// What it is called.
+        from_id: LinkId,
+        /// The link that is used.
+        to: LinkHandle,
+    },
+    /// Say on this link that the loser is superseded.
+    SendSupersede {
+        /// The link that stays.
+        on: LinkHandle,
+        /// The link that is drained.
+        loser: LinkHandle,
+        /// What that is called.
+        loser_id: LinkId,
+    },
+    /// Say on this link that the loser is drained at this end.
+    SendDrained {
+        /// The link that stays.
+        on: LinkHandle,
+        /// The link that is drained.
+        loser: LinkHandle,
+        /// What that is called.
+        loser_id: LinkId,
+    },
+    /// The peer uses this link again: the one that should have stayed is gone.
+    Undrained(LinkHandle),
+    /// Send what is unanswered again: a link that is drained takes long.
+    SendAgain,
     /// Close a link.
     Close {
         /// The link.
@@ -295,13 +314,29 @@ pub enum PeerEffect {
         reason: DownReason,
         /// Whether no link that is up is left, though this one was.
         last: bool,
+        /// Whether it was drained: nothing that was sent on it is in doubt.
+        drained: bool,
     },
     /// The peer's earlier life is over: it restarted, or was released.
     SessionEnded,
+    /// The peer knows a later life of this node, and has never met this one: it lost its counter.
+    LifeIsStale {
+        /// The highest counter that it knows.
+        known_counter: u64,
+    },
+    /// The peer met this life of ours, and now knows a later one: another process lives under our key.
+    NewerSelf,
     /// Tell the user: the peer refuses us.
     Refused {
         /// Why.
         why: RefuseCode,
+    },
+    /// Tell the user: a link is superseded by another one.
+    Superseded {
+        /// The link that is drained.
+        loser: LinkHandle,
+        /// The link that stays.
+        stays: LinkHandle,
     },
     /// Tell the user: a dial led nowhere.
     DialFailed {
@@ -317,38 +352,103 @@ pub enum PeerEffect {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum LinkState {
     /// Its Hello is awaited. A Confirm cannot come before it: the control lane is ordered.
     Greeting { timer: TimerHandle },
-    /// We have confirmed; its Confirm is awaited.
-    Verified { timer: TimerHandle, hello: Hello },
+    /// It was told that its life is over, and is to close the link.
+    Refused { timer: TimerHandle },
+    /// Its Hello is of a newer life than one that is linked to us: it ends that one once it has confirmed.
+    Newer { timer: TimerHandle, hello: Hello },
+    /// We have confirmed; its Confirm is awaited. The peer may have confirmed it and superseded it already.
+    Verified { timer: TimerHandle, hello: Hello, superseded: Option<LinkHandle> },
     /// Both have confirmed.
     Up,
+    /// Another link stays.
+    Draining {
+        /// Until what is unfinished is sent again; none once that has happened.
+        timer: Option<TimerHandle>,
+        /// The link on which whoever decides has said so. Should it go, the other end may not have heard it.
+        said_on: LinkHandle,
+    },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Link {
     link: LinkHandle,
     state: LinkState,
     incarnation: Option<Incarnation>,
+    /// Known from the start if we dialled, from the peer's Hello otherwise. None under version 1.
+    id: Option<LinkId>,
+    dialled: bool,
+    /// When we said Hello.
+    greeted_at: Option<MonoTime>,
+    /// From our Hello to the peer's Confirm.
+    round_trip: Duration,
+}
+
+impl Link {
+    fn is_verified(&self) -> bool {
+        matches!(
+            self.state,
+            LinkState::Verified { .. } | LinkState::Up | LinkState::Draining { .. }
+        )
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.state, LinkState::Up | LinkState::Draining { .. })
+    }
 }
 
 /// The machine of one peer.
+///
+/// Its hash is that of its state. Links that have ids are a set there, and so are the ids that are over: in
+/// what order they came has no say in which link stays.
 #[derive(Clone, Debug)]
 pub struct Peer {
     id: PeerId,
     keep: bool,
     addresses: Vec<SocketAddr>,
-    dial: Option<DialHandle>,
+    dials: Vec<DialHandle>,
     /// A dial was asked for and has no handle yet.
     dial_asked: bool,
     /// Dials and links that failed in a row.
     failures: usize,
     redial: Option<TimerHandle>,
     links: Vec<Link>,
+    /// The link that we send on, of those that are up and not drained.
+    current: Option<LinkHandle>,
     known: Option<Incarnation>,
     session: Option<Incarnation>,
+    /// Why the link went for which those that are used now were drained.
+    undone: Option<DownReason>,
+    /// Whether the peer has confirmed this life of ours.
+    met: bool,
+    /// Ids of links that are over: whoever greets under them speaks of the past. The latest ones.
+    spent: VecDeque<LinkId>,
+    /// Links that we closed or lost: the peer may still believe in them. The latest ones.
+    abandons: VecDeque<LinkId>,
+    /// Where the peer saw us last.
+    observed: Option<SocketAddr>,
+}
+
+/// Ids of links that are over and are told from new ones. More than a peer can have under way.
+const SPENT_MAX: usize = 4 * ABANDONS_MAX;
+
+fn remember<T: PartialEq>(list: &mut VecDeque<T>, what: T, max: usize) {
+    if !list.contains(&what) {
+        list.push_back(what);
+        if list.len() > max {
+            list.pop_front();
+        }
+    }
+}
+
+/// What every handler gets: time, timers and randomness; the node; and where effects go.
+struct Turn<'a, 'c, 'e> {
+    cx: &'a mut Context<'c, PeerTimer>,
+    local: &'a LocalNode,
+    out: &'a mut Effects<'e, PeerEffect>,
 }
 
 impl Peer {
@@ -358,13 +458,19 @@ impl Peer {
             id,
             keep: false,
             addresses: Vec::new(),
-            dial: None,
+            dials: Vec::new(),
             dial_asked: false,
             failures: 0,
             redial: None,
             links: Vec::new(),
+            current: None,
             known: None,
             session: None,
+            undone: None,
+            met: false,
+            spent: VecDeque::new(),
+            abandons: VecDeque::new(),
+            observed: None,
         }
     }
 
@@ -375,17 +481,17 @@ impl Peer {
 
     /// Whether a link to it is up.
     pub fn is_up(&self) -> bool {
-        self.links.iter().any(|link| link.state == LinkState::Up)
+        self.links.iter().any(Link::is_up)
     }
 
     /// Whether nothing is going on with it: no link and no dial.
     pub fn is_idle(&self) -> bool {
-        self.links.is_empty() && self.dial.is_none() && !self.dial_asked
+        self.links.is_empty() && self.dials.is_empty() && !self.dial_asked
     }
 
-    /// The links that are up, oldest first.
+    /// The links that are up, those that are drained included, oldest first.
     pub fn links_up(&self) -> impl Iterator<Item = LinkHandle> + '_ {
-        self.links.iter().filter(|link| link.state == LinkState::Up).map(|link| link.link)
+        self.links.iter().filter(|link| link.is_up()).map(|link| link.link)
     }
 
     /// All links, oldest first.
@@ -393,9 +499,50 @@ impl Peer {
         self.links.iter().map(|link| link.link)
     }
 
+    /// The link that is sent on, while one is up.
+    pub fn sending_link(&self) -> Option<LinkHandle> {
+        self.current
+    }
+
     /// Whether a link is verified: we have confirmed it, and serve the peer on it.
     pub fn is_verified(&self, link: LinkHandle) -> bool {
-        self.links.iter().any(|l| l.link == link && !matches!(l.state, LinkState::Greeting { .. }))
+        self.links.iter().any(|l| l.link == link && l.is_verified())
+    }
+
+    /// Whether a Confirm may come on a link that we have not confirmed.
+    pub fn is_newer(&self, link: LinkHandle) -> bool {
+        self.links.iter().any(|l| l.link == link && matches!(l.state, LinkState::Newer { .. }))
+    }
+
+    /// Whether the peer was told that its life is over, and what it still says is of no interest.
+    pub fn is_refused(&self, link: LinkHandle) -> bool {
+        self.links.iter().any(|l| l.link == link && matches!(l.state, LinkState::Refused { .. }))
+    }
+
+    /// Whether a link is being drained.
+    pub fn is_draining(&self, link: LinkHandle) -> bool {
+        self.links.iter().any(|l| l.link == link && matches!(l.state, LinkState::Draining { .. }))
+    }
+
+    /// Whether the peer has left a link: it is drained, or will be once its Confirm has come.
+    pub fn is_superseded(&self, link: LinkHandle) -> bool {
+        let left = |state: &LinkState| {
+            matches!(
+                state,
+                LinkState::Draining { .. } | LinkState::Verified { superseded: Some(_), .. }
+            )
+        };
+        self.links.iter().any(|l| l.link == link && left(&l.state))
+    }
+
+    /// What a link is called, once that is known.
+    pub fn id_of(&self, link: LinkHandle) -> Option<LinkId> {
+        self.links.iter().find(|l| l.link == link)?.id
+    }
+
+    /// The link that is called so.
+    pub fn link_of(&self, id: LinkId) -> Option<LinkHandle> {
+        self.links.iter().find(|l| l.id == Some(id)).map(|l| l.link)
     }
 
     /// The peer's incarnation, while a session with it lasts.
@@ -403,42 +550,56 @@ impl Peer {
         self.session
     }
 
+    /// Where the peer saw us in its last Hello that said so. Its word, no more.
+    pub fn observed_address(&self) -> Option<SocketAddr> {
+        self.observed
+    }
+
     /// The mesh gave the dial that was asked for this handle.
     pub fn dial_started(&mut self, dial: DialHandle) {
         debug_assert!(self.dial_asked, "a dial starts because it was asked for");
         self.dial_asked = false;
-        self.dial = Some(dial);
+        self.dials.push(dial);
+    }
+
+    fn rank(&self, local: &LocalNode) -> Rank {
+        Rank::of(local.id, self.id)
     }
 
     fn find(&self, link: LinkHandle) -> Option<usize> {
         self.links.iter().position(|l| l.link == link)
     }
 
+    fn wants_dial(&self, local: &LocalNode) -> bool {
+        self.keep
+            && !local.stopping
+            && !self.addresses.is_empty()
+            && self.rank(local).may_dial()
+            && !self.dial_asked
+    }
+
     /// Dials now, unless that is under way, unnecessary or impossible.
-    fn dial_now(
-        &mut self,
-        cx: &mut Context<'_, PeerTimer>,
-        local: &LocalNode,
-        out: &mut Effects<'_, PeerEffect>,
-    ) {
+    fn dial_now(&mut self, turn: &mut Turn<'_, '_, '_>) {
         if let Some(timer) = self.redial.take() {
-            cx.disarm(timer);
+            turn.cx.disarm(timer);
         }
-        let wanted = self.keep && !local.stopping && !self.addresses.is_empty();
-        if wanted && self.links.is_empty() && self.dial.is_none() && !self.dial_asked {
-            self.dial_asked = true;
-            out.push(PeerEffect::Dial { addresses: self.addresses.clone() });
+        if self.wants_dial(turn.local) && self.links.is_empty() && self.dials.is_empty() {
+            self.dial(turn);
         }
     }
 
+    fn dial(&mut self, turn: &mut Turn<'_, '_, '_>) {
+        self.dial_asked = true;
+        turn.out.push(PeerEffect::Dial { addresses: self.addresses.clone() });
+    }
+
     /// Arms the next dial, if there is to be one, and says in how long.
-    fn back_off(&mut self, cx: &mut Context<'_, PeerTimer>, local: &LocalNode) -> Option<Duration> {
-        let wanted = self.keep && !local.stopping && !self.addresses.is_empty();
+    fn back_off(&mut self, turn: &mut Turn<'_, '_, '_>) -> Option<Duration> {
         let given_up = is_planted(6) && self.failures > 0;
         if given_up
-            || !wanted
+            || !self.wants_dial(turn.local)
             || !self.links.is_empty()
-            || self.dial.is_some()
+            || !self.dials.is_empty()
             || self.redial.is_some()
         {
             return None;
@@ -447,187 +608,105 @@ impl Peer {
             Some(base) => (*base, 20),
             None => (PROBE_INTERVAL, 50),
         };
-        self.failures += 1;
-        let percent = 100 - spread_percent + cx.draw_below(Label::Backoff, 2 * spread_percent + 1);
+        self.failures = (self.failures + 1).min(BACKOFF.len());
+        let percent =
+            100 - spread_percent + turn.cx.draw_below(Label::Backoff, 2 * spread_percent + 1);
         let wait = base * percent as u32 / 100;
-        self.redial = Some(cx.arm(cx.now.mono + wait, PeerTimer::Redial));
+        self.redial = Some(turn.cx.arm(turn.cx.now.mono + wait, PeerTimer::Redial));
         Some(wait)
+    }
+
+    fn close(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle, code: CloseCode) {
+        self.close_all(turn, vec![link], code);
+    }
+
+    /// Closes links together: which of the others stays is decided once all are gone.
+    fn close_all(&mut self, turn: &mut Turn<'_, '_, '_>, links: Vec<LinkHandle>, code: CloseCode) {
+        for link in links {
+            turn.out.push(PeerEffect::Close { link, code });
+            self.drop_link(turn, link, DownReason::ClosedHere, code == CloseCode::SUPERSEDED);
+        }
+        self.resolve(turn);
     }
 
     fn refuse(
         &mut self,
-        cx: &mut Context<'_, PeerTimer>,
-        local: &LocalNode,
+        turn: &mut Turn<'_, '_, '_>,
         link: LinkHandle,
         code: RefuseCode,
         reason: String,
-        out: &mut Effects<'_, PeerEffect>,
     ) {
-        out.push(PeerEffect::Misbehaved { what: format!("handshake refused: {reason}") });
-        self.close(cx, local, link, code.as_close(), out);
+        turn.out.push(PeerEffect::Misbehaved { what: format!("handshake refused: {reason}") });
+        self.close(turn, link, code.as_close());
     }
 
-    fn close(
-        &mut self,
-        cx: &mut Context<'_, PeerTimer>,
-        local: &LocalNode,
-        link: LinkHandle,
-        code: CloseCode,
-        out: &mut Effects<'_, PeerEffect>,
-    ) {
-        out.push(PeerEffect::Close { link, code });
-        self.drop_link(cx, local, link, DownReason::ClosedHere, out);
-    }
-
-    /// Forgets a link, and says what that means for the peer.
-    fn drop_link(
-        &mut self,
-        cx: &mut Context<'_, PeerTimer>,
-        local: &LocalNode,
-        link: LinkHandle,
-        reason: DownReason,
-        out: &mut Effects<'_, PeerEffect>,
-    ) {
-        let Some(index) = self.find(link) else { return };
-        let state = self.links.remove(index).state;
-        let retry_in = self.back_off(cx, local);
-        let refusal = match reason {
-            DownReason::ClosedByPeer(code) => RefuseCode::from_close(code),
-            _ => None,
-        };
-        if let Some(why) = refusal
-            && (state != LinkState::Up || why.is_about_access())
-        {
-            out.push(PeerEffect::Refused { why });
-        }
-        match state {
-            LinkState::Greeting { timer } => {
-                cx.disarm(timer);
-                if self.keep && refusal.is_none() && reason != DownReason::ClosedHere {
-                    let error = DialError::Refused(reason.to_string());
-                    out.push(PeerEffect::DialFailed { error, retry_in });
-                }
-            }
-            LinkState::Verified { timer, .. } => {
-                cx.disarm(timer);
-                out.push(PeerEffect::LinkLost { link, reason, last: false });
-            }
-            LinkState::Up => {
-                let last = !self.is_up();
-                out.push(PeerEffect::LinkLost { link, reason, last });
-            }
-        }
-    }
-
-    fn on_hello(
-        &mut self,
-        cx: &mut Context<'_, PeerTimer>,
-        local: &LocalNode,
-        link: LinkHandle,
-        hello: Hello,
-        out: &mut Effects<'_, PeerEffect>,
-    ) {
-        let Some(index) = self.find(link) else { return };
-        let LinkState::Greeting { timer } = self.links[index].state else {
-            return self.fault(cx, local, link, "a second Hello".into(), out);
-        };
-        let version = hello.version_max.min(VERSION_MAX);
-        let theirs = hello.incarnation;
-        let refusal = if local.stopping {
-            Some((RefuseCode::ShuttingDown, "this node stops".to_string()))
-        } else if !self.keep && !local.admits(&self.id) {
-            Some((RefuseCode::NotAllowed, "this peer is not allowed here".to_string()))
-        } else if version < VERSION_MIN.max(hello.version_min) {
-            let reason = format!(
-                "versions {} to {} are offered, {VERSION_MIN} to {VERSION_MAX} are spoken here",
-                hello.version_min, hello.version_max
-            );
-            Some((RefuseCode::Version, reason))
-        } else if let Some(capability) = hello.critical_capabilities.first() {
-            // None is known yet.
-            let reason = format!("capability {capability} is not known here");
-            Some((RefuseCode::Capability, reason))
-        } else {
-            match self.known {
-                Some(known) if theirs.counter < known.counter => {
-                    let reason = format!("a later start, {}, of this peer is known", known.counter);
-                    Some((RefuseCode::StaleIncarnation, reason))
-                }
-                Some(known) if theirs.counter == known.counter && theirs != known => {
-                    let reason = "another process uses this key".to_string();
-                    Some((RefuseCode::IdentityInUse, reason))
-                }
-                _ => None,
-            }
-        };
-        if let Some((code, reason)) = refusal {
-            return self.refuse(cx, local, link, code, reason, out);
-        }
-        // What belongs to an earlier life of the peer ends first.
-        let old: Vec<LinkHandle> = self
-            .links
-            .iter()
-            .filter(|l| l.incarnation.is_some_and(|incarnation| incarnation != theirs))
-            .map(|l| l.link)
-            .collect();
-        for link in old {
-            self.close(cx, local, link, CloseCode::OLD_INCARNATION, out);
-        }
-        if self.session.is_some_and(|session| session != theirs) {
-            self.session = None;
-            out.push(PeerEffect::SessionEnded);
-        }
-        self.known = Some(theirs);
-        self.session = Some(theirs);
-        let index = self.find(link).expect("only others were closed");
-        self.links[index].incarnation = Some(theirs);
-        self.links[index].state = LinkState::Verified { timer, hello };
-        out.push(PeerEffect::SendConfirm { link, version, incarnation: theirs });
-    }
-
-    fn on_confirm(
-        &mut self,
-        cx: &mut Context<'_, PeerTimer>,
-        local: &LocalNode,
-        link: LinkHandle,
-        version: u32,
-        directory: Document,
-        out: &mut Effects<'_, PeerEffect>,
-    ) {
-        let Some(index) = self.find(link) else { return };
-        let LinkState::Verified { timer, hello } = self.links[index].state.clone() else {
-            return self.fault(cx, local, link, "a Confirm out of turn".into(), out);
-        };
-        if version != hello.version_max.min(VERSION_MAX) {
-            let what = format!("it chose version {version}, which is not the highest of both");
-            return self.fault(cx, local, link, what, out);
-        }
-        cx.disarm(timer);
-        let first = !self.is_up();
-        self.links[index].state = LinkState::Up;
-        self.failures = 0;
-        out.push(PeerEffect::LinkReady {
-            link,
-            incarnation: hello.incarnation,
-            call_credit: hello.call_credit,
-            message_bytes_max: hello.message_bytes_max,
-            directory,
-            first,
-        });
-    }
-
-    fn fault(
-        &mut self,
-        cx: &mut Context<'_, PeerTimer>,
-        local: &LocalNode,
-        link: LinkHandle,
-        what: String,
-        out: &mut Effects<'_, PeerEffect>,
-    ) {
+    fn fault(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle, what: String) {
         if self.find(link).is_some() {
-            out.push(PeerEffect::Misbehaved { what });
-            self.close(cx, local, link, CloseCode::PROTOCOL_FAULT, out);
+            turn.out.push(PeerEffect::Misbehaved { what });
+            self.close(turn, link, CloseCode::PROTOCOL_FAULT);
         }
+    }
+
+    fn keep(&mut self, turn: &mut Turn<'_, '_, '_>, addresses: Vec<SocketAddr>) {
+        let elsewhere = self.addresses != addresses;
+        self.keep = true;
+        self.addresses = addresses;
+        // Being asked is a reason to try at once.
+        self.failures = 0;
+        self.dial_now(turn);
+        // What is under way may lead to where it is no more; it is not given up for that.
+        if elsewhere && self.wants_dial(turn.local) && !self.is_up() && self.dials.len() < DIALS_MAX
+        {
+            self.dial(turn);
+        }
+    }
+
+    fn release(&mut self, turn: &mut Turn<'_, '_, '_>, code: CloseCode) {
+        if let Some(timer) = self.redial.take() {
+            turn.cx.disarm(timer);
+        }
+        for dial in std::mem::take(&mut self.dials) {
+            turn.out.push(PeerEffect::CancelDial { dial });
+        }
+        let links = self.links().collect();
+        self.close_all(turn, links, code);
+        if self.session.take().is_some() {
+            turn.out.push(PeerEffect::SessionEnded);
+        }
+    }
+
+    /// What there was belonged to our old life; whom we want we dial in the new one.
+    fn new_life(&mut self, turn: &mut Turn<'_, '_, '_>) {
+        let keep = std::mem::replace(&mut self.keep, false);
+        self.release(turn, CloseCode::NEW_LIFE);
+        self.keep = keep;
+        self.met = false;
+        self.spent.clear();
+        self.abandons.clear();
+        self.failures = 0;
+        self.dial_now(turn);
+    }
+}
+
+impl std::hash::Hash for Peer {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        fn set<T: std::hash::Hash, K: Ord, H: std::hash::Hasher>(
+            all: impl Iterator<Item = T>,
+            key: impl Fn(&T) -> K,
+            state: &mut H,
+        ) {
+            let mut all: Vec<T> = all.collect();
+            all.sort_by_key(|one| key(one));
+            all.hash(state);
+        }
+        // By parts, so that no new one is forgotten.
+        let Peer { id, keep, addresses, dials, dial_asked, failures, redial, .. } = self;
+        (id, keep, addresses, dials, dial_asked, failures, redial).hash(state);
+        let Peer { current, known, session, met, observed, links, spent, abandons, .. } = self;
+        (current, known, session, met, observed).hash(state);
+        set(links.iter(), |link| link.link, state);
+        set(spent.iter(), |id| **id, state);
+        set(abandons.iter(), |id| **id, state);
     }
 }
 
@@ -653,103 +732,89 @@ impl Machine for Peer {
         input: PeerInput,
         out: &mut Effects<'_, PeerEffect>,
     ) {
+        let turn = &mut Turn { cx, local, out };
         match input {
-            PeerInput::Keep { addresses } => {
-                self.keep = true;
-                self.addresses = addresses;
-                // Being asked is a reason to try at once.
-                self.failures = 0;
-                self.dial_now(cx, local, out);
-            }
+            PeerInput::Keep { addresses } => self.keep(turn, addresses),
             PeerInput::Release => {
                 self.keep = false;
-                if let Some(timer) = self.redial.take() {
-                    cx.disarm(timer);
-                }
-                if let Some(dial) = self.dial.take() {
-                    out.push(PeerEffect::CancelDial { dial });
-                }
-                for link in self.links.iter().map(|l| l.link).collect::<Vec<_>>() {
-                    self.close(cx, local, link, CloseCode::DISCONNECTED, out);
-                }
-                if self.session.take().is_some() {
-                    out.push(PeerEffect::SessionEnded);
-                }
+                self.release(turn, CloseCode::DISCONNECTED);
             }
-            PeerInput::LinkUp { link, direction } => {
-                if let Direction::Dialled(dial) = direction
-                    && self.dial == Some(dial)
-                {
-                    self.dial = None;
-                }
-                if self.links.len() >= local.links_per_peer_max {
-                    out.push(PeerEffect::Close { link, code: CloseCode::TOO_MANY_LINKS });
-                    return;
-                }
-                // Should this link come to nothing, the next dial is armed again.
-                if let Some(timer) = self.redial.take() {
-                    cx.disarm(timer);
-                }
-                let timer = cx.arm(cx.now.mono + HANDSHAKE_MAX, PeerTimer::Handshake(link));
-                self.links.push(Link {
-                    link,
-                    state: LinkState::Greeting { timer },
-                    incarnation: None,
-                });
-                out.push(PeerEffect::SendHello(link));
+            PeerInput::LinkUp { link, direction } => self.link_up(turn, link, direction),
+            PeerInput::Hello { link, hello } => self.on_hello(turn, link, hello),
+            PeerInput::Confirm { link, version, directory, id, receiver_boot } => {
+                self.on_confirm(turn, link, version, directory, (id, receiver_boot));
             }
-            PeerInput::Hello { link, hello } => self.on_hello(cx, local, link, hello, out),
-            PeerInput::Confirm { link, version, directory } => {
-                self.on_confirm(cx, local, link, version, directory, out);
+            PeerInput::Refuse { link, code, known_counter } => {
+                self.on_refuse(turn, link, code, known_counter);
+            }
+            PeerInput::Supersede { link, loser } => self.on_supersede(turn, link, loser),
+            PeerInput::AllReceived(link) => self.all_received(turn, link),
+            PeerInput::DrainFailed(link) => {
+                if self.is_draining(link) {
+                    self.close(turn, link, CloseCode::DRAIN_FAILED);
+                }
             }
             PeerInput::TurnAway { link, code, why } => {
                 if self.find(link).is_some() {
-                    self.refuse(cx, local, link, code, why, out);
+                    self.refuse(turn, link, code, why);
                 }
             }
             PeerInput::Expel { code } => {
-                for link in self.links.iter().map(|l| l.link).collect::<Vec<_>>() {
-                    self.close(cx, local, link, code.as_close(), out);
+                for link in self.links().collect::<Vec<_>>() {
+                    self.close(turn, link, code.as_close());
                 }
             }
-            PeerInput::Fault { link, what } => self.fault(cx, local, link, what, out),
-            PeerInput::LinkDown { link, reason } => self.drop_link(cx, local, link, reason, out),
+            PeerInput::Fault { link, what } => self.fault(turn, link, what),
+            PeerInput::LinkDown { link, reason } => {
+                let drained = reason == DownReason::ClosedByPeer(CloseCode::SUPERSEDED);
+                self.drop_link(turn, link, reason, drained);
+                self.resolve(turn);
+            }
             PeerInput::DialFailed { dial, error } => {
-                if self.dial == Some(dial) {
-                    self.dial = None;
-                    let retry_in = self.back_off(cx, local);
-                    out.push(PeerEffect::DialFailed { error, retry_in });
+                if let Some(index) = self.dials.iter().position(|d| *d == dial) {
+                    self.dials.remove(index);
+                    let retry_in = self.back_off(turn);
+                    turn.out.push(PeerEffect::DialFailed { error, retry_in });
                 }
             }
+            PeerInput::NewLife => self.new_life(turn),
             PeerInput::Timer(PeerTimer::Redial) => {
                 self.redial = None;
-                self.dial_now(cx, local, out);
+                self.dial_now(turn);
             }
-            PeerInput::Timer(PeerTimer::Handshake(link)) => {
-                if self.find(link).is_some() {
-                    out.push(PeerEffect::Misbehaved {
-                        what: format!("the handshake took longer than {HANDSHAKE_MAX:?}"),
-                    });
-                    self.close(cx, local, link, CloseCode::HANDSHAKE_TIMEOUT, out);
-                }
-            }
+            PeerInput::Timer(PeerTimer::Handshake(link)) => self.handshake_ends(turn, link),
+            PeerInput::Timer(PeerTimer::Drain(link)) => self.drain_takes_long(turn, link),
         }
     }
 
     fn check_invariants(&self) {
         assert!(!self.is_up() || self.session.is_some(), "a link that is up belongs to a session");
+        let mut usable = false;
         for link in &self.links {
-            let verified = !matches!(link.state, LinkState::Greeting { .. });
-            assert_eq!(verified, link.incarnation.is_some(), "verified links have an incarnation");
-            if verified {
+            assert_eq!(
+                link.is_verified(),
+                link.incarnation.is_some(),
+                "verified links have an incarnation"
+            );
+            if link.is_verified() {
                 assert_eq!(link.incarnation, self.session, "links of one life only");
             }
+            usable |= link.state == LinkState::Up;
         }
+        assert_eq!(self.current.is_some(), usable, "a link that is up is used");
+        assert_eq!(self.is_up(), usable, "what is drained is drained for another link");
+        if let Some(current) = self.current {
+            let link = self.links.iter().find(|link| link.link == current);
+            assert!(link.is_some_and(|l| l.state == LinkState::Up), "what is used is up");
+        }
+        assert!(self.spent.len() <= SPENT_MAX && self.abandons.len() <= ABANDONS_MAX);
         if self.redial.is_some() {
             assert!(self.keep && self.links.is_empty(), "dialling again only who is missed");
         }
     }
 }
 
+#[cfg(test)]
+mod glare_tests;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! One peer, handshake by handshake.
+//! One peer, handshake by handshake: with version 1, where all links that are up stay. What version 2
+//! adds is in `glare_tests.rs`.
 
 use proptest::prelude::*;
 
@@ -6,7 +7,8 @@ use super::*;
 use crate::base::Identity;
 use crate::machine::tests::Bench;
 
-fn local() -> LocalNode {
+/// A node that speaks version 1 only.
+pub(super) fn local() -> LocalNode {
     LocalNode {
         id: Identity::from_secret([1; 32]).id(),
         incarnation: Incarnation { counter: 1, boot: 11 },
@@ -14,15 +16,16 @@ fn local() -> LocalNode {
         call_credit: 10,
         message_bytes_max: 1 << 20,
         links_per_peer_max: 3,
+        version_max: 1,
         stopping: false,
     }
 }
 
-fn peer() -> Bench<Peer> {
+pub(super) fn peer() -> Bench<Peer> {
     Bench::new(Peer::new(Identity::from_secret([2; 32]).id()))
 }
 
-fn hello(counter: u64) -> Hello {
+pub(super) fn hello(counter: u64) -> Hello {
     Hello {
         networks: Vec::new(),
         version_min: 1,
@@ -31,14 +34,17 @@ fn hello(counter: u64) -> Hello {
         call_credit: 7,
         message_bytes_max: 1 << 20,
         critical_capabilities: vec![],
+        link: None,
+        abandons: vec![],
+        observed_address: None,
     }
 }
 
-fn keep() -> PeerInput {
+pub(super) fn keep() -> PeerInput {
     PeerInput::Keep { addresses: vec!["10.0.0.2:1".parse().unwrap()] }
 }
 
-fn accepted(link: u64) -> PeerInput {
+pub(super) fn accepted(link: u64) -> PeerInput {
     PeerInput::LinkUp { link: LinkHandle(link), direction: Direction::Accepted }
 }
 
@@ -47,10 +53,16 @@ fn says_hello(link: u64, counter: u64) -> PeerInput {
 }
 
 fn confirms(link: u64) -> PeerInput {
-    PeerInput::Confirm { link: LinkHandle(link), version: 1, directory: Document::default() }
+    PeerInput::Confirm {
+        link: LinkHandle(link),
+        version: 1,
+        directory: Document::default(),
+        id: None,
+        receiver_boot: 0,
+    }
 }
 
-fn down(link: u64) -> PeerInput {
+pub(super) fn down(link: u64) -> PeerInput {
     PeerInput::LinkDown { link: LinkHandle(link), reason: DownReason::TimedOut }
 }
 
@@ -61,7 +73,7 @@ fn bring_up(bench: &mut Bench<Peer>, link: u64, counter: u64) -> Vec<PeerEffect>
     bench.feed(&local(), confirms(link))
 }
 
-fn closed_with(effects: &[PeerEffect]) -> Vec<(u64, CloseCode)> {
+pub(super) fn closed_with(effects: &[PeerEffect]) -> Vec<(u64, CloseCode)> {
     effects
         .iter()
         .filter_map(|effect| match effect {
@@ -119,7 +131,7 @@ fn being_asked_dials_at_once_and_starts_the_waits_anew() {
 fn a_link_is_up_once_both_have_confirmed() {
     let mut bench = peer();
     let effects = bench.feed(&local(), accepted(1));
-    assert!(matches!(effects[..], [PeerEffect::SendHello(LinkHandle(1))]));
+    assert!(matches!(effects[..], [PeerEffect::SendHello { link: LinkHandle(1), id: None, .. }]));
     let effects = bench.feed(&local(), says_hello(1, 5));
     assert!(matches!(effects[..], [PeerEffect::SendConfirm { version: 1, .. }]));
     assert!(bench.machine.is_verified(LinkHandle(1)) && !bench.machine.is_up());
@@ -164,8 +176,13 @@ fn steps_out_of_turn_end_the_link() {
     let mut bench = peer();
     bench.feed(&local(), accepted(1));
     bench.feed(&local(), says_hello(1, 5));
-    let wrong =
-        PeerInput::Confirm { link: LinkHandle(1), version: 9, directory: Document::default() };
+    let wrong = PeerInput::Confirm {
+        link: LinkHandle(1),
+        version: 9,
+        directory: Document::default(),
+        id: None,
+        receiver_boot: 0,
+    };
     assert_eq!(closed_with(&bench.feed(&local(), wrong)), fault, "a version nobody offered");
 }
 

@@ -20,7 +20,7 @@ use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::{ContentType, Payload};
 use crate::planted::is_planted;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
-use crate::rpc::seen::{MISSING_MAX, Seen};
+use crate::rpc::seen::{GAPS_MAX, Seen};
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
@@ -224,6 +224,11 @@ impl Callee {
             local: KeyMap::default(),
             invocations: Slab::default(),
         }
+    }
+
+    /// This node has begun another life. The sessions of the old one have ended before.
+    pub fn set_boot(&mut self, boot: u64) {
+        self.boot = boot;
     }
 
     /// How many handlers run.
@@ -645,7 +650,7 @@ impl Machine for Callee {
             assert!(running <= self.running_per_peer_max, "credit was exceeded");
             assert_eq!(bytes, memory.kept_bytes, "the account of kept bytes is right");
             assert!(memory.entries.len() <= self.kept_max + running, "answers are bounded");
-            assert!(memory.seen.missing() <= MISSING_MAX);
+            assert!(memory.seen.gaps() <= GAPS_MAX);
             remote += running;
         }
         let runs = self.invocations.iter();

@@ -250,6 +250,11 @@ impl Caller {
         }
     }
 
+    /// This node has begun another life. The sessions of the old one have ended before.
+    pub fn set_boot(&mut self, boot: u64) {
+        self.boot = boot;
+    }
+
     /// How many calls have not ended.
     pub fn len(&self) -> usize {
         self.calls.len()

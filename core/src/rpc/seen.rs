@@ -1,60 +1,86 @@
 //! Which of a caller's numbers have come, in little memory.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-/// Numbers between the floor and the highest one seen that have not come: at most so many are
-/// remembered, the older ones count as seen. A guess; a caller's lanes reorder far fewer.
-pub const MISSING_MAX: usize = 4_096;
+/// Gaps between the floor and the highest number seen: at most so many are remembered, what lies in older
+/// ones counts as seen. A guess; a caller's lanes leave far fewer.
+pub const GAPS_MAX: usize = 4_096;
 
-/// Which numbers of a caller have come: everything below `next` but what is `missing`.
+/// Which numbers of a caller have come: everything below `next` but what lies in a gap.
+///
+/// A gap costs the same however wide it is, so a caller that jumps gains nothing.
 #[derive(Clone, Debug)]
 pub struct Seen {
     next: u64,
-    missing: BTreeSet<u64>,
+    /// The first number that has not come, and the first behind it that has.
+    gaps: BTreeMap<u64, u64>,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Seen { next: 1, missing: BTreeSet::new() }
+        Seen { next: 1, gaps: BTreeMap::new() }
     }
 }
 
 impl Seen {
     /// Whether the number has come, or is so old that it counts as come.
     pub fn contains(&self, sequence: u64) -> bool {
-        sequence < self.next && !self.missing.contains(&sequence)
+        sequence < self.next && self.gap_around(sequence).is_none()
     }
 
     /// The number has come.
     pub fn insert(&mut self, sequence: u64) {
         if sequence >= self.next {
-            let first = self.next.max(sequence.saturating_sub(MISSING_MAX as u64));
-            self.missing.extend(first..sequence);
-            self.next = sequence.saturating_add(1);
-            while self.missing.len() > MISSING_MAX {
-                self.missing.pop_first();
+            if sequence > self.next {
+                self.gaps.insert(self.next, sequence);
             }
-        } else {
-            self.missing.remove(&sequence);
+            self.next = sequence.saturating_add(1);
+        } else if let Some((start, end)) = self.gap_around(sequence) {
+            self.gaps.remove(&start);
+            if start < sequence {
+                self.gaps.insert(start, sequence);
+            }
+            if sequence + 1 < end {
+                self.gaps.insert(sequence + 1, end);
+            }
+        }
+        while self.gaps.len() > GAPS_MAX {
+            self.gaps.pop_first();
         }
     }
 
     /// Everything below `floor` is over: it will not come, and need not be told apart.
     pub fn raise_floor(&mut self, floor: u64) {
-        while self.missing.first().is_some_and(|first| *first < floor) {
-            self.missing.pop_first();
+        while let Some(first) = self.gaps.first_entry()
+            && *first.key() < floor
+        {
+            let end = first.remove();
+            if end > floor {
+                self.gaps.insert(floor, end);
+            }
         }
         self.next = self.next.max(floor);
     }
 
-    /// How many numbers below the highest have not come.
-    pub fn missing(&self) -> usize {
-        self.missing.len()
+    /// How many gaps are remembered.
+    pub fn gaps(&self) -> usize {
+        self.gaps.len()
+    }
+
+    fn gap_around(&self, sequence: u64) -> Option<(u64, u64)> {
+        // Callers mostly count without a gap.
+        if self.gaps.is_empty() {
+            return None;
+        }
+        let (start, end) = self.gaps.range(..=sequence).next_back()?;
+        (sequence < *end).then_some((*start, *end))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -86,12 +112,28 @@ mod tests {
         }
 
         #[test]
-        fn a_jump_in_the_numbers_costs_bounded_memory(jump in 1u64..u64::MAX) {
+        fn a_jump_in_the_numbers_costs_one_gap(jump in 2u64..u64::MAX, back in 1u64..u64::MAX) {
             let mut seen = Seen::default();
             seen.insert(jump);
-            prop_assert!(seen.missing.len() <= MISSING_MAX);
-            prop_assert!(seen.contains(jump));
-            prop_assert!(jump == 1 || !seen.contains(jump - 1));
+            prop_assert_eq!(seen.gaps(), 1);
+            prop_assert!(seen.contains(jump) && !seen.contains(jump - 1));
+            let back = 1 + back % (jump - 1);
+            seen.insert(back);
+            prop_assert!(seen.contains(back) && seen.gaps() <= 2);
         }
+    }
+
+    #[test]
+    fn of_too_many_gaps_the_oldest_count_as_seen() {
+        let mut seen = Seen::default();
+        let last = 2 * (GAPS_MAX as u64 + 10);
+        for sequence in (2..=last).step_by(2) {
+            seen.insert(sequence);
+        }
+        assert_eq!(seen.gaps(), GAPS_MAX);
+        assert!(seen.contains(1) && seen.contains(19) && !seen.contains(21));
+        seen.raise_floor(last - 1);
+        assert_eq!(seen.gaps(), 1);
+        assert!(seen.contains(last - 3) && !seen.contains(last - 1));
     }
 }

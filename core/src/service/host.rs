@@ -281,6 +281,9 @@ impl Host {
             | Event::PeerServices { .. }
             | Event::DirectoryAcknowledged { .. }
             | Event::PeerDown { .. }
+            | Event::LinkSuperseded { .. }
+            | Event::LifeBegan { .. }
+            | Event::NewerSelf { .. }
             | Event::PeerRefused { .. }
             | Event::DialFailed { .. }
             | Event::PeerMisbehaved { .. }

@@ -18,7 +18,7 @@ impl Transport {
         let now = self.clock.instant();
         if self.responses.len() >= RESPONSES_MAX {
             self.endpoint.ignore(stranger);
-        } else if self.connections.len() >= self.config.connections_max {
+        } else if self.refusing || self.connections.len() >= self.config.connections_max {
             let transmit = self.endpoint.refuse(stranger, &mut response);
             self.respond(transmit, response);
         } else if self.must_prove_address() && stranger.may_retry() {

@@ -116,6 +116,8 @@ pub struct Transport {
     dials: BTreeMap<DialHandle, Dial>,
     /// Accepted connections that are not up.
     half_open: usize,
+    /// No stranger is let in any more.
+    refusing: bool,
     timers: TimerQueue<Timer>,
     unsettled: WorkList,
     unflushed: WorkList,
@@ -155,6 +157,7 @@ impl Transport {
             links_made: 0,
             dials: BTreeMap::new(),
             half_open: 0,
+            refusing: false,
             timers: TimerQueue::default(),
             unsettled: WorkList::new(),
             unflushed: WorkList::new(),
@@ -240,6 +243,24 @@ impl Transport {
                     self.mark_unsettled(key);
                 }
             }
+        }
+    }
+
+    /// From now on strangers are refused, those with whom a handshake is under way included: the node has
+    /// stopped, and whoever goes on dialling must not keep it from being drained.
+    pub fn refuse_strangers(&mut self, now: Now) {
+        if std::mem::replace(&mut self.refusing, true) {
+            return;
+        }
+        self.clock.advance(now);
+        let strangers: Vec<ConnectionKey> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| matches!(c.stage, Stage::Handshaking { dial: None }))
+            .map(|(key, _)| key)
+            .collect();
+        for key in strangers {
+            self.close_connection(key, CloseCode::SHUTDOWN);
         }
     }
 

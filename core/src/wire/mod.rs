@@ -5,6 +5,7 @@
 
 mod directory;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use crate::auth::membership::NETWORKS_MAX;
 use crate::auth::{NetworkClaim, NetworkId};
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Delta, Document, Heard, Heartbeat};
+use crate::link::{End, Lane, LinkId, Sent};
 use crate::payload::ContentType;
 use crate::rpc::Status;
 use crate::topic::TopicPath;
@@ -21,7 +23,13 @@ use crate::topic::TopicPath;
 /// The lowest protocol version that this code speaks.
 pub const VERSION_MIN: u32 = 1;
 /// The highest protocol version that this code speaks.
-pub const VERSION_MAX: u32 = 1;
+pub const VERSION_MAX: u32 = 2;
+
+/// Links that one Hello may abandon.
+pub const ABANDONS_MAX: usize = 16;
+
+/// The highest counter of an incarnation: there is always a next one.
+pub const COUNTER_MAX: u64 = 1 << 62;
 
 /// The longest header of a frame, in bytes: a directory's. Frames may be this much longer than the
 /// largest payload.
@@ -31,7 +39,7 @@ pub const HEADER_BYTES_MAX: usize = 1 << 20;
 pub const SEQUENCE_MAX: u64 = 1 << 62;
 
 /// A Hello: who the peer's current life is, and what it can do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hello {
     /// The lowest version that it speaks.
     pub version_min: u32,
@@ -47,6 +55,13 @@ pub struct Hello {
     pub critical_capabilities: Vec<u32>,
     /// The networks that it is in, its default one first. At most [`NETWORKS_MAX`], none twice.
     pub networks: Vec<NetworkClaim>,
+    /// Since version 2: the link that this Hello is about.
+    pub link: Option<LinkId>,
+    /// Since version 2: links between the two that it has closed, lost, or replaces with this one. At
+    /// most [`ABANDONS_MAX`].
+    pub abandons: Vec<LinkId>,
+    /// Since version 2: where it sees us.
+    pub observed_address: Option<SocketAddr>,
 }
 
 /// A call as it travels.
@@ -97,11 +112,35 @@ pub enum Message {
     Confirm {
         version: u32,
         directory: Document,
+        /// Since version 2: the link that is confirmed.
+        link: Option<LinkId>,
+        /// Since version 2: the boot number of the receiver's life that is confirmed.
+        receiver_boot: u64,
     },
     Directory(Document),
     Delta(Delta),
     Heard(Heard),
     Heartbeat(Heartbeat),
+    /// The handshake is refused, with what a close code cannot say.
+    Refuse {
+        code: u32,
+        known_counter: u64,
+    },
+    /// Another link stays, and this one is drained.
+    Supersede {
+        loser: LinkId,
+        sent: Sent,
+    },
+    /// The sender has left a superseded link, and has everything that was sent to it there.
+    Drained {
+        loser: LinkId,
+        sent: Sent,
+    },
+    /// What follows on this lane is behind so many frames on the same lane of another link.
+    Cut {
+        from: LinkId,
+        frames: u64,
+    },
     Call(CallMessage),
     Reply(ReplyMessage),
     Cancel {
@@ -149,11 +188,28 @@ pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
         return Err(fault("frame", "payload", format!("{} bytes", payload.len())));
     }
     Ok(match header {
-        Header::Hello(hello) => Message::Hello(parse_hello(hello)?),
+        Header::Hello(hello) => Message::Hello(parse_hello(*hello)?),
         Header::Confirm(confirm) => Message::Confirm {
             version: confirm.version,
             directory: directory::parse(confirm.directory.unwrap_or_default(), limits)?,
+            link: confirm.link.map(|id| parse_link("Confirm", id)).transpose()?,
+            receiver_boot: confirm.receiver_boot,
         },
+        Header::Refuse(refuse) => {
+            check_counter("Refuse", refuse.known_counter)?;
+            Message::Refuse { code: refuse.code, known_counter: refuse.known_counter }
+        }
+        Header::Supersede(supersede) => Message::Supersede {
+            loser: parse_needed_link("Supersede", supersede.loser)?,
+            sent: parse_sent("Supersede", supersede.sent)?,
+        },
+        Header::Drained(drained) => Message::Drained {
+            loser: parse_needed_link("Drained", drained.loser)?,
+            sent: parse_sent("Drained", drained.sent)?,
+        },
+        Header::Cut(cut) => {
+            Message::Cut { from: parse_needed_link("Cut", cut.from)?, frames: cut.frames }
+        }
         Header::Directory(directory) => Message::Directory(directory::parse(directory, limits)?),
         Header::Delta(delta) => Message::Delta(directory::parse_delta(delta, limits)?),
         Header::Heard(heard) => {
@@ -183,6 +239,16 @@ fn parse_hello(hello: v1::Hello) -> Result<Hello, WireFault> {
     if hello.call_credit == 0 {
         return Err(fault("Hello", "call_credit", "zero"));
     }
+    check_counter("Hello", incarnation.counter)?;
+    if hello.abandons.len() > ABANDONS_MAX {
+        return Err(fault("Hello", "abandons", format!("{} of them", hello.abandons.len())));
+    }
+    let observed_address = match hello.observed_address.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| {
+            fault("Hello", "observed_address", format!("'{:.80}'", text.escape_debug()))
+        })?),
+    };
     Ok(Hello {
         version_min: hello.version_min,
         version_max: hello.version_max,
@@ -190,6 +256,13 @@ fn parse_hello(hello: v1::Hello) -> Result<Hello, WireFault> {
         call_credit: hello.call_credit,
         message_bytes_max: hello.message_bytes_max as usize,
         critical_capabilities: hello.critical_capabilities,
+        link: hello.link.map(|id| parse_link("Hello", id)).transpose()?,
+        abandons: hello
+            .abandons
+            .into_iter()
+            .map(|id| parse_link("Hello", id))
+            .collect::<Result<_, _>>()?,
+        observed_address,
         networks: parse_networks(hello.networks)?,
     })
 }
@@ -219,6 +292,48 @@ fn network_to_wire(claim: NetworkClaim) -> v1::NetworkClaim {
         token: claim.token,
         descriptor_sequence: claim.descriptor_sequence,
     }
+}
+
+fn check_counter(message: &'static str, counter: u64) -> Result<(), WireFault> {
+    if counter > COUNTER_MAX {
+        return Err(fault(message, "counter", format!("{counter}; at most 2^62 is possible")));
+    }
+    Ok(())
+}
+
+/// The sender's end of a link is the other end here.
+fn parse_link(message: &'static str, id: v1::LinkId) -> Result<LinkId, WireFault> {
+    check_counter(message, id.counter)?;
+    if id.number == 0 {
+        return Err(fault(message, "link.number", "zero"));
+    }
+    let dialler = if id.dialled_by_sender { End::There } else { End::Here };
+    Ok(LinkId { dialler, counter: id.counter, number: id.number })
+}
+
+fn parse_needed_link(message: &'static str, id: Option<v1::LinkId>) -> Result<LinkId, WireFault> {
+    parse_link(message, id.ok_or_else(|| fault(message, "link", "missing"))?)
+}
+
+fn link_to_wire(id: LinkId) -> v1::LinkId {
+    v1::LinkId {
+        dialled_by_sender: id.dialler == End::Here,
+        counter: id.counter,
+        number: id.number,
+    }
+}
+
+fn parse_sent(message: &'static str, sent: Option<v1::Sent>) -> Result<Sent, WireFault> {
+    let sent = sent.unwrap_or_default();
+    let count = sent.lanes.len();
+    let Ok(lanes) = <[u64; 1 + Lane::SHARED as usize]>::try_from(sent.lanes) else {
+        return Err(fault(message, "sent", format!("{count} lanes, not {}", 1 + Lane::SHARED)));
+    };
+    Ok(Sent { lanes, own: sent.own })
+}
+
+fn sent_to_wire(sent: Sent) -> v1::Sent {
+    v1::Sent { lanes: sent.lanes.to_vec(), own: sent.own }
 }
 
 fn check_sequence(message: &'static str, sequence: u64, floor: u64) -> Result<(), WireFault> {
@@ -269,7 +384,7 @@ impl Message {
     /// The frame that says this. [`Message::Skippable`] says nothing and has none.
     pub fn into_frame(self) -> Option<Frame> {
         Some(match self {
-            Message::Hello(hello) => Frame::new(Header::Hello(v1::Hello {
+            Message::Hello(hello) => Frame::new(Header::Hello(Box::new(v1::Hello {
                 version_min: hello.version_min,
                 version_max: hello.version_max,
                 incarnation: Some(v1::Incarnation {
@@ -281,11 +396,34 @@ impl Message {
                 capabilities: Vec::new(),
                 critical_capabilities: hello.critical_capabilities,
                 networks: hello.networks.into_iter().map(network_to_wire).collect(),
+                link: hello.link.map(link_to_wire),
+                abandons: hello.abandons.into_iter().map(link_to_wire).collect(),
+                observed_address: hello
+                    .observed_address
+                    .map_or_else(String::new, |address| address.to_string()),
+            }))),
+            Message::Confirm { version, directory, link, receiver_boot } => {
+                Frame::new(Header::Confirm(v1::Confirm {
+                    version,
+                    directory: Some(directory::to_wire(&directory)),
+                    link: link.map(link_to_wire),
+                    receiver_boot,
+                }))
+            }
+            Message::Refuse { code, known_counter } => {
+                Frame::new(Header::Refuse(v1::Refuse { code, known_counter }))
+            }
+            Message::Supersede { loser, sent } => Frame::new(Header::Supersede(v1::Supersede {
+                loser: Some(link_to_wire(loser)),
+                sent: Some(sent_to_wire(sent)),
             })),
-            Message::Confirm { version, directory } => Frame::new(Header::Confirm(v1::Confirm {
-                version,
-                directory: Some(directory::to_wire(&directory)),
+            Message::Drained { loser, sent } => Frame::new(Header::Drained(v1::Drained {
+                loser: Some(link_to_wire(loser)),
+                sent: Some(sent_to_wire(sent)),
             })),
+            Message::Cut { from, frames } => {
+                Frame::new(Header::Cut(v1::Cut { from: Some(link_to_wire(from)), frames }))
+            }
             Message::Directory(directory) => {
                 Frame::new(Header::Directory(directory::to_wire(&directory)))
             }

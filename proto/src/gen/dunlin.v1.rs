@@ -167,9 +167,32 @@ pub struct Hello {
     /// Capabilities without which the sender does not talk: refused when unknown.
     #[prost(uint32, repeated, tag = "7")]
     pub critical_capabilities: ::prost::alloc::vec::Vec<u32>,
+    /// Version 2. The link that this Hello is about. Who answered a dial repeats what the dialler said.
+    #[prost(message, optional, tag = "16")]
+    pub link: ::core::option::Option<LinkId>,
+    /// Version 2. Links to the receiver that the sender has closed, has lost, or replaces with this one.
+    /// They are over, whatever else is said, once this link is confirmed. At most 16.
+    #[prost(message, repeated, tag = "17")]
+    pub abandons: ::prost::alloc::vec::Vec<LinkId>,
+    /// Version 2. Where the sender sees the receiver: "address:port", empty if its transport has none.
+    #[prost(string, tag = "18")]
+    pub observed_address: ::prost::alloc::string::String,
     /// The networks that the sender is in, its default one first. At most 8, none twice.
     #[prost(message, repeated, tag = "24")]
     pub networks: ::prost::alloc::vec::Vec<NetworkClaim>,
+}
+/// Version 2. One link between two peers, as the sender of the message sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkId {
+    /// Whether the sender dialled; otherwise the receiver did.
+    #[prost(bool, tag = "1")]
+    pub dialled_by_sender: bool,
+    /// The counter of the dialler's incarnation.
+    #[prost(uint64, tag = "2")]
+    pub counter: u64,
+    /// The dialler's number of the dial, strictly growing within an incarnation, from 1.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
 }
 /// Kind 2. The sender has verified the peer's Hello; the link is up once both sides have said so.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -179,6 +202,13 @@ pub struct Confirm {
     pub version: u32,
     #[prost(message, optional, tag = "2")]
     pub directory: ::core::option::Option<Directory>,
+    /// Version 2. The link that is confirmed, so that a Confirm of another link is told from this one's.
+    #[prost(message, optional, tag = "16")]
+    pub link: ::core::option::Option<LinkId>,
+    /// Version 2. The boot number of the receiver's incarnation that is confirmed, so that what was said to an
+    /// earlier one is told from what is said to this one.
+    #[prost(fixed64, tag = "17")]
+    pub receiver_boot: u64,
 }
 /// Kind 3. What the sender serves, whole. The highest version of an incarnation counts; of several with the
 /// same version, the last.
@@ -273,6 +303,54 @@ pub struct Heartbeat {
     /// The digest of the entries that the receiver is shown: their stable hashes, added.
     #[prost(fixed64, tag = "2")]
     pub digest: u64,
+}
+/// Kind 8, version 2, control lane. The handshake is refused; a close with the same code follows. Says
+/// what a code alone cannot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Refuse {
+    /// The reason: see RefuseCode.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    /// For a stale incarnation: the highest counter of the receiver that the sender knows.
+    #[prost(uint64, tag = "2")]
+    pub known_counter: u64,
+}
+/// How many frames the sender has sent on a link. It sends no more there.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sent {
+    /// On the control lane, and on each of the four shared lanes.
+    #[prost(uint64, repeated, tag = "1")]
+    pub lanes: ::prost::alloc::vec::Vec<u64>,
+    /// On lanes of their own, as far as they were not reset.
+    #[prost(uint64, tag = "2")]
+    pub own: u64,
+}
+/// Kind 9, version 2, control lane. This link stays, the other one is drained. Only the higher peer id
+/// says so.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Supersede {
+    #[prost(message, optional, tag = "1")]
+    pub loser: ::core::option::Option<LinkId>,
+    #[prost(message, optional, tag = "2")]
+    pub sent: ::core::option::Option<Sent>,
+}
+/// Kind 10, version 2, control lane. The sender has moved away from a superseded link, and everything that
+/// the receiver sent on it has come.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Drained {
+    #[prost(message, optional, tag = "1")]
+    pub loser: ::core::option::Option<LinkId>,
+    #[prost(message, optional, tag = "2")]
+    pub sent: ::core::option::Option<Sent>,
+}
+/// Kind 11, version 2, a shared lane. What follows on this lane is behind so many frames that the sender sent
+/// on the same lane of another link.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cut {
+    #[prost(message, optional, tag = "1")]
+    pub from: ::core::option::Option<LinkId>,
+    #[prost(uint64, tag = "2")]
+    pub frames: u64,
 }
 /// Kind 16. The payload is the argument.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

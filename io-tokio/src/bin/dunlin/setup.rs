@@ -196,6 +196,24 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
             format!("down  {peer}: {reason}"),
             || json!({ "event": "peer_down", "peer": peer_of(peer), "reason": reason.to_string() }),
         ),
+        NodeEvent::LinkSuperseded { peer } => output.say(
+            format!("one link to {peer} of two stays"),
+            || json!({ "event": "link_superseded", "peer": peer_of(peer) }),
+        ),
+        NodeEvent::LifeBegan { incarnation, told_by } => output.say(
+            format!(
+                "{told_by} knew a later start of this node; this is start {} now",
+                incarnation.counter
+            ),
+            || {
+                json!({ "event": "life_began", "counter": incarnation.counter,
+                    "told_by": peer_of(told_by) })
+            },
+        ),
+        NodeEvent::NewerSelf { told_by } => output.say(
+            format!("{told_by} knows a later start of this node elsewhere; this one stops"),
+            || json!({ "event": "newer_self", "told_by": peer_of(told_by) }),
+        ),
         NodeEvent::PeerRefused { peer, why } => {
             output.say(format!("refused by {peer}: {why}"), || {
                 json!({ "event": "peer_refused", "peer": peer_of(peer), "reason": why.to_string() })

@@ -1,0 +1,357 @@
+//! A link's beginning: Hello, Hello, Confirm, Confirm, each able to fail, to be late, or to be an old one.
+
+use std::time::Duration;
+
+use crate::directory::Document;
+use crate::link::{CloseCode, Direction, End, LinkHandle, LinkId};
+use crate::machine::TimerHandle;
+use crate::peer::glare::is_compared;
+use crate::peer::{
+    HANDSHAKE_MAX, Link, LinkState, Peer, PeerEffect, PeerTimer, REFUSAL_MAX, RefuseCode,
+    SPENT_MAX, Turn, remember,
+};
+use crate::planted::is_planted;
+use crate::wire::{Hello, VERSION_MIN};
+
+/// From this protocol version on links have ids, and one of several stays.
+const GLARE_VERSION: u32 = 2;
+
+impl Peer {
+    pub(super) fn link_up(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        link: LinkHandle,
+        direction: Direction,
+    ) {
+        if let Direction::Dialled(dial) = direction {
+            self.dials.retain(|d| *d != dial);
+        }
+        let has_ids = turn.local.version_max >= GLARE_VERSION;
+        let max = turn.local.links_per_peer_max;
+        let shaking = self.links.iter().filter(|l| !l.is_verified()).count();
+        // A redial must not be shut out by the links that it replaces: they go when it is confirmed.
+        let room = if has_ids {
+            shaking < max && self.links.len() < 2 * max
+        } else {
+            self.links.len() < max
+        };
+        if !room {
+            turn.out.push(PeerEffect::Close { link, code: CloseCode::TOO_MANY_LINKS });
+            return;
+        }
+        // Should this link come to nothing, the next dial is armed again.
+        if let Some(timer) = self.redial.take() {
+            turn.cx.disarm(timer);
+        }
+        let timer = turn.cx.arm(turn.cx.now.mono + HANDSHAKE_MAX, PeerTimer::Handshake(link));
+        let id = match direction {
+            Direction::Dialled(dial) if has_ids => Some(LinkId {
+                dialler: End::Here,
+                counter: turn.local.incarnation.counter,
+                number: dial.0,
+            }),
+            _ => None,
+        };
+        let dialled = id.is_some() || matches!(direction, Direction::Dialled(_));
+        self.links.push(Link {
+            link,
+            state: LinkState::Greeting { timer },
+            incarnation: None,
+            id,
+            dialled,
+            greeted_at: None,
+            round_trip: Duration::ZERO,
+        });
+        // Who answers a dial repeats the link's id, and so speaks second. Version 1 knows no ids.
+        if dialled || !has_ids {
+            self.send_hello(turn, link);
+        }
+    }
+
+    fn send_hello(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle) {
+        let Some(index) = self.find(link) else { return };
+        self.links[index].greeted_at = Some(turn.cx.now.mono);
+        let abandons = self.abandons.iter().copied().collect();
+        turn.out.push(PeerEffect::SendHello { link, id: self.links[index].id, abandons });
+    }
+
+    pub(super) fn on_hello(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle, hello: Hello) {
+        let Some(index) = self.find(link) else { return };
+        let timer = match self.links[index].state {
+            LinkState::Greeting { timer } => timer,
+            LinkState::Refused { .. } => return,
+            _ => return self.fault(turn, link, "a second Hello".into()),
+        };
+        let version = hello.version_max.min(turn.local.version_max);
+        if let Some((code, reason)) = self.refusal(turn, &hello, version) {
+            return self.refuse(turn, link, code, reason);
+        }
+        let theirs = hello.incarnation;
+        if let Some((code, known_counter, reason)) = self.incarnation_refusal(&hello) {
+            turn.out.push(PeerEffect::Misbehaved { what: format!("handshake refused: {reason}") });
+            if code == RefuseCode::StaleIncarnation && version >= GLARE_VERSION {
+                turn.cx.disarm(timer);
+                let at = turn.cx.now.mono + REFUSAL_MAX;
+                let timer = turn.cx.arm(at, PeerTimer::Handshake(link));
+                self.links[index].state = LinkState::Refused { timer };
+                turn.out.push(PeerEffect::SendRefuse { link, code, known_counter });
+                return;
+            }
+            return self.close(turn, link, code.as_close());
+        }
+        if version >= GLARE_VERSION {
+            if let Err(what) = self.name_link(index, &hello) {
+                return self.fault(turn, link, what);
+            }
+            let id = self.links[index].id.expect("just named");
+            let used = self.links.iter().any(|l| l.link != link && l.id == Some(id));
+            if (used || self.spent.contains(&id)) && !is_planted(27) {
+                let what = format!("handshake refused: {id:?} is an old link");
+                turn.out.push(PeerEffect::Misbehaved { what });
+                // Not to be abandoned once more under a name that belongs to another link.
+                self.links[index].id = None;
+                return self.close(turn, link, RefuseCode::SpentLink.as_close());
+            }
+        } else {
+            self.links[index].id = None;
+        }
+        let displaces = self
+            .links
+            .iter()
+            .any(|l| l.is_up() && l.incarnation.is_some_and(|life| life != theirs));
+        if displaces && version >= GLARE_VERSION {
+            // A Hello alone, which might be an old one, ends no life that is there: its Confirm, which names
+            // ours, does.
+            if self.links[index].greeted_at.is_none() {
+                self.send_hello(turn, link);
+            }
+            self.links[index].state = LinkState::Newer { timer, hello };
+            return;
+        }
+        self.verify(turn, link, timer, hello, version);
+        if is_compared(false) {
+            self.resolve(turn);
+        }
+    }
+
+    /// Takes a Hello for true: its life is the peer's, and the link is confirmed.
+    fn verify(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        link: LinkHandle,
+        timer: TimerHandle,
+        hello: Hello,
+        version: u32,
+    ) {
+        let theirs = hello.incarnation;
+        // What belongs to an earlier life of the peer ends first.
+        let old: Vec<LinkHandle> = self
+            .links
+            .iter()
+            .filter(|l| l.incarnation.is_some_and(|incarnation| incarnation != theirs))
+            .map(|l| l.link)
+            .collect();
+        self.close_all(turn, old, CloseCode::OLD_INCARNATION);
+        if self.session.is_some_and(|session| session != theirs) {
+            self.session = None;
+            turn.out.push(PeerEffect::SessionEnded);
+        }
+        if self.known != Some(theirs) {
+            self.spent.retain(|id| id.dialler == End::Here);
+            self.abandons.retain(|id| id.dialler == End::Here);
+        }
+        self.known = Some(theirs);
+        self.session = Some(theirs);
+        if hello.observed_address.is_some() {
+            self.observed = hello.observed_address;
+        }
+        let index = self.find(link).expect("only others were closed");
+        let has_greeted = self.links[index].greeted_at.is_some();
+        if !has_greeted {
+            self.send_hello(turn, link);
+        }
+        let entry = &mut self.links[index];
+        entry.incarnation = Some(theirs);
+        entry.state = LinkState::Verified { timer, hello, superseded: None };
+        let id = entry.id;
+        turn.out.push(PeerEffect::SendConfirm { link, version, incarnation: theirs, id });
+    }
+
+    /// Why the peer is not let in, if it is not, its life apart.
+    fn refusal(
+        &self,
+        turn: &Turn<'_, '_, '_>,
+        hello: &Hello,
+        version: u32,
+    ) -> Option<(RefuseCode, String)> {
+        if turn.local.stopping {
+            Some((RefuseCode::ShuttingDown, "this node stops".to_string()))
+        } else if !self.keep && !turn.local.admits(&self.id) {
+            Some((RefuseCode::NotAllowed, "this peer is not allowed here".to_string()))
+        } else if version < VERSION_MIN.max(hello.version_min) {
+            let reason = format!(
+                "versions {} to {} are offered, {VERSION_MIN} to {} are spoken here",
+                hello.version_min, hello.version_max, turn.local.version_max
+            );
+            Some((RefuseCode::Version, reason))
+        } else {
+            // None is known yet.
+            let capability = hello.critical_capabilities.first()?;
+            Some((RefuseCode::Capability, format!("capability {capability} is not known here")))
+        }
+    }
+
+    /// Why the peer's life is not accepted, and the highest counter that we know of it.
+    fn incarnation_refusal(&self, hello: &Hello) -> Option<(RefuseCode, u64, String)> {
+        let (known, theirs) = (self.known?, hello.incarnation);
+        if theirs.counter > known.counter || theirs == known || is_planted(28) {
+            return None;
+        }
+        // Two processes with one key and counter are both alive, or one lost its disk and began anew: if
+        // there is a link to the other one, the former.
+        let other_lives = self.links.iter().any(|l| l.incarnation == Some(known));
+        if theirs.counter == known.counter && other_lives {
+            let reason = "another process uses this key".to_string();
+            return Some((RefuseCode::IdentityInUse, known.counter, reason));
+        }
+        let reason = format!("a later start, {}, of this peer is known", known.counter);
+        Some((RefuseCode::StaleIncarnation, known.counter, reason))
+    }
+
+    /// Both ends must mean the same link.
+    fn name_link(&mut self, index: usize, hello: &Hello) -> Result<(), String> {
+        let Some(said) = hello.link else { return Err("a Hello without a link id".into()) };
+        let entry = &mut self.links[index];
+        match entry.id {
+            Some(id) if id != said => {
+                Err(format!("its Hello is about another link: {said:?} on {id:?}"))
+            }
+            Some(_) => Ok(()),
+            None if said.dialler == End::There && said.counter == hello.incarnation.counter => {
+                entry.id = Some(said);
+                Ok(())
+            }
+            None => Err(format!("its Hello calls a link that it dialled {said:?}")),
+        }
+    }
+
+    pub(super) fn on_confirm(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        link: LinkHandle,
+        version: u32,
+        directory: Document,
+        (id, receiver_boot): (Option<LinkId>, u64),
+    ) {
+        let Some(index) = self.find(link) else { return };
+        let (timer, hello, superseded) = match self.links[index].state.clone() {
+            LinkState::Verified { timer, hello, superseded } => (timer, hello, superseded),
+            LinkState::Newer { timer, hello } => (timer, hello, None),
+            LinkState::Refused { .. } => return,
+            _ => return self.fault(turn, link, "a Confirm out of turn".into()),
+        };
+        if version != hello.version_max.min(turn.local.version_max) {
+            let what = format!("it chose version {version}, which is not the highest of both");
+            return self.fault(turn, link, what);
+        }
+        let entry = &self.links[index];
+        if version >= GLARE_VERSION && id != entry.id {
+            let what = format!("its Confirm is of another link: {id:?} on {:?}", entry.id);
+            return self.fault(turn, link, what);
+        }
+        if version >= GLARE_VERSION
+            && receiver_boot != turn.local.incarnation.boot
+            && !is_planted(35)
+        {
+            let what = "its Confirm is of another life of this node".to_string();
+            return self.fault(turn, link, what);
+        }
+        if let LinkState::Newer { .. } = entry.state {
+            self.verify(turn, link, timer, hello.clone(), version);
+        }
+        let Some(index) = self.find(link) else { return };
+        turn.cx.disarm(timer);
+        let first = !self.is_up();
+        let entry = &mut self.links[index];
+        entry.state = LinkState::Up;
+        entry.round_trip = entry.greeted_at.map_or(Duration::ZERO, |at| turn.cx.now.mono.since(at));
+        // Without ids the newest link is used, as ever; with them whoever decides has the word.
+        if self.current.is_none() || entry.id.is_none() {
+            self.current = Some(link);
+        }
+        self.failures = 0;
+        self.met = true;
+        self.undone = None;
+        turn.out.push(PeerEffect::LinkReady {
+            link,
+            incarnation: hello.incarnation,
+            call_credit: hello.call_credit,
+            message_bytes_max: hello.message_bytes_max,
+            directory,
+            first,
+        });
+        self.apply_abandons(turn, link, &hello.abandons);
+        if let Some(by) = superseded
+            && self.current != Some(link)
+        {
+            self.drain(turn, link, by);
+        }
+        self.resolve(turn);
+        self.bound_links(turn);
+    }
+
+    /// What the peer has given up is over, whatever else is said.
+    fn apply_abandons(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        confirmed: LinkHandle,
+        abandons: &[LinkId],
+    ) {
+        let mut over = Vec::new();
+        for id in abandons {
+            if self.id_of(confirmed) == Some(*id) {
+                continue;
+            }
+            // A dial that has not come yet will not be let in either.
+            remember(&mut self.spent, *id, SPENT_MAX);
+            over.extend(self.link_of(*id));
+        }
+        self.close_all(turn, over, CloseCode::ABANDONED);
+    }
+
+    pub(super) fn on_refuse(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        link: LinkHandle,
+        code: u32,
+        known_counter: u64,
+    ) {
+        let Some(index) = self.find(link) else { return };
+        if self.links[index].is_up() {
+            return self.fault(turn, link, "a Refuse behind its Confirm".into());
+        }
+        let Some(why) = RefuseCode::from_number(code) else {
+            return self.fault(turn, link, format!("refusal {code}, which is none"));
+        };
+        turn.out.push(PeerEffect::Refused { why });
+        self.close(turn, link, why.as_close());
+        if why == RefuseCode::StaleIncarnation && known_counter >= turn.local.incarnation.counter {
+            turn.out.push(if self.met {
+                PeerEffect::NewerSelf
+            } else {
+                PeerEffect::LifeIsStale { known_counter }
+            });
+        }
+    }
+
+    pub(super) fn handshake_ends(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle) {
+        let Some(index) = self.find(link) else { return };
+        if let LinkState::Refused { .. } = self.links[index].state {
+            return self.close(turn, link, RefuseCode::StaleIncarnation.as_close());
+        }
+        turn.out.push(PeerEffect::Misbehaved {
+            what: format!("the handshake took longer than {HANDSHAKE_MAX:?}"),
+        });
+        self.close(turn, link, CloseCode::HANDSHAKE_TIMEOUT);
+    }
+}

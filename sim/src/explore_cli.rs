@@ -1,0 +1,143 @@
+//! `dunlin-sim explore`: explorations from the command line.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use dunlin_sim::explore::glare::configurations;
+use dunlin_sim::explore::{Explored, explore};
+use serde_json::json;
+
+use crate::cli::say;
+
+#[cfg(not(dunlin_planted))]
+const WRONG: &str = "\
+Wrong rules, to see how each is refuted, exist only in a build of their own:
+  RUSTFLAGS='--cfg dunlin_planted' cargo run --release -p dunlin-sim --target-dir target/planted -- \\
+      explore glare --rule coin-flip
+They are: lower-id-wins, coin-flip, close-before-confirm, ids-gate-dialling, first-come-stays,
+dial-number-ignored, drained-for-good, no-cut.";
+#[cfg(dunlin_planted)]
+const WRONG: &str = "\
+Wrong rules for --rule: lower-id-wins, coin-flip, close-before-confirm, ids-gate-dialling,
+first-come-stays, dial-number-ignored, drained-for-good, no-cut.";
+
+/// What to explore.
+#[derive(Subcommand)]
+pub(crate) enum Explore {
+    /// Two nodes that dial each other: both end on the same link, and nothing is lost.
+    #[command(after_help = WRONG)]
+    Glare(Glare),
+}
+
+/// The exploration of glare.
+#[derive(Args)]
+pub(crate) struct Glare {
+    /// Explore with a wrong rule.
+    #[cfg(dunlin_planted)]
+    #[arg(long)]
+    rule: Option<String>,
+    /// Stop at so many states of one configuration; a state takes about a kilobyte while it waits.
+    #[arg(long, default_value_t = 20_000_000)]
+    states_max: usize,
+    /// Only configurations whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Print a JSON line a configuration.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explore {
+    /// Explores and reports.
+    pub(crate) fn run(self) -> ExitCode {
+        let Explore::Glare(glare) = self;
+        #[cfg(dunlin_planted)]
+        if let Some(rule) = &glare.rule {
+            let rules = dunlin_sim::explore::glare::RULES;
+            let Some((_, number)) = rules.iter().find(|(name, _)| name == rule) else {
+                let names: Vec<_> = rules.iter().map(|(name, _)| *name).collect();
+                eprintln!("no rule is called '{rule}'; there are {}", names.join(", "));
+                return ExitCode::from(2);
+            };
+            dunlin_core::planted::set(*number);
+        }
+        glare.run()
+    }
+}
+
+impl Glare {
+    fn run(self) -> ExitCode {
+        // A machine that breaks a promise is a counterexample, and not this program's end.
+        std::panic::set_hook(Box::new(|_| {}));
+        let begun = Instant::now();
+        let (mut states, mut depth) = (0, 0);
+        for (name, model) in configurations() {
+            if !name.contains(&self.only) {
+                continue;
+            }
+            let from = Instant::now();
+            let mut shown = Instant::now();
+            let terminal = std::io::stderr().is_terminal();
+            let explored = explore(&model, self.states_max, &mut |depth, states, waiting| {
+                if terminal && shown.elapsed().as_millis() > 500 {
+                    shown = Instant::now();
+                    eprint!("\r{name}: depth {depth}, {states} states, {waiting} wait \x1b[K");
+                }
+            });
+            if terminal {
+                eprint!("\r\x1b[K");
+            }
+            let seconds = from.elapsed().as_secs_f64();
+            states += explored.states;
+            depth = depth.max(explored.depth);
+            if self.json {
+                say(&json!({ "configuration": name, "seconds": seconds, "explored": explored })
+                    .to_string());
+            } else {
+                show(&name, &explored, seconds);
+            }
+            if let Some(code) = failure(&explored) {
+                return code;
+            }
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        if !self.json {
+            say(&format!(
+                "every rule holds in all {states} states, up to {depth} steps deep; {seconds:.1} s"
+            ));
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+fn failure(explored: &Explored) -> Option<ExitCode> {
+    if explored.counterexample.is_some() {
+        Some(ExitCode::from(1))
+    } else if !explored.complete {
+        Some(ExitCode::from(5))
+    } else if !explored.ends {
+        Some(ExitCode::from(3))
+    } else {
+        None
+    }
+}
+
+fn show(name: &str, explored: &Explored, seconds: f64) {
+    let Explored { states, transitions, at_rest, depth, .. } = explored;
+    say(&format!(
+        "{name}: {states} states, {transitions} transitions, {at_rest} at rest, depth {depth}, \
+         {seconds:.1} s"
+    ));
+    if let Some(found) = &explored.counterexample {
+        say(&format!("  broken: {}", found.broken));
+        for step in &found.steps {
+            say(&format!("  {step}"));
+        }
+    } else if !explored.complete {
+        say("  there are more states than --states-max");
+    } else if !explored.ends {
+        say("  what happens without further faults may go on for ever");
+    }
+}

@@ -1,0 +1,349 @@
+//! The network of a world: who issues tokens, what each node was given, what was revoked, and so who may
+//! call whom at any time. What really runs is judged by it.
+
+use std::time::Duration;
+
+use dunlin_core::auth::{
+    Access, DescriptorChain, DescriptorClaims, Dissemination, Grant, Membership, NetworkMembership,
+    Permissions, SKEW, Token, TokenId,
+};
+use dunlin_core::topic::TopicPath;
+use dunlin_core::{Event, Identity, Now, PeerId, WallTime};
+
+use crate::faults::{FaultKind, Tally};
+use crate::random::bytes32;
+use crate::schedule::{Forgery, RightsPlan};
+
+/// A peer's call runs only if the peer may make it.
+pub(crate) const PERMITTED: &str = "no call runs without a permission that counts";
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const EPOCH: u64 = 1;
+
+/// A token that was given to a node.
+struct Given {
+    token: Token,
+    until: WallTime,
+}
+
+/// The network, and all tokens ever given in it.
+pub(crate) struct Rights {
+    plan: RightsPlan,
+    root: Identity,
+    issuer: Identity,
+    /// Somebody whom nobody trusts.
+    stranger: Identity,
+    began: WallTime,
+    /// The newest descriptor.
+    newest: DescriptorChain,
+    /// The descriptor that each node goes by.
+    known: Vec<DescriptorChain>,
+    /// The tokens of each node, the newest last.
+    given: Vec<Vec<Given>>,
+    tokens: u64,
+    seed: u64,
+    /// The counters of the lives in which nodes pretend.
+    impostors: Vec<Option<u64>>,
+    /// Faults that are on, and whom they are about.
+    active: Vec<(FaultKind, usize)>,
+}
+
+impl Rights {
+    pub(crate) fn new(seed: u64, nodes: usize, plan: RightsPlan, began: WallTime) -> Self {
+        let key = |number| Identity::from_secret(bytes32(seed, 3, number));
+        let (root, issuer, stranger) = (key(1), key(2), key(3));
+        let claims = DescriptorClaims {
+            name: "sim".into(),
+            sequence: 0,
+            root: root.id(),
+            next_root: key(4).id(),
+            // Longer than any clock here is wrong.
+            expires: began + 10_000 * HOUR,
+            issuers: vec![(issuer.id(), EPOCH)],
+            registry_members: Vec::new(),
+            registry_epoch: 0,
+            revoked_before: WallTime::default(),
+            revoked_tokens: Vec::new(),
+            revoked_issuers: Vec::new(),
+            dissemination: Dissemination::Mesh,
+            message_bytes_max: None,
+        };
+        let newest = DescriptorChain::found(&root, [7; 16], claims).expect("within all bounds");
+        Rights {
+            known: vec![newest.clone(); nodes],
+            given: (0..nodes).map(|_| Vec::new()).collect(),
+            newest,
+            tokens: 0,
+            impostors: vec![None; nodes],
+            active: Vec::new(),
+            plan,
+            root,
+            issuer,
+            stranger,
+            began,
+            seed,
+        }
+    }
+
+    fn token_id(&mut self) -> TokenId {
+        self.tokens += 1;
+        TokenId(bytes32(self.seed, 4, self.tokens)[..16].try_into().expect("16 bytes"))
+    }
+
+    /// What a node may do: call what the plan does not withhold, and serve.
+    fn permissions(&self, node: usize) -> Permissions {
+        let withheld = self.plan.withheld.get(node).map_or(&[][..], Vec::as_slice);
+        let mut permissions = Permissions::none().with("serve:>").expect("well-formed");
+        let services = (0..crate::draw::SERVICES as u16).chain([crate::draw::GHOST]);
+        for service in services.filter(|service| !withheld.contains(service)) {
+            permissions = permissions.with(&format!("call:s{service}/>")).expect("well-formed");
+        }
+        permissions.with("call:probe/>").expect("well-formed")
+    }
+
+    fn grant(&mut self, node: usize, subject: PeerId, from: WallTime, until: WallTime) -> Grant {
+        Grant {
+            subject,
+            permissions: self.permissions(node),
+            not_before: from,
+            expires: until,
+            issued_at: from,
+            depth_left: 1,
+            id: self.token_id(),
+        }
+    }
+
+    /// Gives a node a token that counts until then.
+    fn give(&mut self, node: usize, id: PeerId, now: WallTime, until: WallTime) {
+        // Tokens count in milliseconds, and are issued by whoever has the time right.
+        let from = now.min(until - Duration::from_secs(1));
+        let from = WallTime::from_unix_nanos(from.as_unix_nanos() / 1_000_000 * 1_000_000);
+        let grant = self.grant(node, id, from, until);
+        let network = self.newest.id();
+        let token = Token::issue(&self.issuer, EPOCH, network, grant).expect("within all bounds");
+        self.given[node].push(Given { token, until });
+    }
+
+    /// When a node's present token is to end: at its next lapse, or long after the run. Skew is taken off,
+    /// so that it ends for good then.
+    fn until(&self, lapse_at: Option<u64>) -> WallTime {
+        match lapse_at {
+            Some(nanos) => self.began + Duration::from_nanos(nanos) - SKEW,
+            None => self.began + 12 * HOUR,
+        }
+    }
+
+    /// The rights of a node that begins a life at this time, by its own clock.
+    pub(crate) fn access(
+        &mut self,
+        node: usize,
+        id: PeerId,
+        now: Now,
+        true_now: WallTime,
+        lapse_at: Option<u64>,
+    ) -> Access {
+        if self.is_in_need(node, true_now) {
+            self.give(node, id, true_now, self.until(lapse_at));
+        }
+        self.known[node] = self.newest.clone();
+        let token = self.given[node].last().expect("just given").token.clone();
+        let membership = NetworkMembership { descriptors: self.newest.clone(), token };
+        match Access::new(&id, now, Membership::Networks(vec![membership.clone()])) {
+            Ok(access) => access,
+            // By its own clock it has no right to be there; it tries nevertheless, as anybody may.
+            Err(_) => Access::unverified_for_simulation(&id, vec![membership]),
+        }
+    }
+
+    /// Whether a node has no token that counts, by the true time.
+    pub(crate) fn is_in_need(&self, node: usize, true_now: WallTime) -> bool {
+        let lapsed = self.given[node].last().is_none_or(|given| given.until + SKEW <= true_now);
+        lapsed || self.is_revoked(node)
+    }
+
+    fn is_revoked(&self, node: usize) -> bool {
+        let last = self.given[node].last().and_then(|given| given.token.claims().next_back());
+        last.is_some_and(|claims| self.newest.current().is_revoked(&claims.id))
+    }
+
+    /// The rights of somebody who pretends to be allowed what `node` is not. `victim` is another node.
+    pub(crate) fn forged(
+        &mut self,
+        node: usize,
+        id: PeerId,
+        victim: (usize, PeerId),
+        true_now: WallTime,
+        forgery: Forgery,
+    ) -> Access {
+        let until = self.began + 12 * HOUR;
+        let network = self.newest.id();
+        let token = match forgery {
+            Forgery::Stolen => {
+                if self.given[victim.0].is_empty() {
+                    self.give(victim.0, victim.1, true_now, until);
+                }
+                self.given[victim.0].last().expect("just given").token.clone()
+            }
+            Forgery::Untrusted => {
+                let grant = self.grant(node, id, self.began, until);
+                Token::issue(&self.stranger, EPOCH, network, grant).expect("within all bounds")
+            }
+            Forgery::OtherNetwork => {
+                let claims = self.newest.current().claims().clone();
+                let other = DescriptorChain::found(
+                    &self.stranger,
+                    [9; 16],
+                    DescriptorClaims { root: self.stranger.id(), ..claims },
+                );
+                let other = other.expect("within all bounds").id();
+                let grant = self.grant(node, id, self.began, until);
+                Token::issue(&self.issuer, EPOCH, other, grant).expect("within all bounds")
+            }
+            Forgery::Widened => {
+                // A right token of the stranger's, who gives more than there is to whoever asks.
+                let short = self.grant(node, self.stranger.id(), self.began, self.began + HOUR);
+                let parent = Token::issue(&self.issuer, EPOCH, network, short);
+                let wide = Grant { depth_left: 0, ..self.grant(node, id, self.began, until) };
+                parent
+                    .and_then(|p| p.attenuate_unchecked_for_simulation(&self.stranger, wide))
+                    .expect("within all bounds")
+            }
+            Forgery::BadSignature => {
+                let grant = self.grant(node, id, self.began, until);
+                let token = Token::issue(&self.issuer, EPOCH, network, grant);
+                let mut bytes = token.expect("within all bounds").as_bytes().to_vec();
+                // The signature is the last field of the last link.
+                *bytes.last_mut().expect("not empty") ^= 1;
+                Token::decode(bytes.into()).expect("well-formed still")
+            }
+        };
+        let membership = NetworkMembership { descriptors: self.newest.clone(), token };
+        Access::unverified_for_simulation(&id, vec![membership])
+    }
+
+    /// Revokes a node's present token. Who is told goes by [`Rights::tell`].
+    pub(crate) fn revoke(&mut self, node: usize) {
+        let Some(given) = self.given[node].last() else { return };
+        let id = given.token.claims().next_back().expect("tokens have links").id;
+        let mut claims = self.newest.current().claims().clone();
+        if let Err(place) = claims.revoked_tokens.binary_search(&id) {
+            claims.revoked_tokens.insert(place, id);
+        }
+        self.newest = self.newest.succeed(&self.root, claims).expect("within all bounds");
+    }
+
+    /// The newest descriptor, for a node that does not have it.
+    pub(crate) fn news_for(&self, node: usize) -> Option<DescriptorChain> {
+        let sequence = |chain: &DescriptorChain| chain.current().claims().sequence;
+        (sequence(&self.known[node]) < sequence(&self.newest)).then(|| self.newest.clone())
+    }
+
+    /// A node has taken the newest descriptor.
+    pub(crate) fn told(&mut self, node: usize) {
+        self.known[node] = self.newest.clone();
+    }
+
+    /// A fault about a node's rights or clock begins or ends.
+    pub(crate) fn switch(&mut self, kind: FaultKind, node: usize, on: bool) {
+        if on {
+            self.active.push((kind, node));
+        } else {
+            self.active.retain(|active| *active != (kind, node));
+        }
+    }
+
+    /// What a node says: judges what it runs and whom it meets, and counts the faults that show in it.
+    pub(crate) fn observe(
+        &self,
+        tally: &mut Tally,
+        peers: &[PeerId],
+        here: usize,
+        wall: WallTime,
+        event: &Event,
+    ) -> Result<(), (&'static str, String)> {
+        let place = |id: &PeerId| peers.iter().position(|peer| peer == id);
+        match event {
+            Event::NetworkLeft { peer, .. } => self.bite(tally, here, place(peer)),
+            Event::PeerRefused { peer, why } if why.is_about_access() => {
+                self.bite(tally, here, place(peer));
+            }
+            Event::NetworkEnded { .. } => self.bite(tally, here, None),
+            Event::PeerUp { peer, incarnation, .. } => {
+                if let Some(peer) = place(peer) {
+                    self.judge_meeting(here, peer, incarnation.counter)
+                        .map_err(|what| (PERMITTED, what))?;
+                }
+            }
+            Event::Invoke(run) => {
+                if let Some(caller) = run.caller.as_ref().and_then(place) {
+                    self.judge(here, caller, &run.path, wall).map_err(|what| (PERMITTED, what))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Somebody was refused or lost a right: counts the faults that are about either of both.
+    fn bite(&self, tally: &mut Tally, here: usize, there: Option<usize>) {
+        for (kind, node) in &self.active {
+            if *node == here || Some(*node) == there {
+                tally.bite(*kind);
+            }
+        }
+    }
+
+    /// From this life on a node pretends, or does not any more.
+    pub(crate) fn pretends(&mut self, node: usize, counter: Option<u64>) {
+        self.impostors[node] = counter;
+    }
+
+    /// Judges that a node has met a peer in this life.
+    fn judge_meeting(&self, here: usize, peer: usize, counter: u64) -> Result<(), String> {
+        if self.impostors[peer] == Some(counter) && self.impostors[here].is_none() {
+            return Err(format!("n{here} lets n{peer} in, whose token is forged"));
+        }
+        Ok(())
+    }
+
+    /// A new token for a node that needs one.
+    pub(crate) fn renew(
+        &mut self,
+        node: usize,
+        id: PeerId,
+        true_now: WallTime,
+        lapse_at: Option<u64>,
+    ) -> Token {
+        self.give(node, id, true_now, self.until(lapse_at));
+        self.given[node].last().expect("just given").token.clone()
+    }
+
+    /// Judges that a node runs a call of a peer's, at this time by its own clock.
+    fn judge(
+        &self,
+        callee: usize,
+        caller: usize,
+        path: &TopicPath,
+        wall: WallTime,
+    ) -> Result<(), String> {
+        let known = self.known[callee].current();
+        let counts = |given: &Given| {
+            let last = given.token.claims().next_back().expect("tokens have links");
+            let valid = last.not_before <= wall + SKEW && wall < last.expires + SKEW;
+            valid && !known.is_revoked(&last.id)
+        };
+        if !self.given[caller].iter().any(counts) {
+            return Err(format!(
+                "n{callee} runs {path} for n{caller}, which has no token that counts"
+            ));
+        }
+        let withheld = self.plan.withheld.get(caller).map_or(&[][..], Vec::as_slice);
+        let service = path.segments().next().and_then(|first| first.strip_prefix('s'));
+        match service.and_then(|number| number.parse().ok()) {
+            Some(number) if withheld.contains(&number) => {
+                Err(format!("n{callee} runs {path} for n{caller}, which may not call it"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
