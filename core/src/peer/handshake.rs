@@ -144,7 +144,12 @@ impl Peer {
         version: u32,
     ) {
         let theirs = hello.incarnation;
-        // What belongs to an earlier life of the peer ends first.
+        // What belongs to an earlier life of the peer ends first: the session before its links, so that nothing of
+        // it is sent again on a link of the new one.
+        if self.session.is_some_and(|session| session != theirs) {
+            self.session = None;
+            turn.out.push(PeerEffect::SessionEnded);
+        }
         let old: Vec<LinkHandle> = self
             .links
             .iter()
@@ -152,10 +157,6 @@ impl Peer {
             .map(|l| l.link)
             .collect();
         self.close_all(turn, old, CloseCode::OLD_INCARNATION);
-        if self.session.is_some_and(|session| session != theirs) {
-            self.session = None;
-            turn.out.push(PeerEffect::SessionEnded);
-        }
         if self.known != Some(theirs) {
             self.spent.retain(|id| id.dialler == End::Here);
             self.abandons.retain(|id| id.dialler == End::Here);
