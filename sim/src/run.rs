@@ -302,8 +302,8 @@ fn pairs<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// For each node a service that it does not have itself and that several of its peers have: the node, the
-/// service's number, and those peers.
+/// For each node a service that it does not have itself, that several of its peers have, and that it may call:
+/// the node, the service's number, and those peers.
 fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<u16>)> {
     let mut found = Vec::new();
     for from in 0..world.stations.len() {
@@ -323,7 +323,9 @@ fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<
         for (_, path, _) in mesh.services().iter() {
             number(path.as_str()).map(|own| instances.remove(&own));
         }
-        let several = instances.into_iter().find(|(_, peers)| peers.len() > 1);
+        let may_call = |service| world.rights.as_ref().is_none_or(|r| r.may_call(from, service));
+        let several =
+            instances.into_iter().find(|(service, peers)| peers.len() > 1 && may_call(*service));
         found.extend(several.map(|(service, peers)| (from, service, peers)));
     }
     found

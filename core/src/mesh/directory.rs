@@ -145,6 +145,12 @@ impl Mesh {
         let entries =
             entries.filter_map(|(key, entry)| Some((*key, self.permitted(peer, entry).ok()?)));
         document.entries = entries.collect();
+        if self.remote.document(peer).is_none() {
+            // Calls of its earlier life may be looking for another way already. That it is known is said with
+            // the change, which is behind them.
+            let changes = document.entries.into_iter().map(|(key, entry)| (key, Some(entry)));
+            return self.remote.update(peer, id, document.version, changes.collect());
+        }
         if self.remote.replace(peer, id, document) {
             self.events.push_back(Event::PeerServices { peer: id });
         }

@@ -220,14 +220,14 @@ impl Mesh {
                 directory,
                 first,
             } => {
-                let incremental = directory.incremental;
-                self.feed_replicas(ReplicaInput::Whole { peer, document: directory });
-                self.feed_publisher(PublisherInput::Ready { peer, incremental });
-                self.learn_again(peer);
                 if first {
                     let remote = self.links.get(&link).and_then(|l| l.remote);
                     self.events.push_back(Event::PeerUp { peer: id, incarnation, remote });
                 }
+                let incremental = directory.incremental;
+                self.feed_replicas(ReplicaInput::Whole { peer, document: directory });
+                self.feed_publisher(PublisherInput::Ready { peer, incremental });
+                self.learn_again(peer);
                 self.feed_caller(CallerInput::PeerReady {
                     peer,
                     boot: incarnation.boot,
