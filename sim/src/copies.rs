@@ -4,7 +4,7 @@
 //! at that version, however it got there; who is said to have a version must have it; and nobody is told
 //! that a path has no responders while a peer that is connected offers it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_core::directory::{EntryKey, OfferState};
 use dunlin_core::rpc::{CallError, Failure};
@@ -12,6 +12,7 @@ use dunlin_core::topic::TopicPath;
 use dunlin_core::{Event, Mesh, PeerId};
 
 use crate::checks::Verdict;
+use crate::world::{Fidelity, World};
 
 /// A copy of a document is what its owner had.
 const COPY_IS_TRUE: &str = "a copy is what its owner had";
@@ -29,6 +30,9 @@ pub(crate) struct Copies {
     owned: BTreeMap<u64, BTreeMap<u64, Entries>>,
     /// The life in which a node met a peer last.
     met: BTreeMap<(usize, PeerId), u64>,
+    /// Which applications were told of a peer's services in the life that they met. Before that, calls may have
+    /// looked for them in vain in the same breath.
+    told: BTreeSet<(usize, PeerId)>,
 }
 
 impl Copies {
@@ -76,9 +80,12 @@ impl Copies {
     ) -> Verdict {
         match event {
             Event::PeerUp { peer, incarnation, .. } => {
-                self.met.insert((index, *peer), incarnation.boot);
+                if self.met.insert((index, *peer), incarnation.boot) != Some(incarnation.boot) {
+                    self.told.remove(&(index, *peer));
+                }
             }
             Event::PeerServices { peer } => {
+                self.told.insert((index, *peer));
                 let life = self.met.get(&(index, *peer)).and_then(|boot| self.owned.get(boot));
                 if let (Some(life), Some(copy)) = (life, mesh.replica(*peer))
                     && let Some(truth) = life.get(&copy.version)
@@ -117,7 +124,9 @@ impl Copies {
                 let path = TopicPath::parse(path).expect("it was called");
                 let offers = |peer: &PeerId| {
                     // What was learned only then could not help.
-                    if behind.iter().any(|event| Copies::peer_of(event) == Some(*peer)) {
+                    if !self.told.contains(&(index, *peer))
+                        || behind.iter().any(|event| Copies::peer_of(event) == Some(*peer))
+                    {
                         return false;
                     }
                     let known = mesh.peers_up().find(|(id, _)| id == peer).and_then(|(_, d)| d);
@@ -139,5 +148,25 @@ impl Copies {
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl<F: Fidelity> World<'_, F> {
+    /// Looks at what a node was just told of others' documents, and of who has its own.
+    pub(crate) fn judge_copies(&mut self, index: usize, heard: &[Event]) {
+        let Some(live) = &self.stations[index].live else { return };
+        let mesh = F::mesh(&live.door);
+        self.copies.note(mesh);
+        for (at, event) in heard.iter().enumerate() {
+            let other = Copies::peer_of(event)
+                .and_then(|peer| self.peers.iter().position(|other| *other == peer))
+                .and_then(|peer| self.stations[peer].live.as_ref())
+                .map(|live| F::mesh(&live.door));
+            if let Err((rule, what)) =
+                self.copies.judge(index, mesh, other, event, &heard[at + 1..])
+            {
+                self.ledger.violate(Some(index as u16), rule, what);
+            }
+        }
     }
 }

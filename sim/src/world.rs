@@ -384,24 +384,6 @@ impl<'s, F: Fidelity> World<'s, F> {
         self.rearm(index);
     }
 
-    /// Looks at what a node was just told of others' documents, and of who has its own.
-    fn judge_copies(&mut self, index: usize, heard: &[Event]) {
-        let Some(live) = &self.stations[index].live else { return };
-        let mesh = F::mesh(&live.door);
-        self.copies.note(mesh);
-        for (at, event) in heard.iter().enumerate() {
-            let other = Copies::peer_of(event)
-                .and_then(|peer| self.peers.iter().position(|other| *other == peer))
-                .and_then(|peer| self.stations[peer].live.as_ref())
-                .map(|live| F::mesh(&live.door));
-            if let Err((rule, what)) =
-                self.copies.judge(index, mesh, other, event, &heard[at + 1..])
-            {
-                self.ledger.violate(Some(index as u16), rule, what);
-            }
-        }
-    }
-
     fn rearm(&mut self, index: usize) {
         let now = self.now;
         let station = &mut self.stations[index];
