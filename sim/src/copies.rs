@@ -80,7 +80,8 @@ impl Copies {
     ) -> Verdict {
         match event {
             Event::PeerUp { peer, incarnation, .. } => {
-                if self.met.insert((index, *peer), incarnation.boot) != Some(incarnation.boot) {
+                let met_before = self.met.insert((index, *peer), incarnation.boot);
+                if met_before != Some(incarnation.boot) {
                     self.told.remove(&(index, *peer));
                 }
             }
