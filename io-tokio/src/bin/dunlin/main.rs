@@ -6,6 +6,7 @@ mod demo;
 mod exec;
 mod files;
 mod id;
+mod interrupts;
 mod network;
 mod node;
 mod output;

@@ -26,5 +26,5 @@ pub(crate) async fn run(command: NodeCommand, output: Output) -> Result<(), Fail
     let plan = node.plan(output)?;
     let node = plan.builder.start().await?;
     introduce(output, &node, plan.ephemeral, &[]);
-    run_until_told(node, plan.files, output).await
+    run_until_told(node, plan.watch, output).await
 }

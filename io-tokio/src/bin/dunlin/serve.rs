@@ -66,5 +66,5 @@ pub(crate) async fn run(command: ServeCommand, output: Output) -> Result<(), Fai
     let plan = node.plan(output)?;
     let node = plan.builder.service(service).start().await?;
     introduce(output, &node, plan.ephemeral, &[&path]);
-    run_until_told(node, plan.files, output).await
+    run_until_told(node, plan.watch, output).await
 }

@@ -12,6 +12,7 @@ use dunlin_tokio::{
 use serde_json::{Value, json};
 
 use crate::files::NetworkArgs;
+use crate::interrupts::Interrupts;
 use crate::output::{Fail, Output, spell};
 
 /// Options of a node.
@@ -41,8 +42,13 @@ pub(crate) struct Plan {
     pub(crate) builder: NodeBuilder,
     /// Its identity ends with it.
     pub(crate) ephemeral: bool,
-    /// What it is to watch.
-    pub(crate) files: NetworkFiles,
+    pub(crate) watch: Watch,
+}
+
+/// What a running node heeds besides its peers.
+pub(crate) struct Watch {
+    files: NetworkFiles,
+    interrupts: Interrupts,
 }
 
 impl NodeArgs {
@@ -70,7 +76,9 @@ impl NodeArgs {
             builder = builder.allow(self.allow);
         }
         let (builder, files) = self.networks.apply(builder)?;
-        Ok(Plan { builder, ephemeral, files })
+        let interrupts = Interrupts::new()
+            .map_err(|error| Fail::new("SIGNALS", format!("signals cannot be awaited: {error}")))?;
+        Ok(Plan { builder, ephemeral, watch: Watch { files, interrupts } })
     }
 }
 
@@ -118,17 +126,13 @@ pub(crate) fn introduce(output: Output, node: &Node, ephemeral: bool, paths: &[&
 }
 
 /// Prints what happens until somebody wants the program to end, and then takes leave.
-pub(crate) async fn run_until_told(
-    node: Node,
-    mut files: NetworkFiles,
-    output: Output,
-) -> Result<(), Fail> {
+pub(crate) async fn run_until_told(node: Node, watch: Watch, output: Output) -> Result<(), Fail> {
+    let Watch { mut files, mut interrupts } = watch;
     let mut look = tokio::time::interval(WATCH_INTERVAL);
     let mut events = node.events();
-    let mut told = std::pin::pin!(told_to_end());
     loop {
         tokio::select! {
-            () = &mut told => break,
+            () = interrupts.next() => break,
             _ = look.tick(), if !files.is_empty() => {
                 for (kind, path, taken) in files.refresh(&node).await {
                     let what = match kind {
@@ -157,24 +161,8 @@ pub(crate) async fn run_until_told(
     output.note("note", "stopping; again to stop at once");
     tokio::select! {
         result = node.shutdown() => Ok(result?),
-        () = told_to_end() => Err(Fail::new("INTERRUPTED", "stopped before the leave was taken")),
+        () = interrupts.next() => Err(Fail::new("INTERRUPTED", "stopped before the leave was taken")),
     }
-}
-
-/// Waits for Ctrl-C, or for SIGTERM as a service manager sends it.
-pub(crate) async fn told_to_end() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// Prints one event.
