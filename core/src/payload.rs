@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 /// How the bytes of a payload are to be read. The numbers are part of the wire format; a number that
 /// this version does not know is carried as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentType(pub u32);
 
 impl ContentType {

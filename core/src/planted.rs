@@ -35,11 +35,19 @@
 //! | 46 | every issuer is trusted |
 //! | 47 | a token for another network counts |
 //! | 48 | a clock that is set changes nothing until somebody looks |
+//! | 60 | updates of a document are applied in whatever order they come |
+//! | 61 | an acknowledgement counts for whatever was sent last |
+//! | 62 | what some updates add is lost, and digests are not looked at |
+//! | 63 | entries that are not listed any more are kept |
+//! | 64 | some updates are lost, and nobody asks for what is missing |
+//! | 65 | calls in turn go to the same instance |
+//! | 66 | the version that a call asks for is not looked at |
+//! | 67 | nobody else is known to serve anything |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 6] =
-    [1..=8, 20..=25, 27..=28, 30..=30, 34..=35, 40..=48];
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 7] =
+    [1..=8, 20..=25, 27..=28, 30..=30, 34..=35, 40..=48, 60..=67];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

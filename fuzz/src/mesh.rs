@@ -13,7 +13,9 @@ use bytes::Bytes;
 use dunlin_core::auth::{Access, NetworkClaim};
 use dunlin_core::base::{CallKey, Incarnation, InvocationKey, ServiceKey};
 use dunlin_core::directory::local::NewService;
-use dunlin_core::directory::{Document, Hook, OfferState, ServiceOffer};
+use dunlin_core::directory::{
+    Delta, Document, Entry, EntryKey, Heard, Heartbeat, Hook, OfferState, ServiceInfo, ServiceOffer,
+};
 use dunlin_core::link::{
     CloseCode, DialError, DialHandle, Direction, DownReason, FrameSource, Lane, LinkCommand,
     LinkHandle, LinkInput,
@@ -63,7 +65,10 @@ pub mod op {
     pub const STOP_SERVICE: u8 = 23;
     pub const SHUTDOWN: u8 = 24;
     pub const GREET: u8 = 25;
-    pub const COUNT: usize = 26;
+    pub const DELTA: u8 = 26;
+    pub const HEARD: u8 = 27;
+    pub const HEARTBEAT: u8 = 28;
+    pub const COUNT: usize = 29;
 }
 
 const STEPS_MAX: usize = 300;
@@ -118,6 +123,9 @@ fn limits(choice: u8) -> Limits {
         services_max: 2,
         services_per_peer_max: 2,
         actions_per_service_max: 2,
+        removals_kept_max: 1,
+        updates_unacknowledged_max: 2,
+        heartbeat_interval: Duration::from_secs(3),
         call_timeout_max: Duration::from_secs(50),
         steps_per_input_max: if choice & 2 == 0 { 10_000 } else { 3 },
     }
@@ -279,6 +287,33 @@ impl World {
                 let document = document(tape);
                 self.say_message(link, Lane::CONTROL, Message::Directory(document));
             }
+            op::DELTA => {
+                let link = tape.byte();
+                let (base, ahead) = (tape.number().max(1), tape.byte());
+                let (put, removed) = (tape.byte(), tape.byte());
+                let put = offered(0, put, tape.byte());
+                let delta = Delta {
+                    base,
+                    version: base.saturating_add(u64::from(ahead)),
+                    removed: (1..=8u64)
+                        .filter(|key| removed >> (key - 1) & 1 != 0)
+                        .map(EntryKey::Service)
+                        .filter(|key| !put.entries.contains_key(key))
+                        .collect(),
+                    put: put.entries.into_iter().collect(),
+                };
+                self.say_message(link, Lane::CONTROL, Message::Delta(delta));
+            }
+            op::HEARD => {
+                let link = tape.byte();
+                let heard = Heard { version: tape.number(), wants_whole: tape.byte() & 1 != 0 };
+                self.say_message(link, Lane::CONTROL, Message::Heard(heard));
+            }
+            op::HEARTBEAT => {
+                let link = tape.byte();
+                let heartbeat = Heartbeat { version: tape.number(), digest: tape.number() };
+                self.say_message(link, Lane::CONTROL, Message::Heartbeat(heartbeat));
+            }
             op::CALL => self.peer_calls(tape),
             op::REPLY => {
                 let link = tape.byte();
@@ -365,6 +400,7 @@ impl World {
                         .iter()
                         .map(|action| Pattern::parse(action).expect("a pattern"))
                         .collect(),
+                    info: ServiceInfo::default(),
                 };
                 if let Ok(key) = self.mesh.add_service(now, service) {
                     self.services.insert(key);
@@ -410,7 +446,7 @@ impl World {
                 };
                 self.say_hello(link, hello);
                 self.settle();
-                let directory = offered(1, offers);
+                let directory = offered(1, offers, 0);
                 let confirm =
                     Message::Confirm { version: 1, directory, link: None, receiver_boot: 0 };
                 self.say_message(link, Lane::CONTROL, confirm);
@@ -588,8 +624,9 @@ impl World {
             let bound = load.links * FRAMES_QUEUED_MAX;
             assert!(load.frames_queued <= bound, "{} frames wait", load.frames_queued);
         }
-        // For each peer a redial and the end of its rights; our own rights, the sweep and the grace of a stop.
-        let timers = load.calls_open + load.invocations + load.links + 2 * PEERS + 3;
+        // For each peer a redial, a heartbeat and the end of its rights; our own rights, the sweep and the
+        // grace of a stop.
+        let timers = load.calls_open + load.invocations + load.links + 3 * PEERS + 3;
         assert!(load.timers <= timers, "{} timers for {load:?}", load.timers);
     }
 
@@ -659,6 +696,7 @@ impl World {
             Event::PeerUp { peer, .. } => assert!(self.up.insert(peer), "up once"),
             Event::PeerDown { peer, .. } => assert!(self.up.remove(&peer), "down once"),
             Event::PeerServices { .. }
+            | Event::DirectoryAcknowledged { .. }
             | Event::LinkSuperseded { .. }
             | Event::LifeBegan { .. }
             | Event::NewerSelf { .. }
@@ -727,20 +765,27 @@ const FRAMES_QUEUED_MAX: usize = 64;
 
 fn document(tape: &mut Tape<'_>) -> Document {
     let version = tape.number();
-    offered(version, tape.byte())
+    offered(version, tape.byte(), 0)
 }
 
-fn offered(version: u64, offers: u8) -> Document {
+/// The services that `offers` says, under keys from `first_key` on. Its highest bit says whether the peer knows
+/// deltas.
+fn offered(version: u64, offers: u8, first_key: u8) -> Document {
     let services = SERVICES.iter().enumerate().filter(|(at, _)| offers >> at & 1 != 0);
-    let services = services.map(|(at, (path, actions))| ServiceOffer {
-        path: TopicPath::parse(path).expect("a path"),
-        state: match offers >> 4 >> at & 1 {
-            0 => OfferState::Running,
-            _ => OfferState::Paused,
-        },
-        actions: actions.iter().map(|a| Pattern::parse(a).expect("a pattern")).collect(),
+    let entries = services.map(|(at, (path, actions))| {
+        let service = ServiceOffer {
+            path: TopicPath::parse(path).expect("a path"),
+            state: match offers >> 4 >> at & 1 {
+                0 => OfferState::Running,
+                _ => OfferState::Paused,
+            },
+            actions: actions.iter().map(|a| Pattern::parse(a).expect("a pattern")).collect(),
+            info: ServiceInfo::default(),
+        };
+        let key = EntryKey::Service(1 + at as u64 + u64::from(first_key % 4));
+        (key, Entry::Service(Arc::new(service)))
     });
-    Document { version, services: services.collect() }
+    Document { version, entries: entries.collect(), incremental: offers >> 7 != 0 }
 }
 
 fn handler_result(tape: &mut Tape<'_>) -> Result<Payload, HandlerError> {

@@ -166,6 +166,7 @@ impl Side {
             | Event::PeerUp { .. }
             | Event::PeerDown { .. }
             | Event::PeerServices { .. }
+            | Event::DirectoryAcknowledged { .. }
             | Event::LinkSuperseded { .. }
             | Event::LifeBegan { .. }
             | Event::NewerSelf { .. }
@@ -290,10 +291,10 @@ impl World {
                 }
             }
             op::ADD_SERVICE => {
-                let service = NewService {
-                    path: TopicPath::parse("echo").expect("a path"),
-                    actions: vec![Pattern::parse("echo/*").expect("a pattern")],
-                };
+                let service = NewService::new(
+                    TopicPath::parse("echo").expect("a path"),
+                    vec![Pattern::parse("echo/*").expect("a pattern")],
+                );
                 // It may be there already.
                 let _ = side.node.mesh_mut().add_service(now, service);
             }

@@ -38,6 +38,13 @@ pub enum NodeEvent {
         /// The peer.
         peer: PeerId,
     },
+    /// A peer knows whatever this node had announced as of this version.
+    DirectoryAcknowledged {
+        /// The peer.
+        peer: PeerId,
+        /// The version.
+        version: u64,
+    },
     /// The last link to a peer is gone.
     PeerDown {
         /// The peer.
@@ -224,6 +231,9 @@ impl Feed {
                 NodeEvent::PeerUp { peer, incarnation, remote }
             }
             Event::PeerServices { peer } => NodeEvent::PeerServices { peer },
+            Event::DirectoryAcknowledged { peer, version } => {
+                NodeEvent::DirectoryAcknowledged { peer, version }
+            }
             Event::PeerDown { peer, reason } => NodeEvent::PeerDown { peer, reason },
             Event::LinkSuperseded { peer, .. } => NodeEvent::LinkSuperseded { peer },
             Event::LifeBegan { incarnation, told_by } => {

@@ -55,7 +55,8 @@ pub use dunlin_core::mesh::CommandError;
 pub use dunlin_core::peer::{Admission, RefuseCode};
 pub use dunlin_core::rpc::{AppError, CallError, Executed, Failure};
 pub use dunlin_core::service::{
-    Context, Handle, HandlerError, Payload, RequestBuilder, Service, ServiceBuilder, service,
+    ActionBuilder, Context, Handle, HandlerError, Payload, RequestBuilder, Selection, Service,
+    ServiceBuilder, Spread, action, service,
 };
 pub use dunlin_core::transport::TransportConfig;
 pub use dunlin_core::{Identity, Limits, PeerId};

@@ -170,7 +170,8 @@ pub(crate) fn peer_info(core: &Core, peer: PeerId) -> PeerInfo {
         .map(|(link, remote)| LinkInfo { remote, stats: core.transport().link_stats(link) });
     let links = links.collect();
     let document = core.mesh().peers_up().find(|(id, _)| *id == peer).and_then(|(_, d)| d);
-    PeerInfo { peer, links, services: document.map(|d| d.services.clone()).unwrap_or_default() }
+    let services = document.map(|d| d.services().cloned().collect()).unwrap_or_default();
+    PeerInfo { peer, links, services }
 }
 
 impl std::ops::Deref for Node {

@@ -261,6 +261,35 @@ fn the_demonstration_succeeds() {
     }
 }
 
+#[test]
+fn services_and_peers_are_listed_and_a_peer_answers_a_ping() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &["echo", LOCAL[0], LOCAL[1]]);
+    let id = server.address.split('@').next().unwrap().to_string();
+    let peer = ["--peer", &server.address];
+    let listed = run(home.path(), &["service", "ls", peer[0], peer[1]]);
+    assert!(listed.status.success(), "{}", text(&listed.stderr));
+    assert!(text(&listed.stdout).starts_with("echo "), "{}", text(&listed.stdout));
+    let shown = run(home.path(), &["--json", "service", "info", peer[0], peer[1], "echo"]);
+    let service = &objects(&shown.stdout)[0];
+    assert_eq!((&service["service"], &service["peer"]), (&"echo".into(), &id.as_str().into()));
+    assert_eq!(service["state"], "running");
+    assert!(!service["actions"][0]["description"].as_str().unwrap().is_empty());
+    let none = run(home.path(), &["--json", "service", "info", peer[0], peer[1], "nothing"]);
+    assert_eq!(none.status.code(), Some(1));
+    let error = error_of(&none);
+    assert_eq!(error["code"], "NO_SUCH_SERVICE");
+    assert!(error["message"].as_str().unwrap().contains("echo"), "{error}");
+
+    let peers = run(home.path(), &["--json", "peer", "ls", peer[0], peer[1]]);
+    assert_eq!(objects(&peers.stdout)[0]["services"][0], "echo");
+    let args = ["--json", "peer", "ping", peer[0], peer[1], "--count", "3", "--interval", "1ms"];
+    let pinged = run(home.path(), &args);
+    assert!(pinged.status.success(), "{}", text(&pinged.stderr));
+    let answers = objects(&pinged.stdout);
+    assert_eq!(answers.len(), 3);
+    assert!(answers.iter().all(|answer| answer["elapsed_us"].as_u64().is_some()));
+}
 /// A network in a folder, and a key with a token for it.
 struct Shop {
     home: tempfile::TempDir,

@@ -19,6 +19,12 @@ pub enum Kind {
     Confirm = 2,
     /// [`v1::Directory`].
     Directory = 3,
+    /// [`v1::Delta`].
+    Delta = 4,
+    /// [`v1::Heard`].
+    Heard = 5,
+    /// [`v1::Heartbeat`].
+    Heartbeat = 6,
     /// [`v1::Refuse`], since protocol version 2.
     Refuse = 8,
     /// [`v1::Supersede`], since protocol version 2.
@@ -41,6 +47,9 @@ impl Kind {
             1 => Kind::Hello,
             2 => Kind::Confirm,
             3 => Kind::Directory,
+            4 => Kind::Delta,
+            5 => Kind::Heard,
+            6 => Kind::Heartbeat,
             8 => Kind::Refuse,
             9 => Kind::Supersede,
             10 => Kind::Drained,
@@ -61,6 +70,9 @@ pub enum Header {
     Hello(Box<v1::Hello>),
     Confirm(v1::Confirm),
     Directory(v1::Directory),
+    Delta(v1::Delta),
+    Heard(v1::Heard),
+    Heartbeat(v1::Heartbeat),
     Refuse(v1::Refuse),
     Supersede(v1::Supersede),
     Drained(v1::Drained),
@@ -77,6 +89,9 @@ macro_rules! with_message {
             Header::Hello($message) => $body,
             Header::Confirm($message) => $body,
             Header::Directory($message) => $body,
+            Header::Delta($message) => $body,
+            Header::Heard($message) => $body,
+            Header::Heartbeat($message) => $body,
             Header::Refuse($message) => $body,
             Header::Supersede($message) => $body,
             Header::Drained($message) => $body,
@@ -95,6 +110,9 @@ impl Header {
             Header::Hello(_) => Kind::Hello,
             Header::Confirm(_) => Kind::Confirm,
             Header::Directory(_) => Kind::Directory,
+            Header::Delta(_) => Kind::Delta,
+            Header::Heard(_) => Kind::Heard,
+            Header::Heartbeat(_) => Kind::Heartbeat,
             Header::Refuse(_) => Kind::Refuse,
             Header::Supersede(_) => Kind::Supersede,
             Header::Drained(_) => Kind::Drained,
@@ -228,6 +246,9 @@ impl FrameView {
             Kind::Hello => Header::Hello(Box::new(read(kind, header)?)),
             Kind::Confirm => Header::Confirm(read(kind, header)?),
             Kind::Directory => Header::Directory(read(kind, header)?),
+            Kind::Delta => Header::Delta(read(kind, header)?),
+            Kind::Heard => Header::Heard(read(kind, header)?),
+            Kind::Heartbeat => Header::Heartbeat(read(kind, header)?),
             Kind::Refuse => Header::Refuse(read(kind, header)?),
             Kind::Supersede => Header::Supersede(read(kind, header)?),
             Kind::Drained => Header::Drained(read(kind, header)?),

@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use dunlin_core::rpc::{CallError, CallResult};
 use dunlin_core::service::{
-    BoxFuture, Context, Handle, HandlerError, Payload, Service, ServiceBuilder, service,
+    BoxFuture, Context, Handle, HandlerError, Payload, Selection, Service, ServiceBuilder, Spread,
+    service,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::history::{End, Expect, Life};
-use crate::schedule::{Action, Call, Schedule};
+use crate::schedule::{Action, Call, Rule, Schedule};
 use crate::workload::{NodeInfo, Workload};
 
 /// How long a probe waits, after healing: what a call waits by default.
@@ -41,6 +42,7 @@ struct Ask {
     ms: u32,
     service: u16,
     target: Option<u16>,
+    minor_least: Option<u16>,
     filler: String,
 }
 
@@ -79,6 +81,16 @@ impl Ask {
             let what = format!("the argument of call {} was damaged", self.token);
             node.ledger.violate(Some(node.life.node), "arguments arrive whole", what);
         }
+        if let Some(least) = self.minor_least
+            && minor(node) < least
+        {
+            let what = format!("call {} asks for 1.{least}, here is 1.{}", self.token, minor(node));
+            node.ledger.violate(
+                Some(node.life.node),
+                "a call goes to a version in its range",
+                what,
+            );
+        }
     }
 
     fn answer(&self, node: &NodeInfo) -> Told {
@@ -95,6 +107,11 @@ impl Told {
     fn end(&self) -> End {
         End::Answered { by: Life { node: self.node, life: self.life }, token: self.token }
     }
+}
+
+/// The minor version of the services at a node.
+fn minor(node: &NodeInfo) -> u16 {
+    node.life.node % 4
 }
 
 /// One of the services, which all offer the same.
@@ -116,6 +133,8 @@ fn build(node: &NodeInfo, path: &str) -> ServiceBuilder {
     }
     let raw = node.clone();
     service(path)
+        .version(&format!("1.{}.0", minor(node)))
+        .spread([Spread::RoundRobin, Spread::Random, Spread::LeastLoaded][path.len() % 3])
         .action("echo", handler(node, |_, ask, node| async move { Ok(ask.answer(&node)) }))
         .action(
             "sleep",
@@ -150,7 +169,13 @@ fn build(node: &NodeInfo, path: &str) -> ServiceBuilder {
 async fn relay(cx: Context, ask: Ask, node: NodeInfo) -> Result<Told, HandlerError> {
     let timeout = cx.time_left();
     let open = node.ledger.begin(node.life, timeout, false, Expect::Answer);
-    let onward = Ask { token: open.token(), answer_bytes: 0, filler: String::new(), ..ask };
+    let onward = Ask {
+        token: open.token(),
+        answer_bytes: 0,
+        filler: String::new(),
+        minor_least: None,
+        ..ask
+    };
     let mut request = cx.request(&path(ask.service, "echo")).value(onward).timeout(timeout);
     if let Some(target) = ask.target {
         request = request.to(node.peers[usize::from(target)]);
@@ -250,8 +275,20 @@ async fn perform(node: NodeInfo, call: Call, handle: Handle) {
     let open = node.ledger.begin(node.life, timeout, call.idempotent, expect);
     let token = open.token();
     let mut request = handle.request(&path(call.service, action)).timeout(timeout);
+    let minor_least = call.minor_least.filter(|_| call.target.is_none());
     if let Some(target) = call.target {
         request = request.to(node.peers[usize::from(target)]);
+    } else {
+        if let Some(minor) = minor_least {
+            request = request.version(&format!("1.{minor}"));
+        }
+        request = match call.rule {
+            Rule::Default => request,
+            Rule::RoundRobin => request.select(Selection::RoundRobin),
+            Rule::Random => request.select(Selection::Random),
+            Rule::LeastLoaded => request.select(Selection::LeastLoaded),
+            Rule::ByKey => request.by_key(call.service.to_le_bytes()),
+        };
     }
     if call.idempotent {
         request = request.idempotent();
@@ -269,7 +306,7 @@ async fn perform(node: NodeInfo, call: Call, handle: Handle) {
         };
         let filler = filler(token, call.argument_bytes);
         let answer_bytes = call.answer_bytes;
-        let ask = Ask { token, answer_bytes, ms, service, target, filler };
+        let ask = Ask { token, answer_bytes, ms, service, target, minor_least, filler };
         let result = unless(request.value(ask).send_as::<Told>(), cancel).await;
         let size = call.answer_bytes as usize;
         result.map(|result| {
@@ -308,10 +345,49 @@ impl Workload for BuiltIn {
             let token = open.token();
             let (answer_bytes, ms, service, target) = (10, 0, 0, None);
             let filler = filler(token, 10);
-            let ask = Ask { token, answer_bytes, ms, service, target, filler };
+            let minor_least = None;
+            let ask = Ask { token, answer_bytes, ms, service, target, minor_least, filler };
             let request = handle.request("probe/echo").value(ask).timeout(PROBE_TIMEOUT);
             let result = request.to(node.peers[usize::from(peer)]).send_as::<Told>().await;
             open.end(end_of(&result));
+        }))
+    }
+
+    fn turns(
+        &self,
+        node: &NodeInfo,
+        service: u16,
+        instances: Vec<u16>,
+        handle: Handle,
+    ) -> Option<BoxFuture<()>> {
+        let node = node.clone();
+        Some(Box::pin(async move {
+            let mut counts = vec![0; instances.len()];
+            for _ in 0..2 * instances.len() {
+                let open = node.ledger.begin(node.life, PROBE_TIMEOUT, false, Expect::OnlyAnswer);
+                let ask = Ask {
+                    token: open.token(),
+                    answer_bytes: 0,
+                    ms: 0,
+                    service: 0,
+                    target: None,
+                    minor_least: None,
+                    filler: String::new(),
+                };
+                let request = handle.request(&path(service, "echo")).value(ask);
+                let request = request.select(Selection::RoundRobin).timeout(PROBE_TIMEOUT);
+                let result = request.send_as::<Told>().await;
+                open.end(end_of(&result));
+                if let Ok(told) = result
+                    && let Some(at) = instances.iter().position(|peer| *peer == told.node)
+                {
+                    counts[at] += 1;
+                }
+            }
+            if counts.iter().any(|count| *count != 2) {
+                let what = format!("s{service} at {instances:?} was called {counts:?} times");
+                node.ledger.violate(Some(node.life.node), "calls in turn go to all in turn", what);
+            }
         }))
     }
 }

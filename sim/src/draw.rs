@@ -8,7 +8,7 @@ use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
     Action, Call, Crypto, Deed, Fault, Fidelity, Forgery, Latency, LimitsPlan, NetworkPlan,
-    NodePlan, Operation, RightsPlan, Schedule, Trouble, VERSION,
+    NodePlan, Operation, RightsPlan, Rule, Schedule, Trouble, VERSION,
 };
 
 /// How long operations and faults go on, in microseconds.
@@ -180,8 +180,8 @@ fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity) -> Vec<Operatio
         }
     }
     let mut draw = Stream::new(seed, 6);
-    if draw.chance(500) {
-        let mean_us = draw.pick(&[500 * MS, 3 * SECOND]);
+    if draw.chance(700) {
+        let mean_us = draw.pick(&[50 * MS, 500 * MS, 3 * SECOND]);
         for at_us in moments(&mut draw, mean_us) {
             let node = draw.below(u64::from(count)) as u16;
             let service = draw.below(SERVICES) as u16;
@@ -218,6 +218,8 @@ struct CallShapes {
     /// Weights of echo, bulk, sleep, relay, refuse, panic.
     weights: [u64; 6],
     pinned: u64,
+    versioned: u64,
+    ruled: u64,
     idempotent: u64,
     cancelled: u64,
     ghosts: u64,
@@ -236,6 +238,8 @@ impl CallShapes {
             neighbours: all.clone().map(of).collect(),
             weights: [40, weight(20), weight(30), weight(20), weight(6), weight(2)],
             pinned: draw.pick(&[0, 300, 800, 1_000]),
+            versioned: draw.pick(&[0, 300]),
+            ruled: draw.pick(&[0, 800]),
             idempotent: draw.pick(&[0, 200, 1_000]),
             cancelled: draw.pick(&[0, 50, 400]),
             ghosts: draw.pick(&[0, 20]),
@@ -301,6 +305,8 @@ impl CallShapes {
             action,
             target: pinned,
             timeout_ms,
+            minor_least: draw.chance(self.versioned).then(|| draw.below(4) as u16),
+            rule: if draw.chance(self.ruled) { draw.pick(&Rule::ALL) } else { Rule::Default },
             idempotent: draw.chance(self.idempotent),
             argument_bytes: bytes(draw),
             answer_bytes: bytes(draw),

@@ -19,6 +19,7 @@
 mod builtin;
 pub mod campaign;
 mod checks;
+mod copies;
 mod cpu;
 pub mod draw;
 pub mod explore;

@@ -92,13 +92,17 @@ impl Rights {
 
     /// What a node may do: call what the plan does not withhold, and serve.
     fn permissions(&self, node: usize) -> Permissions {
-        let withheld = self.plan.withheld.get(node).map_or(&[][..], Vec::as_slice);
         let mut permissions = Permissions::none().with("serve:>").expect("well-formed");
         let services = (0..crate::draw::SERVICES as u16).chain([crate::draw::GHOST]);
-        for service in services.filter(|service| !withheld.contains(service)) {
+        for service in services.filter(|service| self.may_call(node, *service)) {
             permissions = permissions.with(&format!("call:s{service}/>")).expect("well-formed");
         }
         permissions.with("call:probe/>").expect("well-formed")
+    }
+
+    /// Whether a node may call a service.
+    pub(crate) fn may_call(&self, node: usize, service: u16) -> bool {
+        self.plan.withheld.get(node).is_none_or(|withheld| !withheld.contains(&service))
     }
 
     fn grant(&mut self, node: usize, subject: PeerId, from: WallTime, until: WallTime) -> Grant {
@@ -337,10 +341,9 @@ impl Rights {
                 "n{callee} runs {path} for n{caller}, which has no token that counts"
             ));
         }
-        let withheld = self.plan.withheld.get(caller).map_or(&[][..], Vec::as_slice);
         let service = path.segments().next().and_then(|first| first.strip_prefix('s'));
         match service.and_then(|number| number.parse().ok()) {
-            Some(number) if withheld.contains(&number) => {
+            Some(number) if !self.may_call(caller, number) => {
                 Err(format!("n{callee} runs {path} for n{caller}, which may not call it"))
             }
             _ => Ok(()),

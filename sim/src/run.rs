@@ -1,10 +1,12 @@
 //! One run, from its schedule to its verdict: chaos, then healing, then quiet.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
 
+use dunlin_core::directory::OfferState;
 use serde::Serialize;
 
 use crate::builtin::BuiltIn;
@@ -87,7 +89,7 @@ pub struct Outcome {
     pub faults: Tally,
     /// How the calls ended.
     #[serde(skip)]
-    pub ends: std::collections::BTreeMap<String, u64>,
+    pub ends: BTreeMap<String, u64>,
 }
 
 fn tally_lines<S: serde::Serializer>(tally: &Tally, serializer: S) -> Result<S::Ok, S::Error> {
@@ -243,6 +245,15 @@ fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
         }
     }
     await_nothing(world, QUIET_WITHIN, restless)?;
+    for (from, service, instances) in served_by_several(world) {
+        let info = world.info(from);
+        let Some(live) = &world.stations[from].live else { continue };
+        let handle = live.host.handle();
+        if let Some(task) = world.workload.turns(&info, service, instances, handle) {
+            world.spawn(from, task);
+        }
+    }
+    await_nothing(world, QUIET_WITHIN, restless)?;
     well = world.run_until(world.now + LOOK_EVERY);
     if !well {
         return Ok(());
@@ -291,6 +302,35 @@ fn pairs<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, usize)> {
     pairs
 }
 
+/// For each node a service that it does not have itself, that several of its peers have, and that it may call:
+/// the node, the service's number, and those peers.
+fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<u16>)> {
+    let mut found = Vec::new();
+    for from in 0..world.stations.len() {
+        let Some(mesh) = world.mesh(from) else { continue };
+        let number = |path: &str| path.strip_prefix('s').and_then(|n| n.parse::<u16>().ok());
+        let mut instances = BTreeMap::<u16, Vec<u16>>::new();
+        for (id, document) in mesh.peers_up() {
+            let Some(peer) = world.peers.iter().position(|peer| *peer == id) else { continue };
+            for service in document.into_iter().flat_map(|document| document.services()) {
+                if let (Some(number), OfferState::Running) =
+                    (number(service.path.as_str()), service.state)
+                {
+                    instances.entry(number).or_default().push(peer as u16);
+                }
+            }
+        }
+        for (_, path, _) in mesh.services().iter() {
+            number(path.as_str()).map(|own| instances.remove(&own));
+        }
+        let may_call = |service| world.rights.as_ref().is_none_or(|r| r.may_call(from, service));
+        let several =
+            instances.into_iter().find(|(service, peers)| peers.len() > 1 && may_call(*service));
+        found.extend(several.map(|(service, peers)| (from, service, peers)));
+    }
+    found
+}
+
 /// A pair that should be connected, and is not, or does not know what the other serves.
 fn apart<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
     for (a, b) in pairs(world) {
@@ -309,9 +349,15 @@ fn apart<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
                 return Some(("exactly one link between a pair", node, what));
             }
             let known = here.peers_up().find(|(peer, _)| *peer == id).and_then(|(_, d)| d);
-            if known != Some(&there.services().document()) {
+            let truth = there.document_for(world.stations[from].id);
+            let copy = here.replica(id);
+            if copy != truth || known.map(|d| &d.entries) != truth.as_ref().map(|d| &d.entries) {
                 let what = format!("n{from} does not know what n{to} serves");
                 return Some(("directories equal the truth", node, what));
+            }
+            if there.acknowledged(world.stations[from].id) != there.document_version() {
+                let what = format!("n{to} does not know that n{from} knows what it serves");
+                return Some(("directories are acknowledged", node, what));
             }
         }
     }
@@ -324,8 +370,10 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
         let Some(live) = &station.live else { continue };
         let load = F::mesh(&live.door).load();
         let tasks = live.host.tasks().saturating_sub(station.background);
-        // One timer looks for peers that nobody holds any more, and rights have an end.
+        // One timer looks for peers that nobody holds any more, rights have an end, and each peer that is
+        // connected has a heartbeat.
         let right_timers = if world.rights.is_some() { 1 + world.stations.len() } else { 0 };
+        let heartbeats = F::mesh(&live.door).peers_up().count();
         let counts = [
             ("open calls", load.calls_open, 0),
             ("invocations", load.invocations, 0),
@@ -333,7 +381,7 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
             ("queued frames", load.frames_queued, 0),
             ("queued events", load.events_queued, 0),
             ("tasks", tasks, 0),
-            ("timers", load.timers, 1 + right_timers),
+            ("timers", load.timers, 1 + right_timers + heartbeats),
         ];
         if let Some((what, count, _)) = counts.into_iter().find(|(_, count, max)| count > max) {
             let open = world.ledger.open_calls(Some(world.life(index)));

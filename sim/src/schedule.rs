@@ -197,6 +197,12 @@ pub struct Call {
     pub target: Option<u16>,
     /// How long the caller waits, in milliseconds.
     pub timeout_ms: u32,
+    /// Without a target: only services of version 1.N and later will do.
+    #[serde(default)]
+    pub minor_least: Option<u16>,
+    /// Without a target: by which rule an instance is chosen, if several will do.
+    #[serde(default)]
+    pub rule: Rule,
     /// Whether it may run more than once.
     pub idempotent: bool,
     /// Filler in the argument, in bytes.
@@ -205,6 +211,27 @@ pub struct Call {
     pub answer_bytes: u32,
     /// The caller drops the call after this time, in milliseconds.
     pub cancel_after_ms: Option<u32>,
+}
+
+/// By which rule a call goes to one of several instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Rule {
+    /// As the service says.
+    #[default]
+    Default,
+    RoundRobin,
+    Random,
+    LeastLoaded,
+    /// By the number of the service as a key.
+    ByKey,
+}
+
+impl Rule {
+    /// All rules.
+    pub const ALL: [Rule; 5] =
+        [Rule::Default, Rule::RoundRobin, Rule::Random, Rule::LeastLoaded, Rule::ByKey];
 }
 
 /// What a handler of the built-in workload does.

@@ -150,6 +150,7 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
         Event::LifeBegan { incarnation, told_by } => note(13, head(told_by) ^ incarnation.boot),
         Event::NewerSelf { told_by } => note(14, head(told_by)),
         Event::Stopped => note(11, 0),
+        Event::DirectoryAcknowledged { peer, version } => note(12, head(peer) ^ version),
         Event::ClaimIgnored { peer, .. } => note(40, head(peer)),
         Event::NetworkLeft { peer, .. } => note(41, head(peer)),
         Event::NetworkEnded { .. } => note(42, 0),

@@ -51,6 +51,19 @@ pub trait Workload: Send + Sync {
         None
     }
 
+    /// After healing, and while nobody else calls: calls to a service that these nodes serve, and the caller
+    /// does not. They must go to all of them in turn.
+    fn turns(
+        &self,
+        node: &NodeInfo,
+        service: u16,
+        instances: Vec<u16>,
+        handle: Handle,
+    ) -> Option<BoxFuture<()>> {
+        let _ = (node, service, instances, handle);
+        None
+    }
+
     /// What must hold after every event.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use dunlin_core::link::LinkHandle;
 use dunlin_core::service::{BoxFuture, Host};
 use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
 
+use crate::copies::Copies;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
 use crate::log::{Log, log};
@@ -100,6 +101,7 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) trace: Trace,
     pub(crate) log: Log,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) copies: Copies,
     /// Who may do what, in a world with a network of tokens.
     pub(crate) rights: Option<Rights>,
     pub(crate) schedule: &'s Schedule,
@@ -159,6 +161,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             trace: Trace::new(schedule.seed),
             log,
             ledger,
+            copies: Copies::default(),
             rights: schedule.rights.clone().map(|plan| {
                 Rights::new(schedule.seed, count, plan, WallTime::from_unix_nanos(WALL_NANOS))
             }),
@@ -313,10 +316,12 @@ impl<'s, F: Fidelity> World<'s, F> {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
             let mut stopped = false;
+            let mut heard = Vec::new();
             let (mut counter, mut superseded, mut wrong) = (None, false, None);
             let replayed = self.network.tally.is_applied(FaultKind::Replay);
             let (rights, tally) = (&self.rights, &mut self.network.tally);
             F::turn(live, now, &mut |event| {
+                heard.extend(Copies::concerns(event).then(|| event.clone()));
                 if let Some(rights) = rights {
                     let judged = rights.observe(tally, peers, index, now.wall, event);
                     wrong = wrong.take().or_else(|| judged.err());
@@ -336,6 +341,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                     log.line(at, Some(index), format_args!("{}", describe(peers, event)));
                 }
             });
+            self.judge_copies(index, &heard);
             if let Some((rule, what)) = wrong {
                 self.ledger.violate(Some(index as u16), rule, what);
             }

@@ -2,14 +2,18 @@
 //!
 //! `DUNLIN_WRITE_SEEDS=1 cargo test -p dunlin-tests --test fuzz_corpus` writes the seeds anew.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dunlin_core::auth::{NetworkClaim, NetworkId};
 use dunlin_core::base::Incarnation;
-use dunlin_core::directory::{Document, OfferState, ServiceOffer};
+use dunlin_core::directory::{
+    Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
+};
 use dunlin_core::link::{End, LinkId, Sent};
 use dunlin_core::rpc::Status;
 use dunlin_core::service::ContentType;
@@ -26,14 +30,17 @@ fn corpus(target: &str) -> PathBuf {
 }
 
 fn messages() -> Vec<(&'static str, Message)> {
-    let document = Document {
-        version: 3,
-        services: vec![ServiceOffer {
-            path: TopicPath::parse("math").unwrap(),
-            state: OfferState::Running,
-            actions: vec![Pattern::parse("math/add").unwrap(), Pattern::parse("math/>").unwrap()],
-        }],
+    let service = ServiceOffer {
+        path: TopicPath::parse("math").unwrap(),
+        state: OfferState::Running,
+        actions: vec![Pattern::parse("math/add").unwrap(), Pattern::parse("math/>").unwrap()],
+        info: ServiceInfo { description: "Sums".into(), ..ServiceInfo::default() },
     };
+    let entry = (EntryKey::Service(7), Entry::Service(Arc::new(service)));
+    let document =
+        Document { version: 3, entries: BTreeMap::from([entry.clone()]), incremental: true };
+    let removed = vec![EntryKey::Service(2)];
+    let delta = Delta { base: 3, version: 5, put: vec![entry], removed };
     let hello = Hello {
         version_min: 1,
         version_max: 1,
@@ -104,6 +111,9 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("drained", Message::Drained { loser: id(2), sent }),
         ("cut", Message::Cut { from: id(2), frames: 7 }),
         ("directory", Message::Directory(document)),
+        ("delta", Message::Delta(delta)),
+        ("heard", Message::Heard(Heard { version: 5, wants_whole: true })),
+        ("heartbeat", Message::Heartbeat(Heartbeat { version: 5, digest: 77 })),
         ("call", Message::Call(call)),
         ("reply", Message::Reply(reply)),
         ("cancel", Message::Cancel { sequence: 9, floor: 2 }),
@@ -344,7 +354,32 @@ fn meshes() -> Vec<(&'static str, u8, Program)> {
     for _ in 0..100 {
         resent = resent.step(mesh::GREET, &[0, 7]).step(mesh::LINK_DOWN, &[1, 0]);
     }
+    // Deltas in turn, twice, early and of too much; heartbeats that agree and that do not; answers.
+    let told = serve(Program::new())
+        .step(mesh::GREET, &[0, 0x83])
+        .step(mesh::DELTA, &[0, 1, 1, 4, 1, 0])
+        .step(mesh::DELTA, &[0, 1, 1, 4, 1, 0])
+        .step(mesh::DELTA, &[0, 9, 1, 1, 0, 1])
+        .step(mesh::PULL, &[0, 200])
+        .step(mesh::HEARTBEAT, &[0, 2, 5])
+        .step(mesh::DIRECTORY, &[0, 2, 0x85])
+        .step(mesh::HEARTBEAT, &[0, 2, 5])
+        .step(mesh::HEARD, &[0, 1, 0])
+        .step(mesh::PAUSE, &[0])
+        .step(mesh::PULL, &[0, 200])
+        .step(mesh::RESUME, &[0])
+        .step(mesh::HEARD, &[0, 3, 1])
+        .step(mesh::STOP_SERVICE, &[0])
+        .step(mesh::HOOK_DONE, &[0, 0])
+        .step(mesh::PULL, &[0, 200])
+        .step(mesh::WAKE, &[])
+        .step(mesh::WAKE, &[])
+        .step(mesh::PULL, &[0, 200])
+        .step(mesh::DELTA, &[0, 2, 9, 7, 0, 3]);
     vec![
+        ("told", 0, told.clone()),
+        ("told_within_small_limits", 1, told.clone()),
+        ("told_in_small_steps", 3, told),
         ("served", 0, served.clone()),
         ("served_by_tokens", 8, by_tokens.clone()),
         ("served_by_tokens_in_small_steps", 11, by_tokens),

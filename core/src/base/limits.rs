@@ -43,6 +43,14 @@ pub struct Limits {
     pub services_per_peer_max: usize,
     /// Actions of one service.
     pub actions_per_service_max: usize,
+    /// Removals that are remembered so that peers can be told of them alone. Who missed more gets the whole
+    /// document again.
+    pub removals_kept_max: usize,
+    /// Updates of our document that one peer may leave unacknowledged; later ones wait and are told as one.
+    pub updates_unacknowledged_max: usize,
+    /// How often each connected peer is told the digest of what we serve. A sign of life, too: shorter than
+    /// the transport's keep-alive it replaces that.
+    pub heartbeat_interval: Duration,
     /// The longest deadline of a call.
     pub call_timeout_max: Duration,
     /// Steps that one input may cause before the node asks to be woken at once.
@@ -70,6 +78,10 @@ impl Default for Limits {
             services_max: 1_024,
             services_per_peer_max: 1_024,
             actions_per_service_max: 256,
+            removals_kept_max: 1_024,
+            updates_unacknowledged_max: 8,
+            // The interval of the keep-alive. Source: protocols.md, section 2.
+            heartbeat_interval: Duration::from_secs(5),
             call_timeout_max: Duration::from_secs(24 * 3_600),
             steps_per_input_max: 10_000,
         }

@@ -6,6 +6,7 @@ pub mod limits;
 pub mod pool;
 pub mod random;
 pub mod slab;
+pub mod stable_hash;
 pub mod time;
 pub mod timers;
 
@@ -15,6 +16,7 @@ pub use limits::Limits;
 pub use pool::BufferPool;
 pub use random::{Draws, Label};
 pub use slab::{Key, KeyMap, Slab};
+pub use stable_hash::StableHash;
 pub use time::{MonoTime, Now, WallTime};
 pub use timers::{TimerId, TimerQueue};
 

@@ -18,9 +18,11 @@ pub enum Label {
     Transport = 2,
     /// Numbers for applications (`Context::random`).
     Application = 3,
+    /// Which of several instances of a service is called.
+    Selection = 4,
 }
 
-const LABELS: usize = 4;
+const LABELS: usize = 5;
 
 /// The source of all randomness of one node.
 #[derive(Clone)]

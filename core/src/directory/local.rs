@@ -1,7 +1,11 @@
 //! The services of this node: their life cycles, and which one handles a path.
 
+use std::sync::Arc;
+
 use crate::base::{Effects, ServiceKey, Slab};
-use crate::directory::{Document, OfferState, ServiceOffer};
+use crate::directory::document::{
+    Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, offer_bytes,
+};
 use crate::machine::{Context, Machine};
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
 
@@ -108,8 +112,8 @@ pub enum ServiceEffect {
         /// Why, if something failed.
         error: Option<String>,
     },
-    /// Tell the peers: the document has changed.
-    DocumentChanged,
+    /// Tell the peers: this entry of the document is new or different, or not listed any more.
+    Announce(EntryKey, Option<Entry>),
 }
 
 /// What a new service is.
@@ -119,16 +123,46 @@ pub struct NewService {
     pub path: TopicPath,
     /// What can be called, below its path.
     pub actions: Vec<Pattern>,
+    /// What else is known of it.
+    pub info: ServiceInfo,
+}
+
+impl NewService {
+    /// A service of which nothing is known but what can be called.
+    pub fn new(path: TopicPath, actions: Vec<Pattern>) -> Self {
+        NewService { path, actions, info: ServiceInfo::default() }
+    }
 }
 
 #[derive(Clone, Debug)]
 struct LocalService {
     path: TopicPath,
     actions: Vec<Pattern>,
+    info: ServiceInfo,
     routes: Vec<SubscriptionKey>,
     state: ServiceState,
     /// A stop was asked for while `init` or `start` ran.
     stop_asked: bool,
+}
+
+/// As what a service in this state is announced, if it is.
+fn offer_state(state: ServiceState) -> Option<OfferState> {
+    match state {
+        ServiceState::Running => Some(OfferState::Running),
+        ServiceState::Paused => Some(OfferState::Paused),
+        _ => None,
+    }
+}
+
+impl LocalService {
+    fn offer(&self, state: OfferState) -> ServiceOffer {
+        ServiceOffer {
+            path: self.path.clone(),
+            state,
+            actions: self.actions.clone(),
+            info: self.info.clone(),
+        }
+    }
 }
 
 /// A path that a service here handles.
@@ -145,7 +179,6 @@ pub struct LocalRoute {
 pub struct LocalServices {
     services: Slab<LocalService, crate::base::ServiceTag>,
     routes: PatternIndex<LocalRoute>,
-    version: u64,
 }
 
 impl LocalServices {
@@ -154,6 +187,7 @@ impl LocalServices {
         let key = self.services.insert(LocalService {
             path: service.path,
             actions: service.actions,
+            info: service.info,
             routes: Vec::new(),
             state: ServiceState::Created,
             stop_asked: false,
@@ -197,31 +231,15 @@ impl LocalServices {
         Some((*route, service.state))
     }
 
-    /// What peers are told.
-    pub fn document(&self) -> Document {
-        let services = self.services.iter().filter_map(|(_, service)| {
-            let state = match service.state {
-                ServiceState::Running => OfferState::Running,
-                ServiceState::Paused => OfferState::Paused,
-                _ => return None,
-            };
-            Some(ServiceOffer {
-                path: service.path.clone(),
-                state,
-                actions: service.actions.clone(),
-            })
-        });
-        Document { version: self.version, services: services.collect() }
+    /// What a service tells of itself; none once its life is over.
+    pub fn info(&self, service: ServiceKey) -> Option<&ServiceInfo> {
+        self.services.get(service).map(|service| &service.info)
     }
 
     /// The size of the document if `more` were announced too, in bytes, roughly.
     pub fn document_bytes_with(&self, more: &NewService) -> usize {
-        fn bytes(path: &TopicPath, actions: &[Pattern]) -> usize {
-            let actions: usize = actions.iter().map(|action| action.as_str().len() + 4).sum();
-            path.as_str().len() + 12 + actions
-        }
-        let listed: usize = self.services.iter().map(|(_, s)| bytes(&s.path, &s.actions)).sum();
-        16 + listed + bytes(&more.path, &more.actions)
+        let listed = self.services.iter().map(|(_, s)| offer_bytes(&s.path, &s.actions, &s.info));
+        16 + listed.sum::<usize>() + offer_bytes(&more.path, &more.actions, &more.info)
     }
 
     /// Whether a service can be paused, resumed or stopped in its present state.
@@ -245,7 +263,6 @@ impl LocalServices {
         out: &mut Effects<'_, ServiceEffect>,
     ) {
         let Some(service) = self.services.get_mut(key) else { return };
-        let listed = |state| matches!(state, ServiceState::Running | ServiceState::Paused);
         let Some((to, hook)) = transition(service.state, by) else { return };
         let (from, stop_asked) = (service.state, service.stop_asked);
         service.state = to;
@@ -253,9 +270,10 @@ impl LocalServices {
         if let Some(hook) = hook {
             out.push(ServiceEffect::RunHook { service: key, hook });
         }
-        if from != to && (listed(from) || listed(to)) {
-            self.version += 1;
-            out.push(ServiceEffect::DocumentChanged);
+        let (before, now) = (offer_state(from), offer_state(to));
+        if before != now {
+            let entry = now.map(|state| Entry::Service(Arc::new(service.offer(state))));
+            out.push(ServiceEffect::Announce(EntryKey::Service(key.to_u64()), entry));
         }
         match to {
             ServiceState::Stopped | ServiceState::Failed => {

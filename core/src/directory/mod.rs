@@ -1,41 +1,34 @@
 //! Who offers what.
 //!
-//! [`local`] keeps the services of this node and their life cycles, [`remote`] what peers announce.
-//! A node owns one [`Document`] that lists what it serves; peers get it whole whenever it changes.
+//! ```text
+//! local      the services of this node and their lives
+//!   v          entries, as they come and go
+//! publisher  the document, and what each peer has of it
+//!   v          updates and heartbeats, over the wire
+//! replica    what each peer's document is here
+//!   v          entries, as they come and go
+//! remote     who is asked for a path   <- selection (by which rule), load (who has how much to do)
+//! ```
+//!
+//! A node owns one [`Document`]; [`publisher`] says how it is kept equal elsewhere.
 
+pub mod document;
+pub mod load;
 pub mod local;
+pub mod publisher;
 pub mod remote;
+pub mod replica;
+pub mod selection;
 
-use crate::topic::{Pattern, TopicPath};
-
+pub use document::{
+    ActionInfo, Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo,
+    ServiceOffer, Spread,
+};
 pub use local::{Hook, LocalServices, ServiceEffect, ServiceInput, ServiceState};
+pub use publisher::{Publisher, PublisherEffect, PublisherInput, PublisherTimer, Update};
 pub use remote::RemoteServices;
+pub use replica::{ReplicaEffect, ReplicaInput, Replicas};
+pub use selection::{Selection, Wish};
 
-/// Whether an announced service takes calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OfferState {
-    /// It does.
-    Running,
-    /// It will again; until then calls are answered UNAVAILABLE.
-    Paused,
-}
-
-/// One announced service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceOffer {
-    /// Where it is.
-    pub path: TopicPath,
-    /// Whether it takes calls.
-    pub state: OfferState,
-    /// What can be called, each a whole pattern that begins with the service's path.
-    pub actions: Vec<Pattern>,
-}
-
-/// What one node serves.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Document {
-    /// Grows with every change within an incarnation.
-    pub version: u64,
-    /// Its services, in the order in which they were registered.
-    pub services: Vec<ServiceOffer>,
-}
+#[cfg(test)]
+mod tests;

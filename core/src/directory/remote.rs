@@ -1,65 +1,147 @@
-//! What peers announce, and which of them is asked for a path.
+//! What peers offer, by the paths that can be called, and which of them is asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::base::{KeyMap, PeerKey, PeerTag};
-use crate::directory::{Document, OfferState};
+use semver::{Version, VersionReq};
+
+use crate::base::{Draws, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
+use crate::directory::document::{Document, Entry, EntryKey, OfferState, ServiceOffer, Spread};
+use crate::directory::load::Load;
+use crate::directory::selection::{Selection, Wish, affinity, first_is_less_loaded};
+use crate::planted::is_planted;
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
 
-/// Everyone who offers one pattern, asked in turn.
+/// So many draws may hit an instance that will not do, before those that will are looked for.
+const DRAWS_MAX: usize = 8;
+
+/// One instance of what a pattern stands for.
+#[derive(Clone, Debug)]
+struct Instance {
+    peer: PeerKey,
+    entry: EntryKey,
+    id: PeerId,
+    service: Arc<ServiceOffer>,
+}
+
+/// Everyone who offers one pattern, by their keys.
 #[derive(Clone, Debug)]
 struct Offer {
     pattern: Pattern,
-    peers: Vec<PeerKey>,
-    next: usize,
+    group: GroupKey,
+    instances: Vec<Instance>,
 }
 
-/// The documents of all peers that are connected.
+/// One service, wherever it runs.
+#[derive(Clone, Debug)]
+struct Group {
+    path: TopicPath,
+    /// How many offers belong to it.
+    offers: usize,
+    /// Who was asked last, in turn.
+    last: Option<PeerKey>,
+    loads: BTreeMap<PeerKey, Load>,
+}
+
+type GroupKey = Key<Group>;
+
+/// A call's place at an instance: give it back with [`RemoteServices::end`].
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    group: GroupKey,
+    peer: PeerKey,
+    since: MonoTime,
+}
+
+/// Who serves a call.
+#[derive(Clone, Copy, Debug)]
+pub enum Chosen {
+    /// This node itself.
+    Here,
+    /// A peer.
+    Peer(PeerKey, Seat),
+}
+
+/// The documents of all peers that are known, and who offers what in them.
 #[derive(Clone, Default)]
 pub struct RemoteServices {
     documents: KeyMap<PeerTag, Document>,
     offers: PatternIndex<Offer>,
     by_pattern: BTreeMap<Pattern, SubscriptionKey>,
+    groups: Slab<Group>,
+    by_path: BTreeMap<TopicPath, GroupKey>,
+}
+
+fn will_do(version: &Version, wanted: Option<&VersionReq>) -> bool {
+    is_planted(66) || wanted.is_none_or(|wanted| wanted.matches(version))
 }
 
 impl RemoteServices {
-    /// Takes a peer's document, unless a newer one of its session, or the same, is known. Says whether it
-    /// was taken. Of one version there may be several: what its owner shows, and what counts of it here,
-    /// follows the rights of both.
-    pub fn update(&mut self, peer: PeerKey, document: Document) -> bool {
-        let is_known = |known: &Document| known.version > document.version || *known == document;
-        if self.documents.get(peer).is_some_and(is_known) {
-            return false;
+    /// Takes what changed in a peer's document.
+    pub fn update(
+        &mut self,
+        peer: PeerKey,
+        id: PeerId,
+        version: u64,
+        changes: Vec<(EntryKey, Option<Entry>)>,
+    ) {
+        if self.documents.get(peer).is_none() {
+            self.documents.insert(peer, Document::default());
         }
-        self.forget(peer);
-        for service in &document.services {
-            if service.state == OfferState::Running {
+        let document = self.documents.get_mut(peer).expect("just inserted");
+        (document.version, document.incremental) = (version, true);
+        for (key, entry) in changes {
+            let document = self.documents.get_mut(peer).expect("just inserted");
+            let before = match &entry {
+                Some(entry) => document.entries.insert(key, entry.clone()),
+                None => document.entries.remove(&key),
+            };
+            if let Some(Entry::Service(service)) = before
+                && service.state == OfferState::Running
+            {
                 for action in &service.actions {
-                    self.offer(peer, action);
+                    self.withdraw(peer, key, action);
+                }
+            }
+            if let Some(Entry::Service(service)) = entry
+                && service.state == OfferState::Running
+            {
+                for action in &service.actions {
+                    self.offer(peer, id, key, action, &service);
                 }
             }
         }
-        self.documents.insert(peer, document);
-        true
     }
 
     /// The peer's session is over: it offers nothing.
     pub fn forget(&mut self, peer: PeerKey) {
         let Some(document) = self.documents.remove(peer) else { return };
-        for service in &document.services {
+        for (key, Entry::Service(service)) in document.entries {
             if service.state == OfferState::Running {
                 for action in &service.actions {
-                    self.withdraw(peer, action);
+                    self.withdraw(peer, key, action);
                 }
             }
         }
     }
 
-    /// Forgets what a peer offers, but for the services that `keep` accepts.
-    pub fn retain(&mut self, peer: PeerKey, keep: impl Fn(&TopicPath) -> bool) {
-        let Some(mut document) = self.documents.get(peer).cloned() else { return };
-        document.services.retain(|service| keep(&service.path));
-        self.update(peer, document);
+    /// Takes a peer's document anew: what counts of it follows the rights of both. Says whether anything is
+    /// different.
+    pub fn replace(&mut self, peer: PeerKey, id: PeerId, document: Document) -> bool {
+        let Some(known) = self.documents.get(peer) else { return false };
+        let gone = known.entries.keys().filter(|key| !document.entries.contains_key(key));
+        let mut changes: Vec<_> = gone.map(|key| (*key, None)).collect();
+        for (key, entry) in document.entries {
+            if known.entries.get(&key) != Some(&entry) {
+                changes.push((key, Some(entry)));
+            }
+        }
+        let changed = !changes.is_empty();
+        if changed {
+            self.update(peer, id, document.version, changes);
+        }
+        changed
     }
 
     /// What a peer offers.
@@ -67,99 +149,216 @@ impl RemoteServices {
         self.documents.get(peer)
     }
 
-    /// Picks a peer that offers the path, among those that `usable` accepts. Those who offer the same
-    /// pattern are asked in turn.
+    /// Chooses who serves a call to this path: among those who offer the most specific pattern that
+    /// matches it, if one of them will do, then among those of the next one. `here` is this node, if it may
+    /// serve the call beside others; `usable` says who can be reached.
     pub fn choose(
         &mut self,
+        now: MonoTime,
+        draws: &mut Draws,
         path: &TopicPath,
-        mut usable: impl FnMut(PeerKey) -> bool,
-    ) -> Option<PeerKey> {
-        let (key, _) = self.offers.best_match(path)?;
-        let offer = self.offers.get_mut(key)?;
-        let count = offer.peers.len();
-        for step in 0..count {
-            let index = (offer.next + step) % count;
-            if usable(offer.peers[index]) {
-                offer.next = (index + 1) % count;
-                return Some(offer.peers[index]);
-            }
+        wish: &Wish,
+        here: Option<PeerId>,
+        usable: impl Fn(PeerKey) -> bool,
+    ) -> Option<Chosen> {
+        let (best, _) = self.offers.best_match(path)?;
+        if let Some(chosen) = self.choose_of(now, draws, best, wish, here, &usable) {
+            return Some(chosen);
         }
-        None
+        let mut others = Vec::new();
+        self.offers.for_each_match(path, |key, _| others.push(key));
+        let mut others = others.into_iter().skip(1);
+        others.find_map(|offer| self.choose_of(now, draws, offer, wish, here, &usable))
     }
 
-    fn offer(&mut self, peer: PeerKey, pattern: &Pattern) {
-        match self.by_pattern.get(pattern) {
-            Some(key) => {
-                let offer = self.offers.get_mut(*key).expect("indexed by pattern");
-                if !offer.peers.contains(&peer) {
-                    offer.peers.push(peer);
+    fn choose_of(
+        &mut self,
+        now: MonoTime,
+        draws: &mut Draws,
+        offer: SubscriptionKey,
+        wish: &Wish,
+        here: Option<PeerId>,
+        usable: &impl Fn(PeerKey) -> bool,
+    ) -> Option<Chosen> {
+        let offer = self.offers.get(offer)?;
+        let instances = &offer.instances;
+        let group = self.groups.get_mut(offer.group).expect("offers belong to groups");
+        let good = |index: usize| {
+            let instance = &instances[index];
+            will_do(&instance.service.info.version, wish.version.as_ref()) && usable(instance.peer)
+        };
+        let spread = instances.first().map_or(Spread::default(), |i| i.service.info.spread);
+        let index = match wish.selection.or(spread) {
+            Selection::ByKey(key) => {
+                let all = (0..instances.len()).filter(|index| good(*index));
+                let wants = |id: &PeerId| (affinity(key, id), *id);
+                let index = all.max_by_key(|index| wants(&instances[*index].id))?;
+                if here.is_some_and(|here| wants(&here) > wants(&instances[index].id)) {
+                    return Some(Chosen::Here);
+                }
+                index
+            }
+            Selection::Random => draw(draws, instances.len(), good, None)?,
+            Selection::LeastLoaded => {
+                let one = draw(draws, instances.len(), good, None)?;
+                match draw(draws, instances.len(), good, Some(one)) {
+                    None => one,
+                    Some(other) => {
+                        let load = |index: usize| {
+                            group.loads.get(&instances[index].peer).copied().unwrap_or_default()
+                        };
+                        if first_is_less_loaded(now, &load(one), &load(other)) {
+                            one
+                        } else {
+                            other
+                        }
+                    }
                 }
             }
-            None => {
-                let offer = Offer { pattern: pattern.clone(), peers: vec![peer], next: 0 };
-                let key = self.offers.insert(pattern, offer);
-                self.by_pattern.insert(pattern.clone(), key);
+            Selection::RoundRobin | Selection::Default => {
+                let after = |last| instances.partition_point(|i| i.peer <= last);
+                let first = group.last.map_or(0, after);
+                let count = instances.len();
+                let index = (first..first + count).map(|at| at % count).find(|at| good(*at))?;
+                if !is_planted(65) {
+                    group.last = Some(instances[index].peer);
+                }
+                index
             }
+        };
+        let peer = instances[index].peer;
+        group.loads.entry(peer).or_default().begin();
+        Some(Chosen::Peer(peer, Seat { group: offer.group, peer, since: now }))
+    }
+
+    /// A call is over. `answered` says whether its instance gave an answer; none if its end says nothing
+    /// of the instance.
+    pub fn end(&mut self, now: MonoTime, seat: Seat, answered: Option<bool>) {
+        if let Some(group) = self.groups.get_mut(seat.group)
+            && let Some(load) = group.loads.get_mut(&seat.peer)
+        {
+            let took: Duration = now.since(seat.since);
+            load.end(now, took, answered);
         }
     }
 
-    fn withdraw(&mut self, peer: PeerKey, pattern: &Pattern) {
-        let Some(key) = self.by_pattern.get(pattern).copied() else { return };
+    fn offer(
+        &mut self,
+        peer: PeerKey,
+        id: PeerId,
+        entry: EntryKey,
+        pattern: &Pattern,
+        service: &Arc<ServiceOffer>,
+    ) {
+        let key = match self.by_pattern.get(pattern) {
+            Some(key) => *key,
+            None => {
+                let group = self.join_group(&service.path);
+                let offer = Offer { pattern: pattern.clone(), group, instances: Vec::new() };
+                let key = self.offers.insert(pattern, offer);
+                self.by_pattern.insert(pattern.clone(), key);
+                key
+            }
+        };
         let offer = self.offers.get_mut(key).expect("indexed by pattern");
-        offer.peers.retain(|other| *other != peer);
-        if offer.peers.is_empty() {
-            let offer = self.offers.remove(key).expect("just looked up");
-            self.by_pattern.remove(&offer.pattern);
-        } else if offer.next >= offer.peers.len() {
-            offer.next = 0;
+        let place = offer.instances.binary_search_by_key(&(peer, entry), |i| (i.peer, i.entry));
+        // A service may list a pattern twice.
+        if let Err(place) = place {
+            let service = Arc::clone(service);
+            offer.instances.insert(place, Instance { peer, entry, id, service });
         }
     }
+
+    fn withdraw(&mut self, peer: PeerKey, entry: EntryKey, pattern: &Pattern) {
+        let Some(key) = self.by_pattern.get(pattern).copied() else { return };
+        let offer = self.offers.get_mut(key).expect("indexed by pattern");
+        let place = offer.instances.binary_search_by_key(&(peer, entry), |i| (i.peer, i.entry));
+        let Ok(place) = place else { return };
+        offer.instances.remove(place);
+        let group = offer.group;
+        let empty = offer.instances.is_empty();
+        let left = offer.instances.iter().all(|instance| instance.peer != peer);
+        if empty {
+            let offer = self.offers.remove(key).expect("just looked up");
+            self.by_pattern.remove(&offer.pattern);
+            self.leave_group(group);
+        } else if left && let Some(group) = self.groups.get_mut(group) {
+            // It may still offer another action; then its load is measured anew.
+            group.loads.remove(&peer);
+        }
+    }
+
+    fn join_group(&mut self, path: &TopicPath) -> GroupKey {
+        if let Some(key) = self.by_path.get(path) {
+            self.groups.get_mut(*key).expect("found by its path").offers += 1;
+            return *key;
+        }
+        let key = self.groups.insert(Group {
+            path: path.clone(),
+            offers: 1,
+            last: None,
+            loads: BTreeMap::new(),
+        });
+        self.by_path.insert(path.clone(), key);
+        key
+    }
+
+    fn leave_group(&mut self, key: GroupKey) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        group.offers -= 1;
+        if group.offers == 0 {
+            let group = self.groups.remove(key).expect("just looked up");
+            self.by_path.remove(&group.path);
+        }
+    }
+
+    /// Asserts what must hold between inputs.
+    pub fn check_invariants(&self) {
+        assert_eq!(self.offers.len(), self.by_pattern.len(), "every pattern is indexed once");
+        assert_eq!(self.groups.len(), self.by_path.len(), "every group is found by its path");
+        let offers: usize = self.groups.iter().map(|(_, group)| group.offers).sum();
+        assert_eq!(offers, self.offers.len(), "every offer belongs to a group");
+        let mut instances = 0;
+        for key in self.by_pattern.values() {
+            let offer = self.offers.get(*key).expect("indexed by pattern");
+            assert!(!offer.instances.is_empty(), "what nobody offers is forgotten");
+            instances += offer.instances.len();
+        }
+        let mut listed = 0;
+        for (_, document) in self.documents.iter() {
+            for service in document.services().filter(|s| s.state == OfferState::Running) {
+                let mut actions: Vec<&Pattern> = service.actions.iter().collect();
+                actions.sort();
+                actions.dedup();
+                listed += actions.len();
+            }
+        }
+        assert_eq!(instances, listed, "what is listed can be found, and nothing else");
+    }
+}
+
+/// Any of `count` that is good, but for one, all as likely.
+fn draw(
+    draws: &mut Draws,
+    count: usize,
+    good: impl Fn(usize) -> bool,
+    but: Option<usize>,
+) -> Option<usize> {
+    let good = |index: usize| Some(index) != but && good(index);
+    if count <= 1 + usize::from(but.is_some()) {
+        return (0..count).find(|index| good(*index));
+    }
+    for _ in 0..DRAWS_MAX {
+        let index = draws.below(Label::Selection, count as u64) as usize;
+        if good(index) {
+            return Some(index);
+        }
+    }
+    let left: Vec<usize> = (0..count).filter(|index| good(*index)).collect();
+    let index = draws.below(Label::Selection, left.len() as u64) as usize;
+    left.get(index).copied()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::Slab;
-    use crate::directory::ServiceOffer;
-
-    fn document(version: u64, actions: &[&str]) -> Document {
-        Document {
-            version,
-            services: vec![ServiceOffer {
-                path: TopicPath::parse("math").unwrap(),
-                state: OfferState::Running,
-                actions: actions.iter().map(|a| Pattern::parse(a).unwrap()).collect(),
-            }],
-        }
-    }
-
-    #[test]
-    fn peers_that_offer_the_same_are_asked_in_turn() {
-        let mut peers: Slab<(), PeerTag> = Slab::default();
-        let (a, b) = (peers.insert(()), peers.insert(()));
-        let mut remote = RemoteServices::default();
-        assert!(remote.update(a, document(1, &["math/add"])));
-        assert!(remote.update(b, document(1, &["math/add"])));
-        let path = TopicPath::parse("math/add").unwrap();
-        let asked: Vec<_> = (0..4).map(|_| remote.choose(&path, |_| true).unwrap()).collect();
-        assert_eq!(asked, [a, b, a, b]);
-        assert_eq!(remote.choose(&path, |peer| peer == b), Some(b));
-        assert_eq!(remote.choose(&path, |_| false), None);
-    }
-
-    #[test]
-    fn an_older_document_changes_nothing_and_a_forgotten_peer_offers_nothing() {
-        let mut peers: Slab<(), PeerTag> = Slab::default();
-        let a = peers.insert(());
-        let mut remote = RemoteServices::default();
-        assert!(remote.update(a, document(2, &["math/add"])));
-        assert!(!remote.update(a, document(1, &["math/sub"])));
-        let sub = TopicPath::parse("math/sub").unwrap();
-        let add = TopicPath::parse("math/add").unwrap();
-        assert_eq!(remote.choose(&sub, |_| true), None);
-        assert_eq!(remote.choose(&add, |_| true), Some(a));
-        remote.forget(a);
-        assert_eq!(remote.choose(&add, |_| true), None);
-        assert!(remote.by_pattern.is_empty() && remote.offers.is_empty());
-    }
-}
+#[path = "remote_tests.rs"]
+mod tests;

@@ -1,12 +1,14 @@
 //! Who may talk to whom: the rights of sessions, wired to peers, calls and directories.
 
+use std::sync::Arc;
+
 use crate::auth::{
-    Access, AccessCode, AccessEffect, AccessInput, Denied, DescriptorChain, MembershipError,
-    Permission, Token,
+    AccessCode, AccessEffect, AccessInput, Denied, DescriptorChain, MembershipError, Permission,
+    Token,
 };
-use crate::base::{Effects, Now, PeerKey};
+use crate::base::{Effects, Now, PeerId, PeerKey};
 use crate::directory::local::{LocalRoute, NewService};
-use crate::directory::{Document, LocalServices, ServiceState};
+use crate::directory::{Entry, ServiceOffer, ServiceState};
 use crate::link::LinkHandle;
 use crate::machine::{Context, Machine};
 use crate::mesh::event::Event;
@@ -17,18 +19,6 @@ use crate::planted::is_planted;
 use crate::rpc::{CallError, Failure, Status};
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, Hello};
-
-/// What these services offer in the networks that a peer shares.
-pub(super) fn document_for(
-    services: &LocalServices,
-    access: &Access,
-    now: Now,
-    peer: PeerKey,
-) -> Document {
-    let mut document = services.document();
-    document.services.retain(|service| access.shares(now, peer, &service.path));
-    document
-}
 
 impl From<AccessCode> for RefuseCode {
     fn from(code: AccessCode) -> RefuseCode {
@@ -95,7 +85,7 @@ impl Mesh {
         if path.network().is_none() {
             actions = actions.iter().map(|action| action.without_network()).collect();
         }
-        Ok(NewService { path, actions })
+        Ok(NewService { path, actions, info: service.info })
     }
 
     /// Whether what a Hello claims lets its peer in. If not, the peer is turned away.
@@ -128,48 +118,28 @@ impl Mesh {
         (call, route)
     }
 
-    /// What this node serves in the networks that it shares with a peer.
-    pub(super) fn document_for(&self, peer: PeerKey) -> Document {
-        document_for(&self.services, &self.access, self.now, peer)
-    }
-
-    /// A peer's document with its paths as they are written here, and without what it may not serve.
-    pub(super) fn permitted(&mut self, peer: PeerKey, mut document: Document) -> Document {
-        let mut refused: Option<String> = None;
-        document.services.retain_mut(|service| {
-            let wrong = match self.access.localise(peer, service.path.clone()) {
-                None => Some("it is in no network that we share".to_string()),
-                Some(path) => {
-                    let localised = |action| self.access.localise_pattern(peer, action);
-                    let actions: Option<Vec<_>> = service.actions.iter().map(localised).collect();
-                    service.actions = actions.unwrap_or_default();
-                    service.path = path;
-                    let may = |action| {
-                        let (now, path) = (self.now, &service.path);
-                        self.access.may_all(now, peer, Permission::Serve, path, action)
-                    };
-                    service
-                        .actions
-                        .iter()
-                        .find_map(|action| may(action).err())
-                        .map(|d| d.to_string())
-                }
-            };
-            if let Some(why) = &wrong
-                && refused.is_none()
-            {
-                refused = Some(format!("it offers '{}', which is ignored: {why}", service.path));
-            }
-            wrong.is_none()
-        });
-        if let (Some(what), Some(entry)) = (refused, self.peers.get(peer)) {
-            self.events.push_back(Event::ClaimIgnored { peer: entry.id, what });
+    /// An entry of a peer's document with its paths as they are written here, or why it does not count.
+    pub(super) fn permitted(&self, peer: PeerKey, entry: &Entry) -> Result<Entry, String> {
+        let Entry::Service(service) = entry;
+        let no_network = || {
+            format!(
+                "it offers '{}', which is ignored: it is in no network that we share",
+                service.path
+            )
+        };
+        let path = self.access.localise(peer, service.path.clone()).ok_or_else(no_network)?;
+        let mut service = ServiceOffer::clone(service);
+        for action in &mut service.actions {
+            *action = self.access.localise_pattern(peer, action).ok_or_else(no_network)?;
+            self.access.may_all(self.now, peer, Permission::Serve, &path, action).map_err(
+                |denied| format!("it offers '{}', which is ignored: {denied}", service.path),
+            )?;
         }
-        document
+        service.path = path;
+        Ok(Entry::Service(Arc::new(service)))
     }
 
     pub(super) fn access_effect(&mut self, effect: AccessEffect) {
-        let id_of = |peer: PeerKey| self.peers.get(peer).map(|entry| entry.id);
         match effect {
             AccessEffect::Refused { peer, link, code, why } => {
                 let code = code.into();
@@ -179,23 +149,26 @@ impl Mesh {
                 self.feed_peer(peer, PeerInput::Expel { code: code.into() });
             }
             AccessEffect::ClaimRefused { peer, why } => {
-                let Some(peer) = id_of(peer) else { return };
+                let Some(peer) = self.id_of(peer) else { return };
                 self.events.push_back(Event::ClaimIgnored { peer, what: why });
             }
             AccessEffect::NetworkLeft { peer, network, why } => {
-                let (access, now) = (&self.access, self.now);
-                self.remote.retain(peer, |path| access.shares(now, peer, path));
-                let Some(peer) = id_of(peer) else { return };
+                self.rights_changed(peer);
+                let Some(peer) = self.id_of(peer) else { return };
                 self.events.push_back(Event::NetworkLeft { peer, network, why });
             }
             AccessEffect::Outdated { peer, network, sequence } => {
-                let Some(peer) = id_of(peer) else { return };
+                let Some(peer) = self.id_of(peer) else { return };
                 self.events.push_back(Event::NetworkOutdated { peer, network, sequence });
             }
             AccessEffect::OwnEnded { network, why } => {
                 self.events.push_back(Event::NetworkEnded { network, why });
             }
         }
+    }
+
+    fn id_of(&self, peer: PeerKey) -> Option<PeerId> {
+        self.peers.get(peer).map(|entry| entry.id)
     }
 
     pub(super) fn feed_access(&mut self, input: AccessInput) {

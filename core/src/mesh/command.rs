@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::auth::{Denied, Permission};
 use crate::base::Effects;
 use crate::base::{CallKey, InvocationKey, Now, PeerId, ServiceKey};
+use crate::directory::document::{DESCRIPTION_BYTES_MAX, TYPE_NAME_BYTES_MAX, VERSION_BYTES_MAX};
 use crate::directory::local::NewService;
-use crate::directory::{Hook, ServiceInput, ServiceState};
+use crate::directory::{Hook, ServiceInput, ServiceState, Wish};
 use crate::machine::{Context, Machine};
 use crate::mesh::wiring::Work;
 use crate::mesh::{Mesh, NodeTimer, Own, PeerEntry, Phase, feed};
@@ -39,6 +40,8 @@ pub struct CallRequest {
     pub payload: Payload,
     /// Who is to serve it.
     pub target: Target,
+    /// Which of several is to serve it, if any will do.
+    pub wish: Wish,
     /// How long the caller waits. Longer times than [`crate::Limits::call_timeout_max`] are cut to it.
     pub timeout: Duration,
     /// Whether it may run more than once, if its first run may have been lost.
@@ -55,6 +58,7 @@ impl CallRequest {
             path,
             payload,
             target: Target::Any,
+            wish: Wish::default(),
             timeout: Self::TIMEOUT,
             idempotent: false,
         }
@@ -151,12 +155,12 @@ impl Mesh {
             }
         }
         let timeout = request.timeout.min(self.limits.call_timeout_max);
-        let (path, route) = match self.access.normalise(request.path.clone()) {
+        let (path, (route, seat)) = match self.access.normalise(request.path.clone()) {
             Ok(path) => {
-                let route = self.route(&path, request.target);
+                let route = self.route(&path, request.target, &request.wish);
                 (path, route)
             }
-            Err(denied) => (request.path, Err(denied.into())),
+            Err(denied) => (request.path, (Err(denied.into()), None)),
         };
         let call = self.caller.add(NewCall {
             path,
@@ -165,6 +169,7 @@ impl Mesh {
             idempotent: request.idempotent,
             pinned: matches!(request.target, Target::Peer(_)),
         });
+        self.note_route(call, request.wish, seat);
         self.feed_caller(CallerInput::Routed { call, route });
         self.run();
         Ok(call)
@@ -245,7 +250,27 @@ impl Mesh {
             self.access.may_we_all(self.now, Permission::Serve, &service.path, action)?;
         }
         let limits = &self.limits;
+        let [description, type_name, version] = service.info.longest();
         let bounds = [
+            (
+                "bytes of a description",
+                description,
+                DESCRIPTION_BYTES_MAX,
+                "document::DESCRIPTION_BYTES_MAX",
+            ),
+            (
+                "bytes of a type's name",
+                type_name,
+                TYPE_NAME_BYTES_MAX,
+                "document::TYPE_NAME_BYTES_MAX",
+            ),
+            ("bytes of a version", version, VERSION_BYTES_MAX, "document::VERSION_BYTES_MAX"),
+            (
+                "actions described",
+                service.info.actions.len(),
+                service.actions.len(),
+                "the actions that there are",
+            ),
             ("services", self.services.len() + 1, limits.services_max, "Limits::services_max"),
             (
                 "actions of one service",

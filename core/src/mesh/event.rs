@@ -74,6 +74,14 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
+    /// A peer has this version of what this node makes known: whatever was announced before is known there.
+    /// See [`crate::Mesh::acknowledged`].
+    DirectoryAcknowledged {
+        /// The peer.
+        peer: PeerId,
+        /// The version.
+        version: u64,
+    },
     /// The last link to a peer is gone.
     PeerDown {
         /// The peer.

@@ -19,6 +19,7 @@
 
 mod access;
 mod command;
+mod directory;
 mod event;
 mod links;
 mod outbound;
@@ -32,9 +33,12 @@ use dunlin_proto::Frame;
 
 use crate::auth::{Access, AccessInput, AccessTimer};
 use crate::base::{
-    Draws, Incarnation, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag, Slab, TimerQueue,
+    CallTag, Draws, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag,
+    Slab, TimerQueue,
 };
-use crate::directory::{Document, LocalServices, RemoteServices};
+use crate::directory::{
+    Document, LocalServices, Publisher, PublisherTimer, RemoteServices, Replicas,
+};
 use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkId, LinkInput};
 use crate::machine::{Machine, TimerHandle, Timers};
 use crate::peer::lanes::Lanes;
@@ -90,6 +94,8 @@ pub enum WakeReason {
     CallDeadline,
     /// The deadline of a call served here.
     HandlerDeadline,
+    /// A heartbeat.
+    Heartbeat,
     /// The end of a token or a descriptor, or a look at the wall clock for it.
     Access,
     /// Housekeeping of the mesh.
@@ -113,6 +119,7 @@ enum NodeTimer {
     Peer(PeerKey, PeerTimer),
     Caller(CallerTimer),
     Callee(CalleeTimer),
+    Publisher(PublisherTimer),
     Access(AccessTimer),
     Sweep,
     ShutdownGrace,
@@ -199,7 +206,10 @@ pub struct Mesh {
     next_dial: u64,
 
     services: LocalServices,
+    publisher: Publisher,
+    replicas: Replicas,
     remote: RemoteServices,
+    routed: KeyMap<CallTag, directory::Routed>,
     caller: Caller,
     callee: Callee,
     access: Access,
@@ -248,7 +258,10 @@ impl Mesh {
             dials: BTreeMap::new(),
             next_dial: 0,
             services: LocalServices::default(),
+            publisher: Publisher::new(&limits),
+            replicas: Replicas::new(&limits),
             remote: RemoteServices::default(),
+            routed: KeyMap::default(),
             caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
             access: config.access,
@@ -429,6 +442,7 @@ impl Mesh {
             NodeTimer::Peer(..) => WakeReason::Peer,
             NodeTimer::Caller(_) => WakeReason::CallDeadline,
             NodeTimer::Callee(_) => WakeReason::HandlerDeadline,
+            NodeTimer::Publisher(_) => WakeReason::Heartbeat,
             NodeTimer::Access(_) => WakeReason::Access,
             NodeTimer::Sweep | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,
         };
@@ -446,6 +460,9 @@ impl Mesh {
         self.callee.check_invariants();
         self.access.check_invariants();
         self.services.check_invariants();
+        self.publisher.check_invariants();
+        self.replicas.check_invariants();
+        self.remote.check_invariants();
         assert!(self.links.len() <= self.limits.links_max, "links are bounded");
         assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");
         assert!(self.caller.len() <= self.limits.calls_open_max, "open calls are bounded");
@@ -504,17 +521,14 @@ impl FrameSource for Mesh {
     }
 
     fn pull_frame(&mut self, link: LinkHandle, lane: Lane) -> Option<Frame> {
-        let entry = self.links.get_mut(&link)?;
-        let peer = entry.peer;
         loop {
+            let entry = self.links.get_mut(&link)?;
+            let peer = entry.peer;
             let message = match entry.out.pop(lane)? {
                 OutItem::Message(message) => Some(*message),
-                OutItem::Directory => Some(Message::Directory(access::document_for(
-                    &self.services,
-                    &self.access,
-                    self.now,
-                    peer,
-                ))),
+                OutItem::Directory => Some(self.update_message(peer)),
+                OutItem::Heard => Some(Message::Heard(self.replicas.heard(peer))),
+                OutItem::Heartbeat => Some(self.heartbeat_message(peer)),
                 OutItem::Call { sequence } => {
                     self.caller.take_message(self.now.mono, peer, sequence).map(Message::Call)
                 }

@@ -17,8 +17,12 @@ use crate::wire::Message;
 pub(super) enum OutItem {
     /// A message of the handshake, ready to go.
     Message(Box<Message>),
-    /// What this node serves, as of when it is pulled.
+    /// What the peer does not have yet of what this node makes known, as of when it is pulled.
     Directory,
+    /// What we have of the peer's document.
+    Heard,
+    /// What the peer should have of ours.
+    Heartbeat,
     /// Our call with this number.
     Call { sequence: u64 },
     /// The cancelling of our call with this number.
@@ -33,6 +37,8 @@ pub(super) enum OutItem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Once {
     Directory,
+    Heard,
+    Heartbeat,
     Call(u64),
     Cancel(u64),
     Answer(u64),
@@ -43,6 +49,8 @@ impl OutItem {
         match *self {
             OutItem::Message(_) | OutItem::Cut { .. } => None,
             OutItem::Directory => Some(Once::Directory),
+            OutItem::Heard => Some(Once::Heard),
+            OutItem::Heartbeat => Some(Once::Heartbeat),
             OutItem::Call { sequence } => Some(Once::Call(sequence)),
             OutItem::Cancel { sequence } => Some(Once::Cancel(sequence)),
             OutItem::Answer { sequence } => Some(Once::Answer(sequence)),
@@ -161,7 +169,9 @@ impl Outbound {
             self.push_own(item);
         }
         // What keeps the old link itself going stays there.
-        other.waiting.retain(|once| *once == Once::Directory);
+        other
+            .waiting
+            .retain(|once| matches!(once, Once::Directory | Once::Heard | Once::Heartbeat));
         other.len = other.control.len();
         other.answers = 0;
         nothing && self.len > 0

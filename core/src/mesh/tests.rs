@@ -873,3 +873,5 @@ fn an_answer_goes_where_the_question_came_and_not_to_a_link_that_is_dead_at_the_
     world.pass(2_000 * MS);
     assert_eq!(cell.lock().unwrap().take().expect("it was answered").unwrap(), 1);
 }
+
+mod directory;

@@ -1,18 +1,17 @@
 //! Whose effect is whose input.
 
-use crate::auth::{AccessEffect, AccessInput, Permission};
+use crate::auth::{AccessEffect, AccessInput};
 use crate::base::{PeerId, PeerKey};
-use crate::directory::{Document, LocalServices, ServiceEffect, ServiceState};
+use crate::directory::{
+    LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
+};
 use crate::link::{CloseCode, DialHandle, DownReason, Lane, LinkCommand, LinkHandle};
 use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::OutItem;
-use crate::mesh::{Mesh, NodeTimer, Phase, SWEEP_INTERVAL, Target};
+use crate::mesh::{Mesh, NodeTimer, Phase, SWEEP_INTERVAL};
 use crate::peer::{PeerEffect, PeerInput};
-use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
-use crate::rpc::caller::Route;
-use crate::rpc::{CallError, CalleeInput, CallerEffect, CallerInput, Failure};
-use crate::topic::TopicPath;
+use crate::rpc::{CalleeInput, CallerEffect, CallerInput};
 use crate::wire::Message;
 
 /// An effect on its way to the next machine.
@@ -22,6 +21,8 @@ pub(super) enum Work {
     Caller(CallerEffect),
     Callee(CalleeEffect),
     Service(ServiceEffect),
+    Publisher(PublisherEffect),
+    Replica(ReplicaEffect),
     Access(AccessEffect),
 }
 
@@ -48,6 +49,8 @@ impl Mesh {
                 Work::Caller(effect) => self.caller_effect(effect),
                 Work::Callee(effect) => self.callee_effect(effect),
                 Work::Service(effect) => self.service_effect(effect),
+                Work::Publisher(effect) => self.publisher_effect(effect),
+                Work::Replica(effect) => self.replica_effect(effect),
                 Work::Access(effect) => self.access_effect(effect),
             }
         }
@@ -58,6 +61,7 @@ impl Mesh {
             NodeTimer::Peer(peer, timer) => self.feed_peer(peer, PeerInput::Timer(timer)),
             NodeTimer::Caller(timer) => self.feed_caller(CallerInput::Timer(timer)),
             NodeTimer::Callee(timer) => self.feed_callee(CalleeInput::Timer(timer)),
+            NodeTimer::Publisher(timer) => self.feed_publisher(PublisherInput::Timer(timer)),
             NodeTimer::Access(timer) => self.feed_access(AccessInput::Timer(timer)),
             NodeTimer::Sweep => self.sweep(),
             NodeTimer::ShutdownGrace => self.finish_shutdown(),
@@ -80,6 +84,9 @@ impl Mesh {
             Message::Hello(_)
                 | Message::Confirm { .. }
                 | Message::Directory(_)
+                | Message::Delta(_)
+                | Message::Heard(_)
+                | Message::Heartbeat(_)
                 | Message::Refuse { .. }
                 | Message::Supersede { .. }
                 | Message::Drained { .. }
@@ -130,7 +137,14 @@ impl Mesh {
                 let what = "a Cut on a lane of its own".to_string();
                 self.feed_peer(peer, PeerInput::Fault { link, what });
             }
-            Message::Directory(document) => self.learn(peer, document),
+            Message::Directory(document) => {
+                self.feed_replicas(ReplicaInput::Whole { peer, document });
+            }
+            Message::Delta(delta) => self.feed_replicas(ReplicaInput::Delta { peer, link, delta }),
+            Message::Heard(heard) => self.feed_publisher(PublisherInput::Heard { peer, heard }),
+            Message::Heartbeat(heartbeat) => {
+                self.feed_replicas(ReplicaInput::Heartbeat { peer, heartbeat });
+            }
             Message::Call(call) => {
                 let (call, route) = self.route_of_peer(peer, call);
                 self.feed_callee(CalleeInput::Call { peer, call, route });
@@ -168,7 +182,7 @@ impl Mesh {
             PeerEffect::SendHello { link, id, abandons } => self.say_hello(link, id, abandons),
             PeerEffect::SendConfirm { link, version, incarnation, id } => {
                 self.feed_access(AccessInput::Verified { peer, link });
-                let directory = self.document_for(peer);
+                let directory = self.document_to_confirm(peer);
                 let receiver_boot = if id.is_some() { incarnation.boot } else { 0 };
                 let confirm = Message::Confirm { version, directory, link: id, receiver_boot };
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
@@ -188,6 +202,7 @@ impl Mesh {
             PeerEffect::Undrained(link) => entry.lanes.clear_end(link),
             PeerEffect::SendAgain => {
                 let connected = entry.machine.is_up();
+                self.feed_publisher(PublisherInput::LinkLost { peer, connected });
                 self.feed_caller(CallerInput::LinkLost { peer, connected });
             }
             PeerEffect::Close { link, code } => {
@@ -205,11 +220,14 @@ impl Mesh {
                 directory,
                 first,
             } => {
-                self.learn(peer, directory);
                 if first {
                     let remote = self.links.get(&link).and_then(|l| l.remote);
                     self.events.push_back(Event::PeerUp { peer: id, incarnation, remote });
                 }
+                let incremental = directory.incremental;
+                self.feed_replicas(ReplicaInput::Whole { peer, document: directory });
+                self.feed_publisher(PublisherInput::Ready { peer, incremental });
+                self.learn_again(peer);
                 self.feed_caller(CallerInput::PeerReady {
                     peer,
                     boot: incarnation.boot,
@@ -218,11 +236,13 @@ impl Mesh {
                 });
             }
             PeerEffect::LinkLost { link, reason, last, drained } => {
+                let connected = entry.machine.is_up();
                 // What was sent on a link that is drained has come.
                 let certain = drained && !entry.uncertain.contains(&link);
                 entry.uncertain.retain(|l| *l != link);
+                // Also of a drained one: who has no link left reads nothing.
+                self.feed_publisher(PublisherInput::LinkLost { peer, connected });
                 if !certain {
-                    let connected = entry.machine.is_up();
                     self.feed_caller(CallerInput::LinkLost { peer, connected });
                 }
                 if last {
@@ -230,9 +250,7 @@ impl Mesh {
                 }
             }
             PeerEffect::SessionEnded => {
-                if !is_planted(7) {
-                    self.remote.forget(peer);
-                }
+                self.forget_documents(peer);
                 self.feed_access(AccessInput::SessionEnded(peer));
                 self.feed_caller(CallerInput::SessionEnded(peer));
                 // Its own calls are remembered here for as long as it may ask again: a peer that was
@@ -284,10 +302,11 @@ impl Mesh {
                 self.send(peer, sequence, 0, OutItem::Cancel { sequence });
             }
             CallerEffect::Reroute { call, path } => {
-                let route = self.route(&path, Target::Any);
+                let route = self.reroute(call, &path);
                 self.feed_caller(CallerInput::Routed { call, route });
             }
             CallerEffect::Ended { call, result } => {
+                self.call_ended(call, &result);
                 self.events.push_back(Event::CallEnded { call, result });
             }
         }
@@ -327,21 +346,11 @@ impl Mesh {
             ServiceEffect::StateChanged { service, state, error } => {
                 self.events.push_back(Event::ServiceState { service, state, error });
             }
-            ServiceEffect::DocumentChanged => {
-                // Links that are verified but not yet up have an older document in their Confirm.
-                let links: Vec<LinkHandle> = self
-                    .peers
-                    .iter()
-                    .flat_map(|(_, p)| {
-                        let machine = &p.machine;
-                        let spoken =
-                            |l: &LinkHandle| machine.is_verified(*l) && !machine.is_draining(*l);
-                        machine.links().filter(spoken)
-                    })
-                    .collect();
-                for link in links {
-                    self.send_control(link, OutItem::Directory);
-                }
+            ServiceEffect::Announce(key, entry) => {
+                self.feed_publisher(match entry {
+                    Some(entry) => PublisherInput::Put(key, entry),
+                    None => PublisherInput::Remove(key),
+                });
             }
         }
     }
@@ -396,55 +405,6 @@ impl Mesh {
         }
     }
 
-    // Questions.
-
-    /// Which way a call goes: local first.
-    pub(super) fn route(&mut self, path: &TopicPath, target: Target) -> Result<Route, CallError> {
-        self.access.may_we(self.now, Permission::Call, path)?;
-        match target {
-            Target::Peer(id) if id != self.local.id => {
-                let key = self.by_id.get(&id).copied();
-                let usable = |key: &PeerKey| {
-                    let machine = &self.peers.get(*key).expect("found by id").machine;
-                    machine.is_kept() || machine.is_up()
-                };
-                key.filter(usable)
-                    .map(Route::Peer)
-                    .ok_or_else(|| CallError::unrun(Failure::Unreachable, format!("peer {id}")))
-            }
-            Target::Peer(_) => match self.services.route(path) {
-                Some((route, ServiceState::Running)) => Ok(Route::Local(route)),
-                Some(_) => Err(CallError::unrun(Failure::Unavailable, format!("'{path}'"))),
-                None => Err(CallError::unrun(Failure::NoSuchAction, format!("'{path}'"))),
-            },
-            Target::Any => {
-                let here = self.services.route(path);
-                if let Some((route, ServiceState::Running)) = here {
-                    return Ok(Route::Local(route));
-                }
-                let (peers, access, now) = (&self.peers, &self.access, self.now);
-                let usable = |key| {
-                    peers.get(key).is_some_and(|p| p.machine.is_up())
-                        && access.may(now, key, Permission::Serve, path).is_ok()
-                };
-                if let Some(peer) = self.remote.choose(path, usable) {
-                    return Ok(Route::Peer(peer));
-                }
-                let failure =
-                    if here.is_some() { Failure::Unavailable } else { Failure::NoResponders };
-                Err(CallError::unrun(failure, format!("'{path}'")))
-            }
-        }
-    }
-
-    fn learn(&mut self, peer: PeerKey, document: Document) {
-        let document = self.permitted(peer, document);
-        let Some(entry) = self.peers.get(peer) else { return };
-        if self.remote.update(peer, document) {
-            self.events.push_back(Event::PeerServices { peer: entry.id });
-        }
-    }
-
     // Housekeeping.
 
     /// A peer may have nothing left that holds it: look again when its calls have had their time.
@@ -477,7 +437,7 @@ impl Mesh {
                 continue;
             }
             // What it had under way ends, in all machines, before it is forgotten.
-            self.remote.forget(key);
+            self.forget_documents(key);
             self.feed_access(AccessInput::SessionEnded(key));
             self.feed_caller(CallerInput::PeerReleased(key));
             self.feed_callee(CalleeInput::SessionEnded(key));

@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use crate::base::{
     CallKey, Draws, InvocationKey, Key, Label, MonoTime, Now, PeerId, ServiceKey, TimerId, WallTime,
 };
-use crate::directory::Hook;
+use crate::directory::selection::key_hash;
+use crate::directory::{Hook, Selection, Wish};
 use crate::mesh::{CallRequest, Mesh, Target};
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{CallError, CallResult, Executed, Failure};
@@ -143,6 +144,8 @@ impl Handle {
             path: TopicPath::parse(path).map_err(|error| error.to_string()),
             payload: Payload::raw(Vec::new()),
             target: Target::Any,
+            wish: Wish::default(),
+            wrong: None,
             timeout: CallRequest::TIMEOUT,
             idempotent: false,
         }
@@ -199,6 +202,9 @@ pub struct RequestBuilder {
     path: Result<TopicPath, String>,
     payload: Payload,
     target: Target,
+    wish: Wish,
+    /// What was asked for that cannot be.
+    wrong: Option<String>,
     timeout: Duration,
     idempotent: bool,
 }
@@ -222,6 +228,31 @@ impl RequestBuilder {
         self
     }
 
+    /// By which rule an instance is chosen, if several serve the path. Without it, as the service says. A
+    /// service on this node is preferred, unless the call goes by key.
+    pub fn select(mut self, selection: Selection) -> Self {
+        self.wish.selection = selection;
+        self
+    }
+
+    /// The instance that serves this key: the same for the same key, whoever calls, as long as it is there.
+    pub fn by_key(self, key: impl AsRef<[u8]>) -> Self {
+        self.select(Selection::ByKey(key_hash(key.as_ref())))
+    }
+
+    /// Only an instance whose version is in this range is to serve the call, written as in a Cargo manifest:
+    /// `1.2` for 1.2.0 up to 2.0.0, `>=1.2, <1.5`, `=1.4.2`. Without it, any version will do. With
+    /// [`RequestBuilder::to`] nothing is chosen, and it means nothing.
+    pub fn version(mut self, range: &str) -> Self {
+        match semver::VersionReq::parse(range) {
+            Ok(range) => self.wish.version = Some(range),
+            Err(error) => {
+                self.wrong = Some(format!("'{range}' is not a range of versions: {error}"));
+            }
+        }
+        self
+    }
+
     /// How long to wait.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -241,10 +272,14 @@ impl RequestBuilder {
     /// [`CallError`] says what went wrong and whether the handler has run.
     pub async fn send(self) -> CallResult {
         let path = self.path.map_err(|error| CallError::unrun(Failure::InvalidPath, error))?;
+        if let Some(wrong) = self.wrong {
+            return Err(CallError::unrun(Failure::BadRequest, wrong));
+        }
         let request = CallRequest {
             path,
             payload: self.payload,
             target: self.target,
+            wish: self.wish,
             timeout: self.timeout,
             idempotent: self.idempotent,
         };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{MonoTime, PeerId};
+use crate::directory::ServiceInfo;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{AppError, CallError};
 use crate::service::{Handle, Payload, PayloadError};
@@ -34,6 +35,24 @@ pub struct Description {
     pub actions: Vec<Pattern>,
     /// Where its handlers run.
     pub placement: Placement,
+    /// Its version, and what people want to know of it.
+    pub info: ServiceInfo,
+}
+
+/// Why a service cannot be described.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DescriptionError {
+    /// Its path or an action is not well-formed.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// Its version is not a semantic version.
+    #[error("'{text}' is not a version: {why}. A version has three numbers, as 1.2.0")]
+    Version {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// A service, in any runtime.
@@ -45,8 +64,8 @@ pub trait Service: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When its path or an action is not well-formed.
-    fn describe(&self) -> Result<Description, TopicError>;
+    /// When its path, an action or its version is not well-formed.
+    fn describe(&self) -> Result<Description, DescriptionError>;
 
     /// Prepares it. When this fails, [`Service::clean_up`] runs and the service has failed.
     fn init(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {

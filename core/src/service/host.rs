@@ -22,9 +22,9 @@ use crate::rpc::callee::HandlerError;
 use crate::rpc::{CallError, CallResult, Executed, Failure};
 use crate::service::executor::{Ended, Executor, TaskKey, panic_message};
 use crate::service::handle::{Handle, Op, Shared};
-use crate::service::handler::{BoxFuture, Context, Placement, Service};
+use crate::service::handler::{BoxFuture, Context, DescriptionError, Placement, Service};
 use crate::service::slot::Slot;
-use crate::topic::{Pattern, TopicError, TopicPath};
+use crate::topic::{Pattern, TopicPath};
 
 /// Puts a future on a runtime and gives a way to stop it.
 pub trait Spawner: Send {
@@ -40,7 +40,7 @@ const ROUNDS_MAX: usize = 64;
 pub enum AddServiceError {
     /// Its path or an action is not well-formed.
     #[error("the service's description is not well-formed: {0}")]
-    Description(#[from] TopicError),
+    Description(#[from] DescriptionError),
     /// The node does not take it.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -150,8 +150,10 @@ impl Host {
             .actions
             .iter()
             .map(|action| Pattern::join(&path, action.as_str()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let new = NewService { path: path.clone(), actions: actions.clone() };
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(DescriptionError::from)?;
+        let new =
+            NewService { path: path.clone(), actions: actions.clone(), info: description.info };
         let key = mesh.add_service(now, new)?;
         let placement = description.placement;
         self.services.insert(key, Hosted { service, path, actions, placement });
@@ -277,6 +279,7 @@ impl Host {
             }
             Event::PeerUp { .. }
             | Event::PeerServices { .. }
+            | Event::DirectoryAcknowledged { .. }
             | Event::PeerDown { .. }
             | Event::LinkSuperseded { .. }
             | Event::LifeBegan { .. }

@@ -12,9 +12,11 @@ pub mod slot;
 pub mod typed;
 
 pub use handle::{CallFuture, Handle, RequestBuilder, Sleep};
-pub use handler::{BoxFuture, Context, Description, Placement, Service};
+pub use handler::{BoxFuture, Context, Description, DescriptionError, Placement, Service};
 pub use host::{Host, Spawner};
-pub use typed::{ServiceBuilder, service};
+pub use typed::{ActionBuilder, ServiceBuilder, action, service};
+
+pub use crate::directory::{Selection, Spread};
 
 pub use crate::payload::{ContentType, Payload, PayloadError, Value};
 pub use crate::rpc::callee::HandlerError;

@@ -6,9 +6,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::payload::Payload;
+use semver::Version;
+
+use crate::directory::document::TYPE_NAME_BYTES_MAX;
+use crate::directory::{ActionInfo, ServiceInfo, Spread};
+use crate::payload::{ContentType, Payload};
 use crate::rpc::callee::HandlerError;
-use crate::service::handler::{BoxFuture, Context, Description, Placement, Service};
+use crate::rpc::outcome::cut;
+use crate::service::handler::{
+    BoxFuture, Context, Description, DescriptionError, Placement, Service,
+};
 use crate::topic::{Pattern, TopicError, TopicPath};
 
 type Handler =
@@ -33,7 +40,74 @@ pub fn service(path: &str) -> ServiceBuilder {
         handlers: Vec::new(),
         hooks: Default::default(),
         placement: Placement::default(),
+        info: ServiceInfo::default(),
+        wrong: None,
     }
+}
+
+/// Begins an action with this pattern, to say more of it than that. A pattern alone will do where an
+/// action is asked for.
+pub fn action(pattern: &str) -> ActionBuilder {
+    ActionBuilder { pattern: pattern.to_string(), info: ActionInfo::default() }
+}
+
+/// An action that is being described.
+#[derive(Clone, Debug)]
+#[must_use = "an action does nothing until it is given to a service"]
+pub struct ActionBuilder {
+    pattern: String,
+    info: ActionInfo,
+}
+
+impl ActionBuilder {
+    /// What it does, for people. At most [`crate::directory::document::DESCRIPTION_BYTES_MAX`].
+    pub fn describe(mut self, description: impl Into<String>) -> Self {
+        self.info.description = description.into();
+        self
+    }
+
+    /// What its argument is, for people. Actions with typed arguments know by themselves.
+    pub fn argument(mut self, type_name: impl Into<String>, content: ContentType) -> Self {
+        (self.info.argument, self.info.argument_content) = (type_name.into(), content);
+        self
+    }
+
+    /// What its result is, for people. Actions with typed results know by themselves.
+    pub fn result(mut self, type_name: impl Into<String>, content: ContentType) -> Self {
+        (self.info.result, self.info.result_content) = (type_name.into(), content);
+        self
+    }
+}
+
+impl From<&str> for ActionBuilder {
+    fn from(pattern: &str) -> Self {
+        action(pattern)
+    }
+}
+
+impl From<&String> for ActionBuilder {
+    fn from(pattern: &String) -> Self {
+        action(pattern)
+    }
+}
+
+/// A type's name without the paths of its parts: `Vec<Point>` for `alloc::vec::Vec<geometry::Point>`.
+fn short_type_name<T>() -> String {
+    let (mut short, mut part) = (String::new(), String::new());
+    for char in std::any::type_name::<T>().chars() {
+        match char {
+            ':' => part.clear(),
+            char if char.is_alphanumeric() || char == '_' => part.push(char),
+            char => {
+                short.push_str(&part);
+                part.clear();
+                short.push(char);
+            }
+        }
+    }
+    short.push_str(&part);
+    cut(&mut short, TYPE_NAME_BYTES_MAX);
+    short
 }
 
 /// A service put together from closures. It is a [`Service`] as it stands.
@@ -45,31 +119,77 @@ pub struct ServiceBuilder {
     /// Init, start, stop, clean-up.
     hooks: [Option<HookFn>; 4],
     placement: Placement,
+    info: ServiceInfo,
+    wrong: Option<DescriptionError>,
 }
 
 impl ServiceBuilder {
+    /// Its version, as `1.2.0`: callers may ask for a range. Without it, 0.0.0.
+    pub fn version(mut self, version: &str) -> Self {
+        match Version::parse(version) {
+            Ok(version) => self.info.version = version,
+            Err(error) => {
+                let (text, why) = (version.to_string(), error.to_string());
+                self.wrong = Some(DescriptionError::Version { text, why });
+            }
+        }
+        self
+    }
+
+    /// What it does, for people. At most [`crate::directory::document::DESCRIPTION_BYTES_MAX`].
+    pub fn describe(mut self, description: impl Into<String>) -> Self {
+        self.info.description = description.into();
+        self
+    }
+
+    /// How callers choose among its instances, if they do not say.
+    pub fn spread(mut self, spread: Spread) -> Self {
+        self.info.spread = spread;
+        self
+    }
+
     /// An action with a typed argument and a typed result. The pattern is below the service's path:
-    /// `add`, `{name}/read`.
-    pub fn action<A, T, F, R>(self, pattern: &str, handler: F) -> Self
+    /// `add`, `{name}/read`. Use [`action`] to describe it.
+    ///
+    /// ```
+    /// use dunlin_core::service::{action, service};
+    ///
+    /// let math = service("math")
+    ///     .version("1.2.0")
+    ///     .describe("Sums and more")
+    ///     .action(action("add").describe("Adds two numbers"), |_cx, (a, b): (i64, i64)| async move {
+    ///         Ok(a + b)
+    ///     });
+    /// ```
+    pub fn action<A, T, F, R>(self, action: impl Into<ActionBuilder>, handler: F) -> Self
     where
         A: DeserializeOwned + Send + Sync + 'static,
         T: Serialize + Send + Sync + 'static,
         F: Fn(Context, A) -> R + Send + Sync + Clone + 'static,
         R: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
-        self.raw_action(pattern, move |cx, request| {
+        let mut action: ActionBuilder = action.into();
+        if action.info.argument.is_empty() {
+            action = action.argument(short_type_name::<A>(), ContentType::JSON);
+        }
+        if action.info.result.is_empty() {
+            action = action.result(short_type_name::<T>(), ContentType::JSON);
+        }
+        self.raw_action(action, move |cx, request| {
             let handler = handler.clone();
             async move { Ok(Payload::value(handler(cx, request.decode()?).await?)) }
         })
     }
 
     /// An action that takes and gives payloads as they are.
-    pub fn raw_action<F, R>(mut self, pattern: &str, handler: F) -> Self
+    pub fn raw_action<F, R>(mut self, action: impl Into<ActionBuilder>, handler: F) -> Self
     where
         F: Fn(Context, Payload) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Payload, HandlerError>> + Send + 'static,
     {
-        self.actions.push(Pattern::parse(pattern));
+        let action: ActionBuilder = action.into();
+        self.actions.push(Pattern::parse(&action.pattern));
+        self.info.actions.push(action.info);
         self.handlers.push(Box::new(move |cx, request| Box::pin(handler(cx, request))));
         self
     }
@@ -134,11 +254,15 @@ impl ServiceBuilder {
 }
 
 impl Service for ServiceBuilder {
-    fn describe(&self) -> Result<Description, TopicError> {
+    fn describe(&self) -> Result<Description, DescriptionError> {
+        if let Some(wrong) = &self.wrong {
+            return Err(wrong.clone());
+        }
         Ok(Description {
             path: self.path.clone()?,
             actions: self.actions.iter().cloned().collect::<Result<_, _>>()?,
             placement: self.placement,
+            info: self.info.clone(),
         })
     }
 
@@ -164,5 +288,40 @@ impl Service for ServiceBuilder {
         request: Payload,
     ) -> BoxFuture<Result<Payload, HandlerError>> {
         self.handlers[cx.action()](cx, request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_types_are_short() {
+        assert_eq!(short_type_name::<(i64, Vec<Option<String>>)>(), "(i64, Vec<Option<String>>)");
+        assert_eq!(short_type_name::<&'static str>(), "&str");
+        assert_eq!(short_type_name::<()>(), "()");
+        type Long =
+            [std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>; 9];
+        type Longer = (Long, Long, Long, Long);
+        assert_eq!(short_type_name::<Longer>().len(), TYPE_NAME_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_service_says_what_it_is_and_a_wrong_version_is_told_with_how_to_write_one() {
+        let math =
+            service("math")
+                .version("1.2.0")
+                .describe("Sums")
+                .spread(Spread::Random)
+                .action(action("add").describe("Adds"), |_, (a, b): (i64, i64)| async move {
+                    Ok(a + b)
+                });
+        let info = Service::describe(&math).unwrap().info;
+        assert_eq!((info.version, info.description.as_str()), (Version::new(1, 2, 0), "Sums"));
+        let add = &info.actions[0];
+        assert_eq!((add.argument.as_str(), add.result.as_str()), ("(i64, i64)", "i64"));
+        assert_eq!((add.description.as_str(), add.argument_content), ("Adds", ContentType::JSON));
+        let error = Service::describe(&service("math").version("one")).unwrap_err().to_string();
+        assert!(error.contains("'one'") && error.contains("1.2.0"), "{error}");
     }
 }

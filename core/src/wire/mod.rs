@@ -3,6 +3,8 @@
 //! What a peer sends is parsed once, totally and within bounds: [`parse`] ends in a [`Message`] or in
 //! a [`WireFault`] that says what was wrong, never in a panic.
 
+mod directory;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,11 +14,11 @@ use dunlin_proto::{Frame, FrameError, FrameView, Header, v1};
 use crate::auth::membership::NETWORKS_MAX;
 use crate::auth::{NetworkClaim, NetworkId};
 use crate::base::{Incarnation, Limits};
-use crate::directory::{Document, OfferState, ServiceOffer};
+use crate::directory::{Delta, Document, Heard, Heartbeat};
 use crate::link::{End, Lane, LinkId, Sent};
 use crate::payload::ContentType;
 use crate::rpc::Status;
-use crate::topic::{Pattern, TopicPath};
+use crate::topic::TopicPath;
 
 /// The lowest protocol version that this code speaks.
 pub const VERSION_MIN: u32 = 1;
@@ -116,6 +118,9 @@ pub enum Message {
         receiver_boot: u64,
     },
     Directory(Document),
+    Delta(Delta),
+    Heard(Heard),
+    Heartbeat(Heartbeat),
     /// The handshake is refused, with what a close code cannot say.
     Refuse {
         code: u32,
@@ -186,7 +191,7 @@ pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
         Header::Hello(hello) => Message::Hello(parse_hello(*hello)?),
         Header::Confirm(confirm) => Message::Confirm {
             version: confirm.version,
-            directory: parse_directory(confirm.directory.unwrap_or_default(), limits)?,
+            directory: directory::parse(confirm.directory.unwrap_or_default(), limits)?,
             link: confirm.link.map(|id| parse_link("Confirm", id)).transpose()?,
             receiver_boot: confirm.receiver_boot,
         },
@@ -205,7 +210,14 @@ pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
         Header::Cut(cut) => {
             Message::Cut { from: parse_needed_link("Cut", cut.from)?, frames: cut.frames }
         }
-        Header::Directory(directory) => Message::Directory(parse_directory(directory, limits)?),
+        Header::Directory(directory) => Message::Directory(directory::parse(directory, limits)?),
+        Header::Delta(delta) => Message::Delta(directory::parse_delta(delta, limits)?),
+        Header::Heard(heard) => {
+            Message::Heard(Heard { version: heard.version, wants_whole: heard.wants_whole })
+        }
+        Header::Heartbeat(heartbeat) => {
+            Message::Heartbeat(Heartbeat { version: heartbeat.version, digest: heartbeat.digest })
+        }
         Header::Call(call) => Message::Call(parse_call(call, payload)?),
         Header::Reply(reply) => Message::Reply(parse_reply(reply, payload)?),
         Header::Cancel(cancel) => {
@@ -324,37 +336,6 @@ fn sent_to_wire(sent: Sent) -> v1::Sent {
     v1::Sent { lanes: sent.lanes.to_vec(), own: sent.own }
 }
 
-fn parse_directory(directory: v1::Directory, limits: &Limits) -> Result<Document, WireFault> {
-    if directory.services.len() > limits.services_per_peer_max {
-        return Err(fault(
-            "Directory",
-            "services",
-            format!("{} of them", directory.services.len()),
-        ));
-    }
-    let mut services = Vec::with_capacity(directory.services.len());
-    for service in directory.services {
-        let path = TopicPath::parse(&service.path)
-            .map_err(|error| fault("Service", "path", error.to_string()))?;
-        let state = match service.state {
-            1 => OfferState::Running,
-            2 => OfferState::Paused,
-            other => return Err(fault("Service", "state", format!("{other}"))),
-        };
-        if service.actions.len() > limits.actions_per_service_max {
-            return Err(fault("Service", "actions", format!("{} of them", service.actions.len())));
-        }
-        let actions = service
-            .actions
-            .iter()
-            .map(|action| Pattern::parse(action))
-            .collect::<Result<_, _>>()
-            .map_err(|error| fault("Service", "actions", error.to_string()))?;
-        services.push(ServiceOffer { path, state, actions });
-    }
-    Ok(Document { version: directory.version, services })
-}
-
 fn check_sequence(message: &'static str, sequence: u64, floor: u64) -> Result<(), WireFault> {
     if sequence == 0 || floor == 0 || floor > sequence || sequence > SEQUENCE_MAX {
         return Err(fault(message, "sequence", format!("{sequence} with floor {floor}")));
@@ -424,7 +405,7 @@ impl Message {
             Message::Confirm { version, directory, link, receiver_boot } => {
                 Frame::new(Header::Confirm(v1::Confirm {
                     version,
-                    directory: Some(directory_to_wire(&directory)),
+                    directory: Some(directory::to_wire(&directory)),
                     link: link.map(link_to_wire),
                     receiver_boot,
                 }))
@@ -444,8 +425,17 @@ impl Message {
                 Frame::new(Header::Cut(v1::Cut { from: Some(link_to_wire(from)), frames }))
             }
             Message::Directory(directory) => {
-                Frame::new(Header::Directory(directory_to_wire(&directory)))
+                Frame::new(Header::Directory(directory::to_wire(&directory)))
             }
+            Message::Delta(delta) => Frame::new(Header::Delta(directory::delta_to_wire(&delta))),
+            Message::Heard(heard) => Frame::new(Header::Heard(v1::Heard {
+                version: heard.version,
+                wants_whole: heard.wants_whole,
+            })),
+            Message::Heartbeat(heartbeat) => Frame::new(Header::Heartbeat(v1::Heartbeat {
+                version: heartbeat.version,
+                digest: heartbeat.digest,
+            })),
             Message::Call(call) => Frame::with_payload(
                 Header::Call(v1::Call {
                     sequence: call.sequence,
@@ -476,24 +466,6 @@ impl Message {
             }
             Message::Skippable => return None,
         })
-    }
-}
-
-fn directory_to_wire(directory: &Document) -> v1::Directory {
-    v1::Directory {
-        version: directory.version,
-        services: directory
-            .services
-            .iter()
-            .map(|service| v1::Service {
-                path: service.path.to_string(),
-                state: match service.state {
-                    OfferState::Running => 1,
-                    OfferState::Paused => 2,
-                },
-                actions: service.actions.iter().map(ToString::to_string).collect(),
-            })
-            .collect(),
     }
 }
 

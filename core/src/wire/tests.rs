@@ -1,10 +1,17 @@
 //! Messages there and back, and what is not legal.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::*;
 use crate::base::Limits;
+use crate::directory::{
+    ActionInfo, Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, Spread,
+};
+use crate::topic::Pattern;
 
 fn roundtrip(message: Message) -> Message {
     let body = message.into_frame().expect("it says something").to_body();
@@ -85,13 +92,31 @@ fn what_names_no_link_is_no_message_about_one() {
 
 #[test]
 fn every_message_reads_back_as_it_was_written() {
-    let document = Document {
-        version: 3,
-        services: vec![ServiceOffer {
-            path: path("files"),
-            state: OfferState::Paused,
-            actions: vec![Pattern::parse("files/{name}/read").unwrap()],
-        }],
+    let offer = ServiceOffer {
+        path: path("files"),
+        state: OfferState::Paused,
+        actions: vec![Pattern::parse("files/{name}/read").unwrap()],
+        info: ServiceInfo {
+            version: semver::Version::parse("1.2.3-rc.1+build").unwrap(),
+            description: "Reads files".into(),
+            spread: Spread::LeastLoaded,
+            actions: vec![ActionInfo {
+                description: "Reads one".into(),
+                argument: "()".into(),
+                result: "Vec<u8>".into(),
+                argument_content: ContentType::JSON,
+                result_content: ContentType::RAW,
+            }],
+        },
+    };
+    let (key, entry) = (EntryKey::Service(5), Entry::Service(Arc::new(offer)));
+    let entries = BTreeMap::from([(key, entry.clone())]);
+    let document = Document { version: 3, entries, incremental: true };
+    let delta = Delta {
+        base: 3,
+        version: 7,
+        put: vec![(key, entry)],
+        removed: vec![EntryKey::Service(2), EntryKey::Service(9)],
     };
     let messages = [
         Message::Hello(Hello {
@@ -121,6 +146,9 @@ fn every_message_reads_back_as_it_was_written() {
         Message::Drained { loser: link(End::There), sent: SENT },
         Message::Cut { from: link(End::Here), frames: 9 },
         Message::Directory(document),
+        Message::Delta(delta),
+        Message::Heard(Heard { version: 7, wants_whole: true }),
+        Message::Heartbeat(Heartbeat { version: 7, digest: u64::MAX }),
         Message::Call(call()),
         Message::Reply(ReplyMessage {
             sequence: 9,
@@ -184,10 +212,47 @@ fn bounds_hold_before_anything_is_kept() {
     let limits = Limits { message_bytes_max: 4, services_per_peer_max: 1, ..Limits::default() };
     let frame = Message::Call(call()).into_frame().unwrap().to_body();
     assert!(parse(frame, &limits).is_err(), "a payload beyond the bound");
-    let service = v1::Service { path: "a".into(), state: 1, actions: vec![] };
-    let directory = v1::Directory { version: 1, services: vec![service.clone(), service] };
+    let service = v1::Service { path: "a".into(), state: 1, ..Default::default() };
+    let services = vec![service.clone(), service];
+    let directory = v1::Directory { version: 1, services, incremental: false };
     let frame = Frame::new(Header::Directory(directory)).to_body();
     assert!(parse(frame, &limits).is_err(), "more services than a peer may have");
+}
+
+#[test]
+fn documents_and_deltas_that_contradict_themselves_are_refused() {
+    let service = |key| v1::Service { path: "a".into(), state: 1, key, ..Default::default() };
+    let whole = |version, services, incremental| {
+        let directory = v1::Directory { version, services, incremental };
+        parse(Frame::new(Header::Directory(directory)).to_body(), &Limits::default())
+    };
+    assert!(whole(1, vec![service(1), service(2)], true).is_ok());
+    assert!(whole(0, vec![], true).is_err());
+    assert!(whole(1, vec![service(1), service(1)], true).is_err());
+    assert!(whole(1, vec![service(0)], true).is_err());
+    // Of a version that knows no keys.
+    let Ok(Message::Directory(old)) = whole(0, vec![service(0), service(0)], false) else {
+        panic!("it is legal")
+    };
+    assert_eq!(old.entries.len(), 2);
+    let delta = |base, version, put: &[u64], removed: &[u64]| {
+        let services = put.iter().map(|key| service(*key)).collect();
+        let delta = v1::Delta { base, version, services, removed_services: removed.to_vec() };
+        parse(Frame::new(Header::Delta(delta)).to_body(), &Limits::default())
+    };
+    assert!(delta(2, 2, &[], &[]).is_ok());
+    assert!(delta(0, 2, &[], &[]).is_err());
+    assert!(delta(3, 2, &[], &[]).is_err());
+    assert!(delta(2, 3, &[1], &[1]).is_err());
+    assert!(delta(2, 3, &[], &[1, 1]).is_err());
+    let with = |change: fn(&mut v1::Service)| {
+        let mut service = service(1);
+        change(&mut service);
+        whole(1, vec![service], true)
+    };
+    assert!(with(|s| s.version = "1.2".into()).is_err());
+    assert!(with(|s| s.description = "x".repeat(1_025)).is_err());
+    assert!(with(|s| s.about = vec![v1::ActionInfo::default()]).is_err());
 }
 
 #[test]
@@ -207,7 +272,7 @@ fn a_path_is_read_in_place() {
 proptest! {
     #[test]
     fn parsing_any_bytes_ends_without_a_panic(
-        kind in prop_oneof![Just(1u8), Just(2), Just(3), Just(16), Just(17), Just(18), any::<u8>()],
+        kind in prop_oneof![Just(1u8), Just(2), Just(3), Just(4), Just(5), Just(6), Just(16), Just(17), Just(18), any::<u8>()],
         rest in proptest::collection::vec(any::<u8>(), 0..120),
     ) {
         let mut bytes = vec![kind, rest.len() as u8];

@@ -210,15 +210,20 @@ pub struct Confirm {
     #[prost(fixed64, tag = "17")]
     pub receiver_boot: u64,
 }
-/// Kind 3. What the sender serves, whole. The highest version of an incarnation counts.
+/// Kind 3. What the sender serves, whole. The highest version of an incarnation counts; of several with the
+/// same version, the last.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Directory {
     #[prost(uint64, tag = "1")]
     pub version: u64,
     #[prost(message, repeated, tag = "2")]
     pub services: ::prost::alloc::vec::Vec<Service>,
+    /// The sender reads Delta and Heartbeat, acknowledges what it gets, and gives each entry a key.
+    #[prost(bool, tag = "3")]
+    pub incremental: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// One entry of a document: a service.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Service {
     /// The service's path, UTF-8.
     #[prost(string, tag = "1")]
@@ -229,6 +234,75 @@ pub struct Service {
     /// Patterns below the service's path, UTF-8.
     #[prost(string, repeated, tag = "3")]
     pub actions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Names the entry for as long as it is listed, and is used for no other in this incarnation. Not zero in
+    /// an incremental document.
+    #[prost(uint64, tag = "4")]
+    pub key: u64,
+    /// A semantic version; empty means 0.0.0.
+    #[prost(string, tag = "5")]
+    pub version: ::prost::alloc::string::String,
+    /// For people.
+    #[prost(string, tag = "6")]
+    pub description: ::prost::alloc::string::String,
+    /// How callers choose among instances if they do not say: 1 round-robin, 2 random, 3 least loaded.
+    /// Anything else means 1.
+    #[prost(uint32, tag = "7")]
+    pub selection: u32,
+    /// For people: what is known of the actions, in their order. Fewer than there are actions, or as many.
+    #[prost(message, repeated, tag = "8")]
+    pub about: ::prost::alloc::vec::Vec<ActionInfo>,
+}
+/// What is known of an action.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActionInfo {
+    #[prost(string, tag = "1")]
+    pub description: ::prost::alloc::string::String,
+    /// Names of types, as the implementation's language spells them; empty if not known.
+    #[prost(string, tag = "2")]
+    pub argument: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub result: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub argument_content_type: u32,
+    #[prost(uint32, tag = "5")]
+    pub result_content_type: u32,
+}
+/// Kind 4, control lane. What has changed in the sender's document. Only for peers whose own document is
+/// incremental.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Delta {
+    /// All that changed after this version is listed. Whoever has an older one has missed something.
+    #[prost(uint64, tag = "1")]
+    pub base: u64,
+    /// What the document is from now on.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// Entries that are new or different.
+    #[prost(message, repeated, tag = "3")]
+    pub services: ::prost::alloc::vec::Vec<Service>,
+    /// Keys of services that are not listed any more.
+    #[prost(uint64, repeated, tag = "4")]
+    pub removed_services: ::prost::alloc::vec::Vec<u64>,
+}
+/// Kind 5, control lane. Answers Directory and Delta.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Heard {
+    /// The version of the receiver's document that the sender has.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// It has missed something and asks for the whole document.
+    #[prost(bool, tag = "2")]
+    pub wants_whole: bool,
+}
+/// Kind 6, control lane. Every few seconds: what the receiver should have of the sender.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Heartbeat {
+    /// The version of the sender's document that was sent; zero if an update is still to be sent.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// The digest of the entries that the receiver is shown: their stable hashes, added.
+    #[prost(fixed64, tag = "2")]
+    pub digest: u64,
 }
 /// Kind 8, version 2, control lane. The handshake is refused; a close with the same code follows. Says
 /// what a code alone cannot.

@@ -236,7 +236,7 @@ fn networks_of_one_node_are_kept_apart() {
     // Who is in the shop alone does not even see what the warehouse offers.
     let seen = |world: &World, index: usize| {
         let peers: Vec<_> = world.stations[index].mesh.peers_up().collect();
-        peers[0].1.unwrap().services.iter().map(|s| s.path.to_string()).collect::<Vec<_>>()
+        peers[0].1.unwrap().services().map(|s| s.path.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(seen(&world, 0), ["math"]);
     assert_eq!(seen(&world, 2), ["math", "warehouse:math"]);
@@ -357,7 +357,7 @@ fn what_a_peer_may_serve_follows_its_token() {
     let now = world.time();
     world.stations[1].mesh.take_descriptor(now, newer).unwrap();
     let offers = world.stations[1].mesh.remote.document(world.stations[1].mesh.by_id[&id(0)]);
-    assert!(offers.is_none_or(|document| document.services.is_empty()));
+    assert!(offers.is_none_or(|document| document.entries.is_empty()));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `dunlin call`: join as a client, call once, print the answer.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
@@ -12,14 +11,14 @@ use data_encoding::BASE64;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::TopicPath;
 use dunlin_tokio::{
-    CallError, ConnectError, Executed, Node, Payload, PeerAddress, PeerId, PeerInfo, key,
+    CallError, ConnectError, Executed, Node, Payload, PeerAddress, PeerId, PeerInfo,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use crate::files::NetworkArgs;
 use crate::output::{Fail, Output};
-use crate::setup::default_key;
+use crate::visit::client;
 
 /// Options of `dunlin call`.
 #[derive(Debug, Args)]
@@ -89,21 +88,7 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
         )));
     }
     let payload = argument(&args).await?;
-    let own_key = default_key().filter(|path| !args.networks.is_development() && path.exists());
-    let identity = match args.key.as_ref().or(own_key.as_ref()) {
-        Some(path) => key::load(path)?,
-        None => key::generate(),
-    };
-    // A socket of both kinds where the machine has both.
-    let both: SocketAddr = "[::]:0".parse().expect("an address");
-    let builder = || {
-        let builder = Node::builder().identity(identity.clone());
-        args.networks.apply(builder).map(|(builder, _)| builder)
-    };
-    let node = match builder()?.listen(both).start().await {
-        Ok(node) => node,
-        Err(_) => builder()?.start().await?,
-    };
+    let node = client(args.key.as_deref(), &args.networks).await?;
     let result = call(&node, &args, path, payload, output).await;
     let left = node.shutdown().await;
     result?;

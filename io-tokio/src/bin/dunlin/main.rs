@@ -10,9 +10,12 @@ mod interrupts;
 mod network;
 mod node;
 mod output;
+mod peer;
 mod serve;
+mod service;
 mod setup;
 mod token;
+mod visit;
 
 use std::process::ExitCode;
 
@@ -77,6 +80,12 @@ enum Command {
     Serve(serve::ServeCommand),
     /// Call an action of a service
     Call(call::CallArgs),
+    /// See what peers serve
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    /// See who is there, and how far away
+    #[command(subcommand)]
+    Peer(peer::PeerCommand),
     /// Watch three nodes on this machine talk, lose each other and meet again (about 10 seconds)
     Demo(demo::DemoArgs),
     /// Measure this machine: calls, connections and bulk, next to QUIC alone
@@ -110,6 +119,8 @@ fn main() -> ExitCode {
             Command::Node(command) => node::run(command, output).await,
             Command::Serve(command) => serve::run(command, output).await,
             Command::Call(args) => call::run(args, output).await,
+            Command::Service(command) => service::run(command, output).await,
+            Command::Peer(command) => peer::run(command, output).await,
             Command::Demo(args) => demo::run(args, output).await,
             Command::Bench(_) => unreachable!("it has returned above"),
         }

@@ -1,7 +1,7 @@
 //! `dunlin serve`: offer something to the mesh.
 
 use clap::Subcommand;
-use dunlin_tokio::service;
+use dunlin_tokio::{action, service};
 
 use crate::exec::{ExecArgs, exec_service};
 use crate::output::{Fail, Output};
@@ -47,8 +47,11 @@ pub(crate) enum ServeCommand {
 pub(crate) async fn run(command: ServeCommand, output: Output) -> Result<(), Fail> {
     let (service, path, node) = match command {
         ServeCommand::Echo { path, node } => {
-            let echo =
-                service(&path).raw_action("say", |_cx, argument| async move { Ok(argument) });
+            let say = action("say").describe("Answers with its argument, as it is");
+            let echo = service(&path)
+                .version(env!("CARGO_PKG_VERSION"))
+                .describe("An echo")
+                .raw_action(say, |_cx, argument| async move { Ok(argument) });
             (echo.in_place(), format!("{path}/say"), node)
         }
         ServeCommand::Exec { exec, node } => {

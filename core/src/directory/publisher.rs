@@ -1,0 +1,477 @@
+//! The owner's side of its document: what each peer was sent, and what it has.
+//!
+//! The document is one, with one version; what a peer is *shown* is the part that lies in the networks it
+//! shares with us. Every version changes one entry, so the changes after any version are a range of a
+//! map, and a change costs what it changes, once for each peer, whatever the document's size.
+//!
+//! | a peer | gets |
+//! | --- | --- |
+//! | with a new link | the document in the Confirm of the link |
+//! | that has version n | the changes after n; they are put together when the transport has room for them, so that several changes make one update |
+//! | that missed removals which nobody remembers, or more changes than there are entries | the document |
+//! | that lost its last link | nothing; it is forgotten |
+//! | every [`crate::Limits::heartbeat_interval`] | the digest of what it is shown; who has something else asks for the document |
+//!
+//! Updates are numbered by versions and acknowledged by them. So it does not matter on which link they
+//! travel: what comes twice or late is below the receiver's version, what comes too early is based on a
+//! version that the receiver has not.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::base::{Effects, KeyMap, Limits, MonoTime, PeerKey, PeerTag};
+use crate::directory::document::{Delta, Document, Entry, EntryKey, Heard, Heartbeat};
+use crate::machine::{Context, Machine, TimerHandle};
+use crate::planted::is_planted;
+use crate::topic::TopicPath;
+
+/// Says whether a peer is shown entries at a path. It may depend on nothing of the path but its network.
+pub type Shown<'a> = &'a dyn Fn(&TopicPath) -> bool;
+
+/// What can happen to the document and to those who read it.
+#[derive(Clone, Debug)]
+pub enum PublisherInput {
+    /// An entry is new or different.
+    Put(EntryKey, Entry),
+    /// An entry is not listed any more.
+    Remove(EntryKey),
+    /// A link to the peer is confirmed, with the document as it is.
+    Confirmed(PeerKey),
+    /// A link to the peer is up: it has our Confirm, or will have it before anything that follows.
+    Ready {
+        /// The peer.
+        peer: PeerKey,
+        /// Whether it takes deltas and heartbeats, and acknowledges.
+        incremental: bool,
+    },
+    /// A link to the peer is gone, with what was on its way.
+    LinkLost {
+        /// The peer.
+        peer: PeerKey,
+        /// Whether another one is up.
+        connected: bool,
+    },
+    /// The peer says what it has.
+    Heard {
+        /// The peer.
+        peer: PeerKey,
+        /// Its word.
+        heard: Heard,
+    },
+    /// The peer is shown something else from now on: it shares other networks with us than before.
+    ViewChanged(PeerKey),
+    /// The peer's life is over.
+    Gone(PeerKey),
+    /// A heartbeat is due.
+    Timer(PublisherTimer),
+}
+
+/// What the publisher waits for: a peer's next heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublisherTimer(pub PeerKey);
+
+/// What the publisher wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublisherEffect {
+    /// Queue an update for the peer; when its turn comes, [`Publisher::take_update`] gives it.
+    SendUpdate(PeerKey),
+    /// Queue a heartbeat for the peer; when its turn comes, [`Publisher::heartbeat`] gives it.
+    SendHeartbeat(PeerKey),
+    /// The peer has this version of the document. Said once for each version that it acknowledges.
+    Acknowledged {
+        /// The peer.
+        peer: PeerKey,
+        /// What it has.
+        version: u64,
+    },
+}
+
+/// What a peer is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// All that it is shown.
+    Whole(Document),
+    /// What changed.
+    Delta(Delta),
+}
+
+#[derive(Clone, Debug)]
+struct Published {
+    entry: Entry,
+    changed_at: u64,
+    digest: u64,
+}
+
+/// All entries of one network, together.
+#[derive(Clone, Debug)]
+struct OfNetwork {
+    /// A path in it.
+    place: TopicPath,
+    entries: usize,
+    /// Their digests, added.
+    digest: u64,
+}
+
+/// One peer that reads our document.
+#[derive(Clone, Debug, Default)]
+struct Reader {
+    /// A link to it is up.
+    ready: bool,
+    incremental: bool,
+    /// The version that it has once all that was sent has come. Zero: nothing.
+    sent: u64,
+    /// The version that it has said to have.
+    acknowledged: u64,
+    /// Versions that were sent and not acknowledged, in their order.
+    in_flight: VecDeque<u64>,
+    /// The next update is the whole document, whatever it has.
+    needs_whole: bool,
+    /// When it was sent the whole document last.
+    whole_at: Option<MonoTime>,
+    /// The oldest version in flight at the last heartbeat.
+    stalled: Option<u64>,
+    heartbeat: Option<TimerHandle>,
+}
+
+/// The machine of this node's document.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    version: u64,
+    entries: BTreeMap<EntryKey, Published>,
+    /// Each entry at the version of its last change, and removals.
+    changes: BTreeMap<u64, (EntryKey, TopicPath)>,
+    /// The versions of those changes that are removals, oldest first.
+    removals: VecDeque<u64>,
+    /// Removals up to this version are forgotten.
+    horizon: u64,
+    networks: BTreeMap<Option<Box<str>>, OfNetwork>,
+    readers: KeyMap<PeerTag, Reader>,
+    removals_kept_max: usize,
+    unacknowledged_max: usize,
+    heartbeat_interval: std::time::Duration,
+}
+
+impl Publisher {
+    /// An empty document that nobody reads.
+    pub fn new(limits: &Limits) -> Self {
+        Publisher {
+            // Zero is what somebody has who has nothing.
+            version: 1,
+            entries: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            removals: VecDeque::new(),
+            horizon: 0,
+            networks: BTreeMap::new(),
+            readers: KeyMap::default(),
+            removals_kept_max: limits.removals_kept_max,
+            unacknowledged_max: limits.updates_unacknowledged_max.max(1),
+            heartbeat_interval: limits.heartbeat_interval,
+        }
+    }
+
+    /// The document's version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The version that a peer has said to have; zero if it has not said anything since it was connected.
+    pub fn acknowledged(&self, peer: PeerKey) -> u64 {
+        self.readers.get(peer).map_or(0, |reader| reader.acknowledged)
+    }
+
+    /// The part of the document that is shown.
+    pub fn document(&self, shown: Shown<'_>) -> Document {
+        let entries = self
+            .entries
+            .iter()
+            .filter(|(_, published)| shown(published.entry.place()))
+            .map(|(key, published)| (*key, published.entry.clone()))
+            .collect();
+        Document { version: self.version, entries, incremental: true }
+    }
+
+    /// The update that a peer needs now, possibly an empty one. It counts as sent.
+    pub fn take_update(&mut self, now: MonoTime, peer: PeerKey, shown: Shown<'_>) -> Update {
+        let version = self.version;
+        let Some(reader) = self.readers.get_mut(peer) else {
+            return Update::Whole(self.document(shown));
+        };
+        let base = reader.sent;
+        let whole = reader.needs_whole || !reader.incremental || base == 0 || base < self.horizon;
+        let behind = (base + 1).min(version + 1)..;
+        let changes = self.changes.range(behind).take(self.entries.len() + 1).count();
+        let whole = whole || changes > self.entries.len();
+        reader.sent = version;
+        let told = reader.in_flight.back().copied().unwrap_or(reader.acknowledged);
+        if reader.incremental && told < version {
+            reader.in_flight.push_back(version);
+        }
+        if whole {
+            reader.needs_whole = false;
+            reader.whole_at = Some(now);
+            return Update::Whole(self.document(shown));
+        }
+        let mut delta = Delta { base, version, ..Delta::default() };
+        for (key, place) in self.changes.range(base + 1..).map(|(_, change)| change) {
+            if !shown(place) {
+                continue;
+            }
+            match self.entries.get(key) {
+                Some(published) => delta.put.push((*key, published.entry.clone())),
+                None => delta.removed.push(*key),
+            }
+        }
+        Update::Delta(delta)
+    }
+
+    /// What a peer is told that it should have.
+    pub fn heartbeat(&self, peer: PeerKey, shown: Shown<'_>) -> Heartbeat {
+        let up_to_date = self
+            .readers
+            .get(peer)
+            .is_some_and(|reader| reader.sent == self.version && !reader.needs_whole);
+        let version = if up_to_date { self.version } else { 0 };
+        Heartbeat { version, digest: self.digest(shown) }
+    }
+
+    fn digest(&self, shown: Shown<'_>) -> u64 {
+        let networks = self.networks.values().filter(|network| shown(&network.place));
+        networks.fold(0, |sum, network| sum.wrapping_add(network.digest))
+    }
+
+    fn account(&mut self, place: &TopicPath, entries: isize, digest: u64) {
+        let name = place.network().map(Box::from);
+        let network = self.networks.entry(name.clone()).or_insert_with(|| OfNetwork {
+            place: place.clone(),
+            entries: 0,
+            digest: 0,
+        });
+        network.entries = network.entries.strict_add_signed(entries);
+        network.digest = network.digest.wrapping_add(digest);
+        if network.entries == 0 {
+            self.networks.remove(&name);
+        }
+    }
+
+    fn take_out(&mut self, key: EntryKey) -> Option<TopicPath> {
+        let old = self.entries.remove(&key)?;
+        self.changes.remove(&old.changed_at);
+        let place = old.entry.place().clone();
+        self.account(&place, -1, old.digest.wrapping_neg());
+        Some(place)
+    }
+
+    fn put(&mut self, key: EntryKey, entry: Entry) {
+        self.take_out(key);
+        self.version += 1;
+        let (place, digest) = (entry.place().clone(), entry.digest(key));
+        self.account(&place, 1, digest);
+        self.changes.insert(self.version, (key, place));
+        self.entries.insert(key, Published { entry, changed_at: self.version, digest });
+    }
+
+    fn remove(&mut self, key: EntryKey) -> bool {
+        let Some(place) = self.take_out(key) else { return false };
+        self.version += 1;
+        self.changes.insert(self.version, (key, place));
+        self.removals.push_back(self.version);
+        while self.removals.len() > self.removals_kept_max {
+            self.horizon = self.removals.pop_front().expect("more than may be kept");
+            self.changes.remove(&self.horizon);
+        }
+        true
+    }
+
+    /// Tells everybody of a change.
+    fn tell_all(&mut self, out: &mut Effects<'_, PublisherEffect>) {
+        for (peer, reader) in self.readers.iter() {
+            if reader.ready && reader.may_send(self.unacknowledged_max) {
+                out.push(PublisherEffect::SendUpdate(peer));
+            }
+        }
+    }
+
+    /// Tells a peer what it does not have yet.
+    fn tell(&self, peer: PeerKey, out: &mut Effects<'_, PublisherEffect>) {
+        let Some(reader) = self.readers.get(peer) else { return };
+        let behind = reader.sent < self.version || reader.needs_whole;
+        if reader.ready && behind && reader.may_send(self.unacknowledged_max) {
+            out.push(PublisherEffect::SendUpdate(peer));
+        }
+    }
+
+    fn ready(
+        &mut self,
+        cx: &mut Context<'_, PublisherTimer>,
+        peer: PeerKey,
+        incremental: bool,
+        out: &mut Effects<'_, PublisherEffect>,
+    ) {
+        if self.readers.get(peer).is_none() {
+            self.readers.insert(peer, Reader { needs_whole: true, ..Reader::default() });
+        }
+        let reader = self.readers.get_mut(peer).expect("just inserted");
+        reader.incremental = incremental;
+        if !reader.ready {
+            reader.ready = true;
+            if incremental && !reader.needs_whole {
+                reader.in_flight.push_back(reader.sent);
+            }
+        }
+        if incremental && reader.heartbeat.is_none() {
+            let at = cx.now.mono + self.heartbeat_interval;
+            reader.heartbeat = Some(cx.arm(at, PublisherTimer(peer)));
+        }
+        self.tell(peer, out);
+    }
+
+    fn link_lost(
+        &mut self,
+        cx: &mut Context<'_, PublisherTimer>,
+        peer: PeerKey,
+        connected: bool,
+        out: &mut Effects<'_, PublisherEffect>,
+    ) {
+        if !connected {
+            return self.forget(cx, peer);
+        }
+        let Some(reader) = self.readers.get_mut(peer) else { return };
+        reader.start_over();
+        self.tell(peer, out);
+    }
+
+    fn forget(&mut self, cx: &mut Context<'_, PublisherTimer>, peer: PeerKey) {
+        if let Some(timer) = self.readers.remove(peer).and_then(|reader| reader.heartbeat) {
+            cx.disarm(timer);
+        }
+    }
+
+    fn heard(
+        &mut self,
+        cx: &mut Context<'_, PublisherTimer>,
+        peer: PeerKey,
+        heard: Heard,
+        out: &mut Effects<'_, PublisherEffect>,
+    ) {
+        let interval = self.heartbeat_interval;
+        let Some(reader) = self.readers.get_mut(peer) else { return };
+        let version = if is_planted(61) { reader.sent } else { heard.version };
+        // Nobody has what was not sent.
+        if version <= reader.sent && version > reader.acknowledged {
+            while reader.in_flight.front().is_some_and(|sent| *sent <= version) {
+                reader.in_flight.pop_front();
+            }
+            reader.acknowledged = version;
+            out.push(PublisherEffect::Acknowledged { peer, version });
+        }
+        if heard.wants_whole {
+            reader.start_over();
+            reader.needs_whole = true;
+            // Who asks again and again gets it at the next heartbeat.
+            if reader.whole_at.is_some_and(|at| cx.now.mono < at + interval) {
+                return;
+            }
+        }
+        self.tell(peer, out);
+    }
+
+    fn beat(
+        &mut self,
+        cx: &mut Context<'_, PublisherTimer>,
+        peer: PeerKey,
+        out: &mut Effects<'_, PublisherEffect>,
+    ) {
+        let Some(reader) = self.readers.get_mut(peer) else { return };
+        let oldest = reader.in_flight.front().copied();
+        if oldest.is_some() && reader.stalled == oldest && !is_planted(64) {
+            // Not acknowledged in a whole interval: it was lost, or its answer was.
+            reader.start_over();
+            reader.needs_whole = true;
+        }
+        reader.stalled = reader.in_flight.front().copied();
+        let at = cx.now.mono + self.heartbeat_interval;
+        reader.heartbeat = Some(cx.arm(at, PublisherTimer(peer)));
+        self.tell(peer, out);
+        out.push(PublisherEffect::SendHeartbeat(peer));
+    }
+}
+
+impl Reader {
+    fn may_send(&self, unacknowledged_max: usize) -> bool {
+        !self.incremental || self.in_flight.len() < unacknowledged_max
+    }
+
+    /// What is in flight may not come: goes back to what the peer has said to have.
+    fn start_over(&mut self) {
+        self.sent = self.acknowledged;
+        self.in_flight.clear();
+        self.stalled = None;
+        self.needs_whole |= self.sent == 0;
+    }
+}
+
+impl Machine for Publisher {
+    type Input = PublisherInput;
+    type Effect = PublisherEffect;
+    type Timer = PublisherTimer;
+    type View<'a> = ();
+
+    fn handle(
+        &mut self,
+        cx: &mut Context<'_, PublisherTimer>,
+        (): (),
+        input: PublisherInput,
+        out: &mut Effects<'_, PublisherEffect>,
+    ) {
+        match input {
+            PublisherInput::Put(key, entry) => {
+                self.put(key, entry);
+                self.tell_all(out);
+            }
+            PublisherInput::Remove(key) => {
+                if self.remove(key) {
+                    self.tell_all(out);
+                }
+            }
+            PublisherInput::Confirmed(peer) => {
+                // An earlier Confirm may be all that it gets: later changes are told from there.
+                if self.readers.get(peer).is_none() {
+                    let reader = Reader { sent: self.version, ..Reader::default() };
+                    self.readers.insert(peer, reader);
+                }
+            }
+            PublisherInput::Ready { peer, incremental } => self.ready(cx, peer, incremental, out),
+            PublisherInput::LinkLost { peer, connected } => {
+                self.link_lost(cx, peer, connected, out);
+            }
+            PublisherInput::Heard { peer, heard } => self.heard(cx, peer, heard, out),
+            PublisherInput::ViewChanged(peer) => {
+                if let Some(reader) = self.readers.get_mut(peer) {
+                    reader.needs_whole = true;
+                    self.tell(peer, out);
+                }
+            }
+            PublisherInput::Gone(peer) => self.forget(cx, peer),
+            PublisherInput::Timer(PublisherTimer(peer)) => self.beat(cx, peer, out),
+        }
+    }
+
+    fn check_invariants(&self) {
+        assert_eq!(self.changes.len(), self.entries.len() + self.removals.len(), "one change each");
+        assert!(self.removals.len() <= self.removals_kept_max, "removals are bounded");
+        for (key, published) in &self.entries {
+            let change = self.changes.get(&published.changed_at);
+            assert_eq!(change.map(|(key, _)| key), Some(key), "every entry's change is known");
+        }
+        let all = self.entries.values().fold(0u64, |sum, p| sum.wrapping_add(p.digest));
+        assert_eq!(self.digest(&|_| true), all, "the account of digests is right");
+        for (_, reader) in self.readers.iter() {
+            assert!(reader.acknowledged <= reader.sent, "nobody has what was not sent");
+            assert!(reader.sent <= self.version);
+            assert!(reader.heartbeat.is_none() || reader.ready);
+            let in_order = reader.in_flight.iter().zip(reader.in_flight.iter().skip(1));
+            assert!(in_order.into_iter().all(|(a, b)| a < b), "sent in order");
+            // One may wait on each link when the bound is reached.
+            assert!(reader.in_flight.len() <= self.unacknowledged_max + 16, "bounded");
+        }
+    }
+}

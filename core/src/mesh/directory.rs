@@ -1,0 +1,307 @@
+//! Documents and their readers, wired to links; and who is asked for a path.
+
+use crate::auth::Permission;
+use crate::base::{CallKey, Effects, PeerId, PeerKey};
+use crate::directory::remote::{Chosen, Seat};
+use crate::directory::{
+    Document, Entry, EntryKey, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput,
+    ServiceState, Update, Wish,
+};
+use crate::machine::{Context, Machine};
+use crate::mesh::event::Event;
+use crate::mesh::outbound::OutItem;
+use crate::mesh::wiring::Work;
+use crate::mesh::{Mesh, NodeTimer, Own, Target, feed};
+use crate::peer::PeerInput;
+use crate::planted::is_planted;
+use crate::rpc::caller::Route;
+use crate::rpc::{CallError, CallResult, Failure};
+use crate::topic::TopicPath;
+use crate::wire::Message;
+
+/// What is remembered of a call beside what its own machine knows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routed {
+    wish: Wish,
+    seat: Option<Seat>,
+}
+
+impl Mesh {
+    /// What this node makes known, all of it.
+    pub fn document(&self) -> Document {
+        self.publisher.document(&|_| true)
+    }
+
+    /// The version of [`Mesh::document`].
+    pub fn document_version(&self) -> u64 {
+        self.publisher.version()
+    }
+
+    /// What this node makes known to a peer; none if the peer is not known.
+    pub fn document_for(&self, peer: PeerId) -> Option<Document> {
+        let key = *self.by_id.get(&peer)?;
+        Some(self.publisher.document(&|path| self.shows(key, path)))
+    }
+
+    /// A peer's document as it came, before anything here looked at what it may offer; none before it has
+    /// come.
+    pub fn replica(&self, peer: PeerId) -> Option<Document> {
+        self.replicas.document(*self.by_id.get(&peer)?)
+    }
+
+    /// The version of our document that a peer has said to have; zero if it has said nothing yet. What was
+    /// announced before that version is known there.
+    pub fn acknowledged(&self, peer: PeerId) -> u64 {
+        self.by_id.get(&peer).map_or(0, |key| self.publisher.acknowledged(*key))
+    }
+
+    /// Whether a peer is shown what lies at this path.
+    fn shows(&self, peer: PeerKey, path: &TopicPath) -> bool {
+        self.access.shares(self.now, peer, path)
+    }
+
+    pub(super) fn document_to_confirm(&mut self, peer: PeerKey) -> Document {
+        self.feed_publisher(PublisherInput::Confirmed(peer));
+        self.publisher.document(&|path| self.shows(peer, path))
+    }
+
+    pub(super) fn update_message(&mut self, peer: PeerKey) -> Message {
+        let (access, now) = (&self.access, self.now);
+        let shown = |path: &TopicPath| access.shares(now, peer, path);
+        match self.publisher.take_update(now.mono, peer, &shown) {
+            Update::Whole(document) => Message::Directory(document),
+            Update::Delta(delta) => Message::Delta(delta),
+        }
+    }
+
+    pub(super) fn heartbeat_message(&self, peer: PeerKey) -> Message {
+        Message::Heartbeat(self.publisher.heartbeat(peer, &|path| self.shows(peer, path)))
+    }
+
+    pub(super) fn publisher_effect(&mut self, effect: PublisherEffect) {
+        match effect {
+            PublisherEffect::SendUpdate(peer) => self.send_on_control(peer, OutItem::Directory),
+            PublisherEffect::SendHeartbeat(peer) => {
+                self.send_on_control(peer, OutItem::Heartbeat);
+            }
+            PublisherEffect::Acknowledged { peer, version } => {
+                if let Some(entry) = self.peers.get(peer) {
+                    let peer = entry.id;
+                    self.events.push_back(Event::DirectoryAcknowledged { peer, version });
+                }
+            }
+        }
+    }
+
+    pub(super) fn replica_effect(&mut self, effect: ReplicaEffect) {
+        match effect {
+            ReplicaEffect::Changed { peer, version, changes } => {
+                self.learn(peer, version, changes);
+            }
+            ReplicaEffect::SendHeard(peer) => self.send_on_control(peer, OutItem::Heard),
+            ReplicaEffect::Fault { peer, link, what } => {
+                self.feed_peer(peer, PeerInput::Fault { link, what });
+            }
+        }
+    }
+
+    fn learn(&mut self, peer: PeerKey, version: u64, changes: Vec<(EntryKey, Option<Entry>)>) {
+        let Some(entry) = self.peers.get(peer) else { return };
+        // The end of its session may have been behind this.
+        if entry.machine.session().is_none() {
+            return;
+        }
+        let id = entry.id;
+        let mut ignored = None;
+        let changes = changes.into_iter().map(|(key, entry)| {
+            let permitted = entry.map(|entry| self.permitted(peer, &entry)).transpose();
+            (
+                key,
+                permitted.unwrap_or_else(|why| {
+                    ignored.get_or_insert(why);
+                    None
+                }),
+            )
+        });
+        let changes = changes.collect();
+        self.remote.update(peer, id, version, changes);
+        if let Some(what) = ignored {
+            self.events.push_back(Event::ClaimIgnored { peer: id, what });
+        }
+        self.events.push_back(Event::PeerServices { peer: id });
+    }
+
+    /// What a peer is shown, and what counts of what it shows, is something else from now on.
+    pub(super) fn rights_changed(&mut self, peer: PeerKey) {
+        self.learn_again(peer);
+        self.feed_publisher(PublisherInput::ViewChanged(peer));
+    }
+
+    /// Looks again at what counts of a peer's document: its rights may be others than when it came.
+    pub(super) fn learn_again(&mut self, peer: PeerKey) {
+        let Some(id) = self.peers.get(peer).map(|entry| entry.id) else { return };
+        let Some(mut document) = self.replicas.document(peer) else { return };
+        let entries = document.entries.iter();
+        let entries =
+            entries.filter_map(|(key, entry)| Some((*key, self.permitted(peer, entry).ok()?)));
+        document.entries = entries.collect();
+        if self.remote.document(peer).is_none() {
+            // Calls of its earlier life may be looking for another way already. That it is known is said with
+            // the change, which is behind them.
+            let changes = document.entries.into_iter().map(|(key, entry)| (key, Some(entry)));
+            return self.remote.update(peer, id, document.version, changes.collect());
+        }
+        if self.remote.replace(peer, id, document) {
+            self.events.push_back(Event::PeerServices { peer: id });
+        }
+    }
+
+    /// Queues for the control lane of the link that the peer is sent on. If there is none it is dropped: with
+    /// the next one everything is told anew.
+    fn send_on_control(&mut self, peer: PeerKey, item: OutItem) {
+        let link = self.peers.get(peer).and_then(|entry| entry.machine.sending_link());
+        if let Some(link) = link {
+            self.send_control(link, item);
+        }
+    }
+
+    /// Nothing that the peer offers counts any more.
+    pub(super) fn forget_documents(&mut self, peer: PeerKey) {
+        self.feed_replicas(ReplicaInput::Gone(peer));
+        if !is_planted(7) {
+            self.remote.forget(peer);
+        }
+        self.feed_publisher(PublisherInput::Gone(peer));
+    }
+
+    // Questions.
+
+    /// Which way a call goes: local first, unless it goes by key.
+    pub(super) fn route(
+        &mut self,
+        path: &TopicPath,
+        target: Target,
+        wish: &Wish,
+    ) -> (Result<Route, CallError>, Option<Seat>) {
+        if let Err(denied) = self.access.may_we(self.now, Permission::Call, path) {
+            return (Err(denied.into()), None);
+        }
+        match target {
+            Target::Peer(id) if id != self.local.id => {
+                let key = self.by_id.get(&id).copied();
+                let usable = |key: &PeerKey| {
+                    let machine = &self.peers.get(*key).expect("found by id").machine;
+                    machine.is_kept() || machine.is_up()
+                };
+                let route = key.filter(usable).map(Route::Peer);
+                let error = || CallError::unrun(Failure::Unreachable, format!("peer {id}"));
+                (route.ok_or_else(error), None)
+            }
+            Target::Peer(_) => {
+                let route = match self.services.route(path) {
+                    Some((route, ServiceState::Running)) => Ok(Route::Local(route)),
+                    Some(_) => Err(CallError::unrun(Failure::Unavailable, format!("'{path}'"))),
+                    None => Err(CallError::unrun(Failure::NoSuchAction, format!("'{path}'"))),
+                };
+                (route, None)
+            }
+            Target::Any => self.route_to_any(path, wish),
+        }
+    }
+
+    fn route_to_any(
+        &mut self,
+        path: &TopicPath,
+        wish: &Wish,
+    ) -> (Result<Route, CallError>, Option<Seat>) {
+        let here = self.services.route(path);
+        let version_will_do = |service| {
+            let info = self.services.info(service);
+            let wanted = wish.version.as_ref();
+            wanted.is_none_or(|wanted| info.is_some_and(|info| wanted.matches(&info.version)))
+        };
+        let local = match here {
+            Some((route, ServiceState::Running)) if version_will_do(route.service) => Some(route),
+            _ => None,
+        };
+        let by_key = matches!(wish.selection, crate::directory::Selection::ByKey(_));
+        if let Some(route) = local
+            && !by_key
+        {
+            return (Ok(Route::Local(route)), None);
+        }
+        let (peers, access, now) = (&self.peers, &self.access, self.now);
+        let usable = |key| {
+            peers.get(key).is_some_and(|p| p.machine.is_up())
+                && access.may(now, key, Permission::Serve, path).is_ok()
+        };
+        let candidate = local.map(|_| self.local.id);
+        let chosen = match is_planted(67) {
+            true => None,
+            false => {
+                let draws = &mut self.draws;
+                self.remote.choose(now.mono, draws, path, wish, candidate, usable)
+            }
+        };
+        match (chosen, local) {
+            (Some(Chosen::Peer(peer, seat)), _) => (Ok(Route::Peer(peer)), Some(seat)),
+            (_, Some(route)) => (Ok(Route::Local(route)), None),
+            (_, None) => {
+                let failure =
+                    if here.is_some() { Failure::Unavailable } else { Failure::NoResponders };
+                let what = match &wish.version {
+                    Some(version) => format!("'{path}' in a version {version}"),
+                    None => format!("'{path}'"),
+                };
+                (Err(CallError::unrun(failure, what)), None)
+            }
+        }
+    }
+
+    /// Remembers how a call was routed, for when it ends or is routed again.
+    pub(super) fn note_route(&mut self, call: CallKey, wish: Wish, seat: Option<Seat>) {
+        if seat.is_some() || wish != Wish::default() {
+            // The end of the call that had this place may still be on its way.
+            let earlier = self.routed.insert(call, Routed { wish, seat });
+            if let Some((_, Routed { seat: Some(seat), .. })) = earlier {
+                self.remote.end(self.now.mono, seat, None);
+            }
+        }
+    }
+
+    /// Finds another way for a call that has not run.
+    pub(super) fn reroute(&mut self, call: CallKey, path: &TopicPath) -> Result<Route, CallError> {
+        let routed = self.routed.remove(call).unwrap_or_default();
+        if let Some(seat) = routed.seat {
+            self.remote.end(self.now.mono, seat, None);
+        }
+        let (route, seat) = self.route(path, Target::Any, &routed.wish);
+        self.note_route(call, routed.wish, seat);
+        route
+    }
+
+    /// A call has ended: what it took says how busy its instance is.
+    pub(super) fn call_ended(&mut self, call: CallKey, result: &CallResult) {
+        let Some(Routed { seat: Some(seat), .. }) = self.routed.remove(call) else { return };
+        let answered = match result {
+            Ok(_) | Err(CallError::Application(_)) => Some(true),
+            Err(CallError::Failed { failure, .. }) => match failure {
+                Failure::Cancelled
+                | Failure::ShuttingDown
+                | Failure::TooLarge
+                | Failure::PermissionDenied => None,
+                _ => Some(false),
+            },
+        };
+        self.remote.end(self.now.mono, seat, answered);
+    }
+
+    pub(super) fn feed_publisher(&mut self, input: PublisherInput) {
+        feed!(self, self.publisher, (), input, NodeTimer::Publisher, Work::Publisher);
+    }
+
+    pub(super) fn feed_replicas(&mut self, input: ReplicaInput) {
+        let never = |()| unreachable!("replicas arm no timers");
+        feed!(self, self.replicas, (), input, never, Work::Replica);
+    }
+}

@@ -1,0 +1,173 @@
+//! Documents of what nodes make known, and changes of them, to and from the wire.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dunlin_proto::v1;
+use semver::Version;
+
+use super::{WireFault, fault};
+use crate::base::Limits;
+use crate::directory::document::{DESCRIPTION_BYTES_MAX, TYPE_NAME_BYTES_MAX, VERSION_BYTES_MAX};
+use crate::directory::{
+    ActionInfo, Delta, Document, Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, Spread,
+};
+use crate::payload::ContentType;
+use crate::topic::{Pattern, TopicPath};
+
+pub(super) fn parse(directory: v1::Directory, limits: &Limits) -> Result<Document, WireFault> {
+    check_count("Directory", directory.services.len(), limits)?;
+    if directory.incremental && directory.version == 0 {
+        return Err(fault("Directory", "version", "zero"));
+    }
+    let mut entries = BTreeMap::new();
+    for (index, mut service) in directory.services.into_iter().enumerate() {
+        if !directory.incremental {
+            // Whoever knows no keys sends the whole each time, so that any will do.
+            service.key = index as u64 + 1;
+        }
+        let (key, entry) = parse_service(service, limits)?;
+        if entries.insert(key, entry).is_some() {
+            return Err(fault("Service", "key", format!("{key:?} comes twice")));
+        }
+    }
+    Ok(Document { version: directory.version, entries, incremental: directory.incremental })
+}
+
+pub(super) fn parse_delta(delta: v1::Delta, limits: &Limits) -> Result<Delta, WireFault> {
+    if delta.base == 0 || delta.version < delta.base {
+        let why = format!("from version {} to {}", delta.base, delta.version);
+        return Err(fault("Delta", "base", why));
+    }
+    check_count("Delta", delta.services.len(), limits)?;
+    let mut keys = BTreeSet::new();
+    let mut unique = |key: EntryKey| match keys.insert(key) {
+        true => Ok(key),
+        false => Err(fault("Delta", "services", format!("{key:?} comes twice"))),
+    };
+    let mut put = Vec::with_capacity(delta.services.len());
+    for service in delta.services {
+        let (key, entry) = parse_service(service, limits)?;
+        put.push((unique(key)?, entry));
+    }
+    let removed: Result<_, _> =
+        delta.removed_services.into_iter().map(|key| unique(EntryKey::Service(key))).collect();
+    Ok(Delta { base: delta.base, version: delta.version, put, removed: removed? })
+}
+
+fn check_count(message: &'static str, count: usize, limits: &Limits) -> Result<(), WireFault> {
+    if count > limits.services_per_peer_max {
+        return Err(fault(message, "services", format!("{count} of them")));
+    }
+    Ok(())
+}
+
+fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Entry), WireFault> {
+    let path = TopicPath::parse(&service.path)
+        .map_err(|error| fault("Service", "path", error.to_string()))?;
+    let state = match service.state {
+        1 => OfferState::Running,
+        2 => OfferState::Paused,
+        other => return Err(fault("Service", "state", format!("{other}"))),
+    };
+    if service.key == 0 {
+        return Err(fault("Service", "key", "zero"));
+    }
+    if service.actions.len() > limits.actions_per_service_max {
+        return Err(fault("Service", "actions", format!("{} of them", service.actions.len())));
+    }
+    let actions = service
+        .actions
+        .iter()
+        .map(|action| Pattern::parse(action))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| fault("Service", "actions", error.to_string()))?;
+    if service.about.len() > actions.len() {
+        let why = format!("of {} actions, there are {}", service.about.len(), actions.len());
+        return Err(fault("Service", "about", why));
+    }
+    let text = |field, text: String, bytes_max: usize| match text.len() <= bytes_max {
+        true => Ok(text),
+        false => Err(fault("Service", field, format!("{} bytes", text.len()))),
+    };
+    let version = text("version", service.version, VERSION_BYTES_MAX)?;
+    let version = match version.as_str() {
+        "" => Version::new(0, 0, 0),
+        version => Version::parse(version)
+            .map_err(|error| fault("Service", "version", error.to_string()))?,
+    };
+    let spread = match service.selection {
+        2 => Spread::Random,
+        3 => Spread::LeastLoaded,
+        _ => Spread::RoundRobin,
+    };
+    let about = |about: v1::ActionInfo| {
+        Ok(ActionInfo {
+            description: text("about", about.description, DESCRIPTION_BYTES_MAX)?,
+            argument: text("about", about.argument, TYPE_NAME_BYTES_MAX)?,
+            result: text("about", about.result, TYPE_NAME_BYTES_MAX)?,
+            argument_content: ContentType(about.argument_content_type),
+            result_content: ContentType(about.result_content_type),
+        })
+    };
+    let info = ServiceInfo {
+        version,
+        description: text("description", service.description, DESCRIPTION_BYTES_MAX)?,
+        spread,
+        actions: service.about.into_iter().map(about).collect::<Result<_, WireFault>>()?,
+    };
+    let offer = ServiceOffer { path, state, actions, info };
+    Ok((EntryKey::Service(service.key), Entry::Service(Arc::new(offer))))
+}
+
+pub(super) fn to_wire(document: &Document) -> v1::Directory {
+    v1::Directory {
+        version: document.version,
+        services: document.entries.iter().map(service_to_wire).collect(),
+        incremental: document.incremental,
+    }
+}
+
+pub(super) fn delta_to_wire(delta: &Delta) -> v1::Delta {
+    v1::Delta {
+        base: delta.base,
+        version: delta.version,
+        services: delta.put.iter().map(|(key, entry)| service_to_wire((key, entry))).collect(),
+        removed_services: delta.removed.iter().map(|EntryKey::Service(key)| *key).collect(),
+    }
+}
+
+fn service_to_wire((key, entry): (&EntryKey, &Entry)) -> v1::Service {
+    let (EntryKey::Service(key), Entry::Service(service)) = (key, entry);
+    let info = &service.info;
+    v1::Service {
+        path: service.path.to_string(),
+        state: match service.state {
+            OfferState::Running => 1,
+            OfferState::Paused => 2,
+        },
+        actions: service.actions.iter().map(ToString::to_string).collect(),
+        key: *key,
+        version: match info.version == Version::new(0, 0, 0) {
+            true => String::new(),
+            false => info.version.to_string(),
+        },
+        description: info.description.clone(),
+        selection: match info.spread {
+            Spread::RoundRobin => 1,
+            Spread::Random => 2,
+            Spread::LeastLoaded => 3,
+        },
+        about: info
+            .actions
+            .iter()
+            .map(|action| v1::ActionInfo {
+                description: action.description.clone(),
+                argument: action.argument.clone(),
+                result: action.result.clone(),
+                argument_content_type: action.argument_content.0,
+                result_content_type: action.result_content.0,
+            })
+            .collect(),
+    }
+}
