@@ -94,7 +94,7 @@ fn telling(criterion: &mut Criterion) {
             let mut timers = NoTimers;
             let mut cx = Context::new(now, &mut draws, &mut timers);
             let mut ignored = |_| {};
-            publisher.handle(&mut cx, (), input, &mut Effects::new(&mut ignored));
+            publisher.handle(&mut cx, &|_, _| true, input, &mut Effects::new(&mut ignored));
         };
         for n in 0..services {
             let entry = service(n, OfferState::Running);
@@ -111,9 +111,9 @@ fn telling(criterion: &mut Criterion) {
                 round += 1;
                 let entry = states[round % 2].clone();
                 feed(&mut publisher, PublisherInput::Put(EntryKey::Service(1), entry));
-                let version = publisher.version();
                 for peer in &peers {
                     black_box(publisher.take_update(now.mono, *peer, &|_| true));
+                    let version = publisher.version_for(*peer, &|_| true);
                     let heard = Heard { version, wants_whole: false };
                     feed(&mut publisher, PublisherInput::Heard { peer: *peer, heard });
                 }

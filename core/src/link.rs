@@ -200,6 +200,8 @@ impl CloseCode {
     pub const DRAIN_FAILED: CloseCode = CloseCode(9);
     /// The node begins a new life.
     pub const NEW_LIFE: CloseCode = CloseCode(10);
+    /// What the node said of itself on this link has changed.
+    pub const GREET_ANEW: CloseCode = CloseCode(11);
 }
 
 impl std::fmt::Display for CloseCode {
@@ -214,6 +216,7 @@ impl std::fmt::Display for CloseCode {
             CloseCode::SUPERSEDED => write!(f, "another link stays"),
             CloseCode::ABANDONED => write!(f, "given up by the other end"),
             CloseCode::DRAIN_FAILED => write!(f, "another link stays; this one did not drain"),
+            CloseCode::GREET_ANEW => write!(f, "greet it anew: its rights have changed"),
             CloseCode::NEW_LIFE => write!(f, "the node begins a new life"),
             CloseCode(other) => write!(f, "code {other}"),
         }

@@ -16,7 +16,9 @@ use dunlin_core::service::{
 use serde::{Deserialize, Serialize};
 
 use crate::history::{End, Expect, Life};
-use crate::schedule::{Action, Call, Rule, Schedule};
+use crate::schedule::{
+    Action, Call, Rule, Schedule, network_of_service, networks_of, shared_network,
+};
 use crate::workload::{NodeInfo, Workload};
 
 /// How long a probe waits, after healing: what a call waits by default.
@@ -68,9 +70,10 @@ fn is_filler(token: u64, bytes: &[u8]) -> bool {
     bytes.iter().all(|other| *other == byte)
 }
 
-/// The path of a service. The schedule may name one that no node has.
-fn path(service: u16, action: &str) -> String {
-    format!("s{service}/{action}")
+/// The path of a service, as a node writes it. The schedule may name one that no node has.
+fn path(node: &NodeInfo, service: u16, action: &str) -> String {
+    let network = network_of_service(&node.networks, service);
+    node.path_in(network, &format!("s{service}/{action}"))
 }
 
 impl Ask {
@@ -176,7 +179,7 @@ async fn relay(cx: Context, ask: Ask, node: NodeInfo) -> Result<Told, HandlerErr
         minor_least: None,
         ..ask
     };
-    let mut request = cx.request(&path(ask.service, "echo")).value(onward).timeout(timeout);
+    let mut request = cx.request(&path(&node, ask.service, "echo")).value(onward).timeout(timeout);
     if let Some(target) = ask.target {
         request = request.to(node.peers[usize::from(target)]);
     }
@@ -274,7 +277,7 @@ async fn perform(node: NodeInfo, call: Call, handle: Handle) {
     let timeout = Duration::from_millis(call.timeout_ms.into());
     let open = node.ledger.begin(node.life, timeout, call.idempotent, expect);
     let token = open.token();
-    let mut request = handle.request(&path(call.service, action)).timeout(timeout);
+    let mut request = handle.request(&path(&node, call.service, action)).timeout(timeout);
     let minor_least = call.minor_least.filter(|_| call.target.is_none());
     if let Some(target) = call.target {
         request = request.to(node.peers[usize::from(target)]);
@@ -323,15 +326,24 @@ async fn perform(node: NodeInfo, call: Call, handle: Handle) {
 
 impl Workload for BuiltIn {
     fn services(&self, node: &NodeInfo) -> Vec<Arc<dyn Service>> {
-        let mut services: Vec<Arc<dyn Service>> = vec![Arc::new(build(node, "probe"))];
+        let mut services: Vec<Arc<dyn Service>> = Vec::new();
+        let networks = networks_of(&node.networks, node.life.node);
+        for network in networks {
+            services.push(Arc::new(build(node, &node.path_in(*network, "probe"))));
+        }
         for number in &self.services[usize::from(node.life.node)] {
-            services.push(Arc::new(build(node, &format!("s{number}"))));
+            let network = network_of_service(&node.networks, *number);
+            if networks.contains(&network) {
+                let path = node.path_in(network, &format!("s{number}"));
+                services.push(Arc::new(build(node, &path)));
+            }
         }
         services
     }
 
     fn service(&self, node: &NodeInfo, number: u16) -> Option<Arc<dyn Service>> {
-        Some(Arc::new(build(node, &format!("s{number}"))))
+        let network = network_of_service(&node.networks, number);
+        Some(Arc::new(build(node, &node.path_in(network, &format!("s{number}")))))
     }
 
     fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {
@@ -340,6 +352,8 @@ impl Workload for BuiltIn {
 
     fn probe(&self, node: &NodeInfo, peer: u16, handle: Handle) -> Option<BoxFuture<()>> {
         let node = node.clone();
+        let network = shared_network(&node.networks, node.life.node, peer)?;
+        let probe = node.path_in(network, "probe/echo");
         Some(Box::pin(async move {
             let open = node.ledger.begin(node.life, PROBE_TIMEOUT, false, Expect::OnlyAnswer);
             let token = open.token();
@@ -347,7 +361,7 @@ impl Workload for BuiltIn {
             let filler = filler(token, 10);
             let minor_least = None;
             let ask = Ask { token, answer_bytes, ms, service, target, minor_least, filler };
-            let request = handle.request("probe/echo").value(ask).timeout(PROBE_TIMEOUT);
+            let request = handle.request(&probe).value(ask).timeout(PROBE_TIMEOUT);
             let result = request.to(node.peers[usize::from(peer)]).send_as::<Told>().await;
             open.end(end_of(&result));
         }))
@@ -374,7 +388,7 @@ impl Workload for BuiltIn {
                     minor_least: None,
                     filler: String::new(),
                 };
-                let request = handle.request(&path(service, "echo")).value(ask);
+                let request = handle.request(&path(&node, service, "echo")).value(ask);
                 let request = request.select(Selection::RoundRobin).timeout(PROBE_TIMEOUT);
                 let result = request.send_as::<Told>().await;
                 open.end(end_of(&result));

@@ -1,17 +1,19 @@
 //! What nodes made known, version by version, and whether the others' copies agree with it.
 //!
 //! The truth is read off the owner after each of its turns. A copy at a version must be what its owner had
-//! at that version, however it got there; who is said to have a version must have it; and nobody is told
-//! that a path has no responders while a peer that is connected offers it.
+//! at that version in the networks of both, however it got there; who is said to have a version must have it;
+//! nobody is told that a path has no responders while a peer that is connected offers it; and neither an entry
+//! nor a version tells of a network to who is not in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dunlin_core::directory::{EntryKey, OfferState};
+use dunlin_core::directory::{Entry, EntryKey, OfferState};
 use dunlin_core::rpc::{CallError, Failure};
 use dunlin_core::topic::TopicPath;
 use dunlin_core::{Event, Mesh, PeerId};
 
 use crate::checks::Verdict;
+use crate::rights::{ISOLATED, Rights};
 use crate::world::{Fidelity, World};
 
 /// A copy of a document is what its owner had.
@@ -21,13 +23,44 @@ const HEARD_IS_HAD: &str = "who has acknowledged a version has it";
 /// Nobody is overlooked.
 const NOBODY_OVERLOOKED: &str = "no responders means that none is known";
 
-type Entries = BTreeMap<EntryKey, dunlin_core::directory::Entry>;
+type Entries = BTreeMap<EntryKey, Entry>;
+
+/// Versions that are so close to each other may be of one turn, of which only the end was seen.
+const ONE_TURN: u64 = 64;
+
+/// A document at one of its versions.
+#[derive(Default)]
+struct Owned {
+    entries: Entries,
+    /// The networks in which something changed since the version before.
+    changed: BTreeSet<Option<u16>>,
+}
+
+/// A node and the networks of the world that it is in.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) index: usize,
+    /// None where all are in the same network.
+    pub(crate) rights: Option<&'a Rights>,
+}
+
+impl Place<'_> {
+    /// The network of an entry of this node's document.
+    fn network_of(&self, entry: &Entry) -> Option<u16> {
+        self.rights.map_or(Some(0), |rights| rights.network_of(self.index, entry.place()))
+    }
+
+    fn is_in(&self, network: Option<u16>) -> bool {
+        let Some(rights) = self.rights else { return true };
+        network.is_some_and(|network| rights.is_in(self.index, network))
+    }
+}
 
 /// What was true, and who met whom in which life.
 #[derive(Default)]
 pub(crate) struct Copies {
     /// By boot number of the life: each version that was seen.
-    owned: BTreeMap<u64, BTreeMap<u64, Entries>>,
+    owned: BTreeMap<u64, BTreeMap<u64, Owned>>,
     /// The life in which a node met a peer last.
     met: BTreeMap<(usize, PeerId), u64>,
     /// Which applications were told of a peer's services in the life that they met. Before that, calls may have
@@ -60,24 +93,65 @@ impl Copies {
     }
 
     /// Writes down what a node makes known.
-    pub(crate) fn note(&mut self, mesh: &Mesh) {
+    pub(crate) fn note(&mut self, place: Place<'_>, mesh: &Mesh) {
         let versions = self.owned.entry(mesh.incarnation().boot).or_default();
-        if versions.last_key_value().is_none_or(|(last, _)| *last != mesh.document_version()) {
-            let document = mesh.document();
-            versions.insert(document.version, document.entries);
+        let before = versions.last_key_value();
+        if before.is_some_and(|(last, _)| *last == mesh.document_version()) {
+            return;
         }
+        let (document, none) = (mesh.document(), Entries::new());
+        let before = before.map_or(&none, |(_, owned)| &owned.entries);
+        let differs = |(key, entry): &(&EntryKey, &Entry)| {
+            before.get(key) != Some(entry) || document.entries.get(key) != Some(entry)
+        };
+        let changed = document.entries.iter().chain(before).filter(differs);
+        let changed = changed.map(|(_, entry)| place.network_of(entry)).collect();
+        versions.insert(document.version, Owned { entries: document.entries, changed });
+    }
+
+    /// Judges a copy of what `owner` had in the life that was met.
+    fn judge_copy(&self, place: Place<'_>, owner: Place<'_>, id: PeerId, mesh: &Mesh) -> Verdict {
+        let life = self.met.get(&(place.index, id)).and_then(|boot| self.owned.get(boot));
+        let (Some(life), Some(copy)) = (life, mesh.replica(id)) else { return Ok(()) };
+        let (index, other) = (place.index, owner.index);
+        if let Some(entry) = copy.entries.values().find(|e| !place.is_in(owner.network_of(e))) {
+            let what = format!("n{index} is shown {entry:?} by n{other}");
+            return Err((ISOLATED, what));
+        }
+        let Some((_, truth)) = life.range(..=copy.version).next_back() else { return Ok(()) };
+        let next = life.range(copy.version + 1..).next();
+        if next.is_some_and(|(next, _)| next - copy.version < ONE_TURN) {
+            return Ok(());
+        }
+        // In each network it has all or nothing: a right may have ended.
+        let networks: BTreeSet<_> = copy.entries.values().map(|e| owner.network_of(e)).collect();
+        let all_shown = place.rights.is_none();
+        let shown = |entry: &Entry| all_shown || networks.contains(&owner.network_of(entry));
+        let truth = truth.entries.iter().filter(|(_, entry)| shown(entry));
+        if !truth.clone().eq(&copy.entries) {
+            let truth: Vec<_> = truth.collect();
+            let what = format!(
+                "n{index} has of n{other} at version {} {:?}, which had {truth:?}",
+                copy.version, copy.entries
+            );
+            return Err((COPY_IS_TRUE, what));
+        }
+        Ok(())
     }
 
     /// Judges what a node was told. `other` is whom it is about, as it truly is now; `behind` is what the node
     /// was told after it.
     pub(crate) fn judge(
         &mut self,
-        index: usize,
+        place: Place<'_>,
         mesh: &Mesh,
+        owner: Option<usize>,
         other: Option<&Mesh>,
         event: &Event,
         behind: &[Event],
     ) -> Verdict {
+        let index = place.index;
+        let place_of = |index: usize| Place { index, ..place };
         match event {
             Event::PeerUp { peer, incarnation, .. } => {
                 let met_before = self.met.insert((index, *peer), incarnation.boot);
@@ -87,21 +161,23 @@ impl Copies {
             }
             Event::PeerServices { peer } => {
                 self.told.insert((index, *peer));
-                let life = self.met.get(&(index, *peer)).and_then(|boot| self.owned.get(boot));
-                if let (Some(life), Some(copy)) = (life, mesh.replica(*peer))
-                    && let Some(truth) = life.get(&copy.version)
-                    && *truth != copy.entries
-                {
-                    let what = format!(
-                        "n{index} has of {} at version {} {:?}, which had {truth:?}",
-                        peer.short(),
-                        copy.version,
-                        copy.entries
-                    );
-                    return Err((COPY_IS_TRUE, what));
+                if let Some(owner) = owner {
+                    return self.judge_copy(place, place_of(owner), *peer, mesh);
                 }
             }
             Event::DirectoryAcknowledged { peer, version } => {
+                let life = self.owned.get(&mesh.incarnation().boot);
+                let change = life.and_then(|life| life.get(version)).map(|owned| &owned.changed);
+                if let (Some(reader), Some(networks)) = (owner.map(place_of), change)
+                    && !networks.is_empty()
+                    && !networks.iter().any(|network| reader.is_in(*network))
+                {
+                    let what = format!(
+                        "n{} hears of version {version} of n{index}, which changed {networks:?}",
+                        reader.index
+                    );
+                    return Err((ISOLATED, what));
+                }
                 let same_life = |other: &&Mesh| {
                     self.met.get(&(index, *peer)) == Some(&other.incarnation().boot)
                 };
@@ -157,14 +233,16 @@ impl<F: Fidelity> World<'_, F> {
     pub(crate) fn judge_copies(&mut self, index: usize, heard: &[Event]) {
         let Some(live) = &self.stations[index].live else { return };
         let mesh = F::mesh(&live.door);
-        self.copies.note(mesh);
+        let place = Place { index, rights: self.rights.as_ref() };
+        self.copies.note(place, mesh);
         for (at, event) in heard.iter().enumerate() {
-            let other = Copies::peer_of(event)
-                .and_then(|peer| self.peers.iter().position(|other| *other == peer))
+            let owner = Copies::peer_of(event)
+                .and_then(|peer| self.peers.iter().position(|other| *other == peer));
+            let other = owner
                 .and_then(|peer| self.stations[peer].live.as_ref())
                 .map(|live| F::mesh(&live.door));
             if let Err((rule, what)) =
-                self.copies.judge(index, mesh, other, event, &heard[at + 1..])
+                self.copies.judge(place, mesh, owner, other, event, &heard[at + 1..])
             {
                 self.ledger.violate(Some(index as u16), rule, what);
             }

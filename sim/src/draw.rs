@@ -8,7 +8,7 @@ use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
     Action, Call, Crypto, Deed, Fault, Fidelity, Forgery, Latency, LimitsPlan, NetworkPlan,
-    NodePlan, Operation, RightsPlan, Rule, Schedule, Trouble, VERSION,
+    NodePlan, Operation, RightsPlan, Rule, Schedule, Trouble, VERSION, shared_network,
 };
 
 /// How long operations and faults go on, in microseconds.
@@ -29,9 +29,15 @@ pub fn fidelity_of(seed: u64) -> (Fidelity, Crypto) {
 /// The schedule of a seed.
 pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let count = node_count(seed);
-    let nodes = nodes(seed, count);
-    let is_mixed = nodes.iter().any(|node| node.limits.protocol_version_max > 0);
     let rights = rights(seed, count);
+    let mut nodes = nodes(seed, count);
+    for (index, node) in (0..).zip(&mut nodes) {
+        // Whom it can never meet it meets by other operations and faults.
+        let networks = rights.iter().flat_map(|rights| &rights.networks).cloned();
+        let networks: Vec<Vec<u16>> = networks.collect();
+        node.keeps.retain(|peer| shared_network(&networks, index, *peer).is_some());
+    }
+    let is_mixed = nodes.iter().any(|node| node.limits.protocol_version_max > 0);
     Schedule {
         version: VERSION,
         seed,
@@ -345,7 +351,23 @@ fn rights(seed: u64, count: u16) -> Option<RightsPlan> {
     // Two clocks are never further apart than tokens allow for.
     let ahead_most = draw.pick(&[0, 2_000, 25_000]);
     let ahead = |_| draw.below(2 * ahead_most + 1) as i64 - ahead_most as i64;
-    Some(RightsPlan { withheld, clock_ahead_ms: (0..count).map(ahead).collect() })
+    let clock_ahead_ms = (0..count).map(ahead).collect();
+    Some(RightsPlan { withheld, clock_ahead_ms, networks: networks(seed, count) })
+}
+
+/// In some worlds nodes are in different networks, and some in several.
+fn networks(seed: u64, count: u16) -> Vec<Vec<u16>> {
+    let mut draw = Stream::new(seed, 11);
+    if !draw.chance(500) {
+        return Vec::new();
+    }
+    let of_node = |node: u16| match node {
+        // A common one is missing nowhere, and there is somebody in both.
+        0 => vec![0, 1],
+        1 => vec![draw.below(2) as u16],
+        _ => draw.pick(&[&[0u16][..], &[1], &[0, 1], &[1, 0]]).to_vec(),
+    };
+    (0..count).map(of_node).collect()
 }
 
 fn faults(

@@ -1,4 +1,4 @@
-//! The network of a world: who issues tokens, what each node was given, what was revoked, and so who may
+//! The networks of a world: who issues tokens, what each node was given, what was revoked, and so who may
 //! call whom at any time. What really runs is judged by it.
 
 use std::time::Duration;
@@ -10,12 +10,17 @@ use dunlin_core::auth::{
 use dunlin_core::topic::TopicPath;
 use dunlin_core::{Event, Identity, Now, PeerId, WallTime};
 
+use crate::checks::Verdict;
 use crate::faults::{FaultKind, Tally};
 use crate::random::bytes32;
-use crate::schedule::{Forgery, RightsPlan};
+use crate::schedule::{Forgery, RightsPlan, network_of_service, networks_of, shared_network};
+use crate::workload::network_name;
 
 /// A peer's call runs only if the peer may make it.
 pub(crate) const PERMITTED: &str = "no call runs without a permission that counts";
+
+/// Who shares no network does not meet, and what is called, shown and counted stays in its network.
+pub(crate) const ISOLATED: &str = "nothing of a network shows to who is not in it";
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const EPOCH: u64 = 1;
@@ -36,6 +41,8 @@ pub(crate) struct Rights {
     began: WallTime,
     /// The newest descriptor.
     newest: DescriptorChain,
+    /// The descriptors of the networks beside network 0, which stay as they are.
+    others: Vec<DescriptorChain>,
     /// The descriptor that each node goes by.
     known: Vec<DescriptorChain>,
     /// The tokens of each node, the newest last.
@@ -53,7 +60,7 @@ impl Rights {
         let key = |number| Identity::from_secret(bytes32(seed, 3, number));
         let (root, issuer, stranger) = (key(1), key(2), key(3));
         let claims = DescriptorClaims {
-            name: "sim".into(),
+            name: network_name(0),
             sequence: 0,
             root: root.id(),
             next_root: key(4).id(),
@@ -68,8 +75,15 @@ impl Rights {
             dissemination: Dissemination::Mesh,
             message_bytes_max: None,
         };
-        let newest = DescriptorChain::found(&root, [7; 16], claims).expect("within all bounds");
+        let newest = DescriptorChain::found(&root, [7; 16], claims.clone());
+        let newest = newest.expect("within all bounds");
+        let last = plan.networks.iter().flatten().max().copied().unwrap_or(0);
+        let other = |network: u16| {
+            let claims = DescriptorClaims { name: network_name(network), ..claims.clone() };
+            DescriptorChain::found(&root, [7; 16], claims).expect("within all bounds")
+        };
         Rights {
+            others: (1..=last).map(other).collect(),
             known: vec![newest.clone(); nodes],
             given: (0..nodes).map(|_| Vec::new()).collect(),
             newest,
@@ -102,7 +116,8 @@ impl Rights {
 
     /// Whether a node may call a service.
     pub(crate) fn may_call(&self, node: usize, service: u16) -> bool {
-        self.plan.withheld.get(node).is_none_or(|withheld| !withheld.contains(&service))
+        network_of_service(&self.plan.networks, service) != 0
+            || self.plan.withheld.get(node).is_none_or(|withheld| !withheld.contains(&service))
     }
 
     fn grant(&mut self, node: usize, subject: PeerId, from: WallTime, until: WallTime) -> Grant {
@@ -151,12 +166,55 @@ impl Rights {
         }
         self.known[node] = self.newest.clone();
         let token = self.given[node].last().expect("just given").token.clone();
-        let membership = NetworkMembership { descriptors: self.newest.clone(), token };
-        match Access::new(&id, now, Membership::Networks(vec![membership.clone()])) {
+        let first = NetworkMembership { descriptors: self.newest.clone(), token };
+        let networks = networks_of(&self.plan.networks, node as u16).to_vec();
+        let memberships: Vec<NetworkMembership> = networks
+            .into_iter()
+            .map(|network| match network {
+                0 => first.clone(),
+                network => self.lasting(&self.issuer, node, id, network),
+            })
+            .collect();
+        match Access::new(&id, now, Membership::Networks(memberships.clone())) {
             Ok(access) => access,
             // By its own clock it has no right to be there; it tries nevertheless, as anybody may.
-            Err(_) => Access::unverified_for_simulation(&id, vec![membership]),
+            Err(_) => Access::unverified_for_simulation(&id, memberships),
         }
+    }
+
+    /// A node's place in a network beside network 0: it outlasts everything, if it is the issuer's.
+    fn lasting(
+        &self,
+        issuer: &Identity,
+        node: usize,
+        id: PeerId,
+        network: u16,
+    ) -> NetworkMembership {
+        let descriptors = self.others[usize::from(network) - 1].clone();
+        let number = 1 << 32 | (node as u64) << 8 | u64::from(network);
+        let grant = Grant {
+            subject: id,
+            permissions: "call:> serve:>".parse().expect("well-formed"),
+            not_before: WallTime::from_unix_nanos(0),
+            expires: self.began + 9_000 * HOUR,
+            issued_at: WallTime::from_unix_nanos(0),
+            depth_left: 0,
+            id: TokenId(bytes32(self.seed, 4, number)[..16].try_into().expect("16 bytes")),
+        };
+        let token = Token::issue(issuer, EPOCH, descriptors.id(), grant);
+        NetworkMembership { descriptors, token: token.expect("within all bounds") }
+    }
+
+    /// The network of a path that a node wrote; none if there is no such network.
+    pub(crate) fn network_of(&self, node: usize, path: &TopicPath) -> Option<u16> {
+        let own = networks_of(&self.plan.networks, node as u16);
+        let Some(name) = path.network() else { return Some(own[0]) };
+        (0..=self.others.len() as u16).find(|network| network_name(*network) == name)
+    }
+
+    /// Whether a node is in a network, whatever its token is worth at present.
+    pub(crate) fn is_in(&self, node: usize, network: u16) -> bool {
+        networks_of(&self.plan.networks, node as u16).contains(&network)
     }
 
     /// Whether a node has no token that counts, by the true time.
@@ -221,8 +279,13 @@ impl Rights {
                 Token::decode(bytes.into()).expect("well-formed still")
             }
         };
-        let membership = NetworkMembership { descriptors: self.newest.clone(), token };
-        Access::unverified_for_simulation(&id, vec![membership])
+        let first = NetworkMembership { descriptors: self.newest.clone(), token };
+        let membership = |network: &u16| match network {
+            0 => first.clone(),
+            network => self.lasting(&self.stranger, node, id, *network),
+        };
+        let networks = networks_of(&self.plan.networks, node as u16);
+        Access::unverified_for_simulation(&id, networks.iter().map(membership).collect())
     }
 
     /// Revokes a node's present token. Who is told goes by [`Rights::tell`].
@@ -264,7 +327,7 @@ impl Rights {
         here: usize,
         wall: WallTime,
         event: &Event,
-    ) -> Result<(), (&'static str, String)> {
+    ) -> Verdict {
         let place = |id: &PeerId| peers.iter().position(|peer| peer == id);
         match event {
             Event::NetworkLeft { peer, .. } => self.bite(tally, here, place(peer)),
@@ -274,13 +337,12 @@ impl Rights {
             Event::NetworkEnded { .. } => self.bite(tally, here, None),
             Event::PeerUp { peer, incarnation, .. } => {
                 if let Some(peer) = place(peer) {
-                    self.judge_meeting(here, peer, incarnation.counter)
-                        .map_err(|what| (PERMITTED, what))?;
+                    self.judge_meeting(here, peer, incarnation.counter)?;
                 }
             }
             Event::Invoke(run) => {
                 if let Some(caller) = run.caller.as_ref().and_then(place) {
-                    self.judge(here, caller, &run.path, wall).map_err(|what| (PERMITTED, what))?;
+                    self.judge(here, caller, &run.path, wall)?;
                 }
             }
             _ => {}
@@ -303,9 +365,15 @@ impl Rights {
     }
 
     /// Judges that a node has met a peer in this life.
-    fn judge_meeting(&self, here: usize, peer: usize, counter: u64) -> Result<(), String> {
-        if self.impostors[peer] == Some(counter) && self.impostors[here].is_none() {
-            return Err(format!("n{here} lets n{peer} in, whose token is forged"));
+    fn judge_meeting(&self, here: usize, peer: usize, counter: u64) -> Verdict {
+        if self.impostors[here].is_some() {
+            return Ok(());
+        }
+        if self.impostors[peer] == Some(counter) {
+            return Err((PERMITTED, format!("n{here} lets n{peer} in, whose token is forged")));
+        }
+        if shared_network(&self.plan.networks, here as u16, peer as u16).is_none() {
+            return Err((ISOLATED, format!("n{here} lets n{peer} in, which shares no network")));
         }
         Ok(())
     }
@@ -323,13 +391,22 @@ impl Rights {
     }
 
     /// Judges that a node runs a call of a peer's, at this time by its own clock.
-    fn judge(
-        &self,
-        callee: usize,
-        caller: usize,
-        path: &TopicPath,
-        wall: WallTime,
-    ) -> Result<(), String> {
+    fn judge(&self, callee: usize, caller: usize, path: &TopicPath, wall: WallTime) -> Verdict {
+        let network = self.network_of(callee, path);
+        if !network.is_some_and(|network| self.is_in(caller, network)) {
+            let what = format!("n{callee} runs {path} for n{caller}, which is not in its network");
+            return Err((ISOLATED, what));
+        }
+        let service = path.segments().next().and_then(|first| first.strip_prefix('s'));
+        let service = service.and_then(|number| number.parse().ok());
+        if let Some(number) = service
+            && network != Some(network_of_service(&self.plan.networks, number))
+        {
+            return Err((ISOLATED, format!("n{callee} runs {path}, which is not in {network:?}")));
+        }
+        if network != Some(0) {
+            return Ok(());
+        }
         let known = self.known[callee].current();
         let counts = |given: &Given| {
             let last = given.token.claims().next_back().expect("tokens have links");
@@ -337,14 +414,14 @@ impl Rights {
             valid && !known.is_revoked(&last.id)
         };
         if !self.given[caller].iter().any(counts) {
-            return Err(format!(
-                "n{callee} runs {path} for n{caller}, which has no token that counts"
-            ));
+            let what =
+                format!("n{callee} runs {path} for n{caller}, which has no token that counts");
+            return Err((PERMITTED, what));
         }
-        let service = path.segments().next().and_then(|first| first.strip_prefix('s'));
-        match service.and_then(|number| number.parse().ok()) {
+        match service {
             Some(number) if !self.may_call(caller, number) => {
-                Err(format!("n{callee} runs {path} for n{caller}, which may not call it"))
+                let what = format!("n{callee} runs {path} for n{caller}, which may not call it");
+                Err((PERMITTED, what))
             }
             _ => Ok(()),
         }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
 
-use dunlin_core::directory::OfferState;
+use dunlin_core::directory::{Document, Entry, EntryKey, OfferState};
 use serde::Serialize;
 
 use crate::builtin::BuiltIn;
@@ -17,7 +17,7 @@ use crate::frames::Frames;
 use crate::history::{Ledger, Violation};
 use crate::log::{Log, log};
 use crate::packets::Packets;
-use crate::schedule::{Crypto, Fidelity as Choice, Schedule};
+use crate::schedule::{Crypto, Fidelity as Choice, Schedule, shared_network};
 use crate::workload::Workload;
 use crate::world::{Fidelity, World};
 
@@ -288,13 +288,15 @@ fn await_nothing<F: Fidelity>(
     Ok(())
 }
 
-/// The pairs that at least one side wants connected.
+/// The pairs that at least one side wants connected, and that have a network in common.
 fn pairs<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
     for (a, station) in world.stations.iter().enumerate() {
         for b in &station.keeps {
             let b = usize::from(*b);
-            if b > a || !world.stations[b].keeps.contains(&(a as u16)) {
+            let wanted_once = b > a || !world.stations[b].keeps.contains(&(a as u16));
+            let may_meet = shared_network(&world.networks, a as u16, b as u16).is_some();
+            if wanted_once && may_meet {
                 pairs.push((a, b));
             }
         }
@@ -314,14 +316,14 @@ fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<
             let Some(peer) = world.peers.iter().position(|peer| *peer == id) else { continue };
             for service in document.into_iter().flat_map(|document| document.services()) {
                 if let (Some(number), OfferState::Running) =
-                    (number(service.path.as_str()), service.state)
+                    (number(service.path.path()), service.state)
                 {
                     instances.entry(number).or_default().push(peer as u16);
                 }
             }
         }
         for (_, path, _) in mesh.services().iter() {
-            number(path.as_str()).map(|own| instances.remove(&own));
+            number(path.path()).map(|own| instances.remove(&own));
         }
         let may_call = |service| world.rights.as_ref().is_none_or(|r| r.may_call(from, service));
         let several =
@@ -329,6 +331,13 @@ fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<
         found.extend(several.map(|(service, peers)| (from, service, peers)));
     }
     found
+}
+
+/// What a document lists, without how its reader calls its networks.
+fn counted(document: &Document) -> Vec<(EntryKey, &str, OfferState)> {
+    let entries = document.entries.iter();
+    let services = entries.map(|(key, Entry::Service(service))| (*key, service));
+    services.map(|(key, service)| (key, service.path.path(), service.state)).collect()
 }
 
 /// A pair that should be connected, and is not, or does not know what the other serves.
@@ -351,11 +360,12 @@ fn apart<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
             let known = here.peers_up().find(|(peer, _)| *peer == id).and_then(|(_, d)| d);
             let truth = there.document_for(world.stations[from].id);
             let copy = here.replica(id);
-            if copy != truth || known.map(|d| &d.entries) != truth.as_ref().map(|d| &d.entries) {
+            if copy != truth || known.map(counted) != truth.as_ref().map(counted) {
                 let what = format!("n{from} does not know what n{to} serves");
                 return Some(("directories equal the truth", node, what));
             }
-            if there.acknowledged(world.stations[from].id) != there.document_version() {
+            let version = truth.map_or(0, |truth| truth.version);
+            if there.acknowledged(world.stations[from].id) != version {
                 let what = format!("n{to} does not know that n{from} knows what it serves");
                 return Some(("directories are acknowledged", node, what));
             }

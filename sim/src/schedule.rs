@@ -87,6 +87,29 @@ pub struct RightsPlan {
     pub withheld: Vec<Vec<u16>>,
     /// For each node how far its wall clock is ahead, in milliseconds.
     pub clock_ahead_ms: Vec<i64>,
+    /// For each node the networks that it is in, its default one first. Without it all are in network 0 alone.
+    /// Faults are about rights in network 0; those in the others last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Vec<u16>>,
+}
+
+/// The most networks of a schedule.
+pub const NETWORKS_MAX: u16 = 4;
+
+/// The networks that a node is in, its default one first.
+pub fn networks_of(networks: &[Vec<u16>], node: u16) -> &[u16] {
+    networks.get(usize::from(node)).map_or(&[0], |networks| networks)
+}
+
+/// The first of a node's networks that another one is in too.
+pub fn shared_network(networks: &[Vec<u16>], node: u16, other: u16) -> Option<u16> {
+    let others = networks_of(networks, other);
+    networks_of(networks, node).iter().copied().find(|network| others.contains(network))
+}
+
+/// The network in which a service is, by its number.
+pub fn network_of_service(networks: &[Vec<u16>], service: u16) -> u16 {
+    service % networks.iter().flatten().max().map_or(1, |last| last + 1)
 }
 
 /// How somebody pretends to have a right.
@@ -397,6 +420,18 @@ impl Schedule {
         let lists = self.rights.iter().map(|r| r.withheld.len().max(r.clock_ahead_ms.len()));
         if lists.into_iter().any(|len| len > count) {
             return Err("rights are given to more nodes than there are".into());
+        }
+        for (index, networks) in self.rights.iter().flat_map(|r| &r.networks).enumerate() {
+            let mut sorted = networks.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            let fine = sorted.len() == networks.len() && !networks.is_empty();
+            if !fine || networks.iter().any(|network| *network >= NETWORKS_MAX) || index >= count {
+                return Err(format!(
+                    "rights.networks[{index}] must name at least one network, each once and below \
+                     {NETWORKS_MAX}, of a node that is there"
+                ));
+            }
         }
         Ok(())
     }

@@ -15,8 +15,27 @@ pub struct NodeInfo {
     pub life: Life,
     /// The ids of all nodes, by number.
     pub peers: Arc<[PeerId]>,
+    /// The networks that each node is in, its default one first; nothing where all are in the same one.
+    pub networks: Arc<[Vec<u16>]>,
     /// The world's record of calls. Whoever makes calls through it has them judged.
     pub ledger: Arc<Ledger>,
+}
+
+impl NodeInfo {
+    /// How this node writes a path in a network.
+    pub fn path_in(&self, network: u16, path: &str) -> String {
+        match self.networks.get(usize::from(self.life.node)) {
+            Some(networks) if networks[0] != network => {
+                format!("{}:{path}", network_name(network))
+            }
+            _ => path.to_string(),
+        }
+    }
+}
+
+/// What a network is called in front of a path.
+pub(crate) fn network_name(network: u16) -> String {
+    format!("net{network}")
 }
 
 /// Services, the clients that use them, and what must hold.

@@ -107,6 +107,8 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) schedule: &'s Schedule,
     pub(crate) workload: &'s dyn Workload,
     pub(crate) peers: Arc<[PeerId]>,
+    /// The networks that each node is in; nothing where all are in the same one.
+    pub(crate) networks: Arc<[Vec<u16>]>,
     pub(crate) events: u64,
     /// Faults are over: what still begins does not.
     pub(crate) healing: bool,
@@ -168,6 +170,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             schedule,
             workload,
             peers,
+            networks: schedule.rights.iter().flat_map(|r| r.networks.clone()).collect(),
             events: 0,
             healing: false,
         };
@@ -204,6 +207,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         NodeInfo {
             life: self.life(index),
             peers: Arc::clone(&self.peers),
+            networks: Arc::clone(&self.networks),
             ledger: Arc::clone(&self.ledger),
         }
     }
@@ -569,7 +573,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         let mesh = F::mesh_mut(&mut live.door);
         let find = |mesh: &Mesh, number: u16| {
             let path = format!("s{number}");
-            mesh.services().iter().find(|(_, p, _)| p.as_str() == path).map(|(key, ..)| key)
+            mesh.services().iter().find(|(_, p, _)| p.path() == path).map(|(key, ..)| key)
         };
         match &operation.what {
             Deed::Call(call) => {

@@ -119,6 +119,14 @@ pub enum AccessEffect {
         /// For the log.
         why: String,
     },
+    /// A session goes on in other networks than before: the peer was greeted anew.
+    NetworksChanged {
+        /// The peer.
+        peer: PeerKey,
+    },
+    /// Not all peers may know what we are in, or we what they are in: greet anew those that there are. Who is in
+    /// one network alone never needs it, since with its right every session ends.
+    GreetAnew,
     /// The peer is in no network of ours any more: its links are to be closed.
     SessionLost {
         /// The peer.
@@ -414,8 +422,18 @@ impl Access {
         if owner != peer || self.own.is_none() {
             return;
         }
-        if let Some(timer) = self.sessions.remove(peer).and_then(|old| old.timer) {
-            cx.disarm(timer);
+        if let Some(old) = self.sessions.remove(peer) {
+            if let Some(timer) = old.timer {
+                cx.disarm(timer);
+            }
+            let places = |session: &Session| {
+                let mut places: Vec<usize> = session.networks.iter().map(|n| n.network).collect();
+                places.sort_unstable();
+                (session.default, places)
+            };
+            if places(&old) != places(&session) {
+                out.push(AccessEffect::NetworksChanged { peer });
+            }
         }
         self.sessions.insert(peer, session);
         // It may have waited for its turn for long, and a newer descriptor may have come.
@@ -509,6 +527,7 @@ impl Access {
     ) {
         let own = self.own.as_deref_mut().unwrap_or_default();
         let Some(network) = own.iter_mut().find(|own| own.id() == chain.id()) else { return };
+        let had_ended = !network.is_current(cx.now);
         network.descriptor_ends = ends(cx.now, chain.window().until);
         network.descriptors = Arc::new(chain);
         // Our own token may be one that it revokes.
@@ -525,6 +544,16 @@ impl Access {
         let id = network.id();
         self.verified.forget(id);
         self.recheck_all(cx, out);
+        if had_ended {
+            self.greet_anew(out);
+        }
+    }
+
+    /// A session that went on in some network may have a right to be in another one again.
+    fn greet_anew(&self, out: &mut Effects<'_, AccessEffect>) {
+        if self.own.as_ref().is_some_and(|own| own.len() > 1) {
+            out.push(AccessEffect::GreetAnew);
+        }
     }
 
     fn recheck_all(
@@ -597,9 +626,13 @@ impl Machine for Access {
                     own.token_ends = ends(cx.now, verified.window.until);
                     (own.token, own.verified) = (*token, verified);
                     self.recheck_own(cx, out);
+                    self.greet_anew(out);
                 }
             }
-            AccessInput::ClockSet => self.recheck_all(cx, out),
+            AccessInput::ClockSet => {
+                self.recheck_all(cx, out);
+                self.greet_anew(out);
+            }
             AccessInput::Timer(AccessTimer::Session(peer)) => {
                 if let Some(session) = self.sessions.get_mut(peer) {
                     session.timer = None;

@@ -20,9 +20,11 @@ pub enum Label {
     Application = 3,
     /// Which of several instances of a service is called.
     Selection = 4,
+    /// Numbers by which entries of the directory are named.
+    Directory = 5,
 }
 
-const LABELS: usize = 5;
+const LABELS: usize = 6;
 
 /// The source of all randomness of one node.
 #[derive(Clone)]

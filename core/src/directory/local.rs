@@ -1,8 +1,9 @@
 //! The services of this node: their life cycles, and which one handles a path.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{Effects, ServiceKey, Slab};
+use crate::base::{Draws, Effects, Label, ServiceKey, Slab};
 use crate::directory::document::{
     Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, offer_bytes,
 };
@@ -136,6 +137,8 @@ impl NewService {
 
 #[derive(Clone, Debug)]
 struct LocalService {
+    /// What it is called in the document.
+    entry: EntryKey,
     path: TopicPath,
     actions: Vec<Pattern>,
     info: ServiceInfo,
@@ -179,12 +182,16 @@ pub struct LocalRoute {
 pub struct LocalServices {
     services: Slab<LocalService, crate::base::ServiceTag>,
     routes: PatternIndex<LocalRoute>,
+    /// For each network what the numbers of its entries begin with, and the last one.
+    numbers: BTreeMap<Option<Box<str>>, (u64, u32)>,
 }
 
 impl LocalServices {
     /// Registers a service. Follow with [`ServiceInput::Added`].
-    pub fn add(&mut self, service: NewService) -> ServiceKey {
+    pub fn add(&mut self, service: NewService, draws: &mut Draws) -> ServiceKey {
+        let entry = self.number(&service.path, draws);
         let key = self.services.insert(LocalService {
+            entry,
             path: service.path,
             actions: service.actions,
             info: service.info,
@@ -197,6 +204,21 @@ impl LocalServices {
             service.routes.push(self.routes.insert(pattern, LocalRoute { service: key, action }));
         }
         key
+    }
+
+    /// A new name for an entry. Within a network they count up; what they begin with is drawn, so that nobody
+    /// learns from the numbers of one network how much there is in another.
+    fn number(&mut self, path: &TopicPath, draws: &mut Draws) -> EntryKey {
+        let network = path.network().map(Box::from);
+        if !self.numbers.contains_key(&network) {
+            let taken = |tag: &u64| self.numbers.values().any(|(other, _)| other == tag);
+            let mut drawn = std::iter::repeat_with(|| draws.below(Label::Directory, 1 << 24));
+            let tag = drawn.find(|tag| !taken(tag)).expect("there are more than networks");
+            self.numbers.insert(network.clone(), (tag, 0));
+        }
+        let (tag, last) = self.numbers.get_mut(&network).expect("just inserted");
+        *last = last.wrapping_add(1);
+        EntryKey::Service(*tag << 32 | u64::from(*last))
     }
 
     /// How many services are registered and not over.
@@ -273,7 +295,7 @@ impl LocalServices {
         let (before, now) = (offer_state(from), offer_state(to));
         if before != now {
             let entry = now.map(|state| Entry::Service(Arc::new(service.offer(state))));
-            out.push(ServiceEffect::Announce(EntryKey::Service(key.to_u64()), entry));
+            out.push(ServiceEffect::Announce(service.entry, entry));
         }
         match to {
             ServiceState::Stopped | ServiceState::Failed => {

@@ -1,8 +1,13 @@
 //! The owner's side of its document: what each peer was sent, and what it has.
 //!
-//! The document is one, with one version; what a peer is *shown* is the part that lies in the networks it
-//! shares with us. Every version changes one entry, so the changes after any version are a range of a
-//! map, and a change costs what it changes, once for each peer, whatever the document's size.
+//! The document is one; what a peer is *shown* is the part that lies in the networks it shares with us. Every
+//! version changes one entry, so the changes after any version are a range of a map, and a change costs
+//! what it changes, once for each peer that is shown it, whatever the document's size.
+//!
+//! What happens in a network that a peer is not in does not show, not even in a number. So the version that a
+//! peer hears of is that of the last change that it is shown, and versions are times, in microseconds of this
+//! life: in the gap between two of them anything or nothing may have happened elsewhere. For the same reason
+//! what is forgotten is forgotten network by network.
 //!
 //! | a peer | gets |
 //! | --- | --- |
@@ -26,6 +31,9 @@ use crate::topic::TopicPath;
 
 /// Says whether a peer is shown entries at a path. It may depend on nothing of the path but its network.
 pub type Shown<'a> = &'a dyn Fn(&TopicPath) -> bool;
+
+/// [`Shown`], of any peer.
+pub type ShownTo<'a> = &'a dyn Fn(PeerKey, &TopicPath) -> bool;
 
 /// What can happen to the document and to those who read it.
 #[derive(Clone, Debug)]
@@ -106,9 +114,15 @@ struct Published {
 struct OfNetwork {
     /// A path in it.
     place: TopicPath,
+    /// When it was changed last.
+    version: u64,
     entries: usize,
     /// Their digests, added.
     digest: u64,
+    /// The versions of those changes that are removals, oldest first.
+    removals: VecDeque<u64>,
+    /// Removals up to this version are forgotten.
+    horizon: u64,
 }
 
 /// One peer that reads our document.
@@ -117,6 +131,9 @@ struct Reader {
     /// A link to it is up.
     ready: bool,
     incremental: bool,
+    /// It never hears of a version before this one: that of its first document, and of the last time that it
+    /// was shown other networks than before.
+    floor: u64,
     /// The version that it has once all that was sent has come. Zero: nothing.
     sent: u64,
     /// The version that it has said to have.
@@ -135,14 +152,14 @@ struct Reader {
 /// The machine of this node's document.
 #[derive(Clone, Debug)]
 pub struct Publisher {
+    /// That of the last change, whoever is shown it.
     version: u64,
+    /// The last version that was given to anything.
+    stamp: u64,
     entries: BTreeMap<EntryKey, Published>,
     /// Each entry at the version of its last change, and removals.
     changes: BTreeMap<u64, (EntryKey, TopicPath)>,
-    /// The versions of those changes that are removals, oldest first.
-    removals: VecDeque<u64>,
-    /// Removals up to this version are forgotten.
-    horizon: u64,
+    /// As many as this node is in, at most. They stay when their last entry goes: versions never go back.
     networks: BTreeMap<Option<Box<str>>, OfNetwork>,
     readers: KeyMap<PeerTag, Reader>,
     removals_kept_max: usize,
@@ -156,10 +173,9 @@ impl Publisher {
         Publisher {
             // Zero is what somebody has who has nothing.
             version: 1,
+            stamp: 1,
             entries: BTreeMap::new(),
             changes: BTreeMap::new(),
-            removals: VecDeque::new(),
-            horizon: 0,
             networks: BTreeMap::new(),
             readers: KeyMap::default(),
             removals_kept_max: limits.removals_kept_max,
@@ -173,33 +189,71 @@ impl Publisher {
         self.version
     }
 
+    /// The version of the document that a peer hears of; zero if the peer is not known.
+    pub fn version_for(&self, peer: PeerKey, shown: Shown<'_>) -> u64 {
+        self.readers.get(peer).map_or(0, |reader| self.version_of(reader, shown))
+    }
+
+    fn version_of(&self, reader: &Reader, shown: Shown<'_>) -> u64 {
+        if is_planted(69) {
+            return self.version.max(reader.floor);
+        }
+        let versions = self.shown_networks(shown).map(|network| network.version);
+        versions.fold(reader.floor, u64::max)
+    }
+
+    fn shown_networks(&self, shown: Shown<'_>) -> impl Iterator<Item = &OfNetwork> {
+        self.networks.values().filter(move |network| is_planted(68) || shown(&network.place))
+    }
+
     /// The version that a peer has said to have; zero if it has not said anything since it was connected.
     pub fn acknowledged(&self, peer: PeerKey) -> u64 {
         self.readers.get(peer).map_or(0, |reader| reader.acknowledged)
     }
 
-    /// The part of the document that is shown.
-    pub fn document(&self, shown: Shown<'_>) -> Document {
-        let entries = self
-            .entries
-            .iter()
-            .filter(|(_, published)| shown(published.entry.place()))
-            .map(|(key, published)| (*key, published.entry.clone()))
-            .collect();
-        Document { version: self.version, entries, incremental: true }
+    /// All of the document.
+    pub fn document(&self) -> Document {
+        Document { version: self.version, entries: self.entries(&|_| true), incremental: true }
+    }
+
+    /// The part of the document that a peer is shown.
+    pub fn document_for(&self, peer: PeerKey, shown: Shown<'_>) -> Document {
+        let version = self.version_for(peer, shown);
+        Document { version, entries: self.entries(shown), incremental: true }
+    }
+
+    fn entries(&self, shown: Shown<'_>) -> BTreeMap<EntryKey, Entry> {
+        let entries = self.entries.iter();
+        let entries = entries.filter(|(_, p)| is_planted(68) || shown(p.entry.place()));
+        entries.map(|(key, published)| (*key, published.entry.clone())).collect()
     }
 
     /// The update that a peer needs now, possibly an empty one. It counts as sent.
     pub fn take_update(&mut self, now: MonoTime, peer: PeerKey, shown: Shown<'_>) -> Update {
-        let version = self.version;
-        let Some(reader) = self.readers.get_mut(peer) else {
-            return Update::Whole(self.document(shown));
+        let Some(reader) = self.readers.get(peer) else {
+            return Update::Whole(self.document_for(peer, shown));
         };
-        let base = reader.sent;
-        let whole = reader.needs_whole || !reader.incremental || base == 0 || base < self.horizon;
-        let behind = (base + 1).min(version + 1)..;
-        let changes = self.changes.range(behind).take(self.entries.len() + 1).count();
-        let whole = whole || changes > self.entries.len();
+        // What it is shown may just have become less, which it is told next.
+        let (base, version) = (reader.sent, self.version_of(reader, shown).max(reader.sent));
+        let shown_entries: usize = self.shown_networks(shown).map(|network| network.entries).sum();
+        let forgotten = self.shown_networks(shown).any(|network| base < network.horizon);
+        let whole = reader.needs_whole || !reader.incremental || base == 0 || forgotten;
+        let behind = self.changes.range(base + 1..).map(|(_, change)| change);
+        let behind = behind.filter(|(_, place)| is_planted(68) || shown(place));
+        let whole = whole || behind.clone().take(shown_entries + 1).count() > shown_entries;
+        let update = if whole {
+            Update::Whole(Document { version, entries: self.entries(shown), incremental: true })
+        } else {
+            let mut delta = Delta { base, version, ..Delta::default() };
+            for (key, _) in behind {
+                match self.entries.get(key) {
+                    Some(published) => delta.put.push((*key, published.entry.clone())),
+                    None => delta.removed.push(*key),
+                }
+            }
+            Update::Delta(delta)
+        };
+        let reader = self.readers.get_mut(peer).expect("just looked up");
         reader.sent = version;
         let told = reader.in_flight.back().copied().unwrap_or(reader.acknowledged);
         if reader.incremental && told < version {
@@ -208,93 +262,103 @@ impl Publisher {
         if whole {
             reader.needs_whole = false;
             reader.whole_at = Some(now);
-            return Update::Whole(self.document(shown));
         }
-        let mut delta = Delta { base, version, ..Delta::default() };
-        for (key, place) in self.changes.range(base + 1..).map(|(_, change)| change) {
-            if !shown(place) {
-                continue;
-            }
-            match self.entries.get(key) {
-                Some(published) => delta.put.push((*key, published.entry.clone())),
-                None => delta.removed.push(*key),
-            }
-        }
-        Update::Delta(delta)
+        update
     }
 
     /// What a peer is told that it should have.
     pub fn heartbeat(&self, peer: PeerKey, shown: Shown<'_>) -> Heartbeat {
-        let up_to_date = self
-            .readers
-            .get(peer)
-            .is_some_and(|reader| reader.sent == self.version && !reader.needs_whole);
-        let version = if up_to_date { self.version } else { 0 };
-        Heartbeat { version, digest: self.digest(shown) }
+        let version = self.version_for(peer, shown);
+        let reader = self.readers.get(peer);
+        let up_to_date = reader.is_some_and(|r| r.sent == version && !r.needs_whole);
+        Heartbeat { version: if up_to_date { version } else { 0 }, digest: self.digest(shown) }
     }
 
     fn digest(&self, shown: Shown<'_>) -> u64 {
-        let networks = self.networks.values().filter(|network| shown(&network.place));
-        networks.fold(0, |sum, network| sum.wrapping_add(network.digest))
+        self.shown_networks(shown).fold(0, |sum, network| sum.wrapping_add(network.digest))
     }
 
-    fn account(&mut self, place: &TopicPath, entries: isize, digest: u64) {
+    /// A version that was never used before, and says nothing but when it is.
+    fn next_stamp(&mut self, now: MonoTime) -> u64 {
+        self.stamp = (self.stamp + 1).max(now.as_nanos() / 1_000);
+        self.stamp
+    }
+
+    fn network(&mut self, place: &TopicPath) -> &mut OfNetwork {
         let name = place.network().map(Box::from);
-        let network = self.networks.entry(name.clone()).or_insert_with(|| OfNetwork {
+        self.networks.entry(name).or_insert_with(|| OfNetwork {
             place: place.clone(),
+            version: 0,
             entries: 0,
             digest: 0,
-        });
-        network.entries = network.entries.strict_add_signed(entries);
-        network.digest = network.digest.wrapping_add(digest);
-        if network.entries == 0 {
-            self.networks.remove(&name);
-        }
+            removals: VecDeque::new(),
+            horizon: 0,
+        })
     }
 
     fn take_out(&mut self, key: EntryKey) -> Option<TopicPath> {
         let old = self.entries.remove(&key)?;
         self.changes.remove(&old.changed_at);
         let place = old.entry.place().clone();
-        self.account(&place, -1, old.digest.wrapping_neg());
+        let network = self.network(&place);
+        network.entries -= 1;
+        network.digest = network.digest.wrapping_sub(old.digest);
         Some(place)
     }
 
-    fn put(&mut self, key: EntryKey, entry: Entry) {
+    fn put(&mut self, now: MonoTime, key: EntryKey, entry: Entry) {
         self.take_out(key);
-        self.version += 1;
+        let version = self.next_stamp(now);
+        self.version = version;
         let (place, digest) = (entry.place().clone(), entry.digest(key));
-        self.account(&place, 1, digest);
-        self.changes.insert(self.version, (key, place));
-        self.entries.insert(key, Published { entry, changed_at: self.version, digest });
+        let network = self.network(&place);
+        network.version = version;
+        network.entries += 1;
+        network.digest = network.digest.wrapping_add(digest);
+        self.changes.insert(version, (key, place));
+        self.entries.insert(key, Published { entry, changed_at: version, digest });
     }
 
-    fn remove(&mut self, key: EntryKey) -> bool {
-        let Some(place) = self.take_out(key) else { return false };
-        self.version += 1;
-        self.changes.insert(self.version, (key, place));
-        self.removals.push_back(self.version);
-        while self.removals.len() > self.removals_kept_max {
-            self.horizon = self.removals.pop_front().expect("more than may be kept");
-            self.changes.remove(&self.horizon);
+    /// Gives the place of what was listed.
+    fn remove(&mut self, now: MonoTime, key: EntryKey) -> Option<TopicPath> {
+        let place = self.take_out(key)?;
+        let (version, kept_max) = (self.next_stamp(now), self.removals_kept_max);
+        self.version = version;
+        self.changes.insert(version, (key, place.clone()));
+        let network = self.network(&place);
+        network.version = version;
+        network.removals.push_back(version);
+        if network.removals.len() > kept_max {
+            let horizon = network.removals.pop_front().expect("more than may be kept");
+            network.horizon = horizon;
+            self.changes.remove(&horizon);
         }
-        true
+        Some(place)
     }
 
-    /// Tells everybody of a change.
-    fn tell_all(&mut self, out: &mut Effects<'_, PublisherEffect>) {
+    /// Tells everybody who is shown it of a change.
+    fn tell_all(
+        &mut self,
+        place: &TopicPath,
+        shown: ShownTo<'_>,
+        out: &mut Effects<'_, PublisherEffect>,
+    ) {
         for (peer, reader) in self.readers.iter() {
-            if reader.ready && reader.may_send(self.unacknowledged_max) {
+            let may_send = reader.ready && reader.may_send(self.unacknowledged_max);
+            if may_send && (is_planted(68) || shown(peer, place)) {
                 out.push(PublisherEffect::SendUpdate(peer));
             }
         }
     }
 
     /// Tells a peer what it does not have yet.
-    fn tell(&self, peer: PeerKey, out: &mut Effects<'_, PublisherEffect>) {
+    fn tell(&self, peer: PeerKey, shown: ShownTo<'_>, out: &mut Effects<'_, PublisherEffect>) {
         let Some(reader) = self.readers.get(peer) else { return };
-        let behind = reader.sent < self.version || reader.needs_whole;
-        if reader.ready && behind && reader.may_send(self.unacknowledged_max) {
+        if !reader.ready || !reader.may_send(self.unacknowledged_max) {
+            return;
+        }
+        let shown = |path: &TopicPath| shown(peer, path);
+        if reader.needs_whole || reader.sent < self.version_of(reader, &shown) {
             out.push(PublisherEffect::SendUpdate(peer));
         }
     }
@@ -304,10 +368,12 @@ impl Publisher {
         cx: &mut Context<'_, PublisherTimer>,
         peer: PeerKey,
         incremental: bool,
+        shown: ShownTo<'_>,
         out: &mut Effects<'_, PublisherEffect>,
     ) {
         if self.readers.get(peer).is_none() {
-            self.readers.insert(peer, Reader { needs_whole: true, ..Reader::default() });
+            let floor = self.next_stamp(cx.now.mono);
+            self.readers.insert(peer, Reader { needs_whole: true, floor, ..Reader::default() });
         }
         let reader = self.readers.get_mut(peer).expect("just inserted");
         reader.incremental = incremental;
@@ -321,7 +387,7 @@ impl Publisher {
             let at = cx.now.mono + self.heartbeat_interval;
             reader.heartbeat = Some(cx.arm(at, PublisherTimer(peer)));
         }
-        self.tell(peer, out);
+        self.tell(peer, shown, out);
     }
 
     fn link_lost(
@@ -329,6 +395,7 @@ impl Publisher {
         cx: &mut Context<'_, PublisherTimer>,
         peer: PeerKey,
         connected: bool,
+        shown: ShownTo<'_>,
         out: &mut Effects<'_, PublisherEffect>,
     ) {
         if !connected {
@@ -336,7 +403,7 @@ impl Publisher {
         }
         let Some(reader) = self.readers.get_mut(peer) else { return };
         reader.start_over();
-        self.tell(peer, out);
+        self.tell(peer, shown, out);
     }
 
     fn forget(&mut self, cx: &mut Context<'_, PublisherTimer>, peer: PeerKey) {
@@ -350,6 +417,7 @@ impl Publisher {
         cx: &mut Context<'_, PublisherTimer>,
         peer: PeerKey,
         heard: Heard,
+        shown: ShownTo<'_>,
         out: &mut Effects<'_, PublisherEffect>,
     ) {
         let interval = self.heartbeat_interval;
@@ -371,13 +439,14 @@ impl Publisher {
                 return;
             }
         }
-        self.tell(peer, out);
+        self.tell(peer, shown, out);
     }
 
     fn beat(
         &mut self,
         cx: &mut Context<'_, PublisherTimer>,
         peer: PeerKey,
+        shown: ShownTo<'_>,
         out: &mut Effects<'_, PublisherEffect>,
     ) {
         let Some(reader) = self.readers.get_mut(peer) else { return };
@@ -390,7 +459,7 @@ impl Publisher {
         reader.stalled = reader.in_flight.front().copied();
         let at = cx.now.mono + self.heartbeat_interval;
         reader.heartbeat = Some(cx.arm(at, PublisherTimer(peer)));
-        self.tell(peer, out);
+        self.tell(peer, shown, out);
         out.push(PublisherEffect::SendHeartbeat(peer));
     }
 }
@@ -413,51 +482,60 @@ impl Machine for Publisher {
     type Input = PublisherInput;
     type Effect = PublisherEffect;
     type Timer = PublisherTimer;
-    type View<'a> = ();
+    type View<'a> = ShownTo<'a>;
 
     fn handle(
         &mut self,
         cx: &mut Context<'_, PublisherTimer>,
-        (): (),
+        shown: ShownTo<'_>,
         input: PublisherInput,
         out: &mut Effects<'_, PublisherEffect>,
     ) {
         match input {
             PublisherInput::Put(key, entry) => {
-                self.put(key, entry);
-                self.tell_all(out);
+                let place = entry.place().clone();
+                self.put(cx.now.mono, key, entry);
+                self.tell_all(&place, shown, out);
             }
             PublisherInput::Remove(key) => {
-                if self.remove(key) {
-                    self.tell_all(out);
+                if let Some(place) = self.remove(cx.now.mono, key) {
+                    self.tell_all(&place, shown, out);
                 }
             }
             PublisherInput::Confirmed(peer) => {
                 // An earlier Confirm may be all that it gets: later changes are told from there.
                 if self.readers.get(peer).is_none() {
-                    let reader = Reader { sent: self.version, ..Reader::default() };
+                    let sent = self.next_stamp(cx.now.mono);
+                    let reader = Reader { sent, floor: sent, ..Reader::default() };
                     self.readers.insert(peer, reader);
                 }
             }
-            PublisherInput::Ready { peer, incremental } => self.ready(cx, peer, incremental, out),
-            PublisherInput::LinkLost { peer, connected } => {
-                self.link_lost(cx, peer, connected, out);
+            PublisherInput::Ready { peer, incremental } => {
+                self.ready(cx, peer, incremental, shown, out);
             }
-            PublisherInput::Heard { peer, heard } => self.heard(cx, peer, heard, out),
+            PublisherInput::LinkLost { peer, connected } => {
+                self.link_lost(cx, peer, connected, shown, out);
+            }
+            PublisherInput::Heard { peer, heard } => self.heard(cx, peer, heard, shown, out),
             PublisherInput::ViewChanged(peer) => {
+                let floor = self.next_stamp(cx.now.mono);
                 if let Some(reader) = self.readers.get_mut(peer) {
-                    reader.needs_whole = true;
-                    self.tell(peer, out);
+                    (reader.needs_whole, reader.floor) = (true, floor);
+                    self.tell(peer, shown, out);
                 }
             }
             PublisherInput::Gone(peer) => self.forget(cx, peer),
-            PublisherInput::Timer(PublisherTimer(peer)) => self.beat(cx, peer, out),
+            PublisherInput::Timer(PublisherTimer(peer)) => self.beat(cx, peer, shown, out),
         }
     }
 
     fn check_invariants(&self) {
-        assert_eq!(self.changes.len(), self.entries.len() + self.removals.len(), "one change each");
-        assert!(self.removals.len() <= self.removals_kept_max, "removals are bounded");
+        let removals = self.networks.values().map(|network| network.removals.len());
+        assert!(removals.clone().all(|kept| kept <= self.removals_kept_max), "bounded");
+        let changes = self.entries.len() + removals.sum::<usize>();
+        assert_eq!(self.changes.len(), changes, "one change each");
+        let versions = self.networks.values().map(|network| network.version);
+        assert_eq!(versions.max().unwrap_or(1), self.version, "the last change is in some network");
         for (key, published) in &self.entries {
             let change = self.changes.get(&published.changed_at);
             assert_eq!(change.map(|(key, _)| key), Some(key), "every entry's change is known");
@@ -466,7 +544,7 @@ impl Machine for Publisher {
         assert_eq!(self.digest(&|_| true), all, "the account of digests is right");
         for (_, reader) in self.readers.iter() {
             assert!(reader.acknowledged <= reader.sent, "nobody has what was not sent");
-            assert!(reader.sent <= self.version);
+            assert!(reader.sent <= self.stamp && reader.floor <= self.stamp);
             assert!(reader.heartbeat.is_none() || reader.ready);
             let in_order = reader.in_flight.iter().zip(reader.in_flight.iter().skip(1));
             assert!(in_order.into_iter().all(|(a, b)| a < b), "sent in order");

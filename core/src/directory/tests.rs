@@ -34,6 +34,10 @@ fn is_shown(path: &TopicPath) -> bool {
     path.network().is_none()
 }
 
+fn shown_to(_peer: PeerKey, path: &TopicPath) -> bool {
+    is_shown(path)
+}
+
 /// What is on its way.
 #[derive(Clone, Debug)]
 enum Parcel {
@@ -73,9 +77,8 @@ impl Pair {
             changes_sent: 0,
             acknowledged: 0,
         };
-        pair.note();
         pair.own(PublisherInput::Confirmed(peer));
-        let document = pair.owner.machine.document(&is_shown);
+        let document = pair.owner.machine.document_for(peer, &is_shown);
         pair.read(Parcel::Update(Update::Whole(document)));
         pair.own(PublisherInput::Ready { peer, incremental: true });
         pair.settle();
@@ -83,12 +86,14 @@ impl Pair {
     }
 
     fn note(&mut self) {
-        let document = self.owner.machine.document(&is_shown);
+        let document = self.owner.machine.document_for(self.peer, &is_shown);
         self.history.insert(document.version, document.entries);
     }
 
     fn own(&mut self, input: PublisherInput) {
-        let effects = self.owner.feed((), input);
+        // Versions are times: some of these are so far apart, and some are not.
+        self.owner.now = self.owner.now + Duration::from_micros(self.history.len() as u64 % 3);
+        let effects = self.owner.feed(&shown_to, input);
         self.note();
         for effect in effects {
             match effect {
@@ -180,7 +185,7 @@ impl Pair {
     }
 
     fn is_equal(&self) -> bool {
-        let document = self.owner.machine.document(&is_shown);
+        let document = self.owner.machine.document_for(self.peer, &is_shown);
         self.reader.machine.document(self.peer) == Some(document)
     }
 
@@ -253,7 +258,8 @@ proptest! {
         }
         pair.settle();
         prop_assert!(pair.is_equal());
-        prop_assert_eq!(pair.acknowledged, pair.owner.machine.version());
+        let version = pair.owner.machine.version_for(pair.peer, &is_shown);
+        prop_assert_eq!(pair.acknowledged, version);
         // Nothing is sent any more but the heartbeats themselves.
         pair.beat();
         prop_assert_eq!(pair.channel.len(), 1);
@@ -300,7 +306,7 @@ fn who_missed_removals_that_are_forgotten_gets_the_document() {
     // The window is full, so that the removals wait.
     pair.put(1, 1);
     pair.put(1, 2);
-    for key in 2..7 {
+    for key in 2..9 {
         pair.remove(key);
     }
     let before = pair.wholes;
@@ -315,16 +321,65 @@ fn what_a_peer_is_not_shown_it_never_learns_of() {
     pair.put(1, 0);
     pair.put(2, 0);
     pair.settle();
-    pair.put(3, 0);
-    pair.remove(3);
-    pair.put(6, 0);
-    assert!(!pair.channel.is_empty());
-    for parcel in &pair.channel {
-        let Parcel::Update(Update::Delta(delta)) = parcel else { panic!("{parcel:?}") };
-        assert!(delta.put.is_empty() && delta.removed.is_empty(), "{delta:?}");
+    let (peer, before) = (pair.peer, pair.version_read());
+    let told = |pair: &Pair| pair.owner.machine.version_for(peer, &is_shown);
+    let heartbeat = |pair: &Pair| pair.owner.machine.heartbeat(peer, &is_shown);
+    let beat = heartbeat(&pair);
+    // More than is remembered of removals, too.
+    for key in [3, 6, 9, 12, 15, 18] {
+        pair.put(key, 0);
+        pair.remove(key);
+        pair.put(key, 0);
     }
+    assert!(pair.channel.is_empty(), "it does not even hear that something changed");
+    assert_eq!((told(&pair), heartbeat(&pair)), (before, beat));
+    pair.put(1, 1);
+    let [Parcel::Update(Update::Delta(delta))] = &pair.channel[..] else {
+        panic!("{:?}", pair.channel)
+    };
+    assert_eq!((delta.base, delta.put.len(), delta.removed.len()), (before, 1, 0));
     pair.settle();
     assert!(pair.is_equal());
+}
+
+#[test]
+fn versions_do_not_count_what_a_peer_is_not_shown() {
+    let versions = |hidden: u64| {
+        let mut pair = Pair::new();
+        pair.put(1, 0);
+        pair.settle();
+        for round in 0..hidden {
+            pair.put(3, round);
+        }
+        pair.owner.now = pair.owner.now + Duration::from_secs(1);
+        pair.put(1, 1);
+        pair.settle();
+        pair.version_read() - pair.owner.now.as_nanos() / 1_000
+    };
+    assert_eq!((versions(0), versions(100)), (0, 0));
+}
+
+#[test]
+fn who_is_shown_less_or_more_than_before_gets_it_under_a_later_version() {
+    let mut owner = Bench::new(Publisher::new(&limits()));
+    let peer = Slab::<(), PeerTag>::default().insert(());
+    let all = |_: PeerKey, _: &TopicPath| true;
+    owner.feed(&all, PublisherInput::Put(EntryKey::Service(1), entry(1, 0)));
+    owner.feed(&all, PublisherInput::Put(EntryKey::Service(3), entry(3, 0)));
+    owner.feed(&all, PublisherInput::Confirmed(peer));
+    let both = owner.machine.document_for(peer, &|_| true);
+    let ready = PublisherInput::Ready { peer, incremental: true };
+    owner.feed(&all, ready.clone());
+    let effects = owner.feed(&shown_to, PublisherInput::ViewChanged(peer));
+    assert_eq!(effects, [PublisherEffect::SendUpdate(peer)]);
+    let now = owner.now;
+    let Update::Whole(less) = owner.machine.take_update(now, peer, &is_shown) else { panic!() };
+    assert!(less.version > both.version && less.entries.len() == 1 && both.entries.len() == 2);
+    // It comes back without having been in the other network in between: its copy may be the old one.
+    owner.feed(&shown_to, PublisherInput::LinkLost { peer, connected: false });
+    owner.feed(&shown_to, PublisherInput::Confirmed(peer));
+    let again = owner.machine.document_for(peer, &is_shown);
+    assert!(again.version > less.version && again.entries == less.entries);
 }
 
 #[test]
@@ -345,7 +400,7 @@ fn a_digest_that_no_document_mends_is_asked_about_once() {
     let mut pair = Pair::new();
     pair.put(1, 0);
     pair.settle();
-    let version = pair.owner.machine.version();
+    let version = pair.version_read();
     // Of an owner that knows entries which this reader does not understand.
     let heartbeat = Heartbeat { version, digest: 1 };
     pair.read(Parcel::Heartbeat(heartbeat));
@@ -375,21 +430,22 @@ fn nobody_is_taken_to_have_what_was_not_sent() {
     let mut pair = Pair::new();
     let peer = pair.peer;
     pair.settle();
-    let heard = Heard { version: 1_000, wants_whole: false };
+    let had = pair.version_read();
+    let heard = Heard { version: had + 1_000, wants_whole: false };
     pair.own(PublisherInput::Heard { peer, heard });
-    assert_eq!(pair.owner.machine.acknowledged(peer), 1);
+    assert_eq!(pair.owner.machine.acknowledged(peer), had);
 }
 
 #[test]
 fn a_peer_without_deltas_gets_the_document_with_every_change_and_no_heartbeat() {
     let mut owner = Bench::new(Publisher::new(&limits()));
     let peer = Slab::<(), PeerTag>::default().insert(());
-    owner.feed((), PublisherInput::Confirmed(peer));
-    owner.feed((), PublisherInput::Ready { peer, incremental: false });
+    owner.feed(&shown_to, PublisherInput::Confirmed(peer));
+    owner.feed(&shown_to, PublisherInput::Ready { peer, incremental: false });
     assert_eq!(owner.next_timer_in(), None);
     for variant in 0..20 {
         let put = PublisherInput::Put(EntryKey::Service(1), entry(1, variant));
-        assert_eq!(owner.feed((), put), [PublisherEffect::SendUpdate(peer)]);
+        assert_eq!(owner.feed(&shown_to, put), [PublisherEffect::SendUpdate(peer)]);
         let now = owner.now;
         let update = owner.machine.take_update(now, peer, &is_shown);
         assert!(matches!(update, Update::Whole(_)));
@@ -400,10 +456,10 @@ fn a_peer_without_deltas_gets_the_document_with_every_change_and_no_heartbeat() 
 fn a_peer_that_is_gone_leaves_nothing_behind() {
     let mut owner = Bench::new(Publisher::new(&limits()));
     let peer = Slab::<(), PeerTag>::default().insert(());
-    owner.feed((), PublisherInput::Confirmed(peer));
-    owner.feed((), PublisherInput::Ready { peer, incremental: true });
+    owner.feed(&shown_to, PublisherInput::Confirmed(peer));
+    owner.feed(&shown_to, PublisherInput::Ready { peer, incremental: true });
     assert_eq!(owner.next_timer_in(), Some(Duration::from_secs(5)));
-    owner.feed((), PublisherInput::LinkLost { peer, connected: false });
+    owner.feed(&shown_to, PublisherInput::LinkLost { peer, connected: false });
     assert_eq!(owner.timers_armed(), 0);
     assert_eq!(owner.machine.acknowledged(peer), 0);
 }

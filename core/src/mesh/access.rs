@@ -57,7 +57,8 @@ impl Mesh {
         Ok(())
     }
 
-    /// Takes a new token of this node's own. Peers see it when they are greeted the next time.
+    /// Takes a new token of this node's own. Peers see it when they are greeted the next time. A node in several
+    /// networks greets them at once: a session that goes on in another network would not end with the old token.
     ///
     /// # Errors
     ///
@@ -144,6 +145,13 @@ impl Mesh {
             AccessEffect::Refused { peer, link, code, why } => {
                 let code = code.into();
                 self.feed_peer(peer, PeerInput::TurnAway { link, code, why });
+            }
+            AccessEffect::NetworksChanged { peer } => self.rights_changed(peer),
+            AccessEffect::GreetAnew => {
+                let peers: Vec<PeerKey> = self.peers.iter().map(|(key, _)| key).collect();
+                for peer in peers {
+                    self.feed_peer(peer, PeerInput::GreetAnew);
+                }
             }
             AccessEffect::SessionLost { peer, code } => {
                 self.feed_peer(peer, PeerInput::Expel { code: code.into() });

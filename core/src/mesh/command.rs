@@ -293,7 +293,7 @@ impl Mesh {
         if self.services.contains_path(&service.path) {
             return Err(CommandError::PathTaken(service.path));
         }
-        let key = self.services.add(service);
+        let key = self.services.add(service, &mut self.draws);
         self.feed_services(ServiceInput::Added(key));
         self.run();
         Ok(key)

@@ -29,7 +29,7 @@ pub(super) struct Routed {
 impl Mesh {
     /// What this node makes known, all of it.
     pub fn document(&self) -> Document {
-        self.publisher.document(&|_| true)
+        self.publisher.document()
     }
 
     /// The version of [`Mesh::document`].
@@ -37,10 +37,11 @@ impl Mesh {
         self.publisher.version()
     }
 
-    /// What this node makes known to a peer; none if the peer is not known.
+    /// What this node makes known to a peer, at the version that the peer hears of: that of the last change
+    /// that it is shown. None if the peer is not known.
     pub fn document_for(&self, peer: PeerId) -> Option<Document> {
         let key = *self.by_id.get(&peer)?;
-        Some(self.publisher.document(&|path| self.shows(key, path)))
+        Some(self.publisher.document_for(key, &|path| self.shows(key, path)))
     }
 
     /// A peer's document as it came, before anything here looked at what it may offer; none before it has
@@ -49,8 +50,8 @@ impl Mesh {
         self.replicas.document(*self.by_id.get(&peer)?)
     }
 
-    /// The version of our document that a peer has said to have; zero if it has said nothing yet. What was
-    /// announced before that version is known there.
+    /// The version of [`Mesh::document_for`] that a peer has said to have; zero if it has said nothing yet.
+    /// What it was shown before that version is known there.
     pub fn acknowledged(&self, peer: PeerId) -> u64 {
         self.by_id.get(&peer).map_or(0, |key| self.publisher.acknowledged(*key))
     }
@@ -62,7 +63,7 @@ impl Mesh {
 
     pub(super) fn document_to_confirm(&mut self, peer: PeerKey) -> Document {
         self.feed_publisher(PublisherInput::Confirmed(peer));
-        self.publisher.document(&|path| self.shows(peer, path))
+        self.publisher.document_for(peer, &|path| self.shows(peer, path))
     }
 
     pub(super) fn update_message(&mut self, peer: PeerKey) -> Message {
@@ -297,7 +298,9 @@ impl Mesh {
     }
 
     pub(super) fn feed_publisher(&mut self, input: PublisherInput) {
-        feed!(self, self.publisher, (), input, NodeTimer::Publisher, Work::Publisher);
+        let (access, now) = (&self.access, self.now);
+        let shown = |peer: PeerKey, path: &TopicPath| access.shares(now, peer, path);
+        feed!(self, self.publisher, &shown, input, NodeTimer::Publisher, Work::Publisher);
     }
 
     pub(super) fn feed_replicas(&mut self, input: ReplicaInput) {

@@ -14,6 +14,7 @@ use crate::topic::TopicPath;
 
 mod access;
 mod glare;
+mod isolation;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -38,6 +39,8 @@ struct World {
     seed: u8,
     /// The highest protocol version of each station.
     versions: Vec<u32>,
+    /// What one station sends another.
+    overheard: Option<(usize, usize, Vec<Bytes>)>,
 }
 
 impl World {
@@ -56,6 +59,7 @@ impl World {
             next_link: 0,
             seed: 0,
             versions,
+            overheard: None,
         };
         for index in 0..count {
             let station = world.station(index, 1);
@@ -203,6 +207,11 @@ impl World {
             while let Some(frame) = self.stations[index].mesh.pull_frame(link, lane) {
                 let frame = frame.to_body();
                 if !self.is_cut(a, b) {
+                    if let Some((from, to, frames)) = &mut self.overheard
+                        && (*from, *to) == (index, other)
+                    {
+                        frames.push(frame.clone());
+                    }
                     let input = LinkInput::Frame { link, lane, frame };
                     self.stations[other].mesh.handle_link(now, input);
                 }

@@ -168,6 +168,9 @@ pub enum PeerInput {
         /// For the log.
         why: String,
     },
+    /// What our Hello says has changed: greet it anew. On another link, which replaces those that there are,
+    /// if it can be dialled; otherwise its links are closed, and it greets us if it wants one.
+    GreetAnew,
     /// It has lost its right to talk to us.
     Expel {
         /// For the peer.
@@ -661,6 +664,19 @@ impl Peer {
         }
     }
 
+    fn greet_anew(&mut self, turn: &mut Turn<'_, '_, '_>) {
+        if !self.is_up() || self.dial_asked {
+            // The next link says it anyway.
+            return;
+        }
+        if !self.wants_dial(turn.local) {
+            let links = self.links().collect();
+            self.close_all(turn, links, CloseCode::GREET_ANEW);
+        } else if self.dials.len() < DIALS_MAX {
+            self.dial(turn);
+        }
+    }
+
     fn release(&mut self, turn: &mut Turn<'_, '_, '_>, code: CloseCode) {
         if let Some(timer) = self.redial.take() {
             turn.cx.disarm(timer);
@@ -759,6 +775,7 @@ impl Machine for Peer {
                     self.refuse(turn, link, code, why);
                 }
             }
+            PeerInput::GreetAnew => self.greet_anew(turn),
             PeerInput::Expel { code } => {
                 for link in self.links().collect::<Vec<_>>() {
                     self.close(turn, link, code.as_close());

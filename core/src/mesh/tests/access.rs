@@ -8,7 +8,7 @@ use crate::auth::{
 use crate::peer::RefuseCode;
 
 /// The token of a station, for a day, with an id of its own.
-fn token(index: usize, permissions: &str) -> Token {
+pub(super) fn token(index: usize, permissions: &str) -> Token {
     issue(day(index, permissions))
 }
 
@@ -17,7 +17,7 @@ fn day(index: usize, permissions: &str) -> Grant {
     Grant { expires: NOON + 24 * HOUR, id: TokenId([index as u8; 16]), ..grant }
 }
 
-fn shop(token: Token) -> NetworkMembership {
+pub(super) fn shop(token: Token) -> NetworkMembership {
     NetworkMembership { descriptors: network(), token }
 }
 
@@ -26,7 +26,14 @@ fn warehouse() -> DescriptorChain {
     DescriptorChain::found(&root(), [9; 16], claims).unwrap()
 }
 
-fn in_warehouse(index: usize, permissions: &str) -> NetworkMembership {
+/// With a token that counts for so long.
+pub(super) fn in_warehouse_for(index: usize, valid: Duration) -> NetworkMembership {
+    let grant = Grant { expires: NOON + valid, ..day(index, "call:> serve:>") };
+    let token = Token::issue(&issuer(), 7, warehouse().id(), grant).unwrap();
+    NetworkMembership { descriptors: warehouse(), token }
+}
+
+pub(super) fn in_warehouse(index: usize, permissions: &str) -> NetworkMembership {
     let token = Token::issue(&issuer(), 7, warehouse().id(), day(index, permissions)).unwrap();
     NetworkMembership { descriptors: warehouse(), token }
 }
@@ -236,7 +243,10 @@ fn networks_of_one_node_are_kept_apart() {
     // Who is in the shop alone does not even see what the warehouse offers.
     let seen = |world: &World, index: usize| {
         let peers: Vec<_> = world.stations[index].mesh.peers_up().collect();
-        peers[0].1.unwrap().services().map(|s| s.path.to_string()).collect::<Vec<_>>()
+        let mut paths: Vec<_> =
+            peers[0].1.unwrap().services().map(|s| s.path.to_string()).collect();
+        paths.sort();
+        paths
     };
     assert_eq!(seen(&world, 0), ["math"]);
     assert_eq!(seen(&world, 2), ["math", "warehouse:math"]);

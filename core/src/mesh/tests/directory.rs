@@ -64,7 +64,7 @@ fn a_service_that_comes_and_goes_is_known_at_once_and_its_owner_knows_that() {
     world.settle();
     assert_eq!(known(&world), 0);
     let mesh = &world.stations[1].mesh;
-    assert_eq!(mesh.acknowledged(me), mesh.document_version());
+    assert_eq!(mesh.acknowledged(me), mesh.document_for(me).unwrap().version);
     let sum = world.run(0, add(world.handle(0)));
     let error = sum.lock().unwrap().take().unwrap().unwrap_err();
     assert_eq!(error.failure(), Some(Failure::NoResponders));
