@@ -302,3 +302,77 @@ async fn a_node_starts_only_in_networks_that_it_may_be_in() {
     let error = builder.start().await.unwrap_err().to_string();
     assert!(error.contains("'serve' is missing for 'math/add'"), "{error}");
 }
+
+/// What a node knows that a peer serves, by path.
+async fn known(node: &Node, peer: PeerId) -> Vec<String> {
+    let peers = within(node.peers()).await;
+    let services = peers.into_iter().find(|known| known.peer == peer).unwrap().services;
+    let mut paths: Vec<_> = services.iter().map(|service| service.path.to_string()).collect();
+    paths.sort();
+    paths
+}
+
+#[tokio::test]
+async fn nothing_of_one_network_shows_in_another_on_a_node_that_is_in_both() {
+    let (shop, bank) = (Network::found("shop"), Network::found("bank"));
+    let everything = "call:> serve:>";
+    let answering = |path: &str, answer: i64| {
+        service(path).action("ask", move |_cx, (): ()| async move { Ok(answer) })
+    };
+    // In both; paths that name no network are in the shop.
+    let identity = key::generate();
+    let [in_shop, in_bank] =
+        [&shop, &bank].map(|network| network.token(&identity, everything).to_text());
+    let middle = local(identity)
+        .network(shop.chain.to_text(), in_shop)
+        .network(bank.chain.to_text(), in_bank)
+        .service(answering("till", 1))
+        .service(answering("bank:vault", 2))
+        .service(answering("bank:till", 3))
+        .start()
+        .await
+        .unwrap();
+    let joins = |network: &Network| {
+        let identity = key::generate();
+        let token = network.token(&identity, everything).to_text();
+        local(identity).network(network.chain.to_text(), token).start()
+    };
+    let (buyer, teller) = (joins(&shop).await.unwrap(), joins(&bank).await.unwrap());
+    within(buyer.connect(address(&middle))).await.unwrap();
+    within(teller.connect(address(&middle))).await.unwrap();
+
+    assert_eq!(known(&buyer, middle.id()).await, ["till"]);
+    assert_eq!(known(&teller, middle.id()).await, ["till", "vault"]);
+    let ask = async |node: &Node, path: &str| within(node.call::<_, i64>(path, ())).await;
+    assert_eq!(ask(&buyer, "till/ask").await.unwrap(), 1);
+    assert_eq!(ask(&teller, "till/ask").await.unwrap(), 3);
+    assert_eq!(ask(&teller, "vault/ask").await.unwrap(), 2);
+    assert_eq!(ask(&teller, "bank:vault/ask").await.unwrap(), 2);
+    assert_eq!(ask(&middle, "bank:till/ask").await.unwrap(), 3);
+    let refused = ask(&buyer, "vault/ask").await.unwrap_err();
+    assert_eq!(refused.failure(), Some(Failure::NoResponders));
+    let [foreign, unknown] = ["bank:vault/ask", "none:vault/ask"].map(|path| ask(&buyer, path));
+    let (foreign, unknown) = (foreign.await.unwrap_err(), unknown.await.unwrap_err());
+    assert_eq!(foreign.failure(), Some(Failure::PermissionDenied));
+    assert_eq!(foreign.executed(), Executed::No);
+    assert_eq!(foreign.to_string(), unknown.to_string().replace("none", "bank"));
+    // They do not meet, and do not learn of each other.
+    let error = within(buyer.connect(address(&teller))).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConnectError::Refused { why: RefuseCode::NoCommonNetwork, .. }
+                | ConnectError::RefusedHere { .. }
+        ),
+        "{error}"
+    );
+    // What comes later in the one is not heard of in the other.
+    let (mut heard, mut teller_heard) = (buyer.events(), teller.events());
+    let told = |event: &NodeEvent| matches!(event, NodeEvent::PeerServices { .. });
+    middle.add_service(answering("bank:safe", 4)).await.unwrap();
+    until(&mut teller_heard, told).await;
+    assert_eq!(ask(&teller, "safe/ask").await.unwrap(), 4);
+    middle.add_service(answering("door", 5)).await.unwrap();
+    until(&mut heard, told).await;
+    assert_eq!(known(&buyer, middle.id()).await, ["door", "till"]);
+}

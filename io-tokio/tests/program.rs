@@ -487,6 +487,41 @@ fn a_served_network_lets_in_whom_it_gave_a_token_until_it_is_revoked() {
 }
 
 #[test]
+fn a_node_in_two_networks_serves_each_its_own() {
+    let shop = Shop::new();
+    shop.ok(&["network", "new", "bank", "--out", &shop.path("bank")]);
+    let (bank, issuer) = (shop.path("bank/network"), shop.path("bank/issuer.key"));
+    let everything = ["--allow", "serve:>", "--allow", "call:>"];
+    for member in ["server", "caller", "teller"] {
+        let id = shop.member(member, &everything);
+        let out = shop.path(&format!("{member}.bank"));
+        let issue = ["token", "issue", "--network", &bank, "--issuer-key", &issuer, "--to", &id];
+        shop.ok(&[&issue[..], &["--out", &out], &everything].concat());
+    }
+    let in_bank = |member: &str| {
+        let token = shop.path(&format!("{member}.bank"));
+        ["--network", &bank, "--token", &token].map(String::from).to_vec()
+    };
+    // The shop is the server's default; `echo` is served there alone.
+    let args = ["echo", LOCAL[0], LOCAL[1]].map(String::from).to_vec();
+    let args = [args, shop.as_member("server"), in_bank("server")].concat();
+    let server = Server::start(shop.home.path(), &strs(&args));
+    let call = ["call", "--peer", &server.address].map(String::from).to_vec();
+    let ask =
+        |path: &str, rights: &[String]| [&call[..], &[path.into(), "1".into()], rights].concat();
+    let caller = shop.as_member("caller");
+    assert_eq!(shop.object(&strs(&ask("echo/say", &caller)))["answer"], 1);
+    let teller = [vec!["--key".to_string(), shop.path("teller.key")], in_bank("teller")].concat();
+    let refused = shop.error(&strs(&ask("echo/say", &teller)));
+    assert!(refused.contains("echo/say"), "{refused}");
+    let refused = shop.error(&strs(&ask("shop:echo/say", &teller)));
+    assert!(refused.contains("in no network 'shop'"), "{refused}");
+    let both = [shop.as_member("caller"), in_bank("caller")].concat();
+    assert_eq!(shop.object(&strs(&ask("shop:echo/say", &both)))["answer"], 1);
+    assert!(shop.error(&strs(&ask("bank:echo/say", &both))).contains("bank:echo/say"));
+}
+
+#[test]
 fn the_development_network_is_announced_loudly() {
     let home = tempfile::tempdir().unwrap();
     let mut child = dunlin(home.path())
