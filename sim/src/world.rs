@@ -13,13 +13,13 @@ use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
 use crate::copies::Copies;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
-use crate::log::{Log, log};
+use crate::log::{Log, describe, log};
 use crate::network::Network;
 use crate::queue::Queue;
 use crate::random::bytes32;
 use crate::rights::Rights;
 use crate::schedule::{Deed, Schedule, Trouble};
-use crate::station::{Live, Station, address, hash_event, limits, name};
+use crate::station::{Live, Station, address, hash_event, limits};
 use crate::trace::{Step, Trace};
 use crate::workload::{NodeInfo, Workload};
 
@@ -857,45 +857,3 @@ impl<'s, F: Fidelity> World<'s, F> {
 
 /// A stop lasts at most the grace of the handlers, the flush of the links, and a little.
 const STOP_MAX_NANOS: u64 = 8_000_000_000;
-
-/// An event, for the log.
-fn describe(peers: &[PeerId], event: &Event) -> String {
-    match event {
-        Event::PeerUp { peer, incarnation, .. } => {
-            format!("peer up: {} ({incarnation:?})", name(peers, *peer))
-        }
-        Event::PeerDown { peer, reason } => format!("peer down: {}: {reason}", name(peers, *peer)),
-        Event::PeerServices { peer } => format!("services of {} known", name(peers, *peer)),
-        Event::PeerRefused { peer, why } => format!("refused by {}: {why}", name(peers, *peer)),
-        Event::DialFailed { peer, error, retry_in } => {
-            format!("dial to {} failed: {error}; again in {retry_in:?}", name(peers, *peer))
-        }
-        Event::LinkSuperseded { peer, loser, stays } => {
-            format!("of two links to {}, {stays:?} stays, {loser:?} is drained", name(peers, *peer))
-        }
-        Event::LifeBegan { incarnation, told_by } => {
-            format!("begins life {incarnation:?}: {} knew a later one", name(peers, *told_by))
-        }
-        Event::NewerSelf { told_by } => {
-            format!("stops: {} knows a later life of it", name(peers, *told_by))
-        }
-        Event::PeerMisbehaved { peer, what } => {
-            format!("{} misbehaved: {what}", name(peers, *peer))
-        }
-        Event::CallEnded { call, result: Ok(payload) } => {
-            format!("call {} answered: {payload:?}", call.to_u64())
-        }
-        Event::CallEnded { call, result: Err(error) } => {
-            format!("call {} failed: {error}", call.to_u64())
-        }
-        Event::NetworkLeft { peer, network, why } => {
-            format!("{} is not in the network '{network}' any more: {why}", name(peers, *peer))
-        }
-        Event::NetworkEnded { network, why } => format!("network '{network}' has ended: {why}"),
-        Event::Invoke(run) => {
-            let from = run.caller.map_or("itself".to_string(), |caller| name(peers, caller));
-            format!("runs {} for {from} (run {})", run.path, run.invocation.to_u64())
-        }
-        other => format!("{other:?}"),
-    }
-}

@@ -370,6 +370,8 @@ impl Mesh {
     /// The time has come that [`Mesh::next_wake`] named, or any other.
     pub fn handle_timeout(&mut self, now: Now) {
         self.tick(now);
+        // A clock that was set has effects of its own; housekeeping waits while there are any.
+        self.run();
         while let Some(timer) = self.timers.expire(self.now.mono) {
             self.on_timer(timer);
         }
