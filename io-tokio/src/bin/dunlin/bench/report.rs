@@ -71,6 +71,7 @@ impl Report {
         let ratios = self.ratios();
         json!({
             "setting": self.setting,
+            "tokens": self.setting.workload.tokens(),
             "score": self.setting.workload.score().unit,
             "dunlin": self.medians(&self.dunlin),
             "quinn_tuned": self.medians(&self.quinn),
@@ -111,6 +112,7 @@ impl fmt::Display for Report {
             workload.name(),
             self.dunlin.len(),
         )?;
+        writeln!(f, "  tokens: {}", workload.tokens())?;
         writeln!(
             f,
             "  {:<14} {:>12} {:>10} {:>10} {:>10} {:>24}",
