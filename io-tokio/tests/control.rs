@@ -9,9 +9,16 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+/// The folder for what goes with the login, as the system makes it.
+fn runtime(home: &Path) -> PathBuf {
+    let folder = home.join("run");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 fn dunlin(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    command.env("XDG_CONFIG_HOME", home).env("XDG_RUNTIME_DIR", home);
+    command.env("XDG_CONFIG_HOME", home).env("XDG_RUNTIME_DIR", runtime(home));
     command.env_remove("DUNLIN_LOG").arg("--json").stdin(Stdio::null());
     command
 }
@@ -137,7 +144,8 @@ fn commands_without_a_peer_use_the_node_that_runs() {
     assert_eq!((&failed["code"], &failed["executed"]), (&"NO_RESPONDERS".into(), &"no".into()));
     let unknown = error(home, &["service", "info", "nothing"]);
     assert_eq!(said(&unknown).0, "NO_SUCH_SERVICE");
-    assert_eq!(said(&error(home, &["peer", "ping", &local.id])).0, "NO_ANSWER", "nobody else");
+    let stranger = ok(away.path(), &["id", "new"])[0]["id"].as_str().unwrap().to_string();
+    assert_eq!(said(&error(home, &["peer", "ping", &stranger])).0, "NO_ANSWER");
 }
 
 #[test]
@@ -145,7 +153,7 @@ fn the_socket_is_private_and_goes_with_the_node() {
     let home = tempfile::tempdir().unwrap();
     let mut node = Running::start(home.path(), &["node", "run"]);
     let socket = node.socket.clone().unwrap();
-    assert_eq!(socket, home.path().join("dunlin").join(format!("{}.sock", node.id)));
+    assert_eq!(socket, runtime(home.path()).join("dunlin").join(format!("{}.sock", node.id)));
     assert!(socket.symlink_metadata().unwrap().file_type().is_socket());
     assert_eq!((mode(&socket), mode(socket.parent().unwrap())), (0o600, 0o700));
     node.signal("-INT");
@@ -207,6 +215,18 @@ fn a_node_that_runs_is_not_started_twice_and_one_that_was_killed_is_started_agai
     let second = Running::start(home, &["serve", "echo"]);
     assert_eq!(second.socket, Some(socket));
     assert_eq!(ok(home, &["call", "echo/say", "2"])[0]["answer"], 2);
+}
+
+#[test]
+fn a_node_that_hangs_holds_nobody_up() {
+    let home = tempfile::tempdir().unwrap();
+    let node = Running::start(home.path(), &["serve", "echo"]);
+    node.signal("-STOP");
+    let call = ["call", "--timeout", "200ms", "echo/say"];
+    let hangs = error(home.path(), &call);
+    assert!(said(&hangs).1.contains("does not answer"), "{hangs}");
+    node.signal("-CONT");
+    ok(home.path(), &["call", "echo/say"]);
 }
 
 #[test]

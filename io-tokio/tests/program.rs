@@ -11,7 +11,9 @@ use serde_json::Value;
 fn dunlin(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
     // Key and control sockets are the test's own.
-    command.env("XDG_CONFIG_HOME", home).env("XDG_RUNTIME_DIR", home);
+    let runtime = home.join("run");
+    std::fs::create_dir_all(&runtime).unwrap();
+    command.env("XDG_CONFIG_HOME", home).env("XDG_RUNTIME_DIR", runtime);
     command.env_remove("DUNLIN_LOG").stdin(Stdio::null());
     command
 }
@@ -493,7 +495,9 @@ fn a_served_network_lets_in_whom_it_gave_a_token_until_it_is_revoked() {
 #[test]
 fn the_development_network_is_announced_loudly_by_all_who_join_it() {
     let home = tempfile::tempdir().unwrap();
-    for command in [&["serve", "echo", LOCAL[0], LOCAL[1]][..], &["node", "run", LOCAL[0], LOCAL[1]]] {
+    for command in
+        [&["serve", "echo", LOCAL[0], LOCAL[1]][..], &["node", "run", LOCAL[0], LOCAL[1]]]
+    {
         let mut child = dunlin(home.path())
             .args(command)
             .stdout(Stdio::null())

@@ -226,7 +226,9 @@ impl LocalServices {
 
     /// All that is announced, as peers know it.
     pub fn offers(&self) -> impl Iterator<Item = ServiceOffer> {
-        self.services.iter().filter_map(|(_, service)| Some(service.offer(offer_state(service.state)?)))
+        self.services
+            .iter()
+            .filter_map(|(_, service)| Some(service.offer(offer_state(service.state)?)))
     }
 
     /// Who handles a path here, most specific pattern first, whatever its state.

@@ -78,7 +78,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the node is gone, or an earlier request is not over.
+    /// When the request is too large, the node is gone, or an earlier request is not over.
     pub async fn ask(
         &mut self,
         request: &Request,
@@ -87,7 +87,13 @@ impl Client {
         if self.under_way {
             return Err(ControlError::Unfinished);
         }
-        self.asks.write(request, body).await?;
+        match self.asks.write(request, body).await {
+            // Nothing of it was written.
+            Err(error @ FrameError::TooLarge { .. }) => {
+                return Err(Problem::unrun("TOO_LARGE", error.to_string()).into());
+            }
+            written => written?,
+        }
         self.under_way = true;
         Ok(Responses { client: self })
     }

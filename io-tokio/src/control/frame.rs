@@ -194,7 +194,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_too_large_is_refused_before_it_is_read_or_written() {
-        let announced = |header: u32, body: u32| [header.to_be_bytes(), body.to_be_bytes()].concat();
+        let announced =
+            |header: u32, body: u32| [header.to_be_bytes(), body.to_be_bytes()].concat();
         for (lengths, part) in [
             (announced(HEADER_BYTES_MAX as u32 + 1, 0), "header"),
             (announced(2, BODY_BYTES_MAX as u32 + 1), "body"),

@@ -275,7 +275,10 @@ mod text {
     use serde::de::{Deserialize, Deserializer, Error};
     use serde::ser::Serializer;
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_str(value)
     }
 
@@ -331,17 +334,25 @@ mod tests {
         let peer = id().to_string();
         let call = CallQuestion { path: "a/b".into(), to: None, timeout_ms: 5, content: 1 };
         let asks = [
-            (Request::Hello { version_min: 1, version_max: 2 },
-                json!({"ask": "hello", "version_min": 1, "version_max": 2})),
+            (
+                Request::Hello { version_min: 1, version_max: 2 },
+                json!({"ask": "hello", "version_min": 1, "version_max": 2}),
+            ),
             (Request::Stop, json!({"ask": "stop"})),
-            (Request::Call(call.clone()),
-                json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "content": 1})),
-            (Request::Call(CallQuestion { to: Some(id()), ..call }),
-                json!({"ask": "call", "path": "a/b", "to": peer, "timeout_ms": 5, "content": 1})),
+            (
+                Request::Call(call.clone()),
+                json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "content": 1}),
+            ),
+            (
+                Request::Call(CallQuestion { to: Some(id()), ..call }),
+                json!({"ask": "call", "path": "a/b", "to": peer, "timeout_ms": 5, "content": 1}),
+            ),
             (Request::Services, json!({"ask": "services"})),
             (Request::Peers, json!({"ask": "peers"})),
-            (Request::Ping { peer: id(), timeout_ms: 9 },
-                json!({"ask": "ping", "peer": peer, "timeout_ms": 9})),
+            (
+                Request::Ping { peer: id(), timeout_ms: 9 },
+                json!({"ask": "ping", "peer": peer, "timeout_ms": 9}),
+            ),
         ];
         for (request, written) in asks {
             assert_eq!(serde_json::to_value(&request).unwrap(), written);
@@ -349,14 +360,21 @@ mod tests {
         }
         let problem = Problem::unrun("NO_RESPONDERS", "nobody");
         let says = [
-            (Response::Welcome { version: 1, node: id() },
-                json!({"say": "welcome", "version": 1, "node": peer})),
-            (Response::Answer { content: 0, elapsed_us: 3 },
-                json!({"say": "answer", "content": 0, "elapsed_us": 3})),
+            (
+                Response::Welcome { version: 1, node: id() },
+                json!({"say": "welcome", "version": 1, "node": peer}),
+            ),
+            (
+                Response::Answer { content: 0, elapsed_us: 3 },
+                json!({"say": "answer", "content": 0, "elapsed_us": 3}),
+            ),
             (Response::Pong { elapsed_us: 3 }, json!({"say": "pong", "elapsed_us": 3})),
             (Response::Done, json!({"say": "done"})),
-            (Response::Failed(problem), json!({"say": "failed", "code": "NO_RESPONDERS",
-                "message": "nobody", "executed": "no"})),
+            (
+                Response::Failed(problem),
+                json!({"say": "failed", "code": "NO_RESPONDERS",
+                "message": "nobody", "executed": "no"}),
+            ),
         ];
         for (response, written) in says {
             assert_eq!(serde_json::to_value(&response).unwrap(), written);

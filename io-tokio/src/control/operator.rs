@@ -51,8 +51,7 @@ impl Operator {
         let path = TopicPath::parse(&question.path).map_err(|error| {
             Problem::unrun(Failure::InvalidPath.code(), format!("the path: {error}"))
         })?;
-        let payload =
-            Payload::Encoded { content: ContentType(question.content), bytes: argument };
+        let payload = Payload::Encoded { content: ContentType(question.content), bytes: argument };
         let timeout = Duration::from_millis(question.timeout_ms);
         let mut request = self.handle.request(path.as_str()).payload(payload).timeout(timeout);
         if let Some(peer) = question.to {

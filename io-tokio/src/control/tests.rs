@@ -117,6 +117,9 @@ async fn what_fails_says_how_and_the_client_goes_on() {
     let stranger = dunlin_core::Identity::from_secret([7; 32]).id();
     let silent = problem(client.ping(stranger, Duration::from_secs(1)).await.unwrap_err());
     assert_eq!(silent.code, "NO_ANSWER");
+    let huge = Bytes::from(vec![0; BODY_BYTES_MAX + 1]);
+    let huge = problem(client.call(call("echo/say"), huge).await.unwrap_err());
+    assert_eq!((&huge.code[..], huge.executed.as_deref()), ("TOO_LARGE", Some("no")));
     assert!(client.call(call("echo/say"), Bytes::from("1")).await.is_ok());
 
     local.shutdown().await.unwrap();
@@ -175,10 +178,7 @@ async fn a_client_that_gave_a_request_up_is_of_no_more_use() {
 /// A client that writes its frames by hand, greeted already.
 async fn by_hand(
     stream: UnixStream,
-) -> (
-    FrameReader<tokio::net::unix::OwnedReadHalf>,
-    FrameWriter<tokio::net::unix::OwnedWriteHalf>,
-) {
+) -> (FrameReader<tokio::net::unix::OwnedReadHalf>, FrameWriter<tokio::net::unix::OwnedWriteHalf>) {
     let (read, write) = stream.into_split();
     let mut reader = FrameReader::new(read, RESPONSE_HEADER_BYTES_MAX);
     let mut writer = FrameWriter::new(write, REQUEST_HEADER_BYTES_MAX);

@@ -26,6 +26,11 @@ impl Fail {
         Fail { exit: 2, ..Fail::new("USAGE", message) }
     }
 
+    /// Whether it says if a handler has run.
+    pub(crate) fn has_executed(&self) -> bool {
+        self.executed.is_some()
+    }
+
     pub(crate) fn executed(mut self, executed: impl Into<String>) -> Self {
         self.executed = Some(executed.into());
         self

@@ -50,7 +50,9 @@ pub(crate) struct PingArgs {
 /// Runs `dunlin peer`.
 pub(crate) async fn run(command: PeerCommand, output: Output) -> Result<(), Fail> {
     match command {
-        PeerCommand::Ls(args) => visit(&args, output, async |agent| list(agent, output).await).await,
+        PeerCommand::Ls(args) => {
+            visit(&args, output, async |agent| list(agent, output).await).await
+        }
         PeerCommand::Ping(args) => {
             visit(&args.visit, output, async |agent| ping(agent, &args, output).await).await
         }
@@ -89,9 +91,10 @@ async fn ping(agent: &mut Agent, args: &PingArgs, output: Output) -> Result<(), 
         }
         for &peer in &ids {
             let elapsed = agent.ping(peer, args.visit.timeout).await?;
-            output.say(format!("{peer}  {}", spell(elapsed)), || {
-                json!({ "peer": peer.to_string(), "elapsed_us": elapsed.as_micros() as u64 })
-            });
+            output.say(
+                format!("{peer}  {}", spell(elapsed)),
+                || json!({ "peer": peer.to_string(), "elapsed_us": elapsed.as_micros() as u64 }),
+            );
         }
     }
     Ok(())

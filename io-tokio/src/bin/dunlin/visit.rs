@@ -15,7 +15,7 @@ use dunlin_tokio::{Node, PeerAddress, PeerId, key};
 
 use crate::call::parse_duration;
 use crate::files::NetworkArgs;
-use crate::output::{Fail, Output};
+use crate::output::{Fail, Output, spell};
 use crate::setup::default_key;
 
 /// Which node does it, and as whom.
@@ -42,8 +42,25 @@ pub(crate) struct Visit {
 pub(crate) enum Agent {
     /// Our own, which has joined for the moment.
     Joined(Operator),
-    /// Another program's on this machine.
-    Local(Client),
+    /// Another program's on this machine, and how long it may take to answer.
+    Local(Client, Duration),
+}
+
+/// How much later than the node itself we give up: it has more to say about what has become of a call.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Waits for a node on this machine, which may have been stopped or hang.
+async fn within<T, E: Into<Fail>>(
+    time: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, Fail> {
+    match tokio::time::timeout(time, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(Fail::new(
+            "CONTROL",
+            format!("the node on this machine does not answer within {}", spell(time)),
+        )),
+    }
 }
 
 impl Visit {
@@ -58,19 +75,21 @@ impl Visit {
                  this machine acts with its own rights",
             ));
         }
-        let client = match &self.control {
-            Some(path) => control::connect(path).await?,
-            None => control::find(&control::folder()).await?,
+        let connecting = async {
+            match &self.control {
+                Some(path) => control::connect(path).await,
+                None => control::find(&control::folder()).await,
+            }
         };
-        Ok(Some(Agent::Local(client)))
+        let client = within(self.timeout, connecting).await?;
+        Ok(Some(Agent::Local(client, self.timeout + PATIENCE)))
     }
 
     /// Starts a node that serves nothing, in these networks. Without a key it is somebody new, but for
     /// networks that it has a token for: that is for the key that `dunlin id new` made.
     pub(crate) async fn join(&self, output: Output) -> Result<Node, Fail> {
         self.networks.warn(output);
-        let own_key =
-            default_key().filter(|path| !self.networks.is_development() && path.exists());
+        let own_key = default_key().filter(|path| !self.networks.is_development() && path.exists());
         let identity = match self.key.as_ref().or(own_key.as_ref()) {
             Some(path) => key::load(path)?,
             None => key::generate(),
@@ -96,11 +115,10 @@ impl Agent {
     ) -> Result<CallAnswer, Fail> {
         match self {
             Agent::Joined(node) => Ok(node.call(question, argument).await?),
-            Agent::Local(node) => {
-                node.call(question, argument).await.map_err(|error| match error {
-                    ControlError::Failed(problem) => problem.into(),
-                    // It went away with the call, and may have sent it.
-                    gone => Fail::from(gone).executed("maybe"),
+            Agent::Local(node, time) => {
+                within(*time, node.call(question, argument)).await.map_err(|fail| {
+                    // A node that went away with the call may have sent it.
+                    if fail.has_executed() { fail } else { fail.executed("maybe") }
                 })
             }
         }
@@ -110,7 +128,7 @@ impl Agent {
     pub(crate) async fn services(&mut self) -> Result<Vec<ServiceEntry>, Fail> {
         Ok(match self {
             Agent::Joined(node) => node.services().await,
-            Agent::Local(node) => node.services().await?,
+            Agent::Local(node, time) => within(*time, node.services()).await?,
         })
     }
 
@@ -118,19 +136,15 @@ impl Agent {
     pub(crate) async fn peers(&mut self) -> Result<Vec<PeerEntry>, Fail> {
         Ok(match self {
             Agent::Joined(node) => node.peers().await,
-            Agent::Local(node) => node.peers().await?,
+            Agent::Local(node, time) => within(*time, node.peers()).await?,
         })
     }
 
     /// How long a peer takes to answer it.
-    pub(crate) async fn ping(
-        &mut self,
-        peer: PeerId,
-        timeout: Duration,
-    ) -> Result<Duration, Fail> {
+    pub(crate) async fn ping(&mut self, peer: PeerId, timeout: Duration) -> Result<Duration, Fail> {
         Ok(match self {
             Agent::Joined(node) => node.ping(peer, timeout).await?,
-            Agent::Local(node) => node.ping(peer, timeout).await?,
+            Agent::Local(node, time) => within(*time, node.ping(peer, timeout)).await?,
         })
     }
 }
@@ -183,10 +197,9 @@ impl From<SocketError> for Fail {
                      yourself: --peer ID@HOST:PORT"
                 ),
             ),
-            SocketError::Several(_) => Fail::new(
-                "SEVERAL_LOCAL_NODES",
-                format!("{error}. Choose one with --control PATH"),
-            ),
+            SocketError::Several(_) => {
+                Fail::new("SEVERAL_LOCAL_NODES", format!("{error}. Choose one with --control PATH"))
+            }
             other => Fail::new("CONTROL", other.to_string()),
         }
     }

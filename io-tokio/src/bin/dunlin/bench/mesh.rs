@@ -7,9 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
-use dunlin_tokio::{
-    Handle, Limits, Node, NodeBuilder, Payload, PeerId, TransportConfig, service,
-};
+use dunlin_tokio::{Handle, Limits, Node, NodeBuilder, Payload, PeerId, TransportConfig, service};
 
 use super::Failure;
 use super::measure::{self, Tally};

@@ -81,7 +81,9 @@ impl Workload {
     /// When the nodes verify each other's tokens.
     pub(super) fn tokens(self) -> &'static str {
         match self {
-            Workload::Connect => "verified anew by both ends at each connection; their cache is off",
+            Workload::Connect => {
+                "verified anew by both ends at each connection; their cache is off"
+            }
             _ => "verified once, before the measurement",
         }
     }
