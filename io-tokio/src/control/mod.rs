@@ -36,7 +36,7 @@
 //!
 //! Add a variant to [`Request`], a method to [`Operator`] that does it on a node, an arm to `answer` in
 //! `server.rs` that joins the two, and a method to [`Client`]. One that goes on for long, such as a
-//! subscription, sends its items into the [`Replies`](server::Replies) that it is given, for as long as it
+//! subscription, sends its items into the `Replies` that it is given, for as long as it
 //! likes: a client that reads slowly makes it wait, and when the client says `Stop` or goes away, its future is
 //! dropped where it waits.
 
