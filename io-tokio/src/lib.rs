@@ -38,6 +38,7 @@ mod services;
 mod watch;
 
 pub mod clock;
+pub mod control;
 pub mod key;
 pub mod socket;
 pub mod udp;

@@ -115,12 +115,7 @@ impl Node {
 
     /// Everyone who is connected, by id. Empty once the node has ended.
     pub async fn peers(&self) -> Vec<PeerInfo> {
-        ask(&self.desk, |core, _, _| {
-            let ids: Vec<PeerId> = core.mesh().peers_up().map(|(peer, _)| peer).collect();
-            ids.into_iter().map(|peer| peer_info(core, peer)).collect()
-        })
-        .await
-        .unwrap_or_default()
+        ask(&self.desk, |core, _, _| peers_up(core)).await.unwrap_or_default()
     }
 
     /// Runs `f` with the whole node on its task, and gives what it gives; none if the node has ended.
@@ -161,6 +156,11 @@ impl Node {
             Err(error) => Err(NodeError::Task(error.to_string())),
         }
     }
+}
+
+pub(crate) fn peers_up(core: &Core) -> Vec<PeerInfo> {
+    let ids: Vec<PeerId> = core.mesh().peers_up().map(|(peer, _)| peer).collect();
+    ids.into_iter().map(|peer| peer_info(core, peer)).collect()
 }
 
 pub(crate) fn peer_info(core: &Core, peer: PeerId) -> PeerInfo {

@@ -10,7 +10,11 @@ use serde_json::Value;
 
 fn dunlin(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    command.env("XDG_CONFIG_HOME", home).env_remove("DUNLIN_LOG").stdin(Stdio::null());
+    // Key and control sockets are the test's own.
+    let runtime = home.join("run");
+    std::fs::create_dir_all(&runtime).unwrap();
+    command.env("XDG_CONFIG_HOME", home).env("XDG_RUNTIME_DIR", runtime);
+    command.env_remove("DUNLIN_LOG").stdin(Stdio::null());
     command
 }
 
@@ -120,7 +124,7 @@ fn a_call_that_fails_says_how() {
     let failed = run(home.path(), &[&peer[..], &["no/body"]].concat());
     assert_eq!(failed.status.code(), Some(1));
     let said = text(&failed.stderr);
-    assert!(said.starts_with("error: NO_RESPONDERS") && said.contains("not executed"), "{said}");
+    assert!(said.contains("error: NO_RESPONDERS") && said.contains("not executed"), "{said}");
     let failed = run(home.path(), &[&["--json"], &peer[..], &["no/body"]].concat());
     let error = error_of(&failed);
     assert_eq!((&error["code"], &error["executed"]), (&"NO_RESPONDERS".into(), &"no".into()));
@@ -223,7 +227,9 @@ fn a_wrong_command_line_is_told_from_a_failure() {
     let id = text(&run(home.path(), &["id", "new"]).stdout);
     let peer = format!("{}@127.0.0.1:9", id.trim());
     for args in [
-        vec!["call", "echo/say"],
+        vec!["call", "--key", "a.key", "echo/say"],
+        vec!["call", "--network", "a", "--token", "b", "echo/say"],
+        vec!["call", "--peer", &peer, "--control", "a.sock", "echo/say"],
         vec!["call", "--peer", "nobody", "echo/say"],
         vec!["call", "--peer", &peer, "--timeout", "10", "echo/say"],
         vec!["call", "--peer", &peer, "echo/say", "not json"],
@@ -522,17 +528,42 @@ fn a_node_in_two_networks_serves_each_its_own() {
 }
 
 #[test]
-fn the_development_network_is_announced_loudly() {
+fn the_development_network_is_announced_loudly_by_all_who_join_it() {
     let home = tempfile::tempdir().unwrap();
-    let mut child = dunlin(home.path())
-        .args(["serve", "echo", LOCAL[0], LOCAL[1]])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(line.starts_with("WARNING: DEVELOPMENT NETWORK"), "{line}");
+    for command in
+        [&["serve", "echo", LOCAL[0], LOCAL[1]][..], &["node", "run", LOCAL[0], LOCAL[1]]]
+    {
+        let mut child = dunlin(home.path())
+            .args(command)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(line.starts_with("WARNING: DEVELOPMENT NETWORK"), "{command:?}: {line}");
+    }
+    let server = Server::start(home.path(), &["echo", LOCAL[0], LOCAL[1]]);
+    for command in [
+        &["call", "echo/say"][..],
+        &["service", "ls"],
+        &["service", "info", "echo"],
+        &["peer", "ls"],
+        &["peer", "ping", "--count", "1"],
+    ] {
+        let joined = [command, &["--peer", &server.address]].concat();
+        let said = run(home.path(), &joined);
+        assert!(said.status.success(), "{command:?}: {}", text(&said.stderr));
+        assert!(text(&said.stderr).starts_with("WARNING: DEVELOPMENT NETWORK"), "{command:?}");
+        let said = run(home.path(), &[&["--json"], &joined[..]].concat());
+        let note = objects(&said.stderr)[0]["WARNING"].as_str().unwrap().to_string();
+        assert!(note.starts_with("DEVELOPMENT NETWORK"), "{command:?}: {note}");
+        // The node that runs already has said it.
+        let asked = run(home.path(), command);
+        assert!(!text(&asked.stderr).contains("DEVELOPMENT"), "{command:?}");
+    }
+    let demo = run(home.path(), &["demo", "--json", "--calls", "1"]);
+    assert!(text(&demo.stderr).contains("DEVELOPMENT NETWORK"), "{}", text(&demo.stderr));
 }

@@ -33,6 +33,8 @@ impl Server {
         let mut child = Command::new(&*PROGRAM)
             .args(["--json", "serve"])
             .args(arguments)
+            // What this machine's user runs is left alone.
+            .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -29,16 +29,13 @@ use crate::auth::refusal::{AccessCode, TokenRefusal};
 use crate::auth::succession::{DescriptorChain, DescriptorRefusal};
 use crate::auth::token::Token;
 use crate::auth::validate::{recheck, validate};
-use crate::base::{Effects, KeyMap, Now, PeerId, PeerKey, PeerTag};
+use crate::base::{Effects, KeyMap, Limits, Now, PeerId, PeerKey, PeerTag};
 use crate::link::LinkHandle;
 use crate::machine::{Context, Machine, TimerHandle};
 
 /// How often a session's rights are compared with the wall clock when nothing else asks. A guess: the
 /// skew, beyond which no two clocks are to be trusted anyway.
 pub const RECHECK: Duration = Duration::from_secs(60);
-
-/// How many verified tokens are remembered. A guess: twice the peers of a large mesh-mode network.
-const VERIFIED_TOKENS_MAX: usize = 1_024;
 
 /// What can happen.
 #[derive(Clone, Debug)]
@@ -211,7 +208,7 @@ impl Access {
             own,
             own_timer: None,
             own_reported: [false; NETWORKS_MAX],
-            verified: VerifiedTokens::new(VERIFIED_TOKENS_MAX),
+            verified: VerifiedTokens::new(Limits::default().verified_tokens_max),
             waiting: BTreeMap::new(),
             sessions: KeyMap::default(),
         })
@@ -228,6 +225,12 @@ impl Access {
     pub fn unverified_for_simulation(id: &PeerId, networks: Vec<NetworkMembership>) -> Access {
         let own = networks.into_iter().map(|network| OwnNetwork::unverified(id, network)).collect();
         Access { own: Some(own), ..Access::development(id) }
+    }
+
+    /// Remembers so many verified tokens from now on, and forgets those that it knows. Until this is said, as
+    /// many as [`Limits`] has by default.
+    pub fn remember_at_most(&mut self, tokens_max: usize) {
+        self.verified = VerifiedTokens::new(tokens_max);
     }
 
     /// The node whose rights these are.
@@ -652,6 +655,6 @@ impl Machine for Access {
             assert!(session.timer.is_some(), "the end of a session's rights is waited for");
             assert!(session.networks.len() <= NETWORKS_MAX, "networks of a session are bounded");
         }
-        assert!(self.verified.len() <= VERIFIED_TOKENS_MAX, "verified tokens are bounded");
+        self.verified.check_invariants();
     }
 }

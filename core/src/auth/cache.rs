@@ -85,6 +85,15 @@ impl VerifiedTokens {
         self.known.retain(|_, known| known.network != network);
     }
 
+    /// That the bound holds.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn check_invariants(&self) {
+        assert!(self.known.len() <= self.tokens_max, "verified tokens are bounded");
+    }
+
     /// How many are known.
     pub fn len(&self) -> usize {
         self.known.len()

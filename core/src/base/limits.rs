@@ -48,6 +48,9 @@ pub struct Limits {
     pub removals_kept_max: usize,
     /// Updates of our document that one peer may leave unacknowledged; later ones wait and are told as one.
     pub updates_unacknowledged_max: usize,
+    /// Verified tokens of peers that are remembered, so that a peer that comes back with the same one costs no
+    /// signature. At 0 every token is verified anew at every connection.
+    pub verified_tokens_max: usize,
     /// How often each connected peer is told the digest of what we serve. A sign of life, too: shorter than
     /// the transport's keep-alive it replaces that.
     pub heartbeat_interval: Duration,
@@ -80,6 +83,8 @@ impl Default for Limits {
             actions_per_service_max: 256,
             removals_kept_max: 1_024,
             updates_unacknowledged_max: 8,
+            // Twice the peers of a large mesh-mode network, and more.
+            verified_tokens_max: 1_024,
             // The interval of the keep-alive. Source: protocols.md, section 2.
             heartbeat_interval: Duration::from_secs(5),
             call_timeout_max: Duration::from_secs(24 * 3_600),

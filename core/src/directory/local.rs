@@ -246,6 +246,13 @@ impl LocalServices {
         self.services.iter().map(|(key, service)| (key, &service.path, service.state))
     }
 
+    /// All that is announced, as peers know it.
+    pub fn offers(&self) -> impl Iterator<Item = ServiceOffer> {
+        self.services
+            .iter()
+            .filter_map(|(_, service)| Some(service.offer(offer_state(service.state)?)))
+    }
+
     /// Who handles a path here, most specific pattern first, whatever its state.
     pub fn route(&self, path: &TopicPath) -> Option<(LocalRoute, ServiceState)> {
         let (_, route) = self.routes.best_match(path)?;

@@ -233,6 +233,8 @@ impl Mesh {
         if let Some(bytes) = config.access.message_bytes_max() {
             limits.message_bytes_max = limits.message_bytes_max.min(bytes);
         }
+        let mut access = config.access;
+        access.remember_at_most(limits.verified_tokens_max);
         let mut mesh = Mesh {
             local: LocalNode {
                 id: config.id,
@@ -264,7 +266,7 @@ impl Mesh {
             routed: KeyMap::default(),
             caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
-            access: config.access,
+            access,
             link_commands: VecDeque::new(),
             events: VecDeque::new(),
             limits,

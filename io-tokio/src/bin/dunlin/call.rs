@@ -1,28 +1,27 @@
-//! `dunlin call`: join as a client, call once, print the answer.
+//! `dunlin call`: call once, through the node on this machine or as a client of our own, print the answer.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 use data_encoding::BASE64;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::TopicPath;
-use dunlin_tokio::{
-    CallError, ConnectError, Executed, Node, Payload, PeerAddress, PeerId, PeerInfo,
-};
+use dunlin_tokio::control::CallQuestion;
+use dunlin_tokio::{ConnectError, Node, PeerId, PeerInfo};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
-use crate::files::NetworkArgs;
 use crate::output::{Fail, Output};
-use crate::visit::client;
+use crate::visit::{Agent, Visit};
 
 /// Options of `dunlin call`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
+    dunlin call echo/say '\"hi\"'          (through the node that runs on this machine)\n  \
     dunlin call --peer ID@127.0.0.1:4400 echo/say '\"hi\"'\n  \
     dunlin call --peer ID@127.0.0.1:4400 math/add '[1, 2]'\n  \
     dunlin call --peer ID@127.0.0.1:4400 --raw tools/upper 'some text'\n  \
@@ -31,26 +30,17 @@ use crate::visit::client;
         orders/list\n\n\
     A failed call says whether the handler has run: not executed, maybe executed, executed.")]
 pub(crate) struct CallArgs {
-    /// A peer to connect to. May be given several times: any that serves the path will do
-    #[arg(long = "peer", value_name = "ID@HOST:PORT", required = true)]
-    peers: Vec<PeerAddress>,
+    #[command(flatten)]
+    visit: Visit,
     /// Only this peer is to serve the call
     #[arg(long, value_name = "ID")]
     to: Option<PeerId>,
-    /// How long to wait for a connection, and then for the answer: 500ms, 10s, 2m
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    timeout: Duration,
     /// The argument is bytes without a meaning
     #[arg(long, conflicts_with = "json_arg")]
     raw: bool,
     /// The argument is JSON (as without --raw)
     #[arg(long)]
     json_arg: bool,
-    /// A key file to call as. Without it, as somebody new; with --token, the one that `dunlin id new` made
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
-    #[command(flatten)]
-    networks: NetworkArgs,
     /// What to call: SERVICE/ACTION, or NETWORK:SERVICE/ACTION
     path: String,
     /// The argument; - reads it from standard input; without it, null
@@ -81,21 +71,34 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
     let path = TopicPath::parse(&args.path)
         .map_err(|error| Fail::usage(format!("the path '{}': {error}", args.path)))?;
     if let Some(to) = args.to
-        && args.peers.iter().all(|peer| peer.peer != to)
+        && !args.visit.peers.is_empty()
+        && args.visit.peers.iter().all(|peer| peer.peer != to)
     {
         return Err(Fail::usage(format!(
             "--to {to}: none of the peers given with --peer has this id"
         )));
     }
-    let payload = argument(&args).await?;
-    let node = client(args.key.as_deref(), &args.networks).await?;
-    let result = call(&node, &args, path, payload, output).await;
+    let (content, argument) = argument(&args).await?;
+    let question = CallQuestion {
+        path: args.path.clone(),
+        to: args.to,
+        timeout_ms: args.visit.timeout.as_millis() as u64,
+        content: content.0,
+    };
+    if let Some(agent) = args.visit.local().await? {
+        return call(agent, question, argument, output).await;
+    }
+    let node = args.visit.join(output).await?;
+    let result = match connect(&node, &args, &path, output).await {
+        Ok(()) => call(Agent::Joined(node.operator()), question, argument, output).await,
+        Err(fail) => Err(fail),
+    };
     let left = node.shutdown().await;
     result?;
     Ok(left?)
 }
 
-async fn argument(args: &CallArgs) -> Result<Payload, Fail> {
+async fn argument(args: &CallArgs) -> Result<(ContentType, Bytes), Fail> {
     let bytes = match args.argument.as_deref() {
         None if args.raw => Vec::new(),
         None => b"null".to_vec(),
@@ -108,7 +111,7 @@ async fn argument(args: &CallArgs) -> Result<Payload, Fail> {
         Some(text) => text.as_bytes().to_vec(),
     };
     if args.raw {
-        return Ok(Payload::raw(bytes));
+        return Ok((ContentType::RAW, bytes.into()));
     }
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
         return Err(Fail::usage(format!(
@@ -116,26 +119,18 @@ async fn argument(args: &CallArgs) -> Result<Payload, Fail> {
              sends bytes as they are"
         )));
     }
-    Ok(Payload::json(bytes))
+    Ok((ContentType::JSON, bytes.into()))
 }
 
 async fn call(
-    node: &Node,
-    args: &CallArgs,
-    path: TopicPath,
-    payload: Payload,
+    mut agent: Agent,
+    question: CallQuestion,
+    argument: Bytes,
     output: Output,
 ) -> Result<(), Fail> {
-    connect(node, args, &path, output).await?;
-    let mut request = node.request(path.as_str()).payload(payload).timeout(args.timeout);
-    if let Some(peer) = args.to {
-        request = request.to(peer);
-    }
-    let begun = Instant::now();
-    let answer = request.send().await.map_err(|error| call_failed(&error))?;
-    let elapsed_us = begun.elapsed().as_micros() as u64;
-    let (content, bytes) =
-        answer.encode().map_err(|error| Fail::new("ANSWER", error.to_string()))?;
+    let answer = agent.call(question, argument).await?;
+    let (content, bytes) = (answer.content, answer.bytes);
+    let elapsed_us = answer.elapsed.as_micros() as u64;
     if !output.is_json() {
         output.bytes(&bytes);
         if content == ContentType::JSON {
@@ -154,19 +149,6 @@ async fn call(
     Ok(())
 }
 
-fn call_failed(error: &CallError) -> Fail {
-    let executed = match error.executed() {
-        Executed::No => "no",
-        Executed::Maybe => "maybe",
-        Executed::Yes => "yes",
-    };
-    let message = match error {
-        CallError::Application(error) => format!("{}: {} (executed)", error.code, error.message),
-        failed => format!("{}: {failed}", failed.code()),
-    };
-    Fail::new(error.code(), message).executed(executed)
-}
-
 /// Connects to the peers until one that will do is there, or none is left.
 async fn connect(
     node: &Node,
@@ -176,9 +158,10 @@ async fn connect(
 ) -> Result<(), Fail> {
     type Attempt<'a> = Pin<Box<dyn Future<Output = Result<PeerInfo, ConnectError>> + 'a>>;
     let mut attempts: Vec<Attempt<'_>> = args
+        .visit
         .peers
         .iter()
-        .map(|peer| Box::pin(node.connect_within(peer.clone(), args.timeout)) as Attempt<'_>)
+        .map(|peer| Box::pin(node.connect_within(peer.clone(), args.visit.timeout)) as Attempt<'_>)
         .collect();
     let mut errors = Vec::new();
     let mut connected = false;

@@ -33,6 +33,11 @@ impl NetworkArgs {
         self.networks.is_empty()
     }
 
+    /// Whether nothing was said about networks.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.tokens.is_empty()
+    }
+
     /// Puts the node into its networks, and gives the files to watch.
     pub(crate) fn apply(&self, builder: NodeBuilder) -> Result<(NodeBuilder, NetworkFiles), Fail> {
         if self.networks.len() != self.tokens.len() {

@@ -23,8 +23,8 @@ pub(crate) enum NodeCommand {
 /// Runs `dunlin node`.
 pub(crate) async fn run(command: NodeCommand, output: Output) -> Result<(), Fail> {
     let NodeCommand::Run { node } = command;
-    let plan = node.plan(output)?;
+    let plan = node.plan(output).await?;
     let node = plan.builder.start().await?;
-    introduce(output, &node, plan.ephemeral, &[]);
+    introduce(output, &node, plan.ephemeral, plan.watch.control(), &[]);
     run_until_told(node, plan.watch, output).await
 }

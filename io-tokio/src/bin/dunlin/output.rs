@@ -12,7 +12,7 @@ pub(crate) struct Fail {
     code: String,
     message: String,
     /// Whether a handler has run, if there was a call.
-    executed: Option<&'static str>,
+    executed: Option<String>,
     exit: u8,
 }
 
@@ -26,8 +26,13 @@ impl Fail {
         Fail { exit: 2, ..Fail::new("USAGE", message) }
     }
 
-    pub(crate) fn executed(mut self, executed: &'static str) -> Self {
-        self.executed = Some(executed);
+    /// Whether it says if a handler has run.
+    pub(crate) fn has_executed(&self) -> bool {
+        self.executed.is_some()
+    }
+
+    pub(crate) fn executed(mut self, executed: impl Into<String>) -> Self {
+        self.executed = Some(executed.into());
         self
     }
 }
@@ -35,6 +40,12 @@ impl Fail {
 impl From<dunlin_tokio::key::KeyError> for Fail {
     fn from(error: dunlin_tokio::key::KeyError) -> Self {
         Fail::new("KEY", error.to_string())
+    }
+}
+
+impl From<dunlin_tokio::control::Problem> for Fail {
+    fn from(problem: dunlin_tokio::control::Problem) -> Self {
+        Fail { executed: problem.executed, ..Fail::new(problem.code, problem.message) }
     }
 }
 
@@ -113,8 +124,8 @@ impl Output {
     pub(crate) fn fail(self, fail: &Fail) -> ExitCode {
         if self.json {
             let mut error = json!({ "code": fail.code, "message": fail.message });
-            if let Some(executed) = fail.executed {
-                error["executed"] = executed.into();
+            if let Some(executed) = &fail.executed {
+                error["executed"] = executed.as_str().into();
             }
             eprintln!("{}", json!({ "error": error }));
         } else {

@@ -66,8 +66,8 @@ pub(crate) async fn run(command: ServeCommand, output: Output) -> Result<(), Fai
             (exec_service(exec)?, path, node)
         }
     };
-    let plan = node.plan(output)?;
+    let plan = node.plan(output).await?;
     let node = plan.builder.service(service).start().await?;
-    introduce(output, &node, plan.ephemeral, &[&path]);
+    introduce(output, &node, plan.ephemeral, plan.watch.control(), &[&path]);
     run_until_told(node, plan.watch, output).await
 }

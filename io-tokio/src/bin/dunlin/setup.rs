@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use dunlin_tokio::control::{self, ControlServer, Listener, SocketError};
 use dunlin_tokio::{
     FileKind, NetworkFiles, Node, NodeBuilder, NodeEvent, PeerAddress, PeerId, WATCH_INTERVAL, key,
     udp,
@@ -33,6 +34,11 @@ pub(crate) struct NodeArgs {
     /// everybody may connect
     #[arg(long, value_name = "ID")]
     allow: Vec<PeerId>,
+    /// The control socket, through which commands on this machine use this node with its own rights: a path,
+    /// or none. You alone can open it [default: dunlin/ID.sock in $XDG_RUNTIME_DIR, or, without that,
+    /// dunlin-UID/ID.sock in the folder for temporary files]
+    #[arg(long, value_name = "PATH|none")]
+    control: Option<PathBuf>,
     #[command(flatten)]
     networks: NetworkArgs,
 }
@@ -49,6 +55,14 @@ pub(crate) struct Plan {
 pub(crate) struct Watch {
     files: NetworkFiles,
     interrupts: Interrupts,
+    control: Option<Listener>,
+}
+
+impl Watch {
+    /// Where commands on this machine find the node.
+    pub(crate) fn control(&self) -> Option<&Path> {
+        self.control.as_ref().map(Listener::path)
+    }
 }
 
 impl NodeArgs {
@@ -57,7 +71,7 @@ impl NodeArgs {
     }
 
     /// The node that the options describe.
-    pub(crate) fn plan(self, output: Output) -> Result<Plan, Fail> {
+    pub(crate) async fn plan(self, output: Output) -> Result<Plan, Fail> {
         self.networks.warn(output);
         let identity = match &self.key {
             Some(path) => Some(key::load(path)?),
@@ -67,8 +81,9 @@ impl NodeArgs {
             },
         };
         let ephemeral = identity.is_none();
-        let mut builder =
-            Node::builder().listen(self.listen).identity(identity.unwrap_or_else(key::generate));
+        let identity = identity.unwrap_or_else(key::generate);
+        let id = identity.id();
+        let mut builder = Node::builder().listen(self.listen).identity(identity);
         for peer in self.peers {
             builder = builder.peer_address(peer);
         }
@@ -78,7 +93,30 @@ impl NodeArgs {
         let (builder, files) = self.networks.apply(builder)?;
         let interrupts = Interrupts::new()
             .map_err(|error| Fail::new("SIGNALS", format!("signals cannot be awaited: {error}")))?;
-        Ok(Plan { builder, ephemeral, watch: Watch { files, interrupts } })
+        let control = listen_for_commands(self.control.as_deref(), id, output).await?;
+        Ok(Plan { builder, ephemeral, watch: Watch { files, interrupts, control } })
+    }
+}
+
+/// Opens the control socket. Before the node starts: if the socket is in use, the same node may run already.
+async fn listen_for_commands(
+    choice: Option<&Path>,
+    node: PeerId,
+    output: Output,
+) -> Result<Option<Listener>, Fail> {
+    match choice {
+        Some(path) if path == Path::new("none") => Ok(None),
+        Some(path) => Ok(Some(Listener::at(path).await?)),
+        None => match Listener::in_folder(&control::folder(), node).await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error @ SocketError::Live(_)) => Err(error.into()),
+            // Nobody has asked for it, and the node can do without.
+            Err(error) => {
+                let hint = "say where with --control PATH, or --control none";
+                output.note("warning", format!("there is no control socket: {error}; {hint}"));
+                Ok(None)
+            }
+        },
     }
 }
 
@@ -106,12 +144,18 @@ pub(crate) fn addresses(node: &Node) -> Vec<PeerAddress> {
 }
 
 /// Says who the node is and where it can be found.
-pub(crate) fn introduce(output: Output, node: &Node, ephemeral: bool, paths: &[&str]) {
+pub(crate) fn introduce(
+    output: Output,
+    node: &Node,
+    ephemeral: bool,
+    control: Option<&Path>,
+    paths: &[&str],
+) {
     let addresses: Vec<String> = addresses(node).iter().map(ToString::to_string).collect();
     if output.is_json() {
         return output.say("", || {
             json!({ "event": "listening", "id": node.id().to_string(), "addresses": addresses,
-                "ephemeral": ephemeral, "paths": paths })
+                "ephemeral": ephemeral, "control": control, "paths": paths })
         });
     }
     if ephemeral {
@@ -120,6 +164,9 @@ pub(crate) fn introduce(output: Output, node: &Node, ephemeral: bool, paths: &[&
     for (address, from) in addresses.iter().zip(["this machine", "others"]) {
         output.say(format!("{address}   (from {from})"), || Value::Null);
     }
+    if let Some(path) = control {
+        output.note("note", format!("control socket {}", path.display()));
+    }
     if let (Some(path), Some(address)) = (paths.first(), addresses.first()) {
         output.note("note", format!("try: dunlin call --peer {address} {path} '\"hi\"'"));
     }
@@ -127,7 +174,8 @@ pub(crate) fn introduce(output: Output, node: &Node, ephemeral: bool, paths: &[&
 
 /// Prints what happens until somebody wants the program to end, and then takes leave.
 pub(crate) async fn run_until_told(node: Node, watch: Watch, output: Output) -> Result<(), Fail> {
-    let Watch { mut files, mut interrupts } = watch;
+    let Watch { mut files, mut interrupts, control } = watch;
+    let control = control.map(|listener| ControlServer::start(listener, node.operator()));
     let mut look = tokio::time::interval(WATCH_INTERVAL);
     let mut events = node.events();
     loop {
@@ -154,15 +202,26 @@ pub(crate) async fn run_until_told(node: Node, watch: Watch, output: Output) -> 
             event = events.next() => match event {
                 Some(event) => show(output, &event),
                 // It ended by itself: say why.
-                None => return Ok(node.shutdown().await?),
+                None => return leave(node, control).await,
             },
         }
     }
     output.note("note", "stopping; again to stop at once");
     tokio::select! {
-        result = node.shutdown() => Ok(result?),
+        result = leave(node, control) => result,
         () = interrupts.next() => Err(Fail::new("INTERRUPTED", "stopped before the leave was taken")),
     }
+}
+
+async fn leave(node: Node, control: Option<ControlServer>) -> Result<(), Fail> {
+    if let Some(control) = &control {
+        control.close();
+    }
+    let left = node.shutdown().await;
+    if let Some(control) = control {
+        control.finish().await;
+    }
+    Ok(left?)
 }
 
 /// Prints one event.

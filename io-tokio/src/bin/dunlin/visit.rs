@@ -1,76 +1,176 @@
-//! What commands that look around have in common: they join as a client, look, and leave.
+//! What short-lived commands have in common: they ask a node that runs on this machine, or join as a client of
+//! their own, look, and leave.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
-use dunlin_tokio::{Node, PeerAddress, PeerInfo, key};
+use dunlin_tokio::control::{
+    self, CallAnswer, CallQuestion, Client, ControlError, Operator, PeerEntry, ServiceEntry,
+    SocketError,
+};
+use dunlin_tokio::{Node, PeerAddress, PeerId, key};
 
 use crate::call::parse_duration;
 use crate::files::NetworkArgs;
-use crate::output::{Fail, Output};
+use crate::output::{Fail, Output, spell};
 use crate::setup::default_key;
 
-/// Whom to visit, and as whom.
+/// Which node does it, and as whom.
 #[derive(Debug, Args)]
 pub(crate) struct Visit {
-    /// A peer to connect to. May be given several times
-    #[arg(long = "peer", value_name = "ID@HOST:PORT", required = true)]
-    peers: Vec<PeerAddress>,
-    /// How long to wait for a connection, or an answer: 500ms, 10s, 2m
+    /// A peer to connect to, as a node of our own that leaves when it is done. May be given several times.
+    /// Without it, the node that runs on this machine is asked, and acts with its own rights
+    #[arg(long = "peer", value_name = "ID@HOST:PORT")]
+    pub(crate) peers: Vec<PeerAddress>,
+    /// The control socket of the node to ask, as it printed it. Needed if several run on this machine
+    #[arg(long, value_name = "PATH", conflicts_with = "peers")]
+    control: Option<PathBuf>,
+    /// How long to wait for a connection, and then for an answer: 500ms, 10s, 2m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
-    /// A key file to come as. Without it, as somebody new
-    #[arg(long, value_name = "FILE")]
+    /// A key file to come as. Without it, as somebody new; with --token, the one that `dunlin id new` made
+    #[arg(long, value_name = "FILE", requires = "peers")]
     key: Option<PathBuf>,
     #[command(flatten)]
     networks: NetworkArgs,
 }
 
-/// Starts a node that serves nothing, in these networks. Without a key it is somebody new, but for networks
-/// that it has a token for: that is for the key that `dunlin id new` made.
-pub(crate) async fn client(file: Option<&Path>, networks: &NetworkArgs) -> Result<Node, Fail> {
-    let own_key = default_key().filter(|path| !networks.is_development() && path.exists());
-    let identity = match file.or(own_key.as_deref()) {
-        Some(path) => key::load(path)?,
-        None => key::generate(),
-    };
-    // A socket of both kinds where the machine has both.
-    let both: SocketAddr = "[::]:0".parse().expect("an address");
-    let builder = || {
-        let builder = Node::builder().identity(identity.clone());
-        networks.apply(builder).map(|(builder, _)| builder)
-    };
-    match builder()?.listen(both).start().await {
-        Ok(node) => Ok(node),
-        Err(_) => Ok(builder()?.start().await?),
+/// The node that does what a command wants.
+pub(crate) enum Agent {
+    /// Our own, which has joined for the moment.
+    Joined(Operator),
+    /// Another program's on this machine, and how long it may take to answer.
+    Local(Client, Duration),
+}
+
+/// How much later than the node itself we give up: it has more to say about what has become of a call.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Waits for a node on this machine, which may have been stopped or hang.
+async fn within<T, E: Into<Fail>>(
+    time: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, Fail> {
+    match tokio::time::timeout(time, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(Fail::new(
+            "CONTROL",
+            format!("the node on this machine does not answer within {}", spell(time)),
+        )),
     }
 }
 
-/// Connects to the peers, looks at those that are there, and leaves. Fails if one is not there, behind what
-/// is to be said of the others.
+impl Visit {
+    /// The node on this machine, if that is to be asked.
+    pub(crate) async fn local(&self) -> Result<Option<Agent>, Fail> {
+        if !self.peers.is_empty() {
+            return Ok(None);
+        }
+        if !self.networks.is_empty() {
+            return Err(Fail::usage(
+                "--network and --token are for joining by yourself, and need --peer: a node that runs on \
+                 this machine acts with its own rights",
+            ));
+        }
+        let connecting = async {
+            match &self.control {
+                Some(path) => control::connect(path).await,
+                None => control::find(&control::folder()).await,
+            }
+        };
+        let client = within(self.timeout, connecting).await?;
+        Ok(Some(Agent::Local(client, self.timeout + PATIENCE)))
+    }
+
+    /// Starts a node that serves nothing, in these networks. Without a key it is somebody new, but for
+    /// networks that it has a token for: that is for the key that `dunlin id new` made.
+    pub(crate) async fn join(&self, output: Output) -> Result<Node, Fail> {
+        self.networks.warn(output);
+        let own_key = default_key().filter(|path| !self.networks.is_development() && path.exists());
+        let identity = match self.key.as_ref().or(own_key.as_ref()) {
+            Some(path) => key::load(path)?,
+            None => key::generate(),
+        };
+        // A socket of both kinds where the machine has both.
+        let both: SocketAddr = "[::]:0".parse().expect("an address");
+        let builder = || {
+            let builder = Node::builder().identity(identity.clone());
+            self.networks.apply(builder).map(|(builder, _)| builder)
+        };
+        match builder()?.listen(both).start().await {
+            Ok(node) => Ok(node),
+            Err(_) => Ok(builder()?.start().await?),
+        }
+    }
+}
+
+impl Agent {
+    pub(crate) async fn call(
+        &mut self,
+        question: CallQuestion,
+        argument: Bytes,
+    ) -> Result<CallAnswer, Fail> {
+        match self {
+            Agent::Joined(node) => Ok(node.call(question, argument).await?),
+            Agent::Local(node, time) => {
+                within(*time, node.call(question, argument)).await.map_err(|fail| {
+                    // A node that went away with the call may have sent it.
+                    if fail.has_executed() { fail } else { fail.executed("maybe") }
+                })
+            }
+        }
+    }
+
+    /// Everything that is served there and at its peers, by path.
+    pub(crate) async fn services(&mut self) -> Result<Vec<ServiceEntry>, Fail> {
+        Ok(match self {
+            Agent::Joined(node) => node.services().await,
+            Agent::Local(node, time) => within(*time, node.services()).await?,
+        })
+    }
+
+    /// Everybody who is connected to it.
+    pub(crate) async fn peers(&mut self) -> Result<Vec<PeerEntry>, Fail> {
+        Ok(match self {
+            Agent::Joined(node) => node.peers().await,
+            Agent::Local(node, time) => within(*time, node.peers()).await?,
+        })
+    }
+
+    /// How long a peer takes to answer it.
+    pub(crate) async fn ping(&mut self, peer: PeerId, timeout: Duration) -> Result<Duration, Fail> {
+        Ok(match self {
+            Agent::Joined(node) => node.ping(peer, timeout).await?,
+            Agent::Local(node, time) => within(*time, node.ping(peer, timeout)).await?,
+        })
+    }
+}
+
+/// Looks around from the node on this machine; or connects to the peers, looks around if one of them is there,
+/// and leaves. Fails if one is not there, behind what is to be said of the others.
 pub(crate) async fn visit(
     args: &Visit,
     output: Output,
-    look: impl AsyncFnOnce(&Node, Vec<PeerInfo>) -> Result<(), Fail>,
+    look: impl AsyncFnOnce(&mut Agent) -> Result<(), Fail>,
 ) -> Result<(), Fail> {
-    let node = client(args.key.as_deref(), &args.networks).await?;
+    if let Some(mut agent) = args.local().await? {
+        return look(&mut agent).await;
+    }
+    let node = args.join(output).await?;
     let mut attempts: Vec<_> = Vec::new();
     for peer in &args.peers {
         attempts.push(Box::pin(node.connect_within(peer.clone(), args.timeout)));
     }
-    let (mut peers, mut errors) = (Vec::new(), Vec::new());
     let results = all(attempts).await;
-    for result in results {
-        match result {
-            Ok(peer) => peers.push(peer),
-            Err(error) => errors.push(error.to_string()),
-        }
-    }
-    let looked = match peers.is_empty() {
+    let tried = results.len();
+    let mut errors: Vec<String> =
+        results.into_iter().filter_map(|r| r.err()).map(|error| error.to_string()).collect();
+    let looked = match errors.len() == tried {
         true => Ok(()),
-        false => look(&node, peers).await,
+        false => look(&mut Agent::Joined(node.operator())).await,
     };
     let left = node.shutdown().await;
     looked?;
@@ -82,6 +182,34 @@ pub(crate) async fn visit(
                 output.note("warning", error);
             }
             Err(Fail::new("CONNECT", last))
+        }
+    }
+}
+
+impl From<SocketError> for Fail {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::Control(error) => error.into(),
+            SocketError::None(_) => Fail::new(
+                "NO_LOCAL_NODE",
+                format!(
+                    "{error}. Start one with `dunlin node run` or `dunlin serve`, or name a peer to join by \
+                     yourself: --peer ID@HOST:PORT"
+                ),
+            ),
+            SocketError::Several(_) => {
+                Fail::new("SEVERAL_LOCAL_NODES", format!("{error}. Choose one with --control PATH"))
+            }
+            other => Fail::new("CONTROL", other.to_string()),
+        }
+    }
+}
+
+impl From<ControlError> for Fail {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Failed(problem) => problem.into(),
+            other => Fail::new("CONTROL", other.to_string()),
         }
     }
 }

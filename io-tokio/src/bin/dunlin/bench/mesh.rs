@@ -1,42 +1,55 @@
-//! Dunlin: a node at each end, through the interface that applications use.
+//! Dunlin: a node at each end, through the interface that applications use, in a network with tokens.
+//!
+//! Verified tokens are remembered, and a peer that comes back with the same one costs no signature. Where
+//! connections are measured, nothing is remembered at either end: each costs what a stranger's does.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
-use dunlin_tokio::{Handle, Node, NodeBuilder, Payload, PeerId, TransportConfig, service};
+use dunlin_tokio::{Handle, Limits, Node, NodeBuilder, Payload, PeerId, TransportConfig, service};
 
 use super::Failure;
 use super::measure::{self, Tally};
+use super::network::RunNetwork;
 use super::processes::Place;
 use super::workload::{Setting, Workload};
 
-fn builder(setting: &Setting) -> NodeBuilder {
-    Node::builder()
-        .development_network()
+fn builder(setting: &Setting, network: &RunNetwork) -> Result<NodeBuilder, Failure> {
+    let builder = Node::builder()
         .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
-        .transport(TransportConfig::for_datagrams_of(setting.datagram))
+        .transport(TransportConfig::for_datagrams_of(setting.datagram));
+    let verified_tokens_max = match setting.workload {
+        Workload::Connect => 0,
+        _ => Limits::default().verified_tokens_max,
+    };
+    network.join(builder.limits(Limits { verified_tokens_max, ..Limits::default() }))
 }
 
 /// The server's end.
 pub(super) async fn serve(
     setting: &Setting,
+    network: &RunNetwork,
     announce: impl FnOnce(&Place) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let service = service("bench")
         .raw_action("echo", |_, argument| async { Ok(argument) })
         .raw_action("take", |_, _| async { Ok(Payload::raw(Bytes::new())) })
         .in_place();
-    let mut node = builder(setting).service(service).start().await?;
+    let mut node = builder(setting, network)?.service(service).start().await?;
     announce(&Place { address: node.local_addr(), key: node.id().to_string() })?;
     Ok(node.ended().await?)
 }
 
 /// The client's end.
-pub(super) async fn measure(setting: &Setting, place: &Place) -> Result<(), Failure> {
+pub(super) async fn measure(
+    setting: &Setting,
+    network: &RunNetwork,
+    place: &Place,
+) -> Result<(), Failure> {
     let server: PeerId = place.key.parse()?;
     if setting.workload == Workload::Connect {
-        let node = builder(setting).start().await?;
+        let node = builder(setting, network)?.start().await?;
         return measure::measure(setting.seconds, async |tally| {
             while Instant::now() < tally.until {
                 connect_once(setting, &node, server, place.address, tally).await?;
@@ -45,7 +58,7 @@ pub(super) async fn measure(setting: &Setting, place: &Place) -> Result<(), Fail
         })
         .await;
     }
-    let node = builder(setting).peer(server, [place.address]).start().await?;
+    let node = builder(setting, network)?.peer(server, [place.address]).start().await?;
     measure::measure(setting.seconds, async |tally| calls(setting, &node, server, tally).await)
         .await
 }

@@ -8,6 +8,7 @@
 mod baseline;
 mod measure;
 mod mesh;
+mod network;
 mod processes;
 mod report;
 mod workload;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use network::RunNetwork;
 use processes::{Contender, Task};
 use report::Report;
 use workload::{Setting, Workload};
@@ -31,6 +33,10 @@ Examples:
   dunlin bench calls --datagram 1452       with datagrams as the internet carries them
   dunlin bench bulk --json | jq .ratio     one object a setting, for a script
 
+Dunlin's nodes are in a network with tokens, which is made for the run: every call needs a permission.
+In `connect` both ends verify the other's token anew at every connection: the cache of verified tokens
+is off. The baseline proves keys at both ends, too, and knows no tokens.
+
 A ratio compares Dunlin with the quinn crate alone, tuned, in rounds that alternate. Other work on the
 machine disturbs both, and the median of the pairs least.")]
 pub(crate) struct BenchArgs {
@@ -44,7 +50,7 @@ enum Command {
     Latency(Options),
     /// Many calls at a time: calls a second, and what one costs.
     Calls(Options),
-    /// A new connection and its first call: how long they take.
+    /// A new connection and its first call, with tokens that are verified anew: how long they take.
     Connect(Options),
     /// Large messages one way, each acknowledged by an empty answer: bytes a second.
     Bulk(Options),
@@ -137,10 +143,12 @@ fn compare(setting: Setting, options: &Options) -> Result<Report, Failure> {
     } else {
         &[Contender::Quinn, Contender::Dunlin]
     };
+    let network = RunNetwork::found()?;
     let mut report = Report::new(setting);
     for _ in 0..options.rounds {
         for &contender in contenders {
-            let task = Task { contender, setting, cpus: options.cpus.clone(), server: None };
+            let (cpus, network) = (options.cpus.clone(), network.clone());
+            let task = Task { contender, setting, cpus, network, server: None };
             report.add(contender, processes::measure(&task)?);
         }
     }

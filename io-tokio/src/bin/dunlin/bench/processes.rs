@@ -13,6 +13,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use super::measure::{self, Measured};
+use super::network::RunNetwork;
 use super::workload::Setting;
 use super::{Failure, baseline, mesh};
 
@@ -32,6 +33,8 @@ pub(super) struct Task {
     pub(super) contender: Contender,
     pub(super) setting: Setting,
     pub(super) cpus: Vec<usize>,
+    /// The network of both nodes; the baseline has no use for it.
+    pub(super) network: RunNetwork,
     /// For the client: where its server is.
     pub(super) server: Option<Place>,
 }
@@ -125,8 +128,10 @@ pub(super) fn serve_as_end(task: &str) -> Result<(), Failure> {
         match (task.contender, &task.server) {
             (Contender::Quinn, None) => baseline::serve(&task.setting, announce).await,
             (Contender::Quinn, Some(place)) => baseline::measure(&task.setting, place).await,
-            (Contender::Dunlin, None) => mesh::serve(&task.setting, announce).await,
-            (Contender::Dunlin, Some(place)) => mesh::measure(&task.setting, place).await,
+            (Contender::Dunlin, None) => mesh::serve(&task.setting, &task.network, announce).await,
+            (Contender::Dunlin, Some(place)) => {
+                mesh::measure(&task.setting, &task.network, place).await
+            }
         }
     })
 }

@@ -66,16 +66,24 @@ impl Report {
         self.dunlin.iter().zip(&self.quinn).map(|(d, q)| score(d) / score(q)).collect()
     }
 
+    /// Dunlin's CPU time of one operation over the baseline's, by pairs of rounds. It hardly heeds what else
+    /// the machine does, but counts what is done between two operations too.
+    fn cpu_ratio(&self) -> Option<f64> {
+        median(self.dunlin.iter().zip(&self.quinn).map(|(d, q)| d.cpu_us() / q.cpu_us()))
+    }
+
     /// The same as the table, and every round.
     pub(super) fn to_json(&self) -> serde_json::Value {
         let ratios = self.ratios();
         json!({
             "setting": self.setting,
+            "tokens": self.setting.workload.tokens(),
             "score": self.setting.workload.score().unit,
             "dunlin": self.medians(&self.dunlin),
             "quinn_tuned": self.medians(&self.quinn),
             "ratio": median(ratios.iter().copied()),
             "ratios": ratios,
+            "cpu_ratio": self.cpu_ratio(),
             "bar": self.setting.bar(),
             "verdict": self.verdict().map(|(_, _, verdict)| verdict),
             "dunlin_rounds": self.dunlin,
@@ -111,6 +119,7 @@ impl fmt::Display for Report {
             workload.name(),
             self.dunlin.len(),
         )?;
+        writeln!(f, "  tokens: {}", workload.tokens())?;
         writeln!(
             f,
             "  {:<14} {:>12} {:>10} {:>10} {:>10} {:>24}",
@@ -141,6 +150,9 @@ impl fmt::Display for Report {
                 write!(f, "; must {sign} {}, aim {sign} {}: {verdict}", bar.must, bar.aim)?;
             }
             writeln!(f)?;
+        }
+        if let Some(ratio) = self.cpu_ratio() {
+            writeln!(f, "  ratio of CPU time {ratio:.2}")?;
         }
         Ok(())
     }

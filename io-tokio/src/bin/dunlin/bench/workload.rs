@@ -78,6 +78,16 @@ impl Workload {
         }
     }
 
+    /// When the nodes verify each other's tokens.
+    pub(super) fn tokens(self) -> &'static str {
+        match self {
+            Workload::Connect => {
+                "verified anew by both ends at each connection; their cache is off"
+            }
+            _ => "verified once, before the measurement",
+        }
+    }
+
     pub(super) fn score(self) -> Score {
         let (unit, less_is_better, decimals) = match self {
             Workload::Latency => ("us (p50)", true, 1),

@@ -1,0 +1,232 @@
+//! The other end of the control socket: a program that uses a node for a moment.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use dunlin_core::PeerId;
+use dunlin_core::service::ContentType;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::frame::{Frame, FrameError, FrameReader, FrameWriter};
+use super::message::{
+    CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
+};
+use super::{REQUEST_HEADER_BYTES_MAX, RESPONSE_HEADER_BYTES_MAX, VERSION};
+
+/// Why a node on this machine has not done what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// It said why.
+    #[error(transparent)]
+    Failed(#[from] Problem),
+    /// It cannot be talked to any more. Whether what was asked was done is not known.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// It went away before it answered. Whether what was asked was done is not known.
+    #[error("the node closed the control socket before it answered")]
+    Ended,
+    /// An earlier request was given up before its last response; this client is of no use any more.
+    #[error("an earlier request is not over")]
+    Unfinished,
+}
+
+type Stream = Box<dyn Duplex>;
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// Uses a node on this machine.
+pub struct Client {
+    said: FrameReader<tokio::io::ReadHalf<Stream>>,
+    asks: FrameWriter<tokio::io::WriteHalf<Stream>>,
+    node: PeerId,
+    under_way: bool,
+}
+
+impl Client {
+    /// Greets the node at the other end of a stream.
+    ///
+    /// # Errors
+    ///
+    /// When there is no node there, or none that speaks the same protocol.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Client, ControlError> {
+        let (read, write) = tokio::io::split(Box::new(stream) as Stream);
+        let mut said = FrameReader::new(read, RESPONSE_HEADER_BYTES_MAX);
+        let mut asks = FrameWriter::new(write, REQUEST_HEADER_BYTES_MAX);
+        let hello = Request::Hello { version_min: VERSION, version_max: VERSION };
+        let written = asks.write(&hello, &Bytes::new()).await;
+        // A node that is busy says so without being asked, and closes.
+        match (read_response(&mut said).await, written) {
+            (Ok((Response::Welcome { version: VERSION, node }, _)), Ok(())) => {
+                Ok(Client { said, asks, node, under_way: false })
+            }
+            (Ok((Response::Failed(problem), _)), _) => Err(problem.into()),
+            (Ok((other, _)), _) => Err(unexpected(&other).into()),
+            (Err(error), Ok(())) => Err(error),
+            (Err(_), Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// The node's id.
+    pub fn node(&self) -> PeerId {
+        self.node
+    }
+
+    /// Asks for something that the other methods do not cover.
+    ///
+    /// # Errors
+    ///
+    /// When the request is too large, the node is gone, or an earlier request is not over.
+    pub async fn ask(
+        &mut self,
+        request: &Request,
+        body: &Bytes,
+    ) -> Result<Responses<'_>, ControlError> {
+        if self.under_way {
+            return Err(ControlError::Unfinished);
+        }
+        match self.asks.write(request, body).await {
+            // Nothing of it was written.
+            Err(error @ FrameError::TooLarge { .. }) => {
+                return Err(Problem::unrun("TOO_LARGE", error.to_string()).into());
+            }
+            written => written?,
+        }
+        self.under_way = true;
+        Ok(Responses { client: self })
+    }
+
+    /// Has the node call once. Dropping the future, and the client with it, cancels the call.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong. A [`Problem`] says whether the handler has run; if the node is gone, nobody knows.
+    pub async fn call(
+        &mut self,
+        question: CallQuestion,
+        argument: Bytes,
+    ) -> Result<CallAnswer, ControlError> {
+        match self.ask(&Request::Call(question), &argument).await?.next().await? {
+            (Response::Answer { content, elapsed_us }, bytes) => {
+                let elapsed = Duration::from_micros(elapsed_us);
+                Ok(CallAnswer { content: ContentType(content), bytes, elapsed })
+            }
+            (other, _) => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Everything that is served by the node and by those that it is connected to, by path and then by peer.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn services(&mut self) -> Result<Vec<ServiceEntry>, ControlError> {
+        let mut responses = self.ask(&Request::Services, &Bytes::new()).await?;
+        let mut entries = Vec::new();
+        loop {
+            match responses.next().await?.0 {
+                Response::Service(entry) => entries.push(entry),
+                Response::Done => return Ok(entries),
+                other => return Err(unexpected(&other).into()),
+            }
+        }
+    }
+
+    /// Everybody whom the node is connected to, by id.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn peers(&mut self) -> Result<Vec<PeerEntry>, ControlError> {
+        let mut responses = self.ask(&Request::Peers, &Bytes::new()).await?;
+        let mut entries = Vec::new();
+        loop {
+            match responses.next().await?.0 {
+                Response::Peer(entry) => entries.push(entry),
+                Response::Done => return Ok(entries),
+                other => return Err(unexpected(&other).into()),
+            }
+        }
+    }
+
+    /// How long a peer of the node takes to answer it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer, or the node is gone.
+    pub async fn ping(
+        &mut self,
+        peer: PeerId,
+        timeout: Duration,
+    ) -> Result<Duration, ControlError> {
+        let request = Request::Ping { peer, timeout_ms: timeout.as_millis() as u64 };
+        match self.ask(&request, &Bytes::new()).await?.next().await? {
+            (Response::Pong { elapsed_us }, _) => Ok(Duration::from_micros(elapsed_us)),
+            (other, _) => Err(unexpected(&other).into()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client of {:?}", self.node)
+    }
+}
+
+/// What a request is answered by. Whoever drops it before the last response has no more use for the client.
+#[derive(Debug)]
+pub struct Responses<'a> {
+    client: &'a mut Client,
+}
+
+impl Responses<'_> {
+    /// The next response, with its body. To be asked until [`Response::is_last`], or an error, and not
+    /// again. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Response::Failed`], as an error, and whatever keeps the node from answering.
+    pub async fn next(&mut self) -> Result<(Response, Bytes), ControlError> {
+        let (response, body) = read_response(&mut self.client.said).await?;
+        if response.is_last() {
+            self.client.under_way = false;
+        }
+        match response {
+            Response::Failed(problem) => Err(problem.into()),
+            response => Ok((response, body)),
+        }
+    }
+
+    /// Ends what is under way, and reads on to the last response. The client can ask for more then.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn stop(mut self) -> Result<(), ControlError> {
+        if self.client.under_way {
+            self.client.asks.write(&Request::Stop, &Bytes::new()).await?;
+        }
+        while self.client.under_way {
+            match self.next().await {
+                Ok(_) | Err(ControlError::Failed(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn read_response<R: AsyncRead + Unpin>(
+    from: &mut FrameReader<R>,
+) -> Result<(Response, Bytes), ControlError> {
+    let frame: Frame = from.next().await?.ok_or(ControlError::Ended)?;
+    let response =
+        frame.read().map_err(|error| FrameError::Protocol(format!("its answer: {error}")))?;
+    Ok((response, frame.body))
+}
+
+fn unexpected(response: &Response) -> FrameError {
+    FrameError::Protocol(format!("it answered with {response:?}, which was not asked for"))
+}

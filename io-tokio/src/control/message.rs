@@ -1,0 +1,394 @@
+//! What is said over the control socket.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dunlin_core::PeerId;
+use dunlin_core::directory::{OfferState, ServiceOffer, Spread};
+use dunlin_core::rpc::{CallError, Executed};
+use dunlin_core::service::ContentType;
+use serde::{Deserialize, Serialize};
+
+use crate::node::PeerInfo;
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    /// The first word: the versions of the protocol that the client speaks.
+    Hello {
+        /// The lowest.
+        version_min: u32,
+        /// The highest.
+        version_max: u32,
+    },
+    /// Cancel what is under way.
+    Stop,
+    /// Call an action; the body is the argument. Answered by [`Response::Answer`].
+    Call(CallQuestion),
+    /// Everything that is served, here and by connected peers: [`Response::Service`], each, and
+    /// [`Response::Done`].
+    Services,
+    /// Everybody who is connected: [`Response::Peer`], each, and [`Response::Done`].
+    Peers,
+    /// How long a peer takes to answer: [`Response::Pong`].
+    Ping {
+        /// The peer.
+        #[serde(with = "text")]
+        peer: PeerId,
+        /// How long to wait, in milliseconds.
+        timeout_ms: u64,
+    },
+}
+
+/// What a node says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub enum Response {
+    /// The first word, to a client that can be talked to.
+    Welcome {
+        /// The version that is spoken from now on.
+        version: u32,
+        /// The node's id.
+        #[serde(with = "text")]
+        node: PeerId,
+    },
+    /// One service of many.
+    Service(ServiceEntry),
+    /// One peer of many.
+    Peer(PeerEntry),
+    /// A call's answer; the body is what it carries.
+    Answer {
+        /// How to read the body: [`ContentType`].
+        content: u32,
+        /// How long it took, in microseconds.
+        elapsed_us: u64,
+    },
+    /// A peer has answered.
+    Pong {
+        /// How long it took, in microseconds.
+        elapsed_us: u64,
+    },
+    /// There is no more.
+    Done,
+    /// It did not work.
+    Failed(Problem),
+}
+
+impl Response {
+    /// Whether nothing follows it but the answer to another request.
+    pub fn is_last(&self) -> bool {
+        match self {
+            Response::Service(_) | Response::Peer(_) => false,
+            Response::Welcome { .. }
+            | Response::Answer { .. }
+            | Response::Pong { .. }
+            | Response::Done
+            | Response::Failed(_) => true,
+        }
+    }
+}
+
+/// A call to be made, but for its argument.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallQuestion {
+    /// What to call: `[network:]service/action`.
+    pub path: String,
+    /// Only this peer is to serve it.
+    #[serde(default, with = "optional_text", skip_serializing_if = "Option::is_none")]
+    pub to: Option<PeerId>,
+    /// How long to wait, in milliseconds.
+    pub timeout_ms: u64,
+    /// How to read the argument: [`ContentType`].
+    pub content: u32,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallAnswer {
+    /// How to read the bytes.
+    pub content: ContentType,
+    /// What the handler answered.
+    pub bytes: Bytes,
+    /// How long it took, as the node that called saw it.
+    pub elapsed: Duration,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// Names the kind, for programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// Whether a handler has run: `no`, `maybe` or `yes`; none if there was no call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executed: Option<String>,
+}
+
+impl Problem {
+    /// One without a call.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Problem { code: code.into(), message: message.into(), executed: None }
+    }
+
+    /// A call that did not run.
+    pub(super) fn unrun(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Problem { executed: Some("no".into()), ..Problem::new(code, message) }
+    }
+}
+
+impl From<&CallError> for Problem {
+    fn from(error: &CallError) -> Self {
+        let executed = match error.executed() {
+            Executed::No => "no",
+            Executed::Maybe => "maybe",
+            Executed::Yes => "yes",
+        };
+        let message = match error {
+            CallError::Application(error) => {
+                format!("{}: {} (executed)", error.code, error.message)
+            }
+            failed => format!("{}: {failed}", failed.code()),
+        };
+        Problem { executed: Some(executed.into()), ..Problem::new(error.code(), message) }
+    }
+}
+
+/// One service as one node serves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceEntry {
+    /// Who serves it.
+    #[serde(with = "text")]
+    pub peer: PeerId,
+    /// Its path.
+    pub service: String,
+    /// `running` or `paused`.
+    pub state: String,
+    /// Its version.
+    pub version: String,
+    /// What it does.
+    pub description: String,
+    /// How calls are spread if the caller does not say: `round-robin`, `random` or `least-loaded`.
+    pub selection: String,
+    /// What can be called.
+    pub actions: Vec<ActionEntry>,
+}
+
+/// One action of a service. What is not known of it is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ActionEntry {
+    /// The paths that it serves.
+    pub pattern: String,
+    /// What it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The type of its argument.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub argument: Option<String>,
+    /// How its argument is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub argument_content: Option<String>,
+    /// The type of its result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// How its result is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_content: Option<String>,
+}
+
+impl ServiceEntry {
+    pub(super) fn new(peer: PeerId, offer: &ServiceOffer) -> ServiceEntry {
+        let action = |(index, pattern): (usize, &dunlin_core::topic::Pattern)| {
+            let pattern = pattern.as_str().to_string();
+            match offer.info.actions.get(index) {
+                None => ActionEntry { pattern, ..ActionEntry::default() },
+                Some(info) => ActionEntry {
+                    pattern,
+                    description: Some(info.description.clone()),
+                    argument: Some(info.argument.clone()),
+                    argument_content: Some(info.argument_content.to_string()),
+                    result: Some(info.result.clone()),
+                    result_content: Some(info.result_content.to_string()),
+                },
+            }
+        };
+        let state = match offer.state {
+            OfferState::Running => "running",
+            OfferState::Paused => "paused",
+        };
+        let selection = match offer.info.spread {
+            Spread::RoundRobin => "round-robin",
+            Spread::Random => "random",
+            Spread::LeastLoaded => "least-loaded",
+        };
+        ServiceEntry {
+            peer,
+            service: offer.path.as_str().to_string(),
+            state: state.into(),
+            version: offer.info.version.to_string(),
+            description: offer.info.description.clone(),
+            selection: selection.into(),
+            actions: offer.actions.iter().enumerate().map(action).collect(),
+        }
+    }
+}
+
+/// One peer that is connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerEntry {
+    /// Its id.
+    #[serde(with = "text")]
+    pub peer: PeerId,
+    /// Where it is.
+    pub remote: Option<SocketAddr>,
+    /// The round-trip time of its oldest link, in microseconds.
+    pub rtt_us: Option<u64>,
+    /// How many links to it are up.
+    pub links: usize,
+    /// The paths of what it serves.
+    pub services: Vec<String>,
+}
+
+impl PeerEntry {
+    pub(super) fn new(peer: &PeerInfo) -> PeerEntry {
+        let link = peer.links.first();
+        let rtt = link.and_then(|link| link.stats.as_ref()).map(|stats| stats.rtt);
+        PeerEntry {
+            peer: peer.peer,
+            remote: link.and_then(|link| link.remote),
+            rtt_us: rtt.map(|rtt| rtt.as_micros() as u64),
+            links: peer.links.len(),
+            services: peer.services.iter().map(|s| s.path.as_str().to_string()).collect(),
+        }
+    }
+}
+
+/// What is written as its own text.
+mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// What is written as its own text if there is one.
+mod optional_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => to.collect_str(value),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn id() -> PeerId {
+        dunlin_core::Identity::from_secret([7; 32]).id()
+    }
+
+    /// Other programs read and write these, so what they look like is part of the protocol.
+    #[test]
+    fn messages_look_as_the_protocol_says() {
+        let peer = id().to_string();
+        let call = CallQuestion { path: "a/b".into(), to: None, timeout_ms: 5, content: 1 };
+        let asks = [
+            (
+                Request::Hello { version_min: 1, version_max: 2 },
+                json!({"ask": "hello", "version_min": 1, "version_max": 2}),
+            ),
+            (Request::Stop, json!({"ask": "stop"})),
+            (
+                Request::Call(call.clone()),
+                json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "content": 1}),
+            ),
+            (
+                Request::Call(CallQuestion { to: Some(id()), ..call }),
+                json!({"ask": "call", "path": "a/b", "to": peer, "timeout_ms": 5, "content": 1}),
+            ),
+            (Request::Services, json!({"ask": "services"})),
+            (Request::Peers, json!({"ask": "peers"})),
+            (
+                Request::Ping { peer: id(), timeout_ms: 9 },
+                json!({"ask": "ping", "peer": peer, "timeout_ms": 9}),
+            ),
+        ];
+        for (request, written) in asks {
+            assert_eq!(serde_json::to_value(&request).unwrap(), written);
+            assert_eq!(serde_json::from_value::<Request>(written).unwrap(), request);
+        }
+        let problem = Problem::unrun("NO_RESPONDERS", "nobody");
+        let says = [
+            (
+                Response::Welcome { version: 1, node: id() },
+                json!({"say": "welcome", "version": 1, "node": peer}),
+            ),
+            (
+                Response::Answer { content: 0, elapsed_us: 3 },
+                json!({"say": "answer", "content": 0, "elapsed_us": 3}),
+            ),
+            (Response::Pong { elapsed_us: 3 }, json!({"say": "pong", "elapsed_us": 3})),
+            (Response::Done, json!({"say": "done"})),
+            (
+                Response::Failed(problem),
+                json!({"say": "failed", "code": "NO_RESPONDERS",
+                "message": "nobody", "executed": "no"}),
+            ),
+        ];
+        for (response, written) in says {
+            assert_eq!(serde_json::to_value(&response).unwrap(), written);
+            assert_eq!(serde_json::from_value::<Response>(written).unwrap(), response);
+            assert!(response.is_last());
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_unknown_requests_refused() {
+        let read = |value: Value| serde_json::from_value::<Request>(value);
+        assert_eq!(read(json!({"ask": "peers", "sorted": true})).unwrap(), Request::Peers);
+        assert!(read(json!({"ask": "dance"})).is_err());
+        assert!(read(json!({"ask": "ping", "peer": "nobody", "timeout_ms": 1})).is_err());
+        assert!(read(json!([])).is_err());
+    }
+}
