@@ -22,7 +22,7 @@ pub mod selection;
 
 pub use document::{
     ActionInfo, Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo,
-    ServiceOffer, Spread,
+    ServiceOffer, Spread, SubscriptionOffer,
 };
 pub use local::{Hook, LocalServices, ServiceEffect, ServiceInput, ServiceState};
 pub use publisher::{Publisher, PublisherEffect, PublisherInput, PublisherTimer, Update};

@@ -178,6 +178,11 @@ impl Publisher {
         self.readers.get(peer).map_or(0, |reader| reader.acknowledged)
     }
 
+    /// Whether a peer acknowledges what it gets.
+    pub fn is_incremental(&self, peer: PeerKey) -> bool {
+        self.readers.get(peer).is_some_and(|reader| reader.ready && reader.incremental)
+    }
+
     /// The part of the document that is shown.
     pub fn document(&self, shown: Shown<'_>) -> Document {
         let entries = self
