@@ -35,7 +35,13 @@ impl Interest {
     }
 
     /// A peer's entry is new or different, or not listed any more. Says whether it was a subscription.
-    pub fn change(&mut self, peer: PeerKey, id: PeerId, key: EntryKey, entry: Option<&Entry>) -> bool {
+    pub fn change(
+        &mut self,
+        peer: PeerKey,
+        id: PeerId,
+        key: EntryKey,
+        entry: Option<&Entry>,
+    ) -> bool {
         let EntryKey::Subscription(number) = key else { return false };
         self.remove(peer, number);
         if let Some(Entry::Subscription(offer)) = entry {

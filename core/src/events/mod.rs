@@ -220,9 +220,7 @@ pub enum PublishError {
     )]
     TooManyOpen(usize),
     /// The payload is too large.
-    #[error(
-        "the payload has {bytes} bytes; at most {max} may be sent (Limits::message_bytes_max)"
-    )]
+    #[error("the payload has {bytes} bytes; at most {max} may be sent (Limits::message_bytes_max)")]
     TooLarge {
         /// Its size.
         bytes: usize,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::{Effects, Key, MonoTime, PeerId, Slab};
-use crate::events::group::GroupName;
 use crate::events::EventId;
+use crate::events::group::GroupName;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::ContentType;
 use crate::planted::is_planted;

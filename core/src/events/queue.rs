@@ -122,11 +122,7 @@ impl Queue {
             Delivery::Event(event) => {
                 self.events -= 1;
                 self.bytes -= bytes;
-                Missed {
-                    publisher: event.id.publisher,
-                    count: 1,
-                    why: MissedWhy::QueueFull,
-                }
+                Missed { publisher: event.id.publisher, count: 1, why: MissedWhy::QueueFull }
             }
         };
         match self.missed.iter_mut().find(|earlier| is_same(earlier, &missed)) {

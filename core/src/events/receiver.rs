@@ -191,7 +191,9 @@ impl Receiver {
 
     /// Whether an acknowledgement is to be queued for the peer; it counts as queued then.
     pub fn wants_ack(&mut self, peer: PeerKey) -> bool {
-        self.peers.get_mut(peer).is_some_and(|incoming| !std::mem::replace(&mut incoming.ack_queued, true))
+        self.peers
+            .get_mut(peer)
+            .is_some_and(|incoming| !std::mem::replace(&mut incoming.ack_queued, true))
     }
 
     /// The acknowledgement that a peer is due.

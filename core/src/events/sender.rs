@@ -222,23 +222,26 @@ impl Sender {
     /// Lanes on which something waits to be pulled.
     pub fn waiting(&self, peer: PeerKey) -> impl Iterator<Item = usize> + '_ {
         let lanes = self.streams.get(peer).map(|stream| stream.lanes.iter().enumerate());
-        let waits = |(place, lane): (usize, &Lane)| (lane.pulled < lane.items.len()).then_some(place);
+        let waits =
+            |(place, lane): (usize, &Lane)| (lane.pulled < lane.items.len()).then_some(place);
         lanes.into_iter().flatten().filter_map(waits)
     }
 
     /// The next frame of a lane for a link, and whether more waits behind it.
-    pub fn take_frame(&mut self, peer: PeerKey, link: LinkHandle, lane: usize) -> Option<(Frame, bool)> {
+    pub fn take_frame(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        lane: usize,
+    ) -> Option<(Frame, bool)> {
         let stream = self.streams.get_mut(peer)?;
         let (number, lost) = (stream.number, stream.lost_before);
         let lane = &mut stream.lanes[lane];
         let item = lane.items.get(lane.pulled)?;
         if lane.on != Some(link) {
             lane.on = Some(link);
-            let header = v1::EventsFrom {
-                stream: number,
-                number: lane.first + lane.pulled as u64,
-                lost,
-            };
+            let header =
+                v1::EventsFrom { stream: number, number: lane.first + lane.pulled as u64, lost };
             return Some((Frame::new(Header::EventsFrom(header)), true));
         }
         let frame = match item {

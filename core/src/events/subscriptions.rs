@@ -162,7 +162,12 @@ impl Subscriptions {
     }
 
     /// Puts an event into a subscriber's queue. Says whether nothing waited there before.
-    pub fn deliver(&mut self, key: SubscriptionKey, event: &Arc<EventMessage>, bytes: usize) -> bool {
+    pub fn deliver(
+        &mut self,
+        key: SubscriptionKey,
+        event: &Arc<EventMessage>,
+        bytes: usize,
+    ) -> bool {
         let Some(subscriber) = self.index.get_mut(key) else { return false };
         let was_empty = subscriber.queue.is_empty();
         subscriber.queue.push(Arc::clone(event), bytes);

@@ -152,8 +152,13 @@ impl Mesh {
             || ignored("which is ignored: it is in no network that we share".to_string());
         let pattern = self.access.localise_pattern(peer, &offer.pattern).ok_or_else(no_network)?;
         let mut local = SubscriptionOffer::new(pattern);
-        let may =
-            self.access.may_all(self.now, peer, Permission::Subscribe, local.place(), &local.pattern);
+        let may = self.access.may_all(
+            self.now,
+            peer,
+            Permission::Subscribe,
+            local.place(),
+            &local.pattern,
+        );
         may.map_err(|denied| ignored(format!("which is ignored: {denied}")))?;
         local.service = match &offer.service {
             None => None,

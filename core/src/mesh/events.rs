@@ -94,7 +94,8 @@ impl Mesh {
         if group_bytes == 0 {
             return Err(CommandError::NamelessGroup);
         }
-        let entries = self.subscriptions.entries() + usize::from(self.subscriptions.is_new(&request));
+        let entries =
+            self.subscriptions.entries() + usize::from(self.subscriptions.is_new(&request));
         let limits = &self.limits;
         let bounds = [
             ("bytes of a group's name", group_bytes, GROUP_BYTES_MAX, "document::GROUP_BYTES_MAX"),
@@ -234,8 +235,7 @@ impl Mesh {
             boot: self.local.incarnation.boot,
             sequence: self.next_event,
         };
-        let eligible =
-            Eligible { local, peers: remote, only, tried: &[], room_for: Some(size) };
+        let eligible = Eligible { local, peers: remote, only, tried: &[], room_for: Some(size) };
         let mut chosen = Vec::new();
         for group in competing() {
             let choice = self.choose(&id, group, &eligible);
@@ -333,8 +333,11 @@ impl Mesh {
             }
             let header = shared
                 .get_or_insert_with(|| WrittenHeader::new(&Header::Event(frame(true).header())));
-            let part = publication
-                .map(|publication| Part { publication, everyone: true, groups: Vec::new() });
+            let part = publication.map(|publication| Part {
+                publication,
+                everyone: true,
+                groups: Vec::new(),
+            });
             published.peers += 1;
             self.push_event(peer, lane, header.clone(), &bytes, part);
         }

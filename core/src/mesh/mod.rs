@@ -40,12 +40,12 @@ use crate::base::{
 use crate::directory::{
     Document, LocalServices, Publisher, PublisherTimer, RemoteServices, Replicas,
 };
+use crate::events::Subscriptions;
 use crate::events::interest::Interest;
 use crate::events::plan::Plans;
 use crate::events::publications::{PublicationTimer, Publications};
 use crate::events::receiver::{self, Receiver};
 use crate::events::sender::Sender;
-use crate::events::Subscriptions;
 use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkId, LinkInput};
 use crate::machine::{Machine, TimerHandle, Timers};
 use crate::peer::lanes::Lanes;

@@ -219,9 +219,9 @@ impl Outbound {
         }
         other.events = Default::default();
         // What keeps the old link itself going stays there.
-        other
-            .waiting
-            .retain(|once| matches!(once, Once::Directory | Once::Heard | Once::Heartbeat | Once::EventAck));
+        other.waiting.retain(|once| {
+            matches!(once, Once::Directory | Once::Heard | Once::Heartbeat | Once::EventAck)
+        });
         other.len = other.control.len();
         other.answers = 0;
         nothing && self.len > 0

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{MonoTime, Now, TimerId, TimerQueue};
-use crate::events::{
-    PublicationKey, PublishError, PublishOutcome, SubscribeRequest, WhenFull,
-};
+use crate::events::{PublicationKey, PublishError, PublishOutcome, SubscribeRequest, WhenFull};
 use crate::mesh::{CommandError, Event, Mesh, Subscribed};
 use crate::service::events::{Inbox, Publishing};
 use crate::service::slot::Slot;
@@ -41,7 +39,8 @@ impl EventDesk {
     pub(super) fn expire(&mut self, now: Now, mesh: &mut Mesh) {
         while let Some(number) = self.patience.expire(now.mono) {
             let at = self.waiting.iter().position(|waiting| waiting.number == number);
-            let Some(mut publishing) = at.and_then(|at| self.waiting.remove(at)).map(|w| w.publishing)
+            let Some(mut publishing) =
+                at.and_then(|at| self.waiting.remove(at)).map(|w| w.publishing)
             else {
                 continue;
             };

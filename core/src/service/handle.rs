@@ -28,12 +28,25 @@ use crate::topic::{SubscriptionKey, TopicPath};
 
 /// Something that application code asks of the host.
 pub(super) enum Op {
-    Call { request: CallRequest, slot: Arc<Slot<CallResult>> },
+    Call {
+        request: CallRequest,
+        slot: Arc<Slot<CallResult>>,
+    },
     CancelCall(CallKey),
-    Sleep { until: MonoTime, slot: Arc<Slot<()>> },
+    Sleep {
+        until: MonoTime,
+        slot: Arc<Slot<()>>,
+    },
     CancelSleep(TimerId<Arc<Slot<()>>>),
-    HandlerDone { invocation: InvocationKey, result: Result<Payload, HandlerError> },
-    HookDone { service: ServiceKey, hook: Hook, result: Result<(), String> },
+    HandlerDone {
+        invocation: InvocationKey,
+        result: Result<Payload, HandlerError>,
+    },
+    HookDone {
+        service: ServiceKey,
+        hook: Hook,
+        result: Result<(), String>,
+    },
     Publish(Box<Publishing>),
     Subscribe {
         request: SubscribeRequest,
@@ -44,7 +57,10 @@ pub(super) enum Op {
     /// A subscriber was given up before it knew its key.
     Leave(Arc<Inbox>),
     Refill(SubscriptionKey),
-    AwaitKnown { version: u64, slot: Arc<Slot<()>> },
+    AwaitKnown {
+        version: u64,
+        slot: Arc<Slot<()>>,
+    },
     Run(OnHost),
 }
 

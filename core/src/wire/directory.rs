@@ -106,9 +106,9 @@ fn parse_subscription(subscription: v1::Subscription) -> Result<(EntryKey, Entry
     };
     offer.service = match subscription.service.as_str() {
         "" => None,
-        service => Some(
-            TopicPath::parse(service).map_err(|error| wrong("service", error.to_string()))?,
-        ),
+        service => {
+            Some(TopicPath::parse(service).map_err(|error| wrong("service", error.to_string()))?)
+        }
     };
     if subscription.members > MEMBERS_MAX {
         return Err(wrong("members", format!("{}", subscription.members)));

@@ -54,8 +54,8 @@ pub(super) fn parse(
     if event.sequence == 0 || event.sequence > SEQUENCE_MAX {
         return Err(wrong("sequence", format!("{}", event.sequence)));
     }
-    let topic = TopicPath::from_bytes(event.topic)
-        .map_err(|error| wrong("topic", error.to_string()))?;
+    let topic =
+        TopicPath::from_bytes(event.topic).map_err(|error| wrong("topic", error.to_string()))?;
     let named = event.groups.len() + event.services.len();
     if named > limits.subscriptions_per_peer_max {
         return Err(wrong("groups", format!("{named} of them and of services")));
