@@ -10,6 +10,7 @@
 //!   | and back-off of each    at most once, with    offers what, here  |
 //!   | peer                    deadlines             and elsewhere      |
 //!   | auth: networks, tokens, and who may do what                      |
+//!   | events: who subscribes, and what each is sent                    |
 //!   +-------------------------------------------------------------------+
 //!        |        ^                  the seam: link::{LinkCommand, LinkInput, FrameSource}
 //!        v        |
@@ -55,6 +56,7 @@
 pub mod auth;
 pub mod base;
 pub mod directory;
+pub mod events;
 pub mod link;
 pub mod machine;
 pub mod mesh;

@@ -112,6 +112,12 @@ impl<T: Serialize + Send + Sync + 'static> Value for Typed<T> {
 }
 
 impl Payload {
+    /// The value, if it is a `T` that has not left the node.
+    pub fn get<T: Serialize + Send + Sync + 'static>(&self) -> Option<&T> {
+        let Payload::Value(value) = self else { return None };
+        value.as_any().downcast_ref::<Typed<T>>().map(|typed| &typed.0)
+    }
+
     /// A payload that a local handler of the same type receives as it is, and that is written as JSON
     /// when it crosses a link.
     pub fn value<T: Serialize + Send + Sync + 'static>(value: T) -> Payload {

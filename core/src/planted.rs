@@ -45,6 +45,15 @@
 //! | 67 | nobody else is known to serve anything |
 //! | 68 | a peer is shown what lies in networks that it is not in |
 //! | 69 | versions of a document count changes that a peer is not shown |
+//! | 70 | an event that comes again is delivered again |
+//! | 71 | events that were under way on a link that is lost are not sent again |
+//! | 72 | an event for one member at most goes to the next one when its outcome is not known |
+//! | 73 | events of one topic go by several lanes |
+//! | 74 | a subscriber is not told what it misses |
+//! | 75 | a peer that was passed over is not told |
+//! | 76 | a plan for a topic outlives the subscriptions that it was made of |
+//! | 77 | an event is delivered whose publisher may not publish |
+//! | 79 | an event that no member of a group takes is said to be taken |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration.

@@ -123,6 +123,13 @@ fn limits(choice: u8) -> Limits {
         services_max: 2,
         services_per_peer_max: 2,
         actions_per_service_max: 2,
+        subscriptions_max: 4,
+        subscriptions_per_peer_max: 3,
+        subscriber_events_max: 2,
+        subscriber_bytes_max: 60,
+        events_unacknowledged_max: 3,
+        events_unacknowledged_bytes_max: 600,
+        publications_open_max: 3,
         removals_kept_max: 1,
         updates_unacknowledged_max: 2,
         verified_tokens_max: 1,
@@ -696,7 +703,11 @@ impl World {
             }
             Event::PeerUp { peer, .. } => assert!(self.up.insert(peer), "up once"),
             Event::PeerDown { peer, .. } => assert!(self.up.remove(&peer), "down once"),
-            Event::PeerServices { .. }
+            Event::SubscriptionReady(_)
+            | Event::PublishRoom
+            | Event::PublishEnded { .. }
+            | Event::EventsLost { .. }
+            | Event::PeerServices { .. }
             | Event::DirectoryAcknowledged { .. }
             | Event::LinkSuperseded { .. }
             | Event::LifeBegan { .. }

@@ -163,6 +163,10 @@ impl Side {
                 assert!(self.calls.is_empty(), "every call has ended");
             }
             Event::ServiceState { .. }
+            | Event::SubscriptionReady(_)
+            | Event::PublishRoom
+            | Event::PublishEnded { .. }
+            | Event::EventsLost { .. }
             | Event::PeerUp { .. }
             | Event::PeerDown { .. }
             | Event::PeerServices { .. }

@@ -45,6 +45,13 @@ pub enum NodeEvent {
         /// The version.
         version: u64,
     },
+    /// A life is over, the peer's or ours, and with it published events that the peer had not acknowledged.
+    EventsLost {
+        /// The peer.
+        peer: PeerId,
+        /// How many.
+        count: u64,
+    },
     /// The last link to a peer is gone.
     PeerDown {
         /// The peer.
@@ -223,7 +230,10 @@ impl Feed {
             Event::CallEnded { .. }
             | Event::Invoke(_)
             | Event::InvocationCancelled(_)
-            | Event::RunHook { .. } => return,
+            | Event::RunHook { .. }
+            | Event::SubscriptionReady(_)
+            | Event::PublishRoom
+            | Event::PublishEnded { .. } => return,
             _ => tracing::debug!(?event, "event"),
         }
         let event = match event.clone() {
@@ -234,6 +244,7 @@ impl Feed {
             Event::DirectoryAcknowledged { peer, version } => {
                 NodeEvent::DirectoryAcknowledged { peer, version }
             }
+            Event::EventsLost { peer, count } => NodeEvent::EventsLost { peer, count },
             Event::PeerDown { peer, reason } => NodeEvent::PeerDown { peer, reason },
             Event::LinkSuperseded { peer, .. } => NodeEvent::LinkSuperseded { peer },
             Event::LifeBegan { incarnation, told_by } => {
@@ -264,7 +275,10 @@ impl Feed {
             Event::CallEnded { .. }
             | Event::Invoke(_)
             | Event::InvocationCancelled(_)
-            | Event::RunHook { .. } => return,
+            | Event::RunHook { .. }
+            | Event::SubscriptionReady(_)
+            | Event::PublishRoom
+            | Event::PublishEnded { .. } => return,
         };
         if self.read.load(Ordering::Acquire) {
             self.publish(event);

@@ -39,6 +39,14 @@ pub enum Kind {
     Reply = 17,
     /// [`v1::Cancel`].
     Cancel = 18,
+    /// [`v1::Event`]; the payload is the event's.
+    Event = 19,
+    /// [`v1::EventsFrom`].
+    EventsFrom = 20,
+    /// [`v1::EventsSkipped`].
+    EventsSkipped = 21,
+    /// [`v1::EventAck`].
+    EventAck = 22,
 }
 
 impl Kind {
@@ -57,6 +65,10 @@ impl Kind {
             16 => Kind::Call,
             17 => Kind::Reply,
             18 => Kind::Cancel,
+            19 => Kind::Event,
+            20 => Kind::EventsFrom,
+            21 => Kind::EventsSkipped,
+            22 => Kind::EventAck,
             _ => return None,
         })
     }
@@ -80,11 +92,38 @@ pub enum Header {
     Call(v1::Call),
     Reply(v1::Reply),
     Cancel(v1::Cancel),
+    Event(v1::Event),
+    EventsFrom(v1::EventsFrom),
+    EventsSkipped(v1::EventsSkipped),
+    EventAck(v1::EventAck),
+    /// Written already, for frames that go to many. Never read.
+    Written(WrittenHeader),
+}
+
+/// A header as it goes over the wire, shared by all frames that say the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WrittenHeader {
+    kind: Kind,
+    bytes: Bytes,
+}
+
+impl WrittenHeader {
+    /// Writes a header.
+    pub fn new(header: &Header) -> Self {
+        let mut bytes = BytesMut::with_capacity(header.encoded_len());
+        header.encode(&mut bytes);
+        WrittenHeader { kind: header.kind(), bytes: bytes.freeze() }
+    }
+
+    /// What it says, if it is an event's.
+    pub fn event(&self) -> Option<v1::Event> {
+        (self.kind == Kind::Event).then(|| v1::Event::decode(self.bytes.clone()).ok()).flatten()
+    }
 }
 
 /// Applies one expression to whichever message the header holds.
 macro_rules! with_message {
-    ($header:expr, $message:ident => $body:expr) => {
+    ($header:expr, $message:ident => $body:expr, $written:ident => $otherwise:expr) => {
         match $header {
             Header::Hello($message) => $body,
             Header::Confirm($message) => $body,
@@ -99,6 +138,11 @@ macro_rules! with_message {
             Header::Call($message) => $body,
             Header::Reply($message) => $body,
             Header::Cancel($message) => $body,
+            Header::Event($message) => $body,
+            Header::EventsFrom($message) => $body,
+            Header::EventsSkipped($message) => $body,
+            Header::EventAck($message) => $body,
+            Header::Written($written) => $otherwise,
         }
     };
 }
@@ -120,11 +164,20 @@ impl Header {
             Header::Call(_) => Kind::Call,
             Header::Reply(_) => Kind::Reply,
             Header::Cancel(_) => Kind::Cancel,
+            Header::Event(_) => Kind::Event,
+            Header::EventsFrom(_) => Kind::EventsFrom,
+            Header::EventsSkipped(_) => Kind::EventsSkipped,
+            Header::EventAck(_) => Kind::EventAck,
+            Header::Written(written) => written.kind,
         }
     }
 
     fn encoded_len(&self) -> usize {
-        with_message!(self, m => m.encoded_len())
+        with_message!(self, m => m.encoded_len(), written => written.bytes.len())
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        with_message!(self, m => m.encode_raw(out), written => out.put_slice(&written.bytes));
     }
 }
 
@@ -133,7 +186,7 @@ impl Header {
 pub struct Frame {
     /// What the frame says.
     pub header: Header,
-    /// What it carries. Empty for all but calls and replies.
+    /// What it carries. Empty for all but calls, replies and events.
     pub payload: Bytes,
 }
 
@@ -175,7 +228,7 @@ impl Frame {
     fn encode_body_head(&self, header_bytes: usize, out: &mut BytesMut) {
         out.put_u8(self.header.kind() as u8);
         encode_varint(header_bytes as u64, out);
-        with_message!(&self.header, m => m.encode_raw(out));
+        self.header.encode(out);
     }
 }
 
@@ -262,6 +315,13 @@ impl FrameView {
                 None => read(kind, header)?,
             }),
             Kind::Cancel => Header::Cancel(read(kind, header)?),
+            Kind::Event => Header::Event(match hot::read_event(&header) {
+                Some(event) => event,
+                None => read(kind, header)?,
+            }),
+            Kind::EventsFrom => Header::EventsFrom(read(kind, header)?),
+            Kind::EventsSkipped => Header::EventsSkipped(read(kind, header)?),
+            Kind::EventAck => Header::EventAck(read(kind, header)?),
         };
         Ok(FrameView::Known(header, rest))
     }
@@ -311,6 +371,17 @@ mod tests {
         let length = decode_varint(&mut stream).unwrap();
         assert_eq!(length as usize, stream.len());
         assert_eq!(stream, frame.to_body());
+    }
+
+    #[test]
+    fn a_header_that_was_written_before_makes_the_same_frame() {
+        let frame = call(b"0123456789");
+        let written = Header::Written(WrittenHeader::new(&frame.header));
+        let written = Frame::with_payload(written, frame.payload.clone());
+        assert_eq!(written.to_body(), frame.to_body());
+        let (mut head, mut other) = (BytesMut::new(), BytesMut::new());
+        assert_eq!(written.encode_head(&mut head), frame.encode_head(&mut other));
+        assert_eq!(head, other);
     }
 
     #[test]

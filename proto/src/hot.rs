@@ -1,6 +1,6 @@
-//! Reads the two headers that every call needs, in one pass over their bytes.
+//! Reads the two headers that every call needs, and that of events, in one pass over their bytes.
 //!
-//! Prost reads any message; this reads a [`v1::Call`] and a [`v1::Reply`] as they mostly are, in a third
+//! Prost reads any message; this reads a [`v1::Call`], a [`v1::Reply`] and a [`v1::Event`] as they mostly are, in a third
 //! of the time, and leaves everything else (unknown fields, error texts, malformed bytes) to prost. What
 //! it reads, prost reads alike: a property test compares the two.
 
@@ -103,6 +103,26 @@ pub(crate) fn read_reply(bytes: &Bytes) -> Option<v1::Reply> {
     Some(reply)
 }
 
+/// Reads an event's header; none if it is one for prost, as that of an event for a group is.
+pub(crate) fn read_event(bytes: &Bytes) -> Option<v1::Event> {
+    let mut event = v1::Event::default();
+    let mut rest = Rest(bytes);
+    while let Some(key_byte) = rest.byte() {
+        const SEQUENCE: u8 = key(1, VARINT);
+        const TOPIC: u8 = key(2, LENGTH);
+        const CONTENT_TYPE: u8 = key(3, VARINT);
+        const EVERYONE: u8 = key(4, VARINT);
+        match key_byte {
+            SEQUENCE => event.sequence = rest.varint()?,
+            TOPIC => event.topic = rest.slice_of(bytes)?,
+            CONTENT_TYPE => event.content_type = rest.varint()? as u32,
+            EVERYONE => event.everyone = rest.varint()? != 0,
+            _ => return None,
+        }
+    }
+    Some(event)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -116,7 +136,10 @@ mod tests {
             prop_assert_eq!(v1::Call::decode(bytes.clone()).ok(), Some(call));
         }
         if let Some(reply) = read_reply(&bytes) {
-            prop_assert_eq!(v1::Reply::decode(bytes).ok(), Some(reply));
+            prop_assert_eq!(v1::Reply::decode(bytes.clone()).ok(), Some(reply));
+        }
+        if let Some(event) = read_event(&bytes) {
+            prop_assert_eq!(v1::Event::decode(bytes).ok(), Some(event));
         }
         Ok(())
     }
@@ -134,6 +157,16 @@ mod tests {
             error in prop_oneof![Just(String::new()), any::<String>()],
             damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3),
         ) {
+            let event = v1::Event {
+                sequence, topic: path.clone().into(), content_type, everyone: attempt % 2 == 0,
+                groups: (!error.is_empty()).then(|| error.clone()).into_iter().collect(),
+                ..v1::Event::default()
+            };
+            let event_bytes = event.encode_to_vec();
+            prop_assert_eq!(
+                read_event(&event_bytes.clone().into()),
+                (sequence < 1 << 63 && event.groups.is_empty()).then_some(event)
+            );
             let call = v1::Call {
                 sequence, floor, attempt, callee_boot: boot, time_left_ms, path: path.into(), content_type,
             };
@@ -154,6 +187,7 @@ mod tests {
                 (sequence < short && reply.error_code.is_empty()).then_some(reply)
             );
             bytes.extend(reply_bytes);
+            bytes.extend(event_bytes);
             for (index, byte) in damage {
                 if !bytes.is_empty() {
                     let index = index.index(bytes.len());

@@ -334,10 +334,13 @@ fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<
 }
 
 /// What a document lists, without how its reader calls its networks.
-fn counted(document: &Document) -> Vec<(EntryKey, &str, OfferState)> {
+fn counted(document: &Document) -> Vec<(EntryKey, String, Option<OfferState>)> {
     let entries = document.entries.iter();
-    let services = entries.map(|(key, Entry::Service(service))| (*key, service));
-    services.map(|(key, service)| (key, service.path.path(), service.state)).collect()
+    let entries = entries.map(|(key, entry)| match entry {
+        Entry::Service(service) => (*key, service.path.path().to_string(), Some(service.state)),
+        Entry::Subscription(offer) => (*key, offer.pattern.without_network().to_string(), None),
+    });
+    entries.collect()
 }
 
 /// A pair that should be connected, and is not, or does not know what the other serves.

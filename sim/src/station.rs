@@ -151,6 +151,16 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
         Event::NewerSelf { told_by } => note(14, head(told_by)),
         Event::Stopped => note(11, 0),
         Event::DirectoryAcknowledged { peer, version } => note(12, head(peer) ^ version),
+        Event::SubscriptionReady(key) => note(50, key.to_u64()),
+        Event::PublishRoom => note(51, 0),
+        Event::PublishEnded { publication, outcome } => {
+            let counts = [outcome.acknowledged, outcome.lost, outcome.groups_served];
+            let rest = [outcome.groups_lost, outcome.undecided];
+            let counts = counts.into_iter().chain(rest);
+            let outcome = counts.fold(0, |sum: u64, n| sum.wrapping_mul(1_021) + u64::from(n));
+            note(52, publication.to_u64().rotate_left(32) ^ outcome);
+        }
+        Event::EventsLost { peer, count } => note(53, head(peer) ^ count),
         Event::ClaimIgnored { peer, .. } => note(40, head(peer)),
         Event::NetworkLeft { peer, .. } => note(41, head(peer)),
         Event::NetworkEnded { .. } => note(42, 0),

@@ -238,6 +238,11 @@ impl Access {
         self.id
     }
 
+    /// Whether the node is in one network alone.
+    pub fn is_single(&self) -> bool {
+        self.own.as_ref().is_none_or(|own| own.len() == 1)
+    }
+
     /// Whether this is the development network, in which everybody may do everything.
     pub fn is_development(&self) -> bool {
         self.own.is_none()

@@ -43,6 +43,21 @@ pub struct Limits {
     pub services_per_peer_max: usize,
     /// Actions of one service.
     pub actions_per_service_max: usize,
+    /// Subscriptions of this node.
+    pub subscriptions_max: usize,
+    /// Subscriptions that one peer may announce, and that this node announces; those that want the same are
+    /// announced as one.
+    pub subscriptions_per_peer_max: usize,
+    /// Events that wait for one subscriber here. What does not fit it misses, and is told so.
+    pub subscriber_events_max: usize,
+    /// Bytes of payloads that wait for one subscriber here.
+    pub subscriber_bytes_max: usize,
+    /// Events for one peer that it has not acknowledged.
+    pub events_unacknowledged_max: usize,
+    /// Bytes of events for one peer that it has not acknowledged.
+    pub events_unacknowledged_bytes_max: usize,
+    /// Publications whose outcome somebody waits for, or that are for groups.
+    pub publications_open_max: usize,
     /// Removals that are remembered so that peers can be told of them alone. Who missed more gets the whole
     /// document again.
     pub removals_kept_max: usize,
@@ -81,6 +96,13 @@ impl Default for Limits {
             services_max: 1_024,
             services_per_peer_max: 1_024,
             actions_per_service_max: 256,
+            subscriptions_max: 65_536,
+            subscriptions_per_peer_max: 8_192,
+            subscriber_events_max: 16_384,
+            subscriber_bytes_max: 64 << 20,
+            events_unacknowledged_max: 16_384,
+            events_unacknowledged_bytes_max: 32 << 20,
+            publications_open_max: 65_536,
             removals_kept_max: 1_024,
             updates_unacknowledged_max: 8,
             // Twice the peers of a large mesh-mode network, and more.

@@ -1,6 +1,6 @@
-//! What a node serves, as data: a versioned document of entries with keys.
+//! What a node makes known, as data: a versioned document of entries with keys.
 //!
-//! There is one kind of entry, a service. Others, such as subscriptions, get a variant of [`Entry`] and of
+//! There are two kinds of entries, services and subscriptions. Another would get a variant of [`Entry`] and of
 //! [`EntryKey`] and a field on the wire; replication does not care what an entry says.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,11 @@ pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 pub const TYPE_NAME_BYTES_MAX: usize = 128;
 /// The longest version of a service, in bytes as it is written.
 pub const VERSION_BYTES_MAX: usize = 128;
+
+/// The longest name of a group of subscribers, in bytes.
+pub const GROUP_BYTES_MAX: usize = 128;
+/// The most subscribers that one entry may stand for.
+pub const MEMBERS_MAX: u32 = 64;
 
 /// Whether an announced service takes calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,11 +133,62 @@ pub(super) fn offer_bytes(path: &TopicPath, actions: &[Pattern], info: &ServiceI
     path.as_str().len() + 24 + actions + info.bytes()
 }
 
+/// What subscribers of a node want to be sent. Those that want the same make one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionOffer {
+    /// Events of these topics.
+    pub pattern: Pattern,
+    /// The members of a group compete for each event; none for subscribers that get every event. At most
+    /// [`GROUP_BYTES_MAX`].
+    pub group: Option<Arc<str>>,
+    /// The service that subscribes, if one does.
+    pub service: Option<TopicPath>,
+    /// How many subscribers this stands for, at least 1: members of a group are chosen in proportion.
+    pub members: u32,
+    /// Of a group: an event whose outcome is not known goes to another member.
+    pub at_least_one: bool,
+    place: TopicPath,
+}
+
+impl SubscriptionOffer {
+    /// One subscriber that gets every event.
+    pub fn new(pattern: Pattern) -> Self {
+        // With one segment of one byte it is not longer than any pattern of the network.
+        let place = match pattern.network() {
+            None => TopicPath::parse("e"),
+            Some(network) => TopicPath::parse(&format!("{network}:e")),
+        };
+        let place = place.expect("a network that is legal in a pattern is legal in a path");
+        SubscriptionOffer {
+            pattern,
+            group: None,
+            service: None,
+            members: 1,
+            at_least_one: false,
+            place,
+        }
+    }
+
+    /// A path in the network of the pattern.
+    pub fn place(&self) -> &TopicPath {
+        &self.place
+    }
+
+    /// About how large it is on the wire, in bytes.
+    pub fn bytes(&self) -> usize {
+        let group = self.group.as_ref().map_or(0, |group| group.len());
+        let service = self.service.as_ref().map_or(0, |service| service.as_str().len());
+        24 + self.pattern.as_str().len() + group + service
+    }
+}
+
 /// Names an entry of a document for as long as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntryKey {
     /// A service, by a number that its node gave it.
     Service(u64),
+    /// A subscription, likewise.
+    Subscription(u64),
 }
 
 /// One thing that a node makes known.
@@ -140,35 +196,63 @@ pub enum EntryKey {
 pub enum Entry {
     /// A service that it offers.
     Service(Arc<ServiceOffer>),
+    /// Events that it wants.
+    Subscription(Arc<SubscriptionOffer>),
 }
 
 impl Entry {
     /// The path that says which network it belongs to.
     pub fn place(&self) -> &TopicPath {
-        let Entry::Service(offer) = self;
-        &offer.path
+        match self {
+            Entry::Service(offer) => &offer.path,
+            Entry::Subscription(offer) => offer.place(),
+        }
     }
 
     /// About how large it is on the wire, in bytes.
     pub fn bytes(&self) -> usize {
-        let Entry::Service(offer) = self;
-        offer.bytes()
+        match self {
+            Entry::Service(offer) => offer.bytes(),
+            Entry::Subscription(offer) => offer.bytes(),
+        }
     }
 
     /// What the entry adds to the digest of its document: the same at its owner and wherever it was read
     /// from the wire. Part of the wire format.
     pub fn digest(&self, key: EntryKey) -> u64 {
-        let (EntryKey::Service(key), Entry::Service(offer)) = (key, self);
+        let number = match key {
+            EntryKey::Service(number) | EntryKey::Subscription(number) => number,
+        };
+        match self {
+            Entry::Service(offer) => offer.digest(number),
+            Entry::Subscription(offer) => offer.digest(number),
+        }
+    }
+}
+
+impl SubscriptionOffer {
+    fn digest(&self, key: u64) -> u64 {
+        let mut hash = StableHash::new(4);
+        hash.number(key).bytes(self.pattern.as_bytes());
+        hash.bytes(self.group.as_deref().unwrap_or_default().as_bytes());
+        hash.bytes(self.service.as_ref().map_or(&[], |service| &service.as_bytes()[..]));
+        hash.number(self.members.into()).number(self.at_least_one.into());
+        hash.finish()
+    }
+}
+
+impl ServiceOffer {
+    fn digest(&self, key: u64) -> u64 {
         let mut hash = StableHash::new(1);
-        hash.number(key).bytes(offer.path.as_bytes()).number(match offer.state {
+        hash.number(key).bytes(self.path.as_bytes()).number(match self.state {
             OfferState::Running => 1,
             OfferState::Paused => 2,
         });
-        hash.number(offer.actions.len() as u64);
-        for action in &offer.actions {
+        hash.number(self.actions.len() as u64);
+        for action in &self.actions {
             hash.bytes(action.as_bytes());
         }
-        let info = &offer.info;
+        let info = &self.info;
         hash.bytes(info.version.to_string().as_bytes()).bytes(info.description.as_bytes());
         hash.number(match info.spread {
             Spread::RoundRobin => 1,
@@ -201,9 +285,17 @@ pub struct Document {
 impl Document {
     /// The services that it lists, in the order of their keys.
     pub fn services(&self) -> impl Iterator<Item = &ServiceOffer> {
-        self.entries.values().map(|entry| {
-            let Entry::Service(offer) = entry;
-            &**offer
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Service(offer) => Some(&**offer),
+            Entry::Subscription(_) => None,
+        })
+    }
+
+    /// The subscriptions that it lists, in the order of their keys.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &SubscriptionOffer> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Subscription(offer) => Some(&**offer),
+            Entry::Service(_) => None,
         })
     }
 }

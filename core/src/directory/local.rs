@@ -1,12 +1,12 @@
 //! The services of this node: their life cycles, and which one handles a path.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{Draws, Effects, Label, ServiceKey, Slab};
+use crate::base::{Draws, Effects, ServiceKey, Slab};
 use crate::directory::document::{
     Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, offer_bytes,
 };
+use crate::directory::numbers::{ENTRY_BITS, Numbers};
 use crate::machine::{Context, Machine};
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
 
@@ -178,18 +178,32 @@ pub struct LocalRoute {
 }
 
 /// The machine of this node's services.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct LocalServices {
     services: Slab<LocalService, crate::base::ServiceTag>,
     routes: PatternIndex<LocalRoute>,
-    /// For each network what the numbers of its entries begin with, and the last one.
-    numbers: BTreeMap<Option<Box<str>>, (u64, u32)>,
+    numbers: Numbers,
+}
+
+impl Default for LocalServices {
+    fn default() -> Self {
+        LocalServices::new()
+    }
 }
 
 impl LocalServices {
+    /// No services.
+    pub fn new() -> Self {
+        LocalServices {
+            services: Slab::default(),
+            routes: PatternIndex::default(),
+            numbers: Numbers::new(ENTRY_BITS, false),
+        }
+    }
+
     /// Registers a service. Follow with [`ServiceInput::Added`].
     pub fn add(&mut self, service: NewService, draws: &mut Draws) -> ServiceKey {
-        let entry = self.number(&service.path, draws);
+        let entry = EntryKey::Service(self.numbers.next(service.path.network(), draws));
         let key = self.services.insert(LocalService {
             entry,
             path: service.path,
@@ -204,21 +218,6 @@ impl LocalServices {
             service.routes.push(self.routes.insert(pattern, LocalRoute { service: key, action }));
         }
         key
-    }
-
-    /// A new name for an entry. Within a network they count up; what they begin with is drawn, so that nobody
-    /// learns from the numbers of one network how much there is in another.
-    fn number(&mut self, path: &TopicPath, draws: &mut Draws) -> EntryKey {
-        let network = path.network().map(Box::from);
-        if !self.numbers.contains_key(&network) {
-            let taken = |tag: &u64| self.numbers.values().any(|(other, _)| other == tag);
-            let mut drawn = std::iter::repeat_with(|| draws.below(Label::Directory, 1 << 24));
-            let tag = drawn.find(|tag| !taken(tag)).expect("there are more than networks");
-            self.numbers.insert(network.clone(), (tag, 0));
-        }
-        let (tag, last) = self.numbers.get_mut(&network).expect("just inserted");
-        *last = last.wrapping_add(1);
-        EntryKey::Service(*tag << 32 | u64::from(*last))
     }
 
     /// How many services are registered and not over.

@@ -15,6 +15,7 @@
 pub mod document;
 pub mod load;
 pub mod local;
+pub mod numbers;
 pub mod publisher;
 pub mod remote;
 pub mod replica;
@@ -22,9 +23,10 @@ pub mod selection;
 
 pub use document::{
     ActionInfo, Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo,
-    ServiceOffer, Spread,
+    ServiceOffer, Spread, SubscriptionOffer,
 };
 pub use local::{Hook, LocalServices, ServiceEffect, ServiceInput, ServiceState};
+pub use numbers::Numbers;
 pub use publisher::{Publisher, PublisherEffect, PublisherInput, PublisherTimer, Update};
 pub use remote::RemoteServices;
 pub use replica::{ReplicaEffect, ReplicaInput, Replicas};

@@ -211,6 +211,16 @@ impl Publisher {
         self.readers.get(peer).map_or(0, |reader| reader.acknowledged)
     }
 
+    /// Whether a peer acknowledges what it gets.
+    pub fn is_incremental(&self, peer: PeerKey) -> bool {
+        self.readers.get(peer).is_some_and(|reader| reader.ready && reader.incremental)
+    }
+
+    /// Whether a peer has said to have whatever it is shown of the document as of this version.
+    pub fn is_known(&self, peer: PeerKey, version: u64, shown: Shown<'_>) -> bool {
+        self.acknowledged(peer) >= version.min(self.version_for(peer, shown))
+    }
+
     /// All of the document.
     pub fn document(&self) -> Document {
         Document { version: self.version, entries: self.entries(&|_| true), incremental: true }

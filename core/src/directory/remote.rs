@@ -117,8 +117,10 @@ impl RemoteServices {
     /// The peer's session is over: it offers nothing.
     pub fn forget(&mut self, peer: PeerKey) {
         let Some(document) = self.documents.remove(peer) else { return };
-        for (key, Entry::Service(service)) in document.entries {
-            if service.state == OfferState::Running {
+        for (key, entry) in document.entries {
+            if let Entry::Service(service) = entry
+                && service.state == OfferState::Running
+            {
                 for action in &service.actions {
                     self.withdraw(peer, key, action);
                 }

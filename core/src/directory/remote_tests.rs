@@ -286,7 +286,9 @@ fn the_most_specific_pattern_is_asked_first_and_the_next_one_if_nobody_there_wil
 fn what_is_paused_is_not_asked_and_who_is_forgotten_leaves_nothing() {
     let mut mesh = Mesh::of(1);
     let (peer, _) = mesh.peers.iter().next().unwrap();
-    let Entry::Service(mut offer) = service("1.0.0", Spread::RoundRobin, &["math/add"]);
+    let Entry::Service(mut offer) = service("1.0.0", Spread::RoundRobin, &["math/add"]) else {
+        panic!("it is a service");
+    };
     Arc::make_mut(&mut offer).state = OfferState::Paused;
     mesh.change(peer, Some(Entry::Service(offer)));
     assert_eq!(mesh.ask("math/add", &Wish::default()), None);

@@ -112,7 +112,10 @@ pub struct Replicas {
 impl Replicas {
     /// Nobody has told anything.
     pub fn new(limits: &Limits) -> Self {
-        Replicas { peers: KeyMap::default(), entries_max: limits.services_per_peer_max }
+        Replicas {
+            peers: KeyMap::default(),
+            entries_max: limits.services_per_peer_max + limits.subscriptions_per_peer_max,
+        }
     }
 
     /// What a peer's document is here, as it came; none before it has come.

@@ -8,7 +8,7 @@ use crate::auth::{
 };
 use crate::base::{Effects, Now, PeerId, PeerKey};
 use crate::directory::local::{LocalRoute, NewService};
-use crate::directory::{Entry, ServiceOffer, ServiceState};
+use crate::directory::{Entry, ServiceOffer, ServiceState, SubscriptionOffer};
 use crate::link::LinkHandle;
 use crate::machine::{Context, Machine};
 use crate::mesh::event::Event;
@@ -121,7 +121,10 @@ impl Mesh {
 
     /// An entry of a peer's document with its paths as they are written here, or why it does not count.
     pub(super) fn permitted(&self, peer: PeerKey, entry: &Entry) -> Result<Entry, String> {
-        let Entry::Service(service) = entry;
+        let service = match entry {
+            Entry::Service(service) => service,
+            Entry::Subscription(offer) => return self.permitted_subscription(peer, offer),
+        };
         let no_network = || {
             format!(
                 "it offers '{}', which is ignored: it is in no network that we share",
@@ -138,6 +141,35 @@ impl Mesh {
         }
         service.path = path;
         Ok(Entry::Service(Arc::new(service)))
+    }
+
+    fn permitted_subscription(
+        &self,
+        peer: PeerKey,
+        offer: &SubscriptionOffer,
+    ) -> Result<Entry, String> {
+        let ignored = |why: String| format!("it subscribes to '{}', {why}", offer.pattern);
+        let no_network =
+            || ignored("which is ignored: it is in no network that we share".to_string());
+        let pattern = self.access.localise_pattern(peer, &offer.pattern).ok_or_else(no_network)?;
+        let mut local = SubscriptionOffer::new(pattern);
+        let may = self.access.may_all(
+            self.now,
+            peer,
+            Permission::Subscribe,
+            local.place(),
+            &local.pattern,
+        );
+        may.map_err(|denied| ignored(format!("which is ignored: {denied}")))?;
+        local.service = match &offer.service {
+            None => None,
+            Some(service) => {
+                Some(self.access.localise(peer, service.clone()).ok_or_else(no_network)?)
+            }
+        };
+        local.group = offer.group.clone();
+        (local.members, local.at_least_one) = (offer.members, offer.at_least_one);
+        Ok(Entry::Subscription(Arc::new(local)))
     }
 
     pub(super) fn access_effect(&mut self, effect: AccessEffect) {

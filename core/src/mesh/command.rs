@@ -114,6 +114,21 @@ pub enum CommandError {
         /// The limit's name.
         limit: &'static str,
     },
+    /// Too many of something.
+    #[error("{count} {what}; at most {max} may be ({limit})")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        count: usize,
+        /// How much there may be.
+        max: usize,
+        /// The limit's name.
+        limit: &'static str,
+    },
+    /// A group has a name.
+    #[error("the name of the group is empty")]
+    NamelessGroup,
     /// Another service has this path.
     #[error("a service with the path '{0}' is registered already")]
     PathTaken(TopicPath),

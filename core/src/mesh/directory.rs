@@ -124,7 +124,8 @@ impl Mesh {
                 }),
             )
         });
-        let changes = changes.collect();
+        let changes: Vec<_> = changes.collect();
+        self.learn_interest(peer, id, &changes);
         self.remote.update(peer, id, version, changes);
         if let Some(what) = ignored {
             self.events.push_back(Event::ClaimIgnored { peer: id, what });
@@ -146,6 +147,7 @@ impl Mesh {
         let entries =
             entries.filter_map(|(key, entry)| Some((*key, self.permitted(peer, entry).ok()?)));
         document.entries = entries.collect();
+        self.learn_interest_again(peer, id, &document);
         if self.remote.document(peer).is_none() {
             // Calls of its earlier life may be looking for another way already. That it is known is said with
             // the change, which is behind them.
@@ -159,7 +161,7 @@ impl Mesh {
 
     /// Queues for the control lane of the link that the peer is sent on. If there is none it is dropped: with
     /// the next one everything is told anew.
-    fn send_on_control(&mut self, peer: PeerKey, item: OutItem) {
+    pub(super) fn send_on_control(&mut self, peer: PeerKey, item: OutItem) {
         let link = self.peers.get(peer).and_then(|entry| entry.machine.sending_link());
         if let Some(link) = link {
             self.send_control(link, item);
@@ -173,6 +175,7 @@ impl Mesh {
             self.remote.forget(peer);
         }
         self.feed_publisher(PublisherInput::Gone(peer));
+        self.forget_events(peer);
     }
 
     // Questions.

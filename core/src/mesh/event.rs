@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::base::{CallKey, Incarnation, InvocationKey, MonoTime, PeerId, ServiceKey};
 use crate::directory::{Hook, ServiceState};
+use crate::events::{PublicationKey, PublishOutcome};
 use crate::link::{DialError, DownReason, LinkHandle};
 use crate::payload::Payload;
 use crate::peer::RefuseCode;
 use crate::rpc::CallResult;
-use crate::topic::TopicPath;
+use crate::topic::{SubscriptionKey, TopicPath};
 
 /// A handler that is to run. Answer with [`crate::Mesh::respond`].
 #[derive(Clone, Debug)]
@@ -81,6 +82,26 @@ pub enum Event {
         peer: PeerId,
         /// The version.
         version: u64,
+    },
+    /// Something waits for a subscriber. Said once, until [`crate::Mesh::take_delivery`] has given everything.
+    SubscriptionReady(SubscriptionKey),
+    /// There is room again for events that were refused with [`crate::events::PublishError::WouldBlock`].
+    PublishRoom,
+    /// What became of an event, for whoever asked for it with
+    /// [`crate::events::PublishRequest::confirm_within`].
+    PublishEnded {
+        /// The publication. Its key may be used again from now on.
+        publication: PublicationKey,
+        /// What became of it.
+        outcome: PublishOutcome,
+    },
+    /// A life is over, the peer's or ours, and with it events that the peer had not acknowledged: it may have
+    /// got them or not. The peer is told how many when it meets this life again.
+    EventsLost {
+        /// The peer.
+        peer: PeerId,
+        /// How many.
+        count: u64,
     },
     /// The last link to a peer is gone.
     PeerDown {

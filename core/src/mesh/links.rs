@@ -57,6 +57,7 @@ impl Mesh {
             entry.uncertain.push(link);
         }
         entry.lanes.close(link, &mut released);
+        self.receiver.link_gone(peer, link);
         Some((peer, released))
     }
 
@@ -231,6 +232,7 @@ impl Mesh {
             // What peers asked of the old life is not answered any more.
             self.feed_callee(CalleeInput::SessionEnded(*peer));
             self.feed_caller(CallerInput::SessionEnded(*peer));
+            self.end_event_stream(*peer);
         }
         self.callee.set_boot(incarnation.boot);
         self.events.push_back(Event::LifeBegan { incarnation, told_by });

@@ -21,6 +21,7 @@ mod access;
 mod command;
 mod directory;
 mod event;
+mod events;
 mod links;
 mod outbound;
 mod wiring;
@@ -36,9 +37,16 @@ use crate::base::{
     CallTag, Draws, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag,
     Slab, TimerQueue,
 };
+use crate::directory::numbers::{EVENT_BITS, Numbers};
 use crate::directory::{
     Document, LocalServices, Publisher, PublisherTimer, RemoteServices, Replicas,
 };
+use crate::events::Subscriptions;
+use crate::events::interest::Interest;
+use crate::events::plan::Plans;
+use crate::events::publications::{PublicationTimer, Publications};
+use crate::events::receiver::{self, Receiver};
+use crate::events::sender::Sender;
 use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkId, LinkInput};
 use crate::machine::{Machine, TimerHandle, Timers};
 use crate::peer::lanes::Lanes;
@@ -49,6 +57,7 @@ use crate::wire::{self, Message, VERSION_MAX, VERSION_MIN};
 
 pub use command::{CallRequest, CommandError, Target};
 pub use event::{Event, Invocation};
+pub use events::Subscribed;
 use outbound::{OutItem, Outbound};
 use wiring::Work;
 
@@ -96,6 +105,8 @@ pub enum WakeReason {
     HandlerDeadline,
     /// A heartbeat.
     Heartbeat,
+    /// The time within which somebody wants to know what became of an event.
+    Publication,
     /// The end of a token or a descriptor, or a look at the wall clock for it.
     Access,
     /// Housekeeping of the mesh.
@@ -120,6 +131,7 @@ enum NodeTimer {
     Caller(CallerTimer),
     Callee(CalleeTimer),
     Publisher(PublisherTimer),
+    Publication(PublicationTimer),
     Access(AccessTimer),
     Sweep,
     ShutdownGrace,
@@ -214,6 +226,15 @@ pub struct Mesh {
     callee: Callee,
     access: Access,
 
+    subscriptions: Subscriptions,
+    interest: Interest,
+    plans: Plans,
+    sender: Sender,
+    receiver: Receiver,
+    publications: Publications,
+    /// Sequences of the events that are published here.
+    event_numbers: Numbers,
+
     link_commands: VecDeque<LinkCommand>,
     events: VecDeque<Event>,
 }
@@ -234,6 +255,7 @@ impl Mesh {
             limits.message_bytes_max = limits.message_bytes_max.min(bytes);
         }
         let mut access = config.access;
+        let single_network = access.is_single();
         access.remember_at_most(limits.verified_tokens_max);
         let mut mesh = Mesh {
             local: LocalNode {
@@ -259,7 +281,7 @@ impl Mesh {
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
             next_dial: 0,
-            services: LocalServices::default(),
+            services: LocalServices::new(),
             publisher: Publisher::new(&limits),
             replicas: Replicas::new(&limits),
             remote: RemoteServices::default(),
@@ -267,6 +289,13 @@ impl Mesh {
             caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
             access,
+            subscriptions: Subscriptions::new(&limits),
+            interest: Interest::default(),
+            plans: Plans::default(),
+            sender: Sender::new(&limits),
+            receiver: Receiver::default(),
+            publications: Publications::default(),
+            event_numbers: Numbers::new(EVENT_BITS, single_network),
             link_commands: VecDeque::new(),
             events: VecDeque::new(),
             limits,
@@ -354,6 +383,8 @@ impl Mesh {
             invocations: self.callee.running(),
             frames_queued: self.links.values().map(|link| link.out.len()).sum(),
             events_queued: self.events.len(),
+            publications: self.publications.len(),
+            events_unacknowledged: self.sender.len(),
         }
     }
 
@@ -447,6 +478,7 @@ impl Mesh {
             NodeTimer::Caller(_) => WakeReason::CallDeadline,
             NodeTimer::Callee(_) => WakeReason::HandlerDeadline,
             NodeTimer::Publisher(_) => WakeReason::Heartbeat,
+            NodeTimer::Publication(_) => WakeReason::Publication,
             NodeTimer::Access(_) => WakeReason::Access,
             NodeTimer::Sweep | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,
         };
@@ -467,6 +499,9 @@ impl Mesh {
         self.publisher.check_invariants();
         self.replicas.check_invariants();
         self.remote.check_invariants();
+        self.subscriptions.check_invariants();
+        self.interest.check_invariants();
+        self.sender.check_invariants();
         assert!(self.links.len() <= self.limits.links_max, "links are bounded");
         assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");
         assert!(self.caller.len() <= self.limits.calls_open_max, "open calls are bounded");
@@ -517,6 +552,8 @@ pub struct Load {
     pub invocations: usize,
     pub frames_queued: usize,
     pub events_queued: usize,
+    pub publications: usize,
+    pub events_unacknowledged: usize,
 }
 
 impl FrameSource for Mesh {
@@ -544,6 +581,21 @@ impl FrameSource for Mesh {
                     self.callee.take_message(peer, sequence).map(Message::Reply)
                 }
                 OutItem::Cut { from, frames } => Some(Message::Cut { from, frames }),
+                OutItem::EventAck => self.receiver.take_ack(peer).map(Message::EventAck),
+                OutItem::Event => {
+                    let place = receiver::place_of(lane).expect("events go on shared lanes");
+                    let (frame, more) = self.sender.take_frame(peer, link, place).unzip();
+                    if more != Some(true)
+                        && let Some(entry) = self.links.get_mut(&link)
+                    {
+                        entry.out.clear_events(place);
+                    }
+                    let Some(frame) = frame else { continue };
+                    if let Some(peer) = self.peers.get_mut(peer) {
+                        peer.lanes.sent(link, lane);
+                    }
+                    return Some(frame);
+                }
             };
             // What is not wanted any more is passed over.
             if let Some(frame) = message.and_then(Message::into_frame) {

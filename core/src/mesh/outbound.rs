@@ -31,7 +31,14 @@ pub(super) enum OutItem {
     Answer { sequence: u64 },
     /// What follows on this lane is behind so many frames on the same lane of another link.
     Cut { from: LinkId, frames: u64 },
+    /// What we have of the peer's events.
+    EventAck,
+    /// The next event for the peer on this lane. Not queued: see [`Outbound::mark_events`].
+    Event,
 }
+
+/// After so many events in a row something else that waits on their lane has its turn. A guess.
+const EVENTS_IN_A_ROW: u32 = 32;
 
 /// What may wait once under each number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +46,7 @@ enum Once {
     Directory,
     Heard,
     Heartbeat,
+    EventAck,
     Call(u64),
     Cancel(u64),
     Answer(u64),
@@ -47,7 +55,8 @@ enum Once {
 impl OutItem {
     fn once(&self) -> Option<Once> {
         match *self {
-            OutItem::Message(_) | OutItem::Cut { .. } => None,
+            OutItem::Message(_) | OutItem::Cut { .. } | OutItem::Event => None,
+            OutItem::EventAck => Some(Once::EventAck),
             OutItem::Directory => Some(Once::Directory),
             OutItem::Heard => Some(Once::Heard),
             OutItem::Heartbeat => Some(Once::Heartbeat),
@@ -67,6 +76,10 @@ pub(super) struct Outbound {
     own_opened: u64,
     /// Our calls that went out on lanes of their own and are not answered, by their numbers.
     own_calls: BTreeMap<u64, Lane>,
+    /// Shared lanes for which events wait, elsewhere.
+    events: [bool; Lane::SHARED as usize],
+    /// Events that went out in a row on each.
+    in_a_row: [u32; Lane::SHARED as usize],
     /// Everything that waits and may not wait twice.
     waiting: BTreeSet<Once>,
     len: usize,
@@ -122,6 +135,37 @@ impl Outbound {
         fresh && self.len == 1
     }
 
+    /// Events wait for a shared lane, by its place. Says whether nothing waited before.
+    pub(super) fn mark_events(&mut self, lane: usize) -> bool {
+        if std::mem::replace(&mut self.events[lane], true) {
+            return false;
+        }
+        self.len += 1;
+        self.len == 1
+    }
+
+    /// No events wait for a shared lane any more.
+    pub(super) fn clear_events(&mut self, lane: usize) {
+        if std::mem::replace(&mut self.events[lane], false) {
+            self.len -= 1;
+        }
+    }
+
+    /// Whether it is the turn of a lane's events.
+    fn is_event_next(&mut self, lane: usize) -> bool {
+        if !self.events[lane] {
+            return false;
+        }
+        let turn = match self.shared[lane].front() {
+            None => true,
+            // What follows a cut is behind it.
+            Some(OutItem::Cut { .. }) => false,
+            Some(_) => self.in_a_row[lane] < EVENTS_IN_A_ROW,
+        };
+        self.in_a_row[lane] = if turn { self.in_a_row[lane] + 1 } else { 0 };
+        turn
+    }
+
     /// Counts an item in, unless it waits already.
     fn note(&mut self, item: &OutItem) -> bool {
         let fresh = item.once().is_none_or(|once| self.waiting.insert(once));
@@ -168,10 +212,16 @@ impl Outbound {
         for item in std::mem::take(&mut other.own).into_values() {
             self.push_own(item);
         }
+        for lane in 0..other.events.len() {
+            if other.events[lane] {
+                self.mark_events(lane);
+            }
+        }
+        other.events = Default::default();
         // What keeps the old link itself going stays there.
-        other
-            .waiting
-            .retain(|once| matches!(once, Once::Directory | Once::Heard | Once::Heartbeat));
+        other.waiting.retain(|once| {
+            matches!(once, Once::Directory | Once::Heard | Once::Heartbeat | Once::EventAck)
+        });
         other.len = other.control.len();
         other.answers = 0;
         nothing && self.len > 0
@@ -186,7 +236,8 @@ impl Outbound {
             return Some(Lane::CONTROL);
         }
         for lane in from.0.max(1)..=Lane::SHARED {
-            if !self.shared[(lane - 1) as usize].is_empty() {
+            let place = (lane - 1) as usize;
+            if self.events[place] || !self.shared[place].is_empty() {
                 return Some(Lane(lane));
             }
         }
@@ -195,6 +246,9 @@ impl Outbound {
 
     /// Takes what is first on a lane.
     pub(super) fn pop(&mut self, lane: Lane) -> Option<OutItem> {
+        if (1..=Lane::SHARED).contains(&lane.0) && self.is_event_next(lane.0 as usize - 1) {
+            return Some(OutItem::Event);
+        }
         let item = match lane.0 {
             0 => self.control.pop_front(),
             n if n <= Lane::SHARED => self.shared[(n - 1) as usize].pop_front(),

@@ -13,6 +13,7 @@ use crate::service::{Handle, HandlerError, Host, Payload, service};
 use crate::topic::TopicPath;
 
 mod access;
+mod events;
 mod glare;
 mod isolation;
 

@@ -5,6 +5,7 @@ use crate::base::{PeerId, PeerKey};
 use crate::directory::{
     LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
 };
+use crate::events::publications::{PublicationEffect, PublicationInput};
 use crate::link::{CloseCode, DialHandle, DownReason, Lane, LinkCommand, LinkHandle};
 use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::OutItem;
@@ -24,6 +25,7 @@ pub(super) enum Work {
     Publisher(PublisherEffect),
     Replica(ReplicaEffect),
     Access(AccessEffect),
+    Publication(PublicationEffect),
 }
 
 impl Mesh {
@@ -52,6 +54,7 @@ impl Mesh {
                 Work::Publisher(effect) => self.publisher_effect(effect),
                 Work::Replica(effect) => self.replica_effect(effect),
                 Work::Access(effect) => self.access_effect(effect),
+                Work::Publication(effect) => self.publication_effect(effect),
             }
         }
     }
@@ -62,6 +65,9 @@ impl Mesh {
             NodeTimer::Caller(timer) => self.feed_caller(CallerInput::Timer(timer)),
             NodeTimer::Callee(timer) => self.feed_callee(CalleeInput::Timer(timer)),
             NodeTimer::Publisher(timer) => self.feed_publisher(PublisherInput::Timer(timer)),
+            NodeTimer::Publication(timer) => {
+                self.feed_publications(PublicationInput::Timer(timer));
+            }
             NodeTimer::Access(timer) => self.feed_access(AccessInput::Timer(timer)),
             NodeTimer::Sweep => self.sweep(),
             NodeTimer::ShutdownGrace => self.finish_shutdown(),
@@ -90,6 +96,7 @@ impl Mesh {
                 | Message::Refuse { .. }
                 | Message::Supersede { .. }
                 | Message::Drained { .. }
+                | Message::EventAck(_)
         );
         if on_control != (lane == Lane::CONTROL) && message != Message::Skippable {
             let what = format!("a message on the wrong lane ({lane:?})");
@@ -158,6 +165,10 @@ impl Mesh {
             Message::Cancel { sequence, floor } => {
                 self.feed_callee(CalleeInput::Cancel { peer, sequence, floor });
             }
+            Message::Event(event) => self.event_arrived(peer, link, lane, event),
+            Message::EventsFrom(from) => self.events_begin(peer, link, lane, from),
+            Message::EventsSkipped { count } => self.events_skipped(peer, link, lane, count),
+            Message::EventAck(ack) => self.events_acknowledged(peer, &ack),
             Message::Skippable => {}
         }
     }
@@ -204,6 +215,7 @@ impl Mesh {
                 let connected = entry.machine.is_up();
                 self.feed_publisher(PublisherInput::LinkLost { peer, connected });
                 self.feed_caller(CallerInput::LinkLost { peer, connected });
+                self.events_in_doubt(peer, connected);
             }
             PeerEffect::Close { link, code } => {
                 self.start_sweeping();
@@ -228,6 +240,7 @@ impl Mesh {
                 self.feed_replicas(ReplicaInput::Whole { peer, document: directory });
                 self.feed_publisher(PublisherInput::Ready { peer, incremental });
                 self.learn_again(peer);
+                self.events_ready(peer);
                 self.feed_caller(CallerInput::PeerReady {
                     peer,
                     boot: incarnation.boot,
@@ -244,6 +257,9 @@ impl Mesh {
                 self.feed_publisher(PublisherInput::LinkLost { peer, connected });
                 if !certain {
                     self.feed_caller(CallerInput::LinkLost { peer, connected });
+                }
+                if !certain || !connected {
+                    self.events_in_doubt(peer, connected);
                 }
                 if last {
                     self.events.push_back(Event::PeerDown { peer: id, reason });
@@ -455,6 +471,7 @@ impl Mesh {
         self.phase == Phase::Stopping
             && self.callee.running() == 0
             && self.services.is_empty()
+            && self.events_are_through()
             && self.links.values().all(|link| link.out.len() == 0)
     }
 
@@ -464,12 +481,13 @@ impl Mesh {
         }
         self.phase = Phase::Stopped;
         self.feed_caller(CallerInput::Shutdown);
+        self.feed_publications(PublicationInput::Shutdown);
         // Behind the caller's: what it cancels here is not running any more.
         self.work_off(usize::MAX);
         self.feed_callee(CalleeInput::Shutdown);
         self.work_off(usize::MAX);
         // Hooks that are still running report to nobody.
-        self.services = LocalServices::default();
+        self.services = LocalServices::new();
         for (dial, _) in std::mem::take(&mut self.dials) {
             self.link_commands.push_back(LinkCommand::CancelDial { dial });
         }

@@ -16,22 +16,51 @@ use crate::base::{
 };
 use crate::directory::selection::key_hash;
 use crate::directory::{Hook, Selection, Wish};
-use crate::mesh::{CallRequest, Mesh, Target};
+use crate::events::{PublishError, SubscribeRequest};
+use crate::mesh::{CallRequest, CommandError, Mesh, Subscribed, Target};
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{CallError, CallResult, Executed, Failure};
 use crate::service::Payload;
+use crate::service::events::{Inbox, Publishing};
 use crate::service::host::Host;
 use crate::service::slot::Slot;
-use crate::topic::TopicPath;
+use crate::topic::{SubscriptionKey, TopicPath};
 
 /// Something that application code asks of the host.
 pub(super) enum Op {
-    Call { request: CallRequest, slot: Arc<Slot<CallResult>> },
+    Call {
+        request: CallRequest,
+        slot: Arc<Slot<CallResult>>,
+    },
     CancelCall(CallKey),
-    Sleep { until: MonoTime, slot: Arc<Slot<()>> },
+    Sleep {
+        until: MonoTime,
+        slot: Arc<Slot<()>>,
+    },
     CancelSleep(TimerId<Arc<Slot<()>>>),
-    HandlerDone { invocation: InvocationKey, result: Result<Payload, HandlerError> },
-    HookDone { service: ServiceKey, hook: Hook, result: Result<(), String> },
+    HandlerDone {
+        invocation: InvocationKey,
+        result: Result<Payload, HandlerError>,
+    },
+    HookDone {
+        service: ServiceKey,
+        hook: Hook,
+        result: Result<(), String>,
+    },
+    Publish(Box<Publishing>),
+    Subscribe {
+        request: SubscribeRequest,
+        inbox: Arc<Inbox>,
+        slot: Arc<Slot<Result<Subscribed, CommandError>>>,
+    },
+    Unsubscribe(SubscriptionKey),
+    /// A subscriber was given up before it knew its key.
+    Leave(Arc<Inbox>),
+    Refill(SubscriptionKey),
+    AwaitKnown {
+        version: u64,
+        slot: Arc<Slot<()>>,
+    },
     Run(OnHost),
 }
 
@@ -110,8 +139,14 @@ impl Shared {
 /// Answers what nobody will do any more. A sleep is left to wait: a loop around one that ended at once
 /// would spin.
 fn refuse(op: Op) {
-    if let Op::Call { slot, .. } = op {
-        slot.fill(Err(CallError::unrun(Failure::ShuttingDown, "the node is gone")));
+    match op {
+        Op::Call { slot, .. } => {
+            slot.fill(Err(CallError::unrun(Failure::ShuttingDown, "the node is gone")));
+        }
+        Op::Publish(publishing) => publishing.slot.fill(Err(PublishError::Stopping)),
+        Op::Subscribe { slot, .. } => slot.fill(Err(CommandError::Stopping)),
+        Op::AwaitKnown { slot, .. } => slot.fill(()),
+        _ => {}
     }
 }
 

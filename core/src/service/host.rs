@@ -20,6 +20,7 @@ use crate::mesh::{CommandError, Event, Invocation, Mesh};
 use crate::payload::Payload;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{CallError, CallResult, Executed, Failure};
+use crate::service::event_desk::EventDesk;
 use crate::service::executor::{Ended, Executor, TaskKey, panic_message};
 use crate::service::handle::{Handle, Op, Shared};
 use crate::service::handler::{BoxFuture, Context, DescriptionError, Placement, Service};
@@ -95,6 +96,7 @@ pub struct Host {
     runs: KeyMap<InvocationTag, Run>,
     executor: Executor<Job>,
     sleeps: TimerQueue<Arc<Slot<()>>>,
+    events: EventDesk,
     spawner: Option<Box<dyn Spawner>>,
     unfinished: bool,
 }
@@ -112,6 +114,7 @@ impl Host {
             runs: KeyMap::default(),
             executor: Executor::new(notify),
             sleeps: TimerQueue::default(),
+            events: EventDesk::default(),
             spawner: None,
             unfinished: false,
         }
@@ -173,7 +176,10 @@ impl Host {
 
     /// When to call [`Host::turn`] if nothing happens before.
     pub fn next_wake(&self, now: MonoTime) -> Option<MonoTime> {
-        if self.unfinished || !self.shared.is_idle() { Some(now) } else { self.sleeps.next_at() }
+        if self.unfinished || !self.shared.is_idle() {
+            return Some(now);
+        }
+        self.sleeps.next_at().into_iter().chain(self.events.next_at()).min()
     }
 
     /// Lets handlers, tasks and the mesh talk until they have nothing left to say. `observe` sees every
@@ -183,6 +189,7 @@ impl Host {
         while let Some(slot) = self.sleeps.expire(now.mono) {
             slot.fill(());
         }
+        self.events.expire(now, mesh);
         for _ in 0..ROUNDS_MAX {
             let mut idle = true;
             let mut taken = std::mem::take(&mut self.taken);
@@ -250,6 +257,14 @@ impl Host {
                 mesh.respond(now, invocation, result);
             }
             Op::HookDone { service, hook, result } => mesh.hook_done(now, service, hook, result),
+            Op::Publish(publishing) => self.events.publish(now, mesh, *publishing),
+            Op::Subscribe { request, inbox, slot } => {
+                self.events.subscribe(now, mesh, request, inbox, &slot);
+            }
+            Op::Unsubscribe(key) => self.events.unsubscribe(now, mesh, key),
+            Op::Leave(inbox) => self.events.leave(now, mesh, &inbox),
+            Op::Refill(key) => self.events.refill(now, mesh, key),
+            Op::AwaitKnown { version, slot } => self.events.await_known(mesh, version, slot),
             Op::Run(f) => f(self, now, mesh),
         }
     }
@@ -277,10 +292,15 @@ impl Host {
                     self.services.remove(service);
                 }
             }
-            Event::PeerUp { .. }
-            | Event::PeerServices { .. }
+            Event::SubscriptionReady(_)
+            | Event::PublishRoom
+            | Event::PublishEnded { .. }
             | Event::DirectoryAcknowledged { .. }
             | Event::PeerDown { .. }
+            | Event::Stopped => self.events.on_event(now, mesh, &event),
+            Event::EventsLost { .. }
+            | Event::PeerUp { .. }
+            | Event::PeerServices { .. }
             | Event::LinkSuperseded { .. }
             | Event::LifeBegan { .. }
             | Event::NewerSelf { .. }
@@ -290,8 +310,7 @@ impl Host {
             | Event::ClaimIgnored { .. }
             | Event::NetworkLeft { .. }
             | Event::NetworkEnded { .. }
-            | Event::NetworkOutdated { .. }
-            | Event::Stopped => {}
+            | Event::NetworkOutdated { .. } => {}
         }
     }
 
@@ -437,6 +456,7 @@ impl Drop for Host {
     /// from now on.
     fn drop(&mut self) {
         self.shared.close();
+        self.events.close();
         let runs: Vec<InvocationKey> = self.runs.iter().map(|(key, _)| key).collect();
         for key in runs {
             if let Some(Run::Spawned(stop)) = self.runs.remove(key) {

@@ -4,6 +4,8 @@
 //! [`Context`] and [`Handle`] alone. A [`Host`] runs it: on tokio in the shell, on a plain thread, and
 //! in the simulator, where the same code meets chaos.
 
+mod event_desk;
+pub mod events;
 pub mod executor;
 pub mod handle;
 pub mod handler;
@@ -11,6 +13,7 @@ pub mod host;
 pub mod slot;
 pub mod typed;
 
+pub use events::{EventBuilder, Receipt, SubscribeError, Subscription, SubscriptionBuilder};
 pub use handle::{CallFuture, Handle, RequestBuilder, Sleep};
 pub use handler::{BoxFuture, Context, Description, DescriptionError, Placement, Service};
 pub use host::{Host, Spawner};

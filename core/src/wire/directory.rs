@@ -8,9 +8,12 @@ use semver::Version;
 
 use super::{WireFault, fault};
 use crate::base::Limits;
-use crate::directory::document::{DESCRIPTION_BYTES_MAX, TYPE_NAME_BYTES_MAX, VERSION_BYTES_MAX};
+use crate::directory::document::{
+    DESCRIPTION_BYTES_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, TYPE_NAME_BYTES_MAX, VERSION_BYTES_MAX,
+};
 use crate::directory::{
     ActionInfo, Delta, Document, Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, Spread,
+    SubscriptionOffer,
 };
 use crate::payload::ContentType;
 use crate::topic::{Pattern, TopicPath};
@@ -29,6 +32,13 @@ pub(super) fn parse(directory: v1::Directory, limits: &Limits) -> Result<Documen
         let (key, entry) = parse_service(service, limits)?;
         if entries.insert(key, entry).is_some() {
             return Err(fault("Service", "key", format!("{key:?} comes twice")));
+        }
+    }
+    check_subscriptions("Directory", directory.subscriptions.len(), limits)?;
+    for subscription in directory.subscriptions {
+        let (key, entry) = parse_subscription(subscription)?;
+        if entries.insert(key, entry).is_some() {
+            return Err(fault("Subscription", "key", format!("{key:?} comes twice")));
         }
     }
     Ok(Document { version: directory.version, entries, incremental: directory.incremental })
@@ -50,8 +60,14 @@ pub(super) fn parse_delta(delta: v1::Delta, limits: &Limits) -> Result<Delta, Wi
         let (key, entry) = parse_service(service, limits)?;
         put.push((unique(key)?, entry));
     }
-    let removed: Result<_, _> =
-        delta.removed_services.into_iter().map(|key| unique(EntryKey::Service(key))).collect();
+    check_subscriptions("Delta", delta.subscriptions.len(), limits)?;
+    for subscription in delta.subscriptions {
+        let (key, entry) = parse_subscription(subscription)?;
+        put.push((unique(key)?, entry));
+    }
+    let services = delta.removed_services.into_iter().map(EntryKey::Service);
+    let subscriptions = delta.removed_subscriptions.into_iter().map(EntryKey::Subscription);
+    let removed: Result<_, _> = services.chain(subscriptions).map(unique).collect();
     Ok(Delta { base: delta.base, version: delta.version, put, removed: removed? })
 }
 
@@ -60,6 +76,46 @@ fn check_count(message: &'static str, count: usize, limits: &Limits) -> Result<(
         return Err(fault(message, "services", format!("{count} of them")));
     }
     Ok(())
+}
+
+fn check_subscriptions(
+    message: &'static str,
+    count: usize,
+    limits: &Limits,
+) -> Result<(), WireFault> {
+    if count > limits.subscriptions_per_peer_max {
+        return Err(fault(message, "subscriptions", format!("{count} of them")));
+    }
+    Ok(())
+}
+
+fn parse_subscription(subscription: v1::Subscription) -> Result<(EntryKey, Entry), WireFault> {
+    let wrong = |field, why: String| fault("Subscription", field, why);
+    if subscription.key == 0 {
+        return Err(wrong("key", "zero".to_string()));
+    }
+    let pattern = Pattern::parse(&subscription.pattern)
+        .map_err(|error| wrong("pattern", error.to_string()))?;
+    let mut offer = SubscriptionOffer::new(pattern);
+    if subscription.group.len() > GROUP_BYTES_MAX {
+        return Err(wrong("group", format!("{} bytes", subscription.group.len())));
+    }
+    offer.group = match subscription.group.as_str() {
+        "" => None,
+        group => Some(group.into()),
+    };
+    offer.service = match subscription.service.as_str() {
+        "" => None,
+        service => {
+            Some(TopicPath::parse(service).map_err(|error| wrong("service", error.to_string()))?)
+        }
+    };
+    if subscription.members > MEMBERS_MAX {
+        return Err(wrong("members", format!("{}", subscription.members)));
+    }
+    offer.members = subscription.members.max(1);
+    offer.at_least_one = subscription.at_least_one;
+    Ok((EntryKey::Subscription(subscription.key), Entry::Subscription(Arc::new(offer))))
 }
 
 fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Entry), WireFault> {
@@ -121,24 +177,59 @@ fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Ent
 }
 
 pub(super) fn to_wire(document: &Document) -> v1::Directory {
-    v1::Directory {
-        version: document.version,
-        services: document.entries.iter().map(service_to_wire).collect(),
-        incremental: document.incremental,
-    }
+    let (services, subscriptions) = entries_to_wire(&mut document.entries.iter());
+    let (version, incremental) = (document.version, document.incremental);
+    v1::Directory { version, services, incremental, subscriptions }
 }
 
 pub(super) fn delta_to_wire(delta: &Delta) -> v1::Delta {
+    let (services, subscriptions) =
+        entries_to_wire(&mut delta.put.iter().map(|(key, entry)| (key, entry)));
+    let (mut removed_services, mut removed_subscriptions) = (Vec::new(), Vec::new());
+    for key in &delta.removed {
+        match key {
+            EntryKey::Service(number) => removed_services.push(*number),
+            EntryKey::Subscription(number) => removed_subscriptions.push(*number),
+        }
+    }
     v1::Delta {
         base: delta.base,
         version: delta.version,
-        services: delta.put.iter().map(|(key, entry)| service_to_wire((key, entry))).collect(),
-        removed_services: delta.removed.iter().map(|EntryKey::Service(key)| *key).collect(),
+        services,
+        removed_services,
+        subscriptions,
+        removed_subscriptions,
     }
 }
 
-fn service_to_wire((key, entry): (&EntryKey, &Entry)) -> v1::Service {
-    let (EntryKey::Service(key), Entry::Service(service)) = (key, entry);
+fn entries_to_wire(
+    entries: &mut dyn Iterator<Item = (&EntryKey, &Entry)>,
+) -> (Vec<v1::Service>, Vec<v1::Subscription>) {
+    let (mut services, mut subscriptions) = (Vec::new(), Vec::new());
+    for (key, entry) in entries {
+        let (EntryKey::Service(number) | EntryKey::Subscription(number)) = key;
+        match entry {
+            Entry::Service(offer) => services.push(service_to_wire(*number, offer)),
+            Entry::Subscription(offer) => {
+                subscriptions.push(subscription_to_wire(*number, offer));
+            }
+        }
+    }
+    (services, subscriptions)
+}
+
+fn subscription_to_wire(key: u64, offer: &SubscriptionOffer) -> v1::Subscription {
+    v1::Subscription {
+        pattern: offer.pattern.to_string(),
+        key,
+        group: offer.group.as_deref().unwrap_or_default().to_string(),
+        service: offer.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        members: offer.members,
+        at_least_one: offer.at_least_one,
+    }
+}
+
+fn service_to_wire(key: u64, service: &ServiceOffer) -> v1::Service {
     let info = &service.info;
     v1::Service {
         path: service.path.to_string(),
@@ -147,7 +238,7 @@ fn service_to_wire((key, entry): (&EntryKey, &Entry)) -> v1::Service {
             OfferState::Paused => 2,
         },
         actions: service.actions.iter().map(ToString::to_string).collect(),
-        key: *key,
+        key,
         version: match info.version == Version::new(0, 0, 0) {
             true => String::new(),
             false => info.version.to_string(),

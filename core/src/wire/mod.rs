@@ -4,6 +4,7 @@
 //! a [`WireFault`] that says what was wrong, never in a panic.
 
 mod directory;
+mod events;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,10 +16,13 @@ use crate::auth::membership::NETWORKS_MAX;
 use crate::auth::{NetworkClaim, NetworkId};
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Delta, Document, Heard, Heartbeat};
+use crate::events::receiver::EventAck;
 use crate::link::{End, Lane, LinkId, Sent};
 use crate::payload::ContentType;
 use crate::rpc::Status;
 use crate::topic::TopicPath;
+
+pub use events::{EventFrame, EventsFrom};
 
 /// The lowest protocol version that this code speaks.
 pub const VERSION_MIN: u32 = 1;
@@ -147,6 +151,14 @@ pub enum Message {
         sequence: u64,
         floor: u64,
     },
+    Event(EventFrame),
+    /// From which number on the events that follow on this lane count.
+    EventsFrom(EventsFrom),
+    /// The receiver was passed over with so many events.
+    EventsSkipped {
+        count: u64,
+    },
+    EventAck(EventAck),
     /// A kind from a later version that may be skipped.
     Skippable,
 }
@@ -224,6 +236,11 @@ pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
             check_sequence("Cancel", cancel.sequence, cancel.floor)?;
             Message::Cancel { sequence: cancel.sequence, floor: cancel.floor }
         }
+        Header::Event(event) => Message::Event(events::parse(event, payload, limits)?),
+        Header::EventsFrom(from) => Message::EventsFrom(events::parse_from(from)?),
+        Header::EventsSkipped(skipped) => Message::EventsSkipped { count: skipped.count },
+        Header::EventAck(ack) => Message::EventAck(events::parse_ack(ack, limits)?),
+        Header::Written(_) => unreachable!("what is read is not written already"),
     })
 }
 
@@ -464,6 +481,19 @@ impl Message {
             Message::Cancel { sequence, floor } => {
                 Frame::new(Header::Cancel(v1::Cancel { sequence, floor }))
             }
+            Message::Event(event) => {
+                let header = Header::Event(event.header());
+                Frame::with_payload(header, event.payload)
+            }
+            Message::EventsFrom(from) => Frame::new(Header::EventsFrom(v1::EventsFrom {
+                stream: from.stream,
+                number: from.number,
+                lost: from.lost,
+            })),
+            Message::EventsSkipped { count } => {
+                Frame::new(Header::EventsSkipped(v1::EventsSkipped { count }))
+            }
+            Message::EventAck(ack) => Frame::new(Header::EventAck(events::ack_to_wire(ack))),
             Message::Skippable => return None,
         })
     }

@@ -214,7 +214,8 @@ fn bounds_hold_before_anything_is_kept() {
     assert!(parse(frame, &limits).is_err(), "a payload beyond the bound");
     let service = v1::Service { path: "a".into(), state: 1, ..Default::default() };
     let services = vec![service.clone(), service];
-    let directory = v1::Directory { version: 1, services, incremental: false };
+    let directory =
+        v1::Directory { version: 1, services, incremental: false, ..Default::default() };
     let frame = Frame::new(Header::Directory(directory)).to_body();
     assert!(parse(frame, &limits).is_err(), "more services than a peer may have");
 }
@@ -223,7 +224,7 @@ fn bounds_hold_before_anything_is_kept() {
 fn documents_and_deltas_that_contradict_themselves_are_refused() {
     let service = |key| v1::Service { path: "a".into(), state: 1, key, ..Default::default() };
     let whole = |version, services, incremental| {
-        let directory = v1::Directory { version, services, incremental };
+        let directory = v1::Directory { version, services, incremental, ..Default::default() };
         parse(Frame::new(Header::Directory(directory)).to_body(), &Limits::default())
     };
     assert!(whole(1, vec![service(1), service(2)], true).is_ok());
@@ -237,7 +238,13 @@ fn documents_and_deltas_that_contradict_themselves_are_refused() {
     assert_eq!(old.entries.len(), 2);
     let delta = |base, version, put: &[u64], removed: &[u64]| {
         let services = put.iter().map(|key| service(*key)).collect();
-        let delta = v1::Delta { base, version, services, removed_services: removed.to_vec() };
+        let delta = v1::Delta {
+            base,
+            version,
+            services,
+            removed_services: removed.to_vec(),
+            ..Default::default()
+        };
         parse(Frame::new(Header::Delta(delta)).to_body(), &Limits::default())
     };
     assert!(delta(2, 2, &[], &[]).is_ok());

@@ -221,6 +221,8 @@ pub struct Directory {
     /// The sender reads Delta and Heartbeat, acknowledges what it gets, and gives each entry a key.
     #[prost(bool, tag = "3")]
     pub incremental: bool,
+    #[prost(message, repeated, tag = "4")]
+    pub subscriptions: ::prost::alloc::vec::Vec<Subscription>,
 }
 /// One entry of a document: a service.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -251,6 +253,28 @@ pub struct Service {
     /// For people: what is known of the actions, in their order. Fewer than there are actions, or as many.
     #[prost(message, repeated, tag = "8")]
     pub about: ::prost::alloc::vec::Vec<ActionInfo>,
+}
+/// One entry of a document: what the sender wants to be sent. Subscribers that want the same make one entry.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscription {
+    /// A pattern, UTF-8.
+    #[prost(string, tag = "1")]
+    pub pattern: ::prost::alloc::string::String,
+    /// Names the entry among the subscriptions, as Service.key does among the services. Not zero.
+    #[prost(uint64, tag = "2")]
+    pub key: u64,
+    /// Its members compete; empty for subscribers that get every event.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    /// The path of the service that subscribes; empty if none does.
+    #[prost(string, tag = "4")]
+    pub service: ::prost::alloc::string::String,
+    /// How many subscribers the entry stands for: members of a group are chosen in proportion. Zero means 1.
+    #[prost(uint32, tag = "5")]
+    pub members: u32,
+    /// Of a group: an event whose outcome is not known goes to another member.
+    #[prost(bool, tag = "6")]
+    pub at_least_one: bool,
 }
 /// What is known of an action.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -283,6 +307,11 @@ pub struct Delta {
     /// Keys of services that are not listed any more.
     #[prost(uint64, repeated, tag = "4")]
     pub removed_services: ::prost::alloc::vec::Vec<u64>,
+    #[prost(message, repeated, tag = "5")]
+    pub subscriptions: ::prost::alloc::vec::Vec<Subscription>,
+    /// Keys of subscriptions that are not listed any more.
+    #[prost(uint64, repeated, tag = "6")]
+    pub removed_subscriptions: ::prost::alloc::vec::Vec<u64>,
 }
 /// Kind 5, control lane. Answers Directory and Delta.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -401,4 +430,80 @@ pub struct Cancel {
     pub sequence: u64,
     #[prost(uint64, tag = "2")]
     pub floor: u64,
+}
+/// Kind 19, a shared lane: that of the topic's hash. The payload is the event's. Only for peers that made a
+/// subscription known to which it belongs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Event {
+    /// Names the event among those of the sender's incarnation. From 1, strictly growing.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// The topic path, UTF-8 (declared as bytes so that it can be read in place).
+    #[prost(bytes = "bytes", tag = "2")]
+    pub topic: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "3")]
+    pub content_type: u32,
+    /// For every subscriber that is in no group.
+    #[prost(bool, tag = "4")]
+    pub everyone: bool,
+    /// For one member of each of these groups.
+    #[prost(string, repeated, tag = "5")]
+    pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For one subscriber of each of these services.
+    #[prost(string, repeated, tag = "6")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Subscribers that belong to a service are addressed by `services` alone.
+    #[prost(bool, tag = "7")]
+    pub one_per_service: bool,
+    /// It was sent to another member of the group, and what became of it there is not known.
+    #[prost(bool, tag = "8")]
+    pub redelivered: bool,
+}
+/// Kind 20, a shared lane. Events, and EventsSkipped, that follow on this lane of this link have the numbers
+/// from this one on. A stream is all that one incarnation sends to another between two losses of what each
+/// remembers of the other; each lane counts for itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventsFrom {
+    /// Strictly growing within an incarnation of the sender. Another stream's numbers begin at 1.
+    #[prost(uint64, tag = "1")]
+    pub stream: u64,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// How many events of the sender's streams before this one it does not know to have come.
+    #[prost(uint64, tag = "3")]
+    pub lost: u64,
+}
+/// Kind 21, a shared lane. Has a number like an event. The receiver was passed over with so many events in this
+/// place: it was too slow. Zero: an event that was here went to another member of its group.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventsSkipped {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+}
+/// Kind 22, control lane. What the sender has of the receiver's events.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EventAck {
+    #[prost(uint64, tag = "1")]
+    pub stream: u64,
+    /// For each shared lane the number that is awaited: those below have come. Four of them.
+    #[prost(uint64, repeated, tag = "2")]
+    pub next: ::prost::alloc::vec::Vec<u64>,
+    /// Something is missing on these lanes, and is to be sent again, as bits: 1 for the first.
+    #[prost(uint32, tag = "3")]
+    pub again: u32,
+    /// Events below `next` that no member of a group here took. Repeated until the receiver cannot ask any more.
+    #[prost(message, repeated, tag = "4")]
+    pub declined: ::prost::alloc::vec::Vec<DeclinedEvent>,
+}
+/// An event that was for a group and that nobody took.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeclinedEvent {
+    /// From 1.
+    #[prost(uint32, tag = "1")]
+    pub lane: u32,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Places of groups in Event.groups, and behind them of services in Event.services, that did not take it.
+    #[prost(uint32, repeated, tag = "3")]
+    pub places: ::prost::alloc::vec::Vec<u32>,
 }

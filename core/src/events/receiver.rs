@@ -1,0 +1,326 @@
+//! The receiving side: what each peer has sent, so that nothing counts twice and nothing out of order.
+//!
+//! A frame carries no number. A lane of a link begins with a word from which number on what follows counts
+//! ([`Receiver::begins`]), and each frame is one more. The same number may come on several links, when the
+//! sender does not know what became of the first. Only the number that is awaited counts:
+//!
+//! | what comes | what is done |
+//! | --- | --- |
+//! | the number that is awaited | it counts |
+//! | an earlier one, or one of an earlier stream | nothing: it has come before |
+//! | a later one | nothing: what was before it went down with a link. It is asked for again |
+//!
+//! Acknowledged is what is below the number that is awaited, for each lane.
+
+use std::collections::VecDeque;
+
+use crate::base::{KeyMap, PeerKey, PeerTag};
+use crate::link::{Lane, LinkHandle};
+use crate::planted::is_planted;
+
+/// How many shared lanes there are.
+pub const LANES: usize = Lane::SHARED as usize;
+
+/// Events that nobody took are remembered for as long as their sender may not know it: it never has more
+/// unacknowledged than this. A guess; a sender with larger bounds may take such an event for handled.
+const DECLINED_MAX: usize = 4_096;
+
+/// What a frame of an event is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It was awaited. Its number in its lane.
+    New(u64),
+    /// It has come before.
+    Old,
+    /// Something before it is missing.
+    Early,
+}
+
+/// An event that was for groups of which no member took it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declined {
+    /// The place of its lane, from 0.
+    pub lane: usize,
+    /// Its number in the lane.
+    pub number: u64,
+    /// Which of the groups that it named, and behind them of the services.
+    pub places: Vec<u32>,
+}
+
+/// What a sender is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventAck {
+    /// The stream that this is about.
+    pub stream: u64,
+    /// The number that is awaited on each lane.
+    pub next: [u64; LANES],
+    /// Lanes on which something is missing, as bits.
+    pub again: u32,
+    /// What nobody took.
+    pub declined: Vec<Declined>,
+}
+
+/// A lane of a link: the number of the next frame on it.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    stream: u64,
+    number: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Incoming {
+    stream: u64,
+    next: [u64; LANES],
+    again: u32,
+    declined: VecDeque<Declined>,
+    positions: Vec<(LinkHandle, [Option<Position>; LANES])>,
+    /// An acknowledgement is queued.
+    ack_queued: bool,
+    /// Something that it may not publish was seen, and said.
+    complained: bool,
+}
+
+/// What all peers have sent.
+#[derive(Clone, Debug, Default)]
+pub struct Receiver {
+    peers: KeyMap<PeerTag, Incoming>,
+}
+
+/// The place of a shared lane; none for other lanes.
+pub fn place_of(lane: Lane) -> Option<usize> {
+    (1..=Lane::SHARED).contains(&lane.0).then(|| lane.0 as usize - 1)
+}
+
+impl Receiver {
+    /// What follows on a lane has these numbers. Gives the events that the sender lost sight of before, if this
+    /// is news and there was a stream before.
+    ///
+    /// # Errors
+    ///
+    /// When the lane carries no events.
+    pub fn begins(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        lane: Lane,
+        (stream, number): (u64, u64),
+        lost: u64,
+    ) -> Result<u64, &'static str> {
+        let place = place_of(lane).ok_or("events on a lane of another kind")?;
+        let mut interrupted = 0;
+        if self.peers.get(peer).is_none() {
+            self.peers.insert(
+                peer,
+                Incoming {
+                    stream,
+                    next: [1; LANES],
+                    again: 0,
+                    declined: VecDeque::new(),
+                    positions: Vec::new(),
+                    ack_queued: false,
+                    complained: false,
+                },
+            );
+        }
+        let incoming = self.peers.get_mut(peer).expect("just inserted");
+        if stream > incoming.stream {
+            interrupted = lost;
+            incoming.stream = stream;
+            incoming.next = [1; LANES];
+            incoming.again = 0;
+            incoming.declined.clear();
+        }
+        let at = match incoming.positions.iter().position(|(known, _)| *known == link) {
+            Some(at) => at,
+            None => {
+                incoming.positions.push((link, [None; LANES]));
+                incoming.positions.len() - 1
+            }
+        };
+        incoming.positions[at].1[place] = Some(Position { stream, number });
+        Ok(interrupted)
+    }
+
+    /// A frame that has a number came on a lane.
+    ///
+    /// # Errors
+    ///
+    /// When it was not said from where on the lane counts.
+    pub fn arrived(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        lane: Lane,
+    ) -> Result<Arrival, &'static str> {
+        const UNNUMBERED: &str = "an event on a lane that has not begun to count";
+        let place = place_of(lane).ok_or(UNNUMBERED)?;
+        let incoming = self.peers.get_mut(peer).ok_or(UNNUMBERED)?;
+        let of_link = incoming.positions.iter_mut().find(|(known, _)| *known == link);
+        let position = of_link.and_then(|(_, lanes)| lanes[place].as_mut()).ok_or(UNNUMBERED)?;
+        let Position { stream, number } = *position;
+        position.number += 1;
+        if stream != incoming.stream {
+            return Ok(Arrival::Old);
+        }
+        let next = &mut incoming.next[place];
+        if number < *next && !is_planted(70) {
+            return Ok(Arrival::Old);
+        }
+        if number > *next {
+            incoming.again |= 1 << place;
+            return Ok(Arrival::Early);
+        }
+        *next = number + 1;
+        incoming.again &= !(1 << place);
+        Ok(Arrival::New(number))
+    }
+
+    /// Nobody took an event for these of its groups.
+    pub fn declined(&mut self, peer: PeerKey, lane: Lane, number: u64, places: Vec<u32>) {
+        if is_planted(79) {
+            return;
+        }
+        let (Some(incoming), Some(lane)) = (self.peers.get_mut(peer), place_of(lane)) else {
+            return;
+        };
+        if incoming.declined.len() == DECLINED_MAX {
+            incoming.declined.pop_front();
+        }
+        incoming.declined.push_back(Declined { lane, number, places });
+    }
+
+    /// Whether an acknowledgement is to be queued for the peer; it counts as queued then.
+    pub fn wants_ack(&mut self, peer: PeerKey) -> bool {
+        self.peers
+            .get_mut(peer)
+            .is_some_and(|incoming| !std::mem::replace(&mut incoming.ack_queued, true))
+    }
+
+    /// The acknowledgement that a peer is due.
+    pub fn take_ack(&mut self, peer: PeerKey) -> Option<EventAck> {
+        let incoming = self.peers.get_mut(peer)?;
+        incoming.ack_queued = false;
+        Some(EventAck {
+            stream: incoming.stream,
+            next: incoming.next,
+            again: std::mem::take(&mut incoming.again),
+            declined: incoming.declined.iter().cloned().collect(),
+        })
+    }
+
+    /// What was queued for the peer may be lost, with a link: it is told again. Says whether there is something
+    /// to tell.
+    pub fn acks_lost(&mut self, peer: PeerKey) -> bool {
+        match self.peers.get_mut(peer) {
+            Some(incoming) => {
+                incoming.ack_queued = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether this is the first time that the peer is complained of.
+    pub fn complain(&mut self, peer: PeerKey) -> bool {
+        self.peers
+            .get_mut(peer)
+            .is_some_and(|incoming| !std::mem::replace(&mut incoming.complained, true))
+    }
+
+    /// A link is gone.
+    pub fn link_gone(&mut self, peer: PeerKey, link: LinkHandle) {
+        if let Some(incoming) = self.peers.get_mut(peer) {
+            incoming.positions.retain(|(known, _)| *known != link);
+        }
+    }
+
+    /// The peer's life is over.
+    pub fn forget(&mut self, peer: PeerKey) {
+        self.peers.remove(peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: LinkHandle = LinkHandle(1);
+    const NEW: LinkHandle = LinkHandle(2);
+    const LANE: Lane = Lane(2);
+
+    fn peer() -> PeerKey {
+        PeerKey::from_u64(0)
+    }
+
+    fn begins(receiver: &mut Receiver, link: LinkHandle, stream: u64, number: u64) {
+        assert_eq!(receiver.begins(peer(), link, LANE, (stream, number), 0), Ok(0));
+    }
+
+    fn arrived(receiver: &mut Receiver, link: LinkHandle) -> Arrival {
+        receiver.arrived(peer(), link, LANE).unwrap()
+    }
+
+    #[test]
+    fn what_comes_on_two_links_counts_once_and_in_order() {
+        let mut receiver = Receiver::default();
+        begins(&mut receiver, OLD, 5, 1);
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+        // The sender has given the old link up; its frames still come.
+        begins(&mut receiver, NEW, 5, 1);
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::Old);
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(2));
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::Old);
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(3));
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::Old);
+        assert_eq!(receiver.take_ack(peer()).unwrap().next, [1, 4, 1, 1]);
+    }
+
+    #[test]
+    fn what_comes_too_early_is_asked_for_again() {
+        let mut receiver = Receiver::default();
+        begins(&mut receiver, OLD, 5, 1);
+        begins(&mut receiver, NEW, 5, 3);
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::Early);
+        let ack = receiver.take_ack(peer()).unwrap();
+        assert_eq!((ack.again, ack.next[1]), (0b10, 1));
+        begins(&mut receiver, NEW, 5, 1);
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(1));
+        assert_eq!(receiver.take_ack(peer()).unwrap().again, 0);
+    }
+
+    #[test]
+    fn a_new_stream_begins_anew_and_the_old_one_counts_no_more() {
+        let mut receiver = Receiver::default();
+        begins(&mut receiver, OLD, 5, 1);
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+        assert_eq!(receiver.begins(peer(), NEW, LANE, (6, 1), 7), Ok(7));
+        assert_eq!(receiver.begins(peer(), NEW, Lane(1), (6, 1), 7), Ok(0), "said once");
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::Old);
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(1));
+    }
+
+    #[test]
+    fn a_lane_must_begin_to_count() {
+        let mut receiver = Receiver::default();
+        assert!(receiver.arrived(peer(), OLD, LANE).is_err());
+        begins(&mut receiver, OLD, 1, 1);
+        assert!(receiver.arrived(peer(), NEW, LANE).is_err());
+        assert!(receiver.arrived(peer(), OLD, Lane(1)).is_err());
+        assert!(receiver.begins(peer(), OLD, Lane::CONTROL, (1, 1), 0).is_err());
+        receiver.link_gone(peer(), OLD);
+        assert!(receiver.arrived(peer(), OLD, LANE).is_err());
+    }
+
+    #[test]
+    fn what_nobody_took_is_said_again_and_again() {
+        let mut receiver = Receiver::default();
+        begins(&mut receiver, OLD, 1, 1);
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+        receiver.declined(peer(), LANE, 1, vec![0]);
+        assert!(receiver.wants_ack(peer()) && !receiver.wants_ack(peer()));
+        for _ in 0..2 {
+            let declined = receiver.take_ack(peer()).unwrap().declined;
+            assert_eq!(declined, [Declined { lane: 1, number: 1, places: vec![0] }]);
+        }
+    }
+}

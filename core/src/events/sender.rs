@@ -1,0 +1,384 @@
+//! The sending side: what each peer is sent, and what of it the peer has.
+//!
+//! A *stream* is all that this life of ours sends to one life of a peer. Its four lanes are those of links: a topic
+//! always has the same, so that its events keep their order. Each lane counts its frames from 1, and a frame is
+//! kept here until the peer has said that it has it, whatever becomes of links:
+//!
+//! | what happens | what is done |
+//! | --- | --- |
+//! | the transport has room | the next frame; before the first on a link, from which number on it counts |
+//! | a link is lost | what is not acknowledged is sent again, on another one |
+//! | the peer misses something | likewise |
+//! | the peer's life, or ours, is over | what is not acknowledged is lost; the next stream says how much |
+//!
+//! A peer may have so much unacknowledged and no more. What does not fit is not taken
+//! ([`Sender::has_room`]), or the peer is passed over: a word in its place says so, and takes no room.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use dunlin_proto::{Frame, Header, WrittenHeader, v1};
+
+use crate::base::{KeyMap, Limits, PeerKey, PeerTag};
+use crate::events::publications::{Part, PartEnd, PartGroup, PublicationKey};
+use crate::events::receiver::{EventAck, LANES};
+use crate::link::LinkHandle;
+use crate::planted::is_planted;
+
+/// What an event that takes no payload counts for, in bytes: what is kept beside it.
+const EVENT_BYTES: usize = 128;
+
+#[derive(Clone, Debug)]
+enum Item {
+    Event {
+        header: WrittenHeader,
+        payload: Bytes,
+        part: Option<Box<Part>>,
+    },
+    /// So many events were not for this peer in the end, or not taken: nothing is sent in their place.
+    Skipped(u64),
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Item::Event { payload, .. } => EVENT_BYTES + payload.len(),
+            Item::Skipped(_) => 0,
+        }
+    }
+
+    /// Gives groups back what they need not wait for: what was not sent at all, and what may be handled twice.
+    /// Says whether nothing is left that the peer should get.
+    fn return_groups(&mut self, unsent: bool, ended: &mut Vec<Report>) -> bool {
+        let Item::Event { header, part: Some(part), .. } = self else { return false };
+        if part.groups.is_empty() {
+            return false;
+        }
+        let (returned, left): (Vec<_>, Vec<_>) =
+            part.groups.iter().partition(|group| unsent || group.at_least_one);
+        if returned.is_empty() {
+            return false;
+        }
+        let publication = part.publication;
+        for PartGroup { place: group, .. } in &returned {
+            let (group, unknown) = (*group, !unsent);
+            ended.push(Report::Returned { publication, group, unknown });
+        }
+        if left.is_empty() && !part.everyone {
+            let part = Part { publication, everyone: false, groups: Vec::new() };
+            ended.push(Report::Ended(part, PartEnd::Unsent));
+            return true;
+        }
+        // What is sent again is not for them. The places of the others stay.
+        if let Some(mut event) = header.event() {
+            let groups = event.groups.len();
+            for group in &returned {
+                match (group.in_frame as usize).checked_sub(groups) {
+                    None => event.groups[group.in_frame as usize].clear(),
+                    Some(service) => event.services[service].clear(),
+                }
+            }
+            *header = WrittenHeader::new(&Header::Event(event));
+        }
+        part.groups = left;
+        false
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    /// The number of the first item. Those before it are acknowledged.
+    first: u64,
+    items: VecDeque<Item>,
+    /// How many of the items the link that counts now has pulled.
+    pulled: usize,
+    /// Numbers below this one were pulled at some time.
+    sent_to: u64,
+    /// The link on which the lane counts.
+    on: Option<LinkHandle>,
+}
+
+#[derive(Clone, Debug)]
+struct Stream {
+    number: u64,
+    /// Events of earlier streams to this peer that are lost.
+    lost_before: u64,
+    lanes: [Lane; LANES],
+    events: usize,
+    bytes: usize,
+}
+
+/// What a publication is to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A part has ended.
+    Ended(Part, PartEnd),
+    /// A group gets an event back from a peer that cannot be reached.
+    Returned {
+        /// The publication.
+        publication: PublicationKey,
+        /// The place of the group.
+        group: u32,
+        /// Whether the peer may have it.
+        unknown: bool,
+    },
+}
+
+/// What all peers are sent.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    streams: KeyMap<PeerTag, Stream>,
+    /// Events that a peer had not acknowledged when its last stream ended.
+    lost: KeyMap<PeerTag, u64>,
+    next_stream: u64,
+    events_max: usize,
+    bytes_max: usize,
+    /// Somebody was told that there is no room.
+    awaited: bool,
+}
+
+impl Sender {
+    /// Nothing is sent.
+    pub fn new(limits: &Limits) -> Self {
+        Sender {
+            streams: KeyMap::default(),
+            lost: KeyMap::default(),
+            next_stream: 1,
+            events_max: limits.events_unacknowledged_max.max(1),
+            bytes_max: limits.events_unacknowledged_bytes_max,
+            awaited: false,
+        }
+    }
+
+    /// How many events the peer has not acknowledged.
+    pub fn unacknowledged(&self, peer: PeerKey) -> usize {
+        self.streams.get(peer).map_or(0, |stream| stream.events)
+    }
+
+    /// How many events no peer has acknowledged, in all.
+    pub fn len(&self) -> usize {
+        self.streams.iter().map(|(_, stream)| stream.events).sum()
+    }
+
+    /// Whether every peer has acknowledged everything.
+    pub fn is_empty(&self) -> bool {
+        self.streams.iter().all(|(_, stream)| stream.events == 0)
+    }
+
+    /// Whether one more event of this size may be sent to the peer. One fits always.
+    pub fn has_room(&self, peer: PeerKey, payload_bytes: usize) -> bool {
+        let Some(stream) = self.streams.get(peer) else { return true };
+        stream.events == 0
+            || stream.events < self.events_max
+                && stream.bytes + EVENT_BYTES + payload_bytes <= self.bytes_max
+    }
+
+    /// Somebody waits for room: [`Sender::acknowledged`] will say when there is some.
+    pub fn await_room(&mut self) {
+        self.awaited = true;
+    }
+
+    fn stream(&mut self, peer: PeerKey) -> &mut Stream {
+        if self.streams.get(peer).is_none() {
+            let number = self.next_stream;
+            self.next_stream += 1;
+            let lost_before = self.lost.remove(peer).unwrap_or(0);
+            let lane = Lane { first: 1, sent_to: 1, ..Lane::default() };
+            let lanes = std::array::from_fn(|_| lane.clone());
+            self.streams.insert(peer, Stream { number, lost_before, lanes, events: 0, bytes: 0 });
+        }
+        self.streams.get_mut(peer).expect("just inserted")
+    }
+
+    /// Queues an event for a peer. Says whether nothing waited to be pulled on its lane before.
+    pub fn push(
+        &mut self,
+        peer: PeerKey,
+        lane: usize,
+        header: WrittenHeader,
+        payload: Bytes,
+        part: Option<Box<Part>>,
+    ) -> bool {
+        let stream = self.stream(peer);
+        let item = Item::Event { header, payload, part };
+        stream.events += 1;
+        stream.bytes += item.bytes();
+        stream.lanes[lane].push(item)
+    }
+
+    /// Tells a peer that it was passed over with an event. Says whether nothing waited to be pulled before.
+    pub fn pass_over(&mut self, peer: PeerKey, lane: usize) -> bool {
+        let lane = &mut self.stream(peer).lanes[lane];
+        if lane.pulled < lane.items.len()
+            && lane.first + lane.items.len() as u64 > lane.sent_to
+            && let Some(Item::Skipped(count)) = lane.items.back_mut()
+        {
+            *count += 1;
+            return false;
+        }
+        lane.push(Item::Skipped(1))
+    }
+
+    /// Lanes on which something waits to be pulled.
+    pub fn waiting(&self, peer: PeerKey) -> impl Iterator<Item = usize> + '_ {
+        let lanes = self.streams.get(peer).map(|stream| stream.lanes.iter().enumerate());
+        let waits =
+            |(place, lane): (usize, &Lane)| (lane.pulled < lane.items.len()).then_some(place);
+        lanes.into_iter().flatten().filter_map(waits)
+    }
+
+    /// The next frame of a lane for a link, and whether more waits behind it.
+    pub fn take_frame(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        lane: usize,
+    ) -> Option<(Frame, bool)> {
+        let stream = self.streams.get_mut(peer)?;
+        let (number, lost) = (stream.number, stream.lost_before);
+        let lane = &mut stream.lanes[lane];
+        let item = lane.items.get(lane.pulled)?;
+        if lane.on != Some(link) {
+            lane.on = Some(link);
+            let header =
+                v1::EventsFrom { stream: number, number: lane.first + lane.pulled as u64, lost };
+            return Some((Frame::new(Header::EventsFrom(header)), true));
+        }
+        let frame = match item {
+            Item::Event { header, payload, .. } => {
+                Frame::with_payload(Header::Written(header.clone()), payload.clone())
+            }
+            Item::Skipped(count) => {
+                let count = if is_planted(75) { 0 } else { *count };
+                Frame::new(Header::EventsSkipped(v1::EventsSkipped { count }))
+            }
+        };
+        lane.pulled += 1;
+        lane.sent_to = lane.sent_to.max(lane.first + lane.pulled as u64);
+        Some((frame, lane.pulled < lane.items.len()))
+    }
+
+    /// The peer says what it has. The ends of parts go to `ended`. Says whether somebody waits for room, and
+    /// there is some now.
+    pub fn acknowledged(&mut self, peer: PeerKey, ack: &EventAck, ended: &mut Vec<Report>) -> bool {
+        let Some(stream) = self.streams.get_mut(peer) else { return false };
+        if stream.number != ack.stream {
+            return false;
+        }
+        for (place, lane) in stream.lanes.iter_mut().enumerate() {
+            // Nobody has what was not sent.
+            let next = ack.next[place].min(lane.sent_to);
+            while lane.first < next
+                && let Some(item) = lane.items.pop_front()
+            {
+                let number = lane.first;
+                lane.first += 1;
+                match lane.pulled.checked_sub(1) {
+                    Some(pulled) => lane.pulled = pulled,
+                    // It was to be sent again on this link, and is not: the link counts from elsewhere.
+                    None => lane.on = None,
+                }
+                let bytes = item.bytes();
+                if let Item::Event { part, .. } = item {
+                    stream.events -= 1;
+                    stream.bytes -= bytes;
+                    if let Some(part) = part {
+                        let declined = ack
+                            .declined
+                            .iter()
+                            .filter(|declined| declined.lane == place && declined.number == number)
+                            .flat_map(|declined| &declined.places)
+                            .filter_map(|at| part.groups.iter().find(|g| g.in_frame == *at))
+                            .map(|group| group.place)
+                            .collect();
+                        ended.push(Report::Ended(*part, PartEnd::Acknowledged { declined }));
+                    }
+                }
+            }
+            if ack.again & 1 << place != 0 && lane.on.is_some() {
+                lane.rewind();
+            }
+        }
+        let room = stream.events <= self.events_max / 2 && stream.bytes <= self.bytes_max / 2;
+        room && std::mem::take(&mut self.awaited)
+    }
+
+    /// A link to the peer is lost: what it carried is in doubt. If it was the last one, groups get their events
+    /// back, as far as the peer has not said that it has them.
+    pub fn link_lost(&mut self, peer: PeerKey, connected: bool, ended: &mut Vec<Report>) {
+        let Some(stream) = self.streams.get_mut(peer) else { return };
+        for lane in &mut stream.lanes {
+            if is_planted(71) {
+                lane.on = None;
+                continue;
+            }
+            lane.rewind();
+            if connected {
+                continue;
+            }
+            let (first, sent_to) = (lane.first, lane.sent_to);
+            for (at, item) in lane.items.iter_mut().enumerate() {
+                let unsent = first + at as u64 >= sent_to;
+                let bytes = item.bytes();
+                if item.return_groups(unsent, ended) {
+                    stream.events -= 1;
+                    stream.bytes -= bytes;
+                    *item = Item::Skipped(0);
+                }
+            }
+        }
+    }
+
+    /// The peer's life, or ours, is over. Gives how many events the peer had not acknowledged.
+    pub fn forget(&mut self, peer: PeerKey, ended: &mut Vec<Report>) -> u64 {
+        let Some(stream) = self.streams.remove(peer) else { return 0 };
+        let mut lost = 0;
+        for lane in stream.lanes {
+            for (at, item) in lane.items.into_iter().enumerate() {
+                match item {
+                    Item::Skipped(count) => lost += count,
+                    Item::Event { part, .. } => {
+                        lost += 1;
+                        if let Some(part) = part {
+                            let unsent = lane.first + at as u64 >= lane.sent_to;
+                            let end = if unsent { PartEnd::Unsent } else { PartEnd::Unknown };
+                            ended.push(Report::Ended(*part, end));
+                        }
+                    }
+                }
+            }
+        }
+        if lost > 0 {
+            self.lost.insert(peer, lost);
+        }
+        lost
+    }
+
+    /// Asserts what must hold between inputs.
+    pub fn check_invariants(&self) {
+        for (_, stream) in self.streams.iter() {
+            let mut kept = (0, 0);
+            for lane in &stream.lanes {
+                assert!(lane.pulled <= lane.items.len(), "what was pulled is kept");
+                for item in &lane.items {
+                    kept.0 += usize::from(matches!(item, Item::Event { .. }));
+                    kept.1 += item.bytes();
+                }
+            }
+            assert_eq!(kept, (stream.events, stream.bytes), "what is kept is counted");
+            assert!(stream.events <= self.events_max, "what is unacknowledged is bounded");
+        }
+    }
+}
+
+impl Lane {
+    fn push(&mut self, item: Item) -> bool {
+        self.items.push_back(item);
+        self.pulled + 1 == self.items.len()
+    }
+
+    fn rewind(&mut self) {
+        self.pulled = 0;
+        self.on = None;
+    }
+}

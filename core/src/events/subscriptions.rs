@@ -1,0 +1,247 @@
+//! The subscribers of this node. Each has a queue of its own, so that none waits for another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::base::{Draws, Limits};
+use crate::directory::document::MEMBERS_MAX;
+use crate::directory::numbers::{ENTRY_BITS, Numbers};
+use crate::directory::{Entry, EntryKey, SubscriptionOffer};
+use crate::events::group::{Group, GroupName};
+use crate::events::plan::Here;
+use crate::events::queue::{Queue, QueueLimits};
+use crate::events::{Delivery, EventMessage, Missed};
+use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
+
+/// A subscriber to be.
+#[derive(Clone, Debug)]
+pub struct SubscribeRequest {
+    /// It gets events of these topics.
+    pub pattern: Pattern,
+    /// The group that it joins, if it does.
+    pub group: Option<Group>,
+    /// The service that it belongs to, if it does. See [`crate::events::Mode::OnePerService`].
+    pub service: Option<TopicPath>,
+    /// How much may wait for it.
+    pub queue: QueueLimits,
+}
+
+impl SubscribeRequest {
+    /// A subscriber that gets every event.
+    pub fn new(pattern: Pattern) -> Self {
+        SubscribeRequest { pattern, group: None, service: None, queue: QueueLimits::default() }
+    }
+}
+
+/// What several subscribers have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    pattern: Pattern,
+    group: Option<Group>,
+    service: Option<TopicPath>,
+}
+
+#[derive(Clone, Debug)]
+struct Announced {
+    number: u64,
+    subscribers: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Subscriber {
+    wanted: Wanted,
+    queue: Queue,
+}
+
+/// A change of what this node makes known.
+pub type Announcement = (EntryKey, Option<Entry>);
+
+/// The subscribers of this node.
+#[derive(Clone, Debug)]
+pub struct Subscriptions {
+    index: PatternIndex<Subscriber>,
+    keys: std::collections::BTreeSet<SubscriptionKey>,
+    announced: BTreeMap<Wanted, Announced>,
+    numbers: Numbers,
+    events_max: usize,
+    bytes_max: usize,
+}
+
+impl Subscriptions {
+    /// Nobody subscribes.
+    pub fn new(limits: &Limits) -> Self {
+        Subscriptions {
+            index: PatternIndex::new(),
+            keys: Default::default(),
+            announced: BTreeMap::new(),
+            numbers: Numbers::new(ENTRY_BITS, false),
+            events_max: limits.subscriber_events_max.max(1),
+            bytes_max: limits.subscriber_bytes_max,
+        }
+    }
+
+    /// How many subscribers there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How many entries they make in the document of this node.
+    pub fn entries(&self) -> usize {
+        self.announced.len()
+    }
+
+    /// Whether a subscriber with these wishes would make an entry of its own.
+    pub fn is_new(&self, request: &SubscribeRequest) -> bool {
+        !self.announced.contains_key(&wanted(request))
+    }
+
+    /// Adds a subscriber. Its wishes are checked. What this node makes known may change.
+    pub fn subscribe(
+        &mut self,
+        request: SubscribeRequest,
+        draws: &mut Draws,
+    ) -> (SubscriptionKey, Option<Announcement>) {
+        let wanted = wanted(&request);
+        let queue = QueueLimits {
+            events_max: request.queue.events_max.clamp(1, self.events_max),
+            bytes_max: request.queue.bytes_max.min(self.bytes_max),
+            overflow: request.queue.overflow,
+        };
+        let subscriber = Subscriber { wanted: wanted.clone(), queue: Queue::new(queue) };
+        let key = self.index.insert(&request.pattern, subscriber);
+        self.keys.insert(key);
+        let before = self.announced.get(&wanted).map(|announced| announced.subscribers);
+        let (numbers, network) = (&mut self.numbers, wanted.pattern.network());
+        let announced = self
+            .announced
+            .entry(wanted.clone())
+            .or_insert_with(|| Announced { number: numbers.next(network, draws), subscribers: 0 });
+        announced.subscribers += 1;
+        let now = announced.clone();
+        (key, announce(&wanted, before, &now))
+    }
+
+    /// Takes a subscriber away, with what waits for it.
+    pub fn unsubscribe(&mut self, key: SubscriptionKey) -> Option<Option<Announcement>> {
+        let subscriber = self.index.remove(key)?;
+        self.keys.remove(&key);
+        let wanted = subscriber.wanted;
+        let announced = self.announced.get_mut(&wanted).expect("every subscriber is announced");
+        announced.subscribers -= 1;
+        let (before, now) = (announced.subscribers + 1, announced.clone());
+        if now.subscribers == 0 {
+            self.announced.remove(&wanted);
+            return Some(Some((EntryKey::Subscription(now.number), None)));
+        }
+        Some(announce(&wanted, Some(before), &now))
+    }
+
+    /// The subscribers of a topic.
+    pub fn here(&self, topic: &TopicPath) -> Here {
+        let mut here = Here::default();
+        self.index.for_each_match(topic, |key, subscriber| {
+            let Wanted { group, service, .. } = &subscriber.wanted;
+            match (group, service) {
+                (Some(group), _) => {
+                    let name = GroupName::Group(Arc::clone(&group.name));
+                    here.groups.push((name, group.at_least_one, key));
+                }
+                (None, Some(service)) => here.of_services.push((service.clone(), key)),
+                (None, None) => here.plain.push(key),
+            }
+        });
+        here
+    }
+
+    /// Whether an event of this size fits a subscriber's queue.
+    pub fn has_room(&self, key: SubscriptionKey, bytes: usize) -> bool {
+        self.index.get(key).is_some_and(|subscriber| subscriber.queue.has_room(bytes))
+    }
+
+    /// Puts an event into a subscriber's queue. Says whether nothing waited there before.
+    pub fn deliver(
+        &mut self,
+        key: SubscriptionKey,
+        event: &Arc<EventMessage>,
+        bytes: usize,
+    ) -> bool {
+        let Some(subscriber) = self.index.get_mut(key) else { return false };
+        let was_empty = subscriber.queue.is_empty();
+        subscriber.queue.push(Arc::clone(event), bytes);
+        was_empty
+    }
+
+    /// Tells all subscribers that events will not come. Gives those for whom nothing waited before.
+    pub fn miss(&mut self, missed: Missed) -> Vec<SubscriptionKey> {
+        let mut ready = Vec::new();
+        for key in &self.keys {
+            let subscriber = self.index.get_mut(*key).expect("listed");
+            if subscriber.queue.is_empty() {
+                ready.push(*key);
+            }
+            subscriber.queue.miss(missed);
+        }
+        ready
+    }
+
+    /// The next thing that waits for a subscriber.
+    pub fn take(&mut self, key: SubscriptionKey) -> Option<Delivery> {
+        self.index.get_mut(key)?.queue.pop()
+    }
+
+    /// Whether the subscriber is there.
+    pub fn contains(&self, key: SubscriptionKey) -> bool {
+        self.index.get(key).is_some()
+    }
+
+    /// How many events wait for a subscriber.
+    pub fn waiting(&self, key: SubscriptionKey) -> usize {
+        self.index.get(key).map_or(0, |subscriber| subscriber.queue.len())
+    }
+
+    /// Asserts what must hold between inputs.
+    pub fn check_invariants(&self) {
+        assert_eq!(self.index.len(), self.keys.len(), "every subscriber is listed");
+        let subscribers: usize = self.announced.values().map(|a| a.subscribers).sum();
+        assert_eq!(subscribers, self.keys.len(), "every subscriber is announced");
+        for key in &self.keys {
+            self.index.get(*key).expect("listed").queue.check_invariants();
+        }
+    }
+}
+
+fn wanted(request: &SubscribeRequest) -> Wanted {
+    Wanted {
+        pattern: request.pattern.clone(),
+        group: request.group.clone(),
+        service: request.service.clone(),
+    }
+}
+
+/// How many members an entry says there are. Only of groups and services somebody chooses.
+fn members(wanted: &Wanted, subscribers: usize) -> u32 {
+    if wanted.group.is_none() && wanted.service.is_none() {
+        return 1;
+    }
+    u32::try_from(subscribers).unwrap_or(u32::MAX).min(MEMBERS_MAX)
+}
+
+fn announce(wanted: &Wanted, before: Option<usize>, now: &Announced) -> Option<Announcement> {
+    let members = |subscribers| members(wanted, subscribers);
+    if before.is_some_and(|before| members(before) == members(now.subscribers)) {
+        return None;
+    }
+    let mut offer = SubscriptionOffer::new(wanted.pattern.clone());
+    offer.members = members(now.subscribers);
+    offer.service = wanted.service.clone();
+    if let Some(group) = &wanted.group {
+        offer.group = Some(Arc::clone(&group.name));
+        offer.at_least_one = group.at_least_one;
+    }
+    Some((EntryKey::Subscription(now.number), Some(Entry::Subscription(Arc::new(offer)))))
+}

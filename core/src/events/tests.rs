@@ -1,0 +1,241 @@
+//! A sender and a receiver over links that lose, keep and reorder: everything comes once and in order.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use dunlin_proto::{Frame, FrameView, Header, WrittenHeader, v1};
+use proptest::prelude::*;
+
+use crate::base::{Limits, PeerKey};
+use crate::events::receiver::{Arrival, EventAck, LANES, Receiver};
+use crate::events::sender::{Report, Sender};
+use crate::link::{Lane, LinkHandle};
+
+fn peer() -> PeerKey {
+    PeerKey::from_u64(0)
+}
+
+/// One lane of one link, with what is under way.
+struct Wire {
+    link: LinkHandle,
+    lanes: [VecDeque<Frame>; LANES],
+    /// The sender still uses it.
+    up: bool,
+}
+
+struct Bench {
+    sender: Sender,
+    receiver: Receiver,
+    wires: Vec<Wire>,
+    next_link: u64,
+    /// Acknowledgements on their way.
+    acks: VecDeque<EventAck>,
+    published: [u64; LANES],
+    /// The events that counted, and how many were said to be skipped.
+    came: [Vec<u64>; LANES],
+    skipped: [u64; LANES],
+}
+
+fn header(sequence: u64) -> WrittenHeader {
+    WrittenHeader::new(&Header::Event(v1::Event { sequence, ..v1::Event::default() }))
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let limits = Limits { events_unacknowledged_max: 20, ..Limits::default() };
+        let mut bench = Bench {
+            sender: Sender::new(&limits),
+            receiver: Receiver::default(),
+            wires: Vec::new(),
+            next_link: 0,
+            acks: VecDeque::new(),
+            published: [0; LANES],
+            came: Default::default(),
+            skipped: [0; LANES],
+        };
+        bench.open();
+        bench
+    }
+
+    fn open(&mut self) {
+        self.next_link += 1;
+        let link = LinkHandle(self.next_link);
+        self.wires.push(Wire { link, lanes: Default::default(), up: true });
+    }
+
+    /// The sender gives its link up. What is under way may still come.
+    fn give_up(&mut self) {
+        if let Some(wire) = self.wires.iter_mut().find(|wire| wire.up) {
+            wire.up = false;
+            self.sender.link_lost(peer(), true, &mut Vec::new());
+            self.open();
+        }
+    }
+
+    /// The oldest link that the sender has given up dies at the other end too.
+    fn die(&mut self) {
+        if let Some(at) = self.wires.iter().position(|wire| !wire.up) {
+            let wire = self.wires.remove(at);
+            self.receiver.link_gone(peer(), wire.link);
+        }
+    }
+
+    fn publish(&mut self, lane: usize) {
+        if self.sender.has_room(peer(), 0) {
+            self.published[lane] += 1;
+            let header = header(self.published[lane]);
+            self.sender.push(peer(), lane, header, Bytes::new(), None);
+        } else {
+            self.sender.pass_over(peer(), lane);
+            self.skipped[lane] += 1;
+        }
+    }
+
+    fn pull(&mut self, lane: usize) {
+        let wire = self.wires.iter_mut().find(|wire| wire.up).expect("one is always up");
+        if let Some((frame, _)) = self.sender.take_frame(peer(), wire.link, lane) {
+            wire.lanes[lane].push_back(frame);
+        }
+    }
+
+    fn arrive(&mut self, wire: usize, lane: usize) {
+        let count = self.wires.len();
+        let wire = &mut self.wires[wire % count];
+        let Some(frame) = wire.lanes[lane].pop_front() else { return };
+        let Ok(FrameView::Known(header, _)) = FrameView::decode(frame.to_body()) else {
+            panic!("our own frames are legal");
+        };
+        let on = Lane(lane as u64 + 1);
+        match header {
+            Header::EventsFrom(from) => {
+                let at = (from.stream, from.number);
+                assert_eq!(self.receiver.begins(peer(), wire.link, on, at, from.lost), Ok(0));
+            }
+            Header::Event(event) => {
+                if let Arrival::New(_) = self.receiver.arrived(peer(), wire.link, on).unwrap() {
+                    self.came[lane].push(event.sequence);
+                }
+            }
+            Header::EventsSkipped(skipped) => {
+                if let Arrival::New(_) = self.receiver.arrived(peer(), wire.link, on).unwrap() {
+                    self.skipped[lane] -= skipped.count;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ack(&mut self) {
+        self.acks.extend(self.receiver.take_ack(peer()));
+    }
+
+    fn acknowledged(&mut self) {
+        if let Some(ack) = self.acks.pop_front() {
+            let mut reports = Vec::<Report>::new();
+            self.sender.acknowledged(peer(), &ack, &mut reports);
+        }
+    }
+
+    fn check(&self) {
+        self.sender.check_invariants();
+        for (lane, came) in self.came.iter().enumerate() {
+            assert!(came.iter().copied().eq(1..=came.len() as u64), "lane {lane}: {came:?}");
+        }
+    }
+
+    /// Everything comes once nothing goes wrong any more.
+    fn settle(&mut self) {
+        while self.wires.iter().any(|wire| !wire.up) {
+            self.die();
+        }
+        for _ in 0..50 {
+            for lane in 0..LANES {
+                for _ in 0..50 {
+                    self.pull(lane);
+                    self.arrive(0, lane);
+                }
+            }
+            self.ack();
+            while !self.acks.is_empty() {
+                self.acknowledged();
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(usize),
+    Pull(usize),
+    Arrive(usize, usize),
+    Ack,
+    Acknowledged,
+    LoseAck,
+    GiveUp,
+    Die,
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let lane = 0..LANES;
+    prop_oneof![
+        8 => lane.clone().prop_map(Step::Publish),
+        8 => lane.clone().prop_map(Step::Pull),
+        12 => (0..4usize, lane).prop_map(|(wire, lane)| Step::Arrive(wire, lane)),
+        2 => Just(Step::Ack),
+        2 => Just(Step::Acknowledged),
+        1 => Just(Step::LoseAck),
+        1 => Just(Step::GiveUp),
+        1 => Just(Step::Die),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+    #[test]
+    fn events_come_once_and_in_order_whatever_becomes_of_links(
+        steps in proptest::collection::vec(steps(), 1..400),
+    ) {
+        let mut bench = Bench::new();
+        for step in steps {
+            match step {
+                Step::Publish(lane) => bench.publish(lane),
+                Step::Pull(lane) => bench.pull(lane),
+                Step::Arrive(wire, lane) => bench.arrive(wire, lane),
+                Step::Ack => bench.ack(),
+                Step::Acknowledged => bench.acknowledged(),
+                Step::LoseAck => drop(bench.acks.pop_front()),
+                Step::GiveUp => bench.give_up(),
+                Step::Die => bench.die(),
+            }
+            bench.check();
+        }
+        bench.settle();
+        bench.check();
+        for lane in 0..LANES {
+            prop_assert_eq!(bench.came[lane].len() as u64, bench.published[lane], "lane {}", lane);
+            prop_assert_eq!(bench.skipped[lane], 0, "lane {}", lane);
+        }
+        prop_assert!(bench.sender.is_empty());
+    }
+}
+
+#[test]
+fn what_a_peer_has_not_acknowledged_is_lost_with_its_life_and_the_next_stream_says_so() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.publish(0);
+    }
+    bench.pull(0);
+    bench.pull(0);
+    bench.arrive(0, 0);
+    bench.arrive(0, 0);
+    bench.ack();
+    bench.acknowledged();
+    assert_eq!(bench.sender.unacknowledged(peer()), 2);
+    assert_eq!(bench.sender.forget(peer(), &mut Vec::new()), 2);
+    bench.publish(0);
+    bench.pull(0);
+    let frame = bench.wires[0].lanes[0].pop_front().unwrap();
+    let Header::EventsFrom(from) = frame.header else { panic!("{frame:?}") };
+    assert_eq!((from.stream, from.number, from.lost), (2, 1, 2));
+}

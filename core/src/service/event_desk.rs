@@ -1,0 +1,182 @@
+//! The host's side of events: publishers that wait for room, and subscribers that read.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::base::{MonoTime, Now, TimerId, TimerQueue};
+use crate::events::{PublicationKey, PublishError, PublishOutcome, SubscribeRequest, WhenFull};
+use crate::mesh::{CommandError, Event, Mesh, Subscribed};
+use crate::service::events::{Inbox, Publishing};
+use crate::service::slot::Slot;
+use crate::topic::SubscriptionKey;
+
+struct WaitingPublisher {
+    number: u64,
+    publishing: Publishing,
+    timer: TimerId<u64>,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct EventDesk {
+    inboxes: BTreeMap<SubscriptionKey, Arc<Inbox>>,
+    /// Publishers that were told that there is no room, in their order.
+    waiting: VecDeque<WaitingPublisher>,
+    patience: TimerQueue<u64>,
+    next_number: u64,
+    outcomes: BTreeMap<PublicationKey, Arc<Slot<PublishOutcome>>>,
+    /// Who waits until every peer has a version of the document.
+    known: Vec<(u64, Arc<Slot<()>>)>,
+}
+
+impl EventDesk {
+    /// When the patience of a publisher ends.
+    pub(super) fn next_at(&self) -> Option<MonoTime> {
+        self.patience.next_at()
+    }
+
+    /// Publishes what has waited long enough without those who are slow.
+    pub(super) fn expire(&mut self, now: Now, mesh: &mut Mesh) {
+        while let Some(number) = self.patience.expire(now.mono) {
+            let at = self.waiting.iter().position(|waiting| waiting.number == number);
+            let Some(mut publishing) =
+                at.and_then(|at| self.waiting.remove(at)).map(|w| w.publishing)
+            else {
+                continue;
+            };
+            publishing.request.when_full = WhenFull::PassOver;
+            self.publish(now, mesh, publishing);
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: Now, mesh: &mut Mesh, publishing: Publishing) {
+        let result = mesh.publish(now, publishing.request.clone());
+        match (&result, publishing.patience) {
+            (Err(PublishError::WouldBlock { .. }), Some(patience)) => {
+                self.next_number += 1;
+                let number = self.next_number;
+                let timer = self.patience.arm(now.mono + patience, number);
+                self.waiting.push_back(WaitingPublisher { number, publishing, timer });
+                return;
+            }
+            (Ok(published), _) => {
+                if let (Some(key), Some(outcome)) = (published.publication, publishing.outcome) {
+                    self.outcomes.insert(key, outcome);
+                }
+            }
+            (Err(_), _) => {}
+        }
+        publishing.slot.fill(result);
+    }
+
+    /// There may be room for those who wait.
+    fn try_again(&mut self, now: Now, mesh: &mut Mesh) {
+        for _ in 0..self.waiting.len() {
+            let Some(waiting) = self.waiting.pop_front() else { return };
+            match mesh.publish(now, waiting.publishing.request.clone()) {
+                // Others may be waiting for other peers, and keep their order.
+                Err(PublishError::WouldBlock { .. }) => self.waiting.push_back(waiting),
+                result => {
+                    self.patience.disarm(waiting.timer);
+                    let publishing = waiting.publishing;
+                    if let (Ok(published), Some(outcome)) = (&result, publishing.outcome)
+                        && let Some(key) = published.publication
+                    {
+                        self.outcomes.insert(key, outcome);
+                    }
+                    publishing.slot.fill(result);
+                }
+            }
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        mesh: &mut Mesh,
+        request: SubscribeRequest,
+        inbox: Arc<Inbox>,
+        slot: &Slot<Result<Subscribed, CommandError>>,
+    ) {
+        if inbox.is_abandoned() {
+            return;
+        }
+        let result = mesh.subscribe(now, request);
+        if let Ok(subscribed) = &result {
+            self.inboxes.insert(subscribed.key, inbox);
+        }
+        slot.fill(result);
+    }
+
+    pub(super) fn unsubscribe(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
+        self.inboxes.remove(&key);
+        mesh.unsubscribe(now, key);
+    }
+
+    /// Takes away the subscriber that was to read here, if it was taken.
+    pub(super) fn leave(&mut self, now: Now, mesh: &mut Mesh, inbox: &Arc<Inbox>) {
+        let key = self.inboxes.iter().find(|(_, known)| Arc::ptr_eq(known, inbox));
+        if let Some(key) = key.map(|(key, _)| *key) {
+            self.unsubscribe(now, mesh, key);
+        }
+    }
+
+    /// Moves what waits for a subscriber to where it reads.
+    pub(super) fn refill(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
+        let Some(inbox) = self.inboxes.get(&key) else { return };
+        if !inbox.fill(|| mesh.take_delivery(key)) {
+            self.unsubscribe(now, mesh, key);
+        }
+    }
+
+    pub(super) fn await_known(&mut self, mesh: &Mesh, version: u64, slot: Arc<Slot<()>>) {
+        self.known.push((version, slot));
+        self.look_who_knows(mesh);
+    }
+
+    fn look_who_knows(&mut self, mesh: &Mesh) {
+        self.known.retain(|(version, slot)| {
+            let known = mesh.is_known_by_all(*version);
+            if known {
+                slot.fill(());
+            }
+            !known
+        });
+    }
+
+    pub(super) fn on_event(&mut self, now: Now, mesh: &mut Mesh, event: &Event) {
+        match event {
+            Event::SubscriptionReady(key) => self.refill(now, mesh, *key),
+            Event::PublishRoom => self.try_again(now, mesh),
+            Event::PublishEnded { publication, outcome } => {
+                if let Some(slot) = self.outcomes.remove(publication) {
+                    slot.fill(*outcome);
+                }
+            }
+            Event::DirectoryAcknowledged { .. } => self.look_who_knows(mesh),
+            // Who was awaited may be gone.
+            Event::PeerDown { .. } => {
+                self.look_who_knows(mesh);
+                self.try_again(now, mesh);
+            }
+            Event::Stopped => self.close(),
+            _ => {}
+        }
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn close(&mut self) {
+        for inbox in std::mem::take(&mut self.inboxes).into_values() {
+            inbox.close();
+        }
+        for waiting in self.waiting.drain(..) {
+            waiting.publishing.slot.fill(Err(PublishError::Stopping));
+        }
+        for slot in std::mem::take(&mut self.outcomes).into_values() {
+            slot.fill(PublishOutcome { undecided: 1, ..PublishOutcome::default() });
+        }
+        for (_, slot) in self.known.drain(..) {
+            slot.fill(());
+        }
+    }
+}

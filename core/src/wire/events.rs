@@ -1,0 +1,164 @@
+//! Events and what is said of them, to and from the wire.
+
+use bytes::Bytes;
+use dunlin_proto::v1;
+
+use super::{SEQUENCE_MAX, WireFault, fault};
+use crate::base::Limits;
+use crate::directory::document::GROUP_BYTES_MAX;
+use crate::events::group::GroupName;
+use crate::events::receiver::{Declined, EventAck, LANES};
+use crate::payload::ContentType;
+use crate::topic::TopicPath;
+
+/// An event as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventFrame {
+    /// Its number among those of its publisher's life.
+    pub sequence: u64,
+    /// Its topic, as its publisher writes it.
+    pub topic: TopicPath,
+    /// How to read the payload.
+    pub content: ContentType,
+    /// Whether it is for subscribers that get every event.
+    pub everyone: bool,
+    /// Groups of which it is for one member each. None in a place means nobody.
+    pub groups: Vec<Option<Box<str>>>,
+    /// Services of which it is for one subscriber each, likewise.
+    pub services: Vec<Option<TopicPath>>,
+    /// Whether subscribers that belong to services get it only if theirs is named.
+    pub one_per_service: bool,
+    /// Another member was sent it before, and what became of it there is not known.
+    pub redelivered: bool,
+    /// What it carries.
+    pub payload: Bytes,
+}
+
+/// From which number on what follows on a lane counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventsFrom {
+    /// The stream.
+    pub stream: u64,
+    /// The number of the next frame.
+    pub number: u64,
+    /// Events of earlier streams that the sender lost sight of.
+    pub lost: u64,
+}
+
+pub(super) fn parse(
+    event: v1::Event,
+    payload: Bytes,
+    limits: &Limits,
+) -> Result<EventFrame, WireFault> {
+    let wrong = |field, why: String| fault("Event", field, why);
+    if event.sequence == 0 || event.sequence > SEQUENCE_MAX {
+        return Err(wrong("sequence", format!("{}", event.sequence)));
+    }
+    let topic =
+        TopicPath::from_bytes(event.topic).map_err(|error| wrong("topic", error.to_string()))?;
+    let named = event.groups.len() + event.services.len();
+    if named > limits.subscriptions_per_peer_max {
+        return Err(wrong("groups", format!("{named} of them and of services")));
+    }
+    let groups = event.groups.into_iter().map(|group| match group.len() {
+        0 => Ok(None),
+        bytes if bytes > GROUP_BYTES_MAX => Err(wrong("groups", format!("{bytes} bytes"))),
+        _ => Ok(Some(group.into_boxed_str())),
+    });
+    let services = event.services.into_iter().map(|service| match service.as_str() {
+        "" => Ok(None),
+        service => TopicPath::parse(service)
+            .map(Some)
+            .map_err(|error| wrong("services", error.to_string())),
+    });
+    Ok(EventFrame {
+        sequence: event.sequence,
+        topic,
+        content: ContentType(event.content_type),
+        everyone: event.everyone,
+        groups: groups.collect::<Result<_, _>>()?,
+        services: services.collect::<Result<_, _>>()?,
+        one_per_service: event.one_per_service,
+        redelivered: event.redelivered,
+        payload,
+    })
+}
+
+pub(super) fn parse_from(from: v1::EventsFrom) -> Result<EventsFrom, WireFault> {
+    if from.stream == 0 || from.number == 0 || from.number > SEQUENCE_MAX {
+        let why = format!("{} of stream {}", from.number, from.stream);
+        return Err(fault("EventsFrom", "number", why));
+    }
+    Ok(EventsFrom { stream: from.stream, number: from.number, lost: from.lost })
+}
+
+pub(super) fn parse_ack(ack: v1::EventAck, limits: &Limits) -> Result<EventAck, WireFault> {
+    let count = ack.next.len();
+    let Ok(next) = <[u64; LANES]>::try_from(ack.next) else {
+        return Err(fault("EventAck", "next", format!("{count} lanes, not {LANES}")));
+    };
+    if ack.declined.len() > limits.events_unacknowledged_max {
+        return Err(fault("EventAck", "declined", format!("{} of them", ack.declined.len())));
+    }
+    let declined = ack.declined.into_iter().map(|declined| {
+        let lane = (declined.lane as usize).checked_sub(1).filter(|lane| *lane < LANES);
+        let lane =
+            lane.ok_or_else(|| fault("DeclinedEvent", "lane", format!("{}", declined.lane)))?;
+        if declined.places.len() > limits.subscriptions_per_peer_max {
+            let why = format!("{} of them", declined.places.len());
+            return Err(fault("DeclinedEvent", "places", why));
+        }
+        Ok(Declined { lane, number: declined.number, places: declined.places })
+    });
+    Ok(EventAck {
+        stream: ack.stream,
+        next,
+        again: ack.again,
+        declined: declined.collect::<Result<_, _>>()?,
+    })
+}
+
+impl EventFrame {
+    /// Names one more group, or service. Groups come before services.
+    pub fn name(&mut self, group: &GroupName) {
+        match group {
+            GroupName::Group(name) => self.groups.push(Some((&**name).into())),
+            GroupName::Service(path) => self.services.push(Some(path.clone())),
+        }
+    }
+
+    /// The header that says this.
+    pub fn header(&self) -> v1::Event {
+        v1::Event {
+            sequence: self.sequence,
+            topic: self.topic.as_bytes().clone(),
+            content_type: self.content.0,
+            everyone: self.everyone,
+            groups: self.groups.iter().map(|g| g.as_deref().unwrap_or_default().into()).collect(),
+            services: self
+                .services
+                .iter()
+                .map(|service| service.as_ref().map(ToString::to_string).unwrap_or_default())
+                .collect(),
+            one_per_service: self.one_per_service,
+            redelivered: self.redelivered,
+        }
+    }
+}
+
+pub(super) fn ack_to_wire(ack: EventAck) -> v1::EventAck {
+    v1::EventAck {
+        stream: ack.stream,
+        next: ack.next.to_vec(),
+        again: ack.again,
+        declined: ack
+            .declined
+            .into_iter()
+            .map(|declined| v1::DeclinedEvent {
+                lane: declined.lane as u32 + 1,
+                number: declined.number,
+                places: declined.places,
+            })
+            .collect(),
+    }
+}
