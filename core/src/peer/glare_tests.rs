@@ -358,6 +358,75 @@ fn who_is_told_of_a_later_life_begins_the_next_or_stops() {
     assert!(effects.iter().any(|effect| matches!(effect, PeerEffect::NewerSelf)));
 }
 
+/// The peer's Hello on its first dial of another life of its.
+fn hello_of_life(counter: u64) -> Hello {
+    let link = LinkId { counter, ..its(1) };
+    Hello { version_max: 2, link: Some(link), ..hello_of_v1(counter) }
+}
+
+fn is_told_stale(effects: &[PeerEffect]) -> bool {
+    effects.iter().any(|e| matches!(e, PeerEffect::SendRefuse { .. }))
+}
+
+fn is_confirmed(effects: &[PeerEffect]) -> bool {
+    effects.iter().any(|e| matches!(e, PeerEffect::SendConfirm { .. }))
+}
+
+#[test]
+fn a_replayed_hello_of_a_later_life_makes_no_node_stop() {
+    // The peer's real life is 5, and it has met us. An old Hello of its life 9, of before it lost its disk, comes
+    // while no link is up, and nothing follows it.
+    let local = local(Rank::Lower);
+    let mut bench = peer(Rank::Lower);
+    bring_up(&mut bench, &local, its(1));
+    bench.feed(&local, down(101));
+    bench.feed(&local, accepted(109));
+    bench.feed(&local, says(109, hello_of_life(9)));
+    // While that link may still be confirmed, the peer is told to come again and no more.
+    bench.feed(&local, accepted(102));
+    let effects = bench.feed(&local, says(102, hello(its(2))));
+    assert!(!is_told_stale(&effects), "a Hello alone proves no life: {effects:?}");
+    assert_eq!(closed_with(&effects), [(102, RefuseCode::IdentityInUse.as_close())]);
+    bench.feed(&local, down(109));
+    bench.feed(&local, accepted(103));
+    let effects = bench.feed(&local, says(103, hello(its(3))));
+    assert!(is_confirmed(&effects), "{effects:?}");
+    bench.feed(&local, confirms(103, its(3)));
+    assert_eq!(bench.machine.session().map(|life| life.counter), Some(5));
+}
+
+#[test]
+fn a_link_that_awaits_its_confirm_outlives_a_replayed_hello() {
+    let local = local(Rank::Lower);
+    let mut bench = peer(Rank::Lower);
+    bench.feed(&local, accepted(101));
+    bench.feed(&local, says(101, hello(its(1))));
+    bench.feed(&local, accepted(109));
+    let effects = bench.feed(&local, says(109, hello_of_life(9)));
+    assert_eq!(closed_with(&effects), [], "at its end it may be up");
+    let effects = bench.feed(&local, confirms(101, its(1)));
+    assert!(matches!(effects[..], [PeerEffect::LinkReady { .. }]), "{effects:?}");
+}
+
+#[test]
+fn of_two_newer_lives_the_later_one_stays_in_whatever_order_they_confirm() {
+    let local = local(Rank::Lower);
+    for later_first in [false, true] {
+        let mut bench = peer(Rank::Lower);
+        bring_up(&mut bench, &local, its(1));
+        for life in [6, 7] {
+            bench.feed(&local, accepted(100 + life));
+            bench.feed(&local, says(100 + life, hello_of_life(life)));
+        }
+        let order = if later_first { [7, 6] } else { [6, 7] };
+        for life in order {
+            bench.feed(&local, confirms(100 + life, LinkId { counter: life, ..its(1) }));
+        }
+        assert_eq!(bench.machine.session().map(|life| life.counter), Some(7), "{order:?}");
+        assert_eq!(bench.machine.sending_link(), Some(LinkHandle(107)));
+    }
+}
+
 #[test]
 fn with_an_older_peer_all_links_stay() {
     let local = local(Rank::Higher);

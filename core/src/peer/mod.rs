@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | greeting | the transport says the link is up | the peer's Hello |
 //! | refused | the peer's Hello is of a life that is over; we say so | nothing |
-//! | newer | the peer's Hello is of a newer life than one that is linked to us | the peer's Confirm |
+//! | newer | the peer's Hello is of a newer life than one that is linked to us or about to be | the peer's Confirm |
 //! | verified | the peer's Hello is acceptable; we send Confirm | serving the peer's calls |
 //! | up | the peer's Confirm has come too | our own calls |
 //! | draining | another link stays | what is under way |
@@ -418,11 +418,13 @@ pub struct Peer {
     links: Vec<Link>,
     /// The link that we send on, of those that are up and not drained.
     current: Option<LinkHandle>,
+    /// Its latest life that has confirmed ours.
     known: Option<Incarnation>,
     session: Option<Incarnation>,
     /// Why the link went for which those that are used now were drained.
     undone: Option<DownReason>,
-    /// Whether the peer has confirmed this life of ours.
+    /// Whether the peer has confirmed this life of ours. Any life of the peer will do: what it knows of a
+    /// later one it knows from its Confirm, and so since it met us or later.
     met: bool,
     /// Ids of links that are over: whoever greets under them speaks of the past. The latest ones.
     spent: VecDeque<LinkId>,
