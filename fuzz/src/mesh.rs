@@ -108,6 +108,7 @@ fn limits(choice: u8) -> Limits {
         links_per_peer_max: 2,
         protocol_version_max: 2,
         frames_held_per_peer_max: 4,
+        drain_max: Limits::DRAIN_MAX_LEAST,
         calls_open_max: 5,
         calls_waiting_per_peer_max: 2,
         calls_served_per_peer_max: 2,

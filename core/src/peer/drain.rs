@@ -5,6 +5,12 @@
 //! once all of that has come, with how much it has sent itself; when that has come too, who decided
 //! closes the loser. Should the link that stays die first, the loser is used again; or, if yet another link
 //! stays, SUPERSEDE is said again there, for the other end may not have heard it.
+//!
+//! A drain may never end by itself: a frame may be stuck at its sender, or the other end may never say DRAINED.
+//! Three probe time-outs after its beginning what is unanswered is sent again on the link that stays, and after
+//! [`crate::Limits::drain_max`] the loser is closed, by whoever decided. Its code says that not everything
+//! came, so both ends send again what may be lost, each call under its id. An end that only follows gives
+//! whoever decides twice as long.
 
 use std::time::Duration;
 
@@ -23,7 +29,7 @@ const DRAIN_ROUND_TRIPS: u32 = 9;
 /// Round trips are measured by the handshake, which is coarse. A guess.
 const DRAIN_LEAST: Duration = Duration::from_millis(300);
 /// A handshake that took long was held up by more than the path. A guess.
-const DRAIN_MOST: Duration = Duration::from_secs(10);
+pub(super) const DRAIN_MOST: Duration = Duration::from_secs(10);
 
 impl Peer {
     /// Decides which link stays, if that is ours to decide, and drains the others.
@@ -119,8 +125,12 @@ impl Peer {
         let entry = &mut self.links[index];
         let Some(from_id) = entry.id else { return };
         let wait = (entry.round_trip * DRAIN_ROUND_TRIPS).clamp(DRAIN_LEAST, DRAIN_MOST);
-        let timer = Some(turn.cx.arm(turn.cx.now.mono + wait, PeerTimer::Drain(loser)));
-        entry.state = LinkState::Draining { timer, said_on };
+        let decides = Rank::of(turn.local.id, self.id).decides();
+        let longest = turn.local.drain_max * if decides { 1 } else { 2 };
+        let now = turn.cx.now.mono;
+        let timer = Some(turn.cx.arm(now + wait, PeerTimer::Drain(loser)));
+        let end = turn.cx.arm(now + longest, PeerTimer::DrainEnd(loser));
+        entry.state = LinkState::Draining { timer, end, said_on };
         turn.out.push(PeerEffect::Move { from: loser, from_id, to });
         turn.out.push(PeerEffect::Superseded { loser, stays: to });
     }
@@ -150,6 +160,13 @@ impl Peer {
         if let LinkState::Draining { timer, .. } = &mut self.links[index].state {
             *timer = None;
             turn.out.push(PeerEffect::SendAgain);
+        }
+    }
+
+    /// What is on a link that is drained cannot be awaited: it is closed, which is still no peer's death.
+    pub(super) fn drain_fails(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle) {
+        if self.is_draining(link) {
+            self.close(turn, link, CloseCode::DRAIN_FAILED);
         }
     }
 
@@ -225,8 +242,8 @@ impl Peer {
             }
             LinkState::Up | LinkState::Draining { .. } => {
                 let was_draining = match state {
-                    LinkState::Draining { timer, .. } => {
-                        timer.into_iter().for_each(|timer| turn.cx.disarm(timer));
+                    LinkState::Draining { timer, end, .. } => {
+                        timer.into_iter().chain([end]).for_each(|timer| turn.cx.disarm(timer));
                         true
                     }
                     _ => false,
@@ -234,11 +251,12 @@ impl Peer {
                 let last = !self.is_up() || (is_planted(30) && was_draining);
                 let drained = drained && was_draining;
                 // It was still closed for a link that went before it: that one's end is the peer's.
-                let reason =
-                    match self.undone.take_if(|_| last && code == Some(CloseCode::SUPERSEDED)) {
-                        Some(why) if !was_draining => why,
-                        _ => reason,
-                    };
+                let for_glare =
+                    code == Some(CloseCode::SUPERSEDED) || code == Some(CloseCode::DRAIN_FAILED);
+                let reason = match self.undone.take_if(|_| last && for_glare) {
+                    Some(why) if !was_draining => why,
+                    _ => reason,
+                };
                 turn.out.push(PeerEffect::LinkLost { link, reason, last, drained });
                 if code == Some(CloseCode::OLD_INCARNATION) && turn.local.version_max > 1 {
                     turn.out.push(PeerEffect::NewerSelf);
@@ -271,8 +289,8 @@ impl Peer {
         // All others that are drained rank below it, and so are drained for it from now on.
         if self.current.is_none() || !self.is_outranked(rank, ids[best]) {
             let entry = &mut self.links[at[best]];
-            if let LinkState::Draining { timer: Some(timer), .. } = entry.state {
-                turn.cx.disarm(timer);
+            if let LinkState::Draining { timer, end, .. } = entry.state {
+                timer.into_iter().chain([end]).for_each(|timer| turn.cx.disarm(timer));
             }
             entry.state = LinkState::Up;
             let link = entry.link;

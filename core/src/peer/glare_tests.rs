@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::drain::DRAIN_MOST;
 use super::tests::{accepted, closed_with, down, hello as hello_of_v1, keep, local as local_v1};
 use super::*;
 use crate::base::Identity;
@@ -255,6 +256,33 @@ fn what_takes_long_on_a_drained_link_is_sent_again_and_the_link_stays() {
     let effects = bench.feed(&local, PeerInput::Timer(timer));
     assert!(matches!(effects[..], [PeerEffect::SendAgain]));
     assert!(bench.machine.is_draining(handle(its(1))));
+}
+
+#[test]
+fn a_drain_that_never_ends_is_ended_by_whoever_decides_and_else_by_the_other() {
+    for (rank, stays, loser, ends_after) in
+        [(Rank::Higher, our(1), its(1), 30), (Rank::Lower, its(1), our(1), 60)]
+    {
+        let local = local(rank);
+        let mut bench = peer(rank);
+        bring_up(&mut bench, &local, loser);
+        bring_up(&mut bench, &local, stays);
+        if rank == Rank::Lower {
+            let supersede = PeerInput::Supersede { link: handle(stays), loser };
+            bench.feed(&local, supersede);
+        }
+        assert!(bench.machine.is_draining(handle(loser)));
+        assert_eq!(bench.next_timer(), Some(PeerTimer::Drain(handle(loser))));
+        let so_far = DRAIN_MOST.as_secs_f64();
+        let left = bench.next_timer_in().expect("it ends").as_secs_f64();
+        assert!((ends_after as f64 - left) <= so_far && left <= ends_after as f64, "{left}");
+        let timer = bench.next_timer().unwrap();
+        let effects = bench.feed(&local, PeerInput::Timer(timer));
+        assert_eq!(closed_with(&effects), [(handle(loser).0, CloseCode::DRAIN_FAILED)]);
+        assert_eq!(lost(&effects), [(false, false)], "no death, and what was on it is in doubt");
+        assert_eq!(bench.machine.sending_link(), Some(handle(stays)));
+        assert_eq!(bench.timers_armed(), 0);
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@
 //!
 //! Of several links that are up one stays (`glare.rs`), and the others are drained: new sends go to the
 //! one that stays, each lane keeps its order (`lanes.rs`), and once everything has come at both ends
-//! the link is closed. None of it is the peer's death. (`drain.rs`)
+//! the link is closed; so it is when that takes too long. None of it is the peer's death. (`drain.rs`)
 //!
 //! The *session* with a peer belongs to its incarnation, not to a link: it begins with the first link
 //! that is verified, survives any one link's loss as long as the peer's incarnation stays the same, and
@@ -96,6 +96,8 @@ pub struct LocalNode {
     pub message_bytes_max: usize,
     /// Links to one peer at one time; see [`crate::Limits::links_per_peer_max`].
     pub links_per_peer_max: usize,
+    /// How long a link may be drained; see [`crate::Limits::drain_max`].
+    pub drain_max: Duration,
     /// The highest protocol version that we speak.
     pub version_max: u32,
     /// No new link is confirmed any more.
@@ -209,6 +211,8 @@ pub enum PeerTimer {
     Handshake(LinkHandle),
     /// What is unfinished on a link that is drained is sent again on the one that stays.
     Drain(LinkHandle),
+    /// A link is drained no longer: it is closed.
+    DrainEnd(LinkHandle),
 }
 
 /// What a peer's machine wants done.
@@ -368,6 +372,8 @@ enum LinkState {
     Draining {
         /// Until what is unfinished is sent again; none once that has happened.
         timer: Option<TimerHandle>,
+        /// Until the link is closed, drained or not.
+        end: TimerHandle,
         /// The link on which whoever decides has said so. Should it go, the other end may not have heard it.
         said_on: LinkHandle,
     },
@@ -751,11 +757,7 @@ impl Machine for Peer {
             }
             PeerInput::Supersede { link, loser } => self.on_supersede(turn, link, loser),
             PeerInput::AllReceived(link) => self.all_received(turn, link),
-            PeerInput::DrainFailed(link) => {
-                if self.is_draining(link) {
-                    self.close(turn, link, CloseCode::DRAIN_FAILED);
-                }
-            }
+            PeerInput::DrainFailed(link) => self.drain_fails(turn, link),
             PeerInput::TurnAway { link, code, why } => {
                 if self.find(link).is_some() {
                     self.refuse(turn, link, code, why);
@@ -786,6 +788,12 @@ impl Machine for Peer {
             }
             PeerInput::Timer(PeerTimer::Handshake(link)) => self.handshake_ends(turn, link),
             PeerInput::Timer(PeerTimer::Drain(link)) => self.drain_takes_long(turn, link),
+            PeerInput::Timer(PeerTimer::DrainEnd(link)) => {
+                // Planted: a drain has no end.
+                if !is_planted(36) {
+                    self.drain_fails(turn, link);
+                }
+            }
         }
     }
 

@@ -232,6 +232,7 @@ impl Glare {
             call_credit: 1,
             message_bytes_max: 1,
             links_per_peer_max: 4,
+            drain_max: dunlin_core::Limits::DRAIN_MAX_LEAST,
             version_max: VERSION_MAX,
             stopping: false,
         }
