@@ -589,8 +589,8 @@ impl World {
             let bound = load.links * FRAMES_QUEUED_MAX;
             assert!(load.frames_queued <= bound, "{} frames wait", load.frames_queued);
         }
-        // For each peer a redial and the end of its rights; our own rights, the sweep and the grace of a stop.
-        let timers = load.calls_open + load.invocations + load.links + 2 * PEERS + 3;
+        // For each link its handshake, or two of its drain. For each peer a redial and the end of its rights; our own rights, the sweep and the grace of a stop.
+        let timers = load.calls_open + load.invocations + 2 * load.links + 2 * PEERS + 3;
         assert!(load.timers <= timers, "{} timers for {load:?}", load.timers);
     }
 

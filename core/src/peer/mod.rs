@@ -408,8 +408,9 @@ impl Link {
 
 /// The machine of one peer.
 ///
-/// Its hash is that of its state. Links that have ids are a set there, and so are the ids that are over: in
-/// what order they came has no say in which link stays.
+/// Its hash is that of its state, as far as that decides what it does next, times and words for people apart.
+/// Links that have ids are a set there, and so are the ids that are over: in what order they came has no say in
+/// which link stays. How often dialling failed only says how long the next wait is.
 #[derive(Clone, Debug)]
 pub struct Peer {
     id: PeerId,
@@ -707,9 +708,8 @@ impl std::hash::Hash for Peer {
             all.sort_by_key(|one| key(one));
             all.hash(state);
         }
-        // By parts, so that no new one is forgotten.
-        let Peer { id, keep, addresses, dials, dial_asked, failures, redial, .. } = self;
-        (id, keep, addresses, dials, dial_asked, failures, redial).hash(state);
+        let Peer { id, keep, addresses, dials, dial_asked, redial, .. } = self;
+        (id, keep, addresses, dials, dial_asked, redial).hash(state);
         let Peer { current, known, session, met, observed, links, spent, abandons, .. } = self;
         (current, known, session, met, observed).hash(state);
         set(links.iter(), |link| link.link, state);
