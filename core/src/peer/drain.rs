@@ -210,7 +210,7 @@ impl Peer {
         if self.current == Some(link) {
             self.current = self.best_up(turn, None);
         }
-        self.undo_draining(turn, &reason);
+        self.undo_draining(turn, link, &reason);
         let retry_in = self.back_off(turn);
         let code = match reason {
             DownReason::ClosedByPeer(code) => Some(code),
@@ -267,7 +267,18 @@ impl Peer {
 
     /// The link that should have stayed may be gone: the best of those that were drained is used again, if
     /// none that is up ranks above it.
-    fn undo_draining(&mut self, turn: &mut Turn<'_, '_, '_>, reason: &DownReason) {
+    fn undo_draining(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        gone: LinkHandle,
+        reason: &DownReason,
+    ) {
+        for entry in &mut self.links {
+            // Not even up here. Should it lose to yet another link, that will be said again.
+            if let LinkState::Verified { superseded, .. } = &mut entry.state {
+                superseded.take_if(|by| *by == gone);
+            }
+        }
         if is_planted(32) && self.current.is_none() {
             // Planted: a link that is drained is never used again.
             let draining: Vec<LinkHandle> =

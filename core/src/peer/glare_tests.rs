@@ -286,6 +286,29 @@ fn a_drain_that_never_ends_is_ended_by_whoever_decides_and_else_by_the_other() {
 }
 
 #[test]
+fn what_was_superseded_by_a_link_that_is_gone_is_so_no_more() {
+    // Found by exploration. Before the Confirm of our second dial comes the word that the peer's dial supersedes
+    // it, and before that Confirm too the peer has given up its own dial.
+    let local = local(Rank::Lower);
+    let mut bench = peer(Rank::Lower);
+    bring_up(&mut bench, &local, its(1));
+    for number in [1, 2] {
+        let direction = Direction::Dialled(DialHandle(number));
+        bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(number), direction });
+    }
+    bench.feed(&local, says(2, hello(our(2))));
+    bench.feed(&local, PeerInput::Supersede { link: handle(its(1)), loser: our(2) });
+    bench.feed(&local, says(1, Hello { abandons: vec![its(1)], ..hello(our(1)) }));
+    bench.feed(&local, confirms(1, our(1)));
+    assert_eq!(bench.machine.sending_link(), Some(handle(our(1))));
+    bench.feed(&local, confirms(2, our(2)));
+    assert!(!bench.machine.is_draining(handle(our(2))));
+    bench.feed(&local, PeerInput::Supersede { link: handle(our(2)), loser: our(1) });
+    assert_eq!(bench.machine.sending_link(), Some(handle(our(2))));
+    assert!(bench.machine.is_draining(handle(our(1))));
+}
+
+#[test]
 fn a_link_that_is_abandoned_goes_once_the_new_one_is_confirmed() {
     let local = local(Rank::Higher);
     let mut bench = peer(Rank::Higher);
