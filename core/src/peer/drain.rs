@@ -93,25 +93,35 @@ impl Peer {
             let what = format!("it gives up {loser:?}, which ranks above the link that it keeps");
             return self.fault(turn, link, what);
         }
-        let is_up = self.links[index].state == LinkState::Up;
         // It may be gone here already.
         let Some(index) = self.links.iter().position(|l| l.id == Some(loser)) else { return };
         let loser = self.links[index].link;
         match &mut self.links[index].state {
             LinkState::Verified { superseded, .. } => *superseded = Some(link),
-            LinkState::Up => {
-                if is_up {
-                    self.current = Some(link);
-                } else if self.current == Some(loser) {
-                    // What this link itself is drained for ranks above both.
-                    self.current = self.best_up(turn, Some(loser));
-                }
-                self.drain(turn, loser, link);
-            }
+            LinkState::Up => self.give_way(turn, loser, link),
             // Said again, for the link on which it was said first is gone.
             LinkState::Draining { said_on, .. } => *said_on = link,
             _ => {}
         }
+    }
+
+    /// Leaves a link that is up for the one on which the peer says so.
+    pub(super) fn give_way(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        loser: LinkHandle,
+        said_on: LinkHandle,
+    ) {
+        // It may have gone since it was said: should the loser still lose, that will be said again.
+        let Some(index) = self.find(said_on) else { return };
+        if self.links[index].state == LinkState::Up {
+            self.current = Some(said_on);
+        } else if self.current == Some(loser) {
+            // What that link itself is drained for ranks above both.
+            let Some(best) = self.best_up(turn, Some(loser)) else { return };
+            self.current = Some(best);
+        }
+        self.drain(turn, loser, said_on);
     }
 
     /// Leaves a link that is up for the one that is used.

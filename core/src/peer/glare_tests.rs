@@ -309,6 +309,24 @@ fn what_was_superseded_by_a_link_that_is_gone_is_so_no_more() {
 }
 
 #[test]
+fn the_word_that_a_link_is_superseded_outlives_the_one_that_is_used() {
+    // Found by exploration. Our second dial is drained for the peer's, and supersedes our first. That one's Confirm
+    // says that the peer's own dial is over.
+    let local = local(Rank::Lower);
+    let mut bench = peer(Rank::Lower);
+    bring_up(&mut bench, &local, our(2));
+    bring_up(&mut bench, &local, its(1));
+    bench.feed(&local, PeerInput::Supersede { link: handle(its(1)), loser: our(2) });
+    let direction = Direction::Dialled(DialHandle(1));
+    bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(1), direction });
+    bench.feed(&local, says(1, Hello { abandons: vec![its(1)], ..hello(our(1)) }));
+    bench.feed(&local, PeerInput::Supersede { link: handle(our(2)), loser: our(1) });
+    bench.feed(&local, confirms(1, our(1)));
+    assert_eq!(bench.machine.sending_link(), Some(handle(our(2))));
+    assert!(bench.machine.is_draining(handle(our(1))));
+}
+
+#[test]
 fn a_link_that_is_abandoned_goes_once_the_new_one_is_confirmed() {
     let local = local(Rank::Higher);
     let mut bench = peer(Rank::Higher);

@@ -316,9 +316,9 @@ impl Peer {
         });
         self.apply_abandons(turn, link, &hello.abandons);
         if let Some(by) = superseded
-            && self.current != Some(link)
+            && self.find(link).is_some()
         {
-            self.drain(turn, link, by);
+            self.give_way(turn, link, by);
         }
         self.resolve(turn);
         self.bound_links(turn);
