@@ -86,12 +86,13 @@ impl Glare {
             let from = Instant::now();
             let mut shown = Instant::now();
             let terminal = std::io::stderr().is_terminal();
-            let explored = explore(&model, self.states_max, self.threads, &mut |depth, states, waiting| {
-                if terminal && shown.elapsed().as_millis() > 500 {
-                    shown = Instant::now();
-                    eprint!("\r{name}: depth {depth}, {states} states, {waiting} wait \x1b[K");
-                }
-            });
+            let explored =
+                explore(&model, self.states_max, self.threads, &mut |depth, states, waiting| {
+                    if terminal && shown.elapsed().as_millis() > 500 {
+                        shown = Instant::now();
+                        eprint!("\r{name}: depth {depth}, {states} states, {waiting} wait \x1b[K");
+                    }
+                });
             if terminal {
                 eprint!("\r\x1b[K");
             }

@@ -60,14 +60,14 @@ impl Peer {
                 }
                 LinkState::Up => {
                     self.current = Some(winner);
-                    self.drain(turn, loser, winner);
+                    self.drain(turn, loser, vec![winner]);
                 }
-                LinkState::Draining { said_on, .. } if self.find(said_on).is_none() => {}
+                LinkState::Draining { ref said_on, .. } if said_on.is_empty() => {}
                 _ => continue,
             }
             let index = self.find(loser).expect("it is drained, not gone");
             if let LinkState::Draining { said_on, .. } = &mut self.links[index].state {
-                *said_on = winner;
+                *said_on = vec![winner];
             }
             turn.out.push(PeerEffect::SendSupersede { on: winner, loser, loser_id });
         }
@@ -97,28 +97,37 @@ impl Peer {
         let Some(index) = self.links.iter().position(|l| l.id == Some(loser)) else { return };
         let loser = self.links[index].link;
         match &mut self.links[index].state {
-            LinkState::Verified { superseded, .. } => *superseded = Some(link),
-            LinkState::Up => self.give_way(turn, loser, link),
-            // Said again, for the link on which it was said first is gone.
-            LinkState::Draining { said_on, .. } => *said_on = link,
+            LinkState::Up => self.give_way(turn, loser, vec![link]),
+            // Said again, for the link on which it was said first is gone. Or that first word comes late.
+            LinkState::Verified { superseded: said_on, .. }
+            | LinkState::Draining { said_on, .. } => {
+                if !said_on.contains(&link) {
+                    said_on.push(link);
+                    said_on.sort();
+                }
+            }
             _ => {}
         }
     }
 
-    /// Leaves a link that is up for the one on which the peer says so.
+    /// Leaves a link that is up for those on which the peer says so.
     pub(super) fn give_way(
         &mut self,
         turn: &mut Turn<'_, '_, '_>,
         loser: LinkHandle,
-        said_on: LinkHandle,
+        mut said_on: Vec<LinkHandle>,
     ) {
-        // It may have gone since it was said: should the loser still lose, that will be said again.
-        let Some(index) = self.find(said_on) else { return };
-        if self.links[index].state == LinkState::Up {
-            self.current = Some(said_on);
+        // They may have gone since it was said: should the loser still lose, that will be said again.
+        said_on.retain(|said| self.find(*said).is_some());
+        if said_on.is_empty() {
+            return;
+        }
+        let stays = self.best_up(turn, |l| said_on.contains(&l));
+        if stays.is_some() {
+            self.current = stays;
         } else if self.current == Some(loser) {
-            // What that link itself is drained for ranks above both.
-            let Some(best) = self.best_up(turn, Some(loser)) else { return };
+            // What those links themselves are drained for ranks above all of them.
+            let Some(best) = self.best_up(turn, |l| l != loser) else { return };
             self.current = Some(best);
         }
         self.drain(turn, loser, said_on);
@@ -129,7 +138,7 @@ impl Peer {
         &mut self,
         turn: &mut Turn<'_, '_, '_>,
         loser: LinkHandle,
-        said_on: LinkHandle,
+        said_on: Vec<LinkHandle>,
     ) {
         let (Some(index), Some(to)) = (self.find(loser), self.current) else { return };
         let entry = &mut self.links[index];
@@ -158,8 +167,9 @@ impl Peer {
             return;
         };
         // Who said so is there. Our own favourite may be dead at its end.
-        let said_on = *said_on;
-        if let Some(on) = self.links().find(|l| *l == said_on).or(self.current) {
+        let said_on =
+            if said_on.is_empty() { self.current.into_iter().collect() } else { said_on.clone() };
+        for on in said_on {
             turn.out.push(PeerEffect::SendDrained { on, loser: link, loser_id });
         }
     }
@@ -180,9 +190,13 @@ impl Peer {
         }
     }
 
-    /// The best link that is up and not drained.
-    fn best_up(&self, turn: &Turn<'_, '_, '_>, but: Option<LinkHandle>) -> Option<LinkHandle> {
-        let up = |l: &&Link| l.state == LinkState::Up && Some(l.link) != but;
+    /// The best of some links that is up and not drained.
+    fn best_up(
+        &self,
+        turn: &Turn<'_, '_, '_>,
+        of: impl Fn(LinkHandle) -> bool,
+    ) -> Option<LinkHandle> {
+        let up = |l: &&Link| l.state == LinkState::Up && of(l.link);
         let ranked: Vec<&Link> = self.links.iter().filter(up).filter(|l| l.id.is_some()).collect();
         let ids: Vec<LinkId> = ranked.iter().filter_map(|l| l.id).collect();
         let best = self.rank(turn.local).winner(&ids).map(|index| ranked[index].link);
@@ -218,7 +232,7 @@ impl Peer {
             remember(&mut self.abandons, id, ABANDONS_MAX);
         }
         if self.current == Some(link) {
-            self.current = self.best_up(turn, None);
+            self.current = self.best_up(turn, |_| true);
         }
         self.undo_draining(turn, link, &reason);
         let retry_in = self.back_off(turn);
@@ -284,9 +298,11 @@ impl Peer {
         reason: &DownReason,
     ) {
         for entry in &mut self.links {
-            // Not even up here. Should it lose to yet another link, that will be said again.
-            if let LinkState::Verified { superseded, .. } = &mut entry.state {
-                superseded.take_if(|by| *by == gone);
+            // Should it lose to yet another link, that will be said again.
+            if let LinkState::Verified { superseded: said_on, .. }
+            | LinkState::Draining { said_on, .. } = &mut entry.state
+            {
+                said_on.retain(|link| *link != gone);
             }
         }
         if is_planted(32) && self.current.is_none() {

@@ -327,6 +327,42 @@ fn the_word_that_a_link_is_superseded_outlives_the_one_that_is_used() {
 }
 
 #[test]
+fn an_old_word_that_comes_late_on_a_dying_link_does_not_undo_the_new_one() {
+    // Found by exploration. The peer has superseded our first dial by its own dial, lost that, and said it again on
+    // our second. The old word comes last, and then the link on which it came dies here too.
+    let local = local(Rank::Lower);
+    for confirmed_before in [false, true] {
+        let mut bench = peer(Rank::Lower);
+        bring_up(&mut bench, &local, its(1));
+        bring_up(&mut bench, &local, our(2));
+        let direction = Direction::Dialled(DialHandle(1));
+        bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(1), direction });
+        bench.feed(&local, says(1, hello(our(1))));
+        if confirmed_before {
+            bench.feed(&local, confirms(1, our(1)));
+        }
+        for stays in [our(2), its(1)] {
+            bench.feed(&local, PeerInput::Supersede { link: handle(stays), loser: our(1) });
+        }
+        if confirmed_before {
+            let effects = bench.feed(&local, PeerInput::AllReceived(handle(our(1))));
+            let said_on = |effect: &PeerEffect| match effect {
+                PeerEffect::SendDrained { on, .. } => Some(*on),
+                _ => None,
+            };
+            let said: Vec<_> = effects.iter().filter_map(said_on).collect();
+            assert_eq!(said, [handle(our(2)), handle(its(1))], "which is the last is not known");
+        }
+        bench.feed(&local, down(101));
+        if !confirmed_before {
+            bench.feed(&local, confirms(1, our(1)));
+        }
+        assert!(bench.machine.is_draining(handle(our(1))), "{confirmed_before}");
+        assert_eq!(bench.machine.sending_link(), Some(handle(our(2))));
+    }
+}
+
+#[test]
 fn a_link_that_is_abandoned_goes_once_the_new_one_is_confirmed() {
     let local = local(Rank::Higher);
     let mut bench = peer(Rank::Higher);

@@ -171,7 +171,7 @@ impl Peer {
         }
         let entry = &mut self.links[index];
         entry.incarnation = Some(theirs);
-        entry.state = LinkState::Verified { timer, hello, superseded: None };
+        entry.state = LinkState::Verified { timer, hello, superseded: Vec::new() };
         let id = entry.id;
         turn.out.push(PeerEffect::SendConfirm { link, version, incarnation: theirs, id });
     }
@@ -258,7 +258,7 @@ impl Peer {
         let Some(index) = self.find(link) else { return };
         let (timer, hello, superseded) = match self.links[index].state.clone() {
             LinkState::Verified { timer, hello, superseded } => (timer, hello, superseded),
-            LinkState::Newer { timer, hello } => (timer, hello, None),
+            LinkState::Newer { timer, hello } => (timer, hello, Vec::new()),
             LinkState::Refused { .. } => return,
             _ => return self.fault(turn, link, "a Confirm out of turn".into()),
         };
@@ -315,10 +315,8 @@ impl Peer {
             first,
         });
         self.apply_abandons(turn, link, &hello.abandons);
-        if let Some(by) = superseded
-            && self.find(link).is_some()
-        {
-            self.give_way(turn, link, by);
+        if self.find(link).is_some() {
+            self.give_way(turn, link, superseded);
         }
         self.resolve(turn);
         self.bound_links(turn);

@@ -364,8 +364,9 @@ enum LinkState {
     Refused { timer: TimerHandle },
     /// Its Hello is of a newer life than one that is linked to us: it ends that one once it has confirmed.
     Newer { timer: TimerHandle, hello: Hello },
-    /// We have confirmed; its Confirm is awaited. The peer may have confirmed it and superseded it already.
-    Verified { timer: TimerHandle, hello: Hello, superseded: Option<LinkHandle> },
+    /// We have confirmed; its Confirm is awaited. The peer may have confirmed it and superseded it already,
+    /// by its word on these links.
+    Verified { timer: TimerHandle, hello: Hello, superseded: Vec<LinkHandle> },
     /// Both have confirmed.
     Up,
     /// Another link stays.
@@ -374,8 +375,10 @@ enum LinkState {
         timer: Option<TimerHandle>,
         /// Until the link is closed, drained or not.
         end: TimerHandle,
-        /// The link on which whoever decides has said so. Should it go, the other end may not have heard it.
-        said_on: LinkHandle,
+        /// The links that are there and on which whoever decides has said so. It says so on one, and on another
+        /// only if that one is gone, for the other end may not have heard it. Who follows knows
+        /// of none which was the last.
+        said_on: Vec<LinkHandle>,
     },
 }
 
@@ -536,10 +539,8 @@ impl Peer {
     /// Whether the peer has left a link: it is drained, or will be once its Confirm has come.
     pub fn is_superseded(&self, link: LinkHandle) -> bool {
         let left = |state: &LinkState| {
-            matches!(
-                state,
-                LinkState::Draining { .. } | LinkState::Verified { superseded: Some(_), .. }
-            )
+            matches!(state, LinkState::Draining { .. })
+                || matches!(state, LinkState::Verified { superseded, .. } if !superseded.is_empty())
         };
         self.links.iter().any(|l| l.link == link && left(&l.state))
     }
