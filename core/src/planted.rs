@@ -26,6 +26,7 @@
 //! | 33 | a lane moves to another link without a cut |
 //! | 34 | a node that is told of its stale life begins the same one again |
 //! | 35 | a Confirm that was meant for an earlier life is taken |
+//! | 36 | a drain has no end |
 //! | 40 | the rights of a session outlast its token |
 //! | 41 | a token that is revoked counts |
 //! | 42 | a token of somebody else's counts |

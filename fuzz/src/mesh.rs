@@ -113,6 +113,7 @@ fn limits(choice: u8) -> Limits {
         links_per_peer_max: 2,
         protocol_version_max: 2,
         frames_held_per_peer_max: 4,
+        drain_max: Limits::DRAIN_MAX_LEAST,
         calls_open_max: 5,
         calls_waiting_per_peer_max: 2,
         calls_served_per_peer_max: 2,
@@ -632,9 +633,14 @@ impl World {
             let bound = load.links * FRAMES_QUEUED_MAX;
             assert!(load.frames_queued <= bound, "{} frames wait", load.frames_queued);
         }
-        // For each peer a redial, a heartbeat and the end of its rights; our own rights, the sweep and the
-        // grace of a stop.
-        let timers = load.calls_open + load.invocations + load.links + 3 * PEERS + 3;
+        // For each link its handshake, or two of its drain. For each peer a redial, a heartbeat and the end of
+        // its rights; our own rights, the sweep and the grace of a stop.
+        let timers = load.calls_open
+            + load.invocations
+            + load.publications
+            + 2 * load.links
+            + 3 * PEERS
+            + 3;
         assert!(load.timers <= timers, "{} timers for {load:?}", load.timers);
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use dunlin_sim::explore::glare::configurations;
+use dunlin_sim::explore::glare::{configurations, deep};
 use dunlin_sim::explore::{Explored, explore};
 use serde_json::json;
 
@@ -44,6 +44,12 @@ pub(crate) struct Glare {
     /// Only configurations whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Explore two dials a side together with each fault, which takes long.
+    #[arg(long)]
+    deep: bool,
+    /// How many threads explore. What is found does not depend on it.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
     /// Print a JSON line a configuration.
     #[arg(long)]
     json: bool,
@@ -73,19 +79,20 @@ impl Glare {
         std::panic::set_hook(Box::new(|_| {}));
         let begun = Instant::now();
         let (mut states, mut depth) = (0, 0);
-        for (name, model) in configurations() {
+        for (name, model) in if self.deep { deep() } else { configurations() } {
             if !name.contains(&self.only) {
                 continue;
             }
             let from = Instant::now();
             let mut shown = Instant::now();
             let terminal = std::io::stderr().is_terminal();
-            let explored = explore(&model, self.states_max, &mut |depth, states, waiting| {
-                if terminal && shown.elapsed().as_millis() > 500 {
-                    shown = Instant::now();
-                    eprint!("\r{name}: depth {depth}, {states} states, {waiting} wait \x1b[K");
-                }
-            });
+            let explored =
+                explore(&model, self.states_max, self.threads, &mut |depth, states, waiting| {
+                    if terminal && shown.elapsed().as_millis() > 500 {
+                        shown = Instant::now();
+                        eprint!("\r{name}: depth {depth}, {states} states, {waiting} wait \x1b[K");
+                    }
+                });
             if terminal {
                 eprint!("\r\x1b[K");
             }

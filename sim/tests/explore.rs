@@ -13,7 +13,7 @@ const STATES_MAX: usize = 40_000;
 fn two_nodes_that_dial_each_other_agree_in_every_interleaving() {
     let mut to_the_end = 0;
     for (name, model) in configurations() {
-        let found = explore(&model, STATES_MAX, &mut |_, _, _| {});
+        let found = explore(&model, STATES_MAX, 2, &mut |_, _, _| {});
         assert_eq!(found.counterexample, None, "{name}");
         if found.complete {
             assert!(found.ends && found.at_rest > 0, "{name}");
@@ -37,7 +37,7 @@ fn every_wrong_rule_is_refuted() {
     for (name, number) in RULES {
         dunlin_core::planted::set(number);
         let found = configurations().into_iter().find_map(|(_, model)| {
-            let found = explore(&model, 1_000_000, &mut |_, _, _| {});
+            let found = explore(&model, 1_000_000, 2, &mut |_, _, _| {});
             Some((found.states, found.counterexample?))
         });
         let (states, way) = found.unwrap_or_else(|| panic!("{name} is not refuted"));

@@ -23,6 +23,9 @@ pub struct Limits {
     /// Frames that wait for earlier ones on a link that is being drained, for one peer. Beyond it that
     /// link is closed and what was on it is sent again.
     pub frames_held_per_peer_max: usize,
+    /// How long a link that another one superseded may take to drain. After it whoever decided closes that
+    /// link, and what was on it is sent again. Less than [`Limits::DRAIN_MAX_LEAST`] counts as that.
+    pub drain_max: Duration,
     /// Calls of our own that have not ended.
     pub calls_open_max: usize,
     /// Calls of our own that wait for one peer's credit, or for its link.
@@ -75,6 +78,13 @@ pub struct Limits {
     pub steps_per_input_max: usize,
 }
 
+impl Limits {
+    /// The least [`Limits::drain_max`]. Who decides that another link stays does not know whether that is up
+    /// at the other end too. If it comes to nothing there, its handshake ends (10 s), and should the word
+    /// of that be lost, the silence is noticed (15 s): both before the link that lost is closed.
+    pub const DRAIN_MAX_LEAST: Duration = Duration::from_secs(30);
+}
+
 impl Default for Limits {
     // Guesses, to be replaced by measurements of real deployments, except where noted.
     fn default() -> Self {
@@ -86,6 +96,7 @@ impl Default for Limits {
             links_per_peer_max: 4,
             protocol_version_max: crate::wire::VERSION_MAX,
             frames_held_per_peer_max: 4_096,
+            drain_max: Duration::from_secs(60),
             calls_open_max: 65_536,
             calls_waiting_per_peer_max: 16_384,
             calls_served_per_peer_max: 1_024,

@@ -265,6 +265,7 @@ impl Mesh {
                 call_credit: u32::try_from(limits.calls_served_per_peer_max).unwrap_or(u32::MAX),
                 message_bytes_max: limits.message_bytes_max,
                 links_per_peer_max: limits.links_per_peer_max,
+                drain_max: limits.drain_max.max(Limits::DRAIN_MAX_LEAST),
                 version_max: limits.protocol_version_max.clamp(VERSION_MIN, VERSION_MAX),
                 stopping: false,
             },

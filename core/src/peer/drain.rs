@@ -5,6 +5,12 @@
 //! once all of that has come, with how much it has sent itself; when that has come too, who decided
 //! closes the loser. Should the link that stays die first, the loser is used again; or, if yet another link
 //! stays, SUPERSEDE is said again there, for the other end may not have heard it.
+//!
+//! A drain may never end by itself: a frame may be stuck at its sender, or the other end may never say DRAINED.
+//! Three probe time-outs after its beginning what is unanswered is sent again on the link that stays, and after
+//! [`crate::Limits::drain_max`] the loser is closed, by whoever decided. Its code says that not everything
+//! came, so both ends send again what may be lost, each call under its id. An end that only follows gives
+//! whoever decides twice as long.
 
 use std::time::Duration;
 
@@ -23,7 +29,7 @@ const DRAIN_ROUND_TRIPS: u32 = 9;
 /// Round trips are measured by the handshake, which is coarse. A guess.
 const DRAIN_LEAST: Duration = Duration::from_millis(300);
 /// A handshake that took long was held up by more than the path. A guess.
-const DRAIN_MOST: Duration = Duration::from_secs(10);
+pub(super) const DRAIN_MOST: Duration = Duration::from_secs(10);
 
 impl Peer {
     /// Decides which link stays, if that is ours to decide, and drains the others.
@@ -54,14 +60,14 @@ impl Peer {
                 }
                 LinkState::Up => {
                     self.current = Some(winner);
-                    self.drain(turn, loser, winner);
+                    self.drain(turn, loser, vec![winner]);
                 }
-                LinkState::Draining { said_on, .. } if self.find(said_on).is_none() => {}
+                LinkState::Draining { ref said_on, .. } if said_on.is_empty() => {}
                 _ => continue,
             }
             let index = self.find(loser).expect("it is drained, not gone");
             if let LinkState::Draining { said_on, .. } = &mut self.links[index].state {
-                *said_on = winner;
+                *said_on = vec![winner];
             }
             turn.out.push(PeerEffect::SendSupersede { on: winner, loser, loser_id });
         }
@@ -87,25 +93,44 @@ impl Peer {
             let what = format!("it gives up {loser:?}, which ranks above the link that it keeps");
             return self.fault(turn, link, what);
         }
-        let is_up = self.links[index].state == LinkState::Up;
         // It may be gone here already.
         let Some(index) = self.links.iter().position(|l| l.id == Some(loser)) else { return };
         let loser = self.links[index].link;
         match &mut self.links[index].state {
-            LinkState::Verified { superseded, .. } => *superseded = Some(link),
-            LinkState::Up => {
-                if is_up {
-                    self.current = Some(link);
-                } else if self.current == Some(loser) {
-                    // What this link itself is drained for ranks above both.
-                    self.current = self.best_up(turn, Some(loser));
+            LinkState::Up => self.give_way(turn, loser, vec![link]),
+            // Said again, for the link on which it was said first is gone. Or that first word comes late.
+            LinkState::Verified { superseded: said_on, .. }
+            | LinkState::Draining { said_on, .. } => {
+                if !said_on.contains(&link) {
+                    said_on.push(link);
+                    said_on.sort();
                 }
-                self.drain(turn, loser, link);
             }
-            // Said again, for the link on which it was said first is gone.
-            LinkState::Draining { said_on, .. } => *said_on = link,
             _ => {}
         }
+    }
+
+    /// Leaves a link that is up for those on which the peer says so.
+    pub(super) fn give_way(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        loser: LinkHandle,
+        mut said_on: Vec<LinkHandle>,
+    ) {
+        // They may have gone since it was said: should the loser still lose, that will be said again.
+        said_on.retain(|said| self.find(*said).is_some());
+        if said_on.is_empty() {
+            return;
+        }
+        let stays = self.best_up(turn, |l| said_on.contains(&l));
+        if stays.is_some() {
+            self.current = stays;
+        } else if self.current == Some(loser) {
+            // What those links themselves are drained for ranks above all of them.
+            let Some(best) = self.best_up(turn, |l| l != loser) else { return };
+            self.current = Some(best);
+        }
+        self.drain(turn, loser, said_on);
     }
 
     /// Leaves a link that is up for the one that is used.
@@ -113,14 +138,18 @@ impl Peer {
         &mut self,
         turn: &mut Turn<'_, '_, '_>,
         loser: LinkHandle,
-        said_on: LinkHandle,
+        said_on: Vec<LinkHandle>,
     ) {
         let (Some(index), Some(to)) = (self.find(loser), self.current) else { return };
         let entry = &mut self.links[index];
         let Some(from_id) = entry.id else { return };
         let wait = (entry.round_trip * DRAIN_ROUND_TRIPS).clamp(DRAIN_LEAST, DRAIN_MOST);
-        let timer = Some(turn.cx.arm(turn.cx.now.mono + wait, PeerTimer::Drain(loser)));
-        entry.state = LinkState::Draining { timer, said_on };
+        let decides = Rank::of(turn.local.id, self.id).decides();
+        let longest = turn.local.drain_max * if decides { 1 } else { 2 };
+        let now = turn.cx.now.mono;
+        let timer = Some(turn.cx.arm(now + wait, PeerTimer::Drain(loser)));
+        let end = turn.cx.arm(now + longest, PeerTimer::DrainEnd(loser));
+        entry.state = LinkState::Draining { timer, end, said_on };
         turn.out.push(PeerEffect::Move { from: loser, from_id, to });
         turn.out.push(PeerEffect::Superseded { loser, stays: to });
     }
@@ -138,8 +167,9 @@ impl Peer {
             return;
         };
         // Who said so is there. Our own favourite may be dead at its end.
-        let said_on = *said_on;
-        if let Some(on) = self.links().find(|l| *l == said_on).or(self.current) {
+        let said_on =
+            if said_on.is_empty() { self.current.into_iter().collect() } else { said_on.clone() };
+        for on in said_on {
             turn.out.push(PeerEffect::SendDrained { on, loser: link, loser_id });
         }
     }
@@ -153,9 +183,20 @@ impl Peer {
         }
     }
 
-    /// The best link that is up and not drained.
-    fn best_up(&self, turn: &Turn<'_, '_, '_>, but: Option<LinkHandle>) -> Option<LinkHandle> {
-        let up = |l: &&Link| l.state == LinkState::Up && Some(l.link) != but;
+    /// What is on a link that is drained cannot be awaited: it is closed, which is still no peer's death.
+    pub(super) fn drain_fails(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle) {
+        if self.is_draining(link) {
+            self.close(turn, link, CloseCode::DRAIN_FAILED);
+        }
+    }
+
+    /// The best of some links that is up and not drained.
+    fn best_up(
+        &self,
+        turn: &Turn<'_, '_, '_>,
+        of: impl Fn(LinkHandle) -> bool,
+    ) -> Option<LinkHandle> {
+        let up = |l: &&Link| l.state == LinkState::Up && of(l.link);
         let ranked: Vec<&Link> = self.links.iter().filter(up).filter(|l| l.id.is_some()).collect();
         let ids: Vec<LinkId> = ranked.iter().filter_map(|l| l.id).collect();
         let best = self.rank(turn.local).winner(&ids).map(|index| ranked[index].link);
@@ -191,9 +232,9 @@ impl Peer {
             remember(&mut self.abandons, id, ABANDONS_MAX);
         }
         if self.current == Some(link) {
-            self.current = self.best_up(turn, None);
+            self.current = self.best_up(turn, |_| true);
         }
-        self.undo_draining(turn, &reason);
+        self.undo_draining(turn, link, &reason);
         let retry_in = self.back_off(turn);
         let code = match reason {
             DownReason::ClosedByPeer(code) => Some(code),
@@ -225,8 +266,8 @@ impl Peer {
             }
             LinkState::Up | LinkState::Draining { .. } => {
                 let was_draining = match state {
-                    LinkState::Draining { timer, .. } => {
-                        timer.into_iter().for_each(|timer| turn.cx.disarm(timer));
+                    LinkState::Draining { timer, end, .. } => {
+                        timer.into_iter().chain([end]).for_each(|timer| turn.cx.disarm(timer));
                         true
                     }
                     _ => false,
@@ -234,11 +275,12 @@ impl Peer {
                 let last = !self.is_up() || (is_planted(30) && was_draining);
                 let drained = drained && was_draining;
                 // It was still closed for a link that went before it: that one's end is the peer's.
-                let reason =
-                    match self.undone.take_if(|_| last && code == Some(CloseCode::SUPERSEDED)) {
-                        Some(why) if !was_draining => why,
-                        _ => reason,
-                    };
+                let for_glare =
+                    code == Some(CloseCode::SUPERSEDED) || code == Some(CloseCode::DRAIN_FAILED);
+                let reason = match self.undone.take_if(|_| last && for_glare) {
+                    Some(why) if !was_draining => why,
+                    _ => reason,
+                };
                 turn.out.push(PeerEffect::LinkLost { link, reason, last, drained });
                 if code == Some(CloseCode::OLD_INCARNATION) && turn.local.version_max > 1 {
                     turn.out.push(PeerEffect::NewerSelf);
@@ -249,7 +291,20 @@ impl Peer {
 
     /// The link that should have stayed may be gone: the best of those that were drained is used again, if
     /// none that is up ranks above it.
-    fn undo_draining(&mut self, turn: &mut Turn<'_, '_, '_>, reason: &DownReason) {
+    fn undo_draining(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        gone: LinkHandle,
+        reason: &DownReason,
+    ) {
+        for entry in &mut self.links {
+            // Should it lose to yet another link, that will be said again.
+            if let LinkState::Verified { superseded: said_on, .. }
+            | LinkState::Draining { said_on, .. } = &mut entry.state
+            {
+                said_on.retain(|link| *link != gone);
+            }
+        }
         if is_planted(32) && self.current.is_none() {
             // Planted: a link that is drained is never used again.
             let draining: Vec<LinkHandle> =
@@ -271,8 +326,8 @@ impl Peer {
         // All others that are drained rank below it, and so are drained for it from now on.
         if self.current.is_none() || !self.is_outranked(rank, ids[best]) {
             let entry = &mut self.links[at[best]];
-            if let LinkState::Draining { timer: Some(timer), .. } = entry.state {
-                turn.cx.disarm(timer);
+            if let LinkState::Draining { timer, end, .. } = entry.state {
+                timer.into_iter().chain([end]).for_each(|timer| turn.cx.disarm(timer));
             }
             entry.state = LinkState::Up;
             let link = entry.link;

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::drain::DRAIN_MOST;
 use super::tests::{accepted, closed_with, down, hello as hello_of_v1, keep, local as local_v1};
 use super::*;
 use crate::base::Identity;
@@ -258,6 +259,110 @@ fn what_takes_long_on_a_drained_link_is_sent_again_and_the_link_stays() {
 }
 
 #[test]
+fn a_drain_that_never_ends_is_ended_by_whoever_decides_and_else_by_the_other() {
+    for (rank, stays, loser, ends_after) in
+        [(Rank::Higher, our(1), its(1), 30), (Rank::Lower, its(1), our(1), 60)]
+    {
+        let local = local(rank);
+        let mut bench = peer(rank);
+        bring_up(&mut bench, &local, loser);
+        bring_up(&mut bench, &local, stays);
+        if rank == Rank::Lower {
+            let supersede = PeerInput::Supersede { link: handle(stays), loser };
+            bench.feed(&local, supersede);
+        }
+        assert!(bench.machine.is_draining(handle(loser)));
+        assert_eq!(bench.next_timer(), Some(PeerTimer::Drain(handle(loser))));
+        let so_far = DRAIN_MOST.as_secs_f64();
+        let left = bench.next_timer_in().expect("it ends").as_secs_f64();
+        assert!((ends_after as f64 - left) <= so_far && left <= ends_after as f64, "{left}");
+        let timer = bench.next_timer().unwrap();
+        let effects = bench.feed(&local, PeerInput::Timer(timer));
+        assert_eq!(closed_with(&effects), [(handle(loser).0, CloseCode::DRAIN_FAILED)]);
+        assert_eq!(lost(&effects), [(false, false)], "no death, and what was on it is in doubt");
+        assert_eq!(bench.machine.sending_link(), Some(handle(stays)));
+        assert_eq!(bench.timers_armed(), 0);
+    }
+}
+
+#[test]
+fn what_was_superseded_by_a_link_that_is_gone_is_so_no_more() {
+    // Found by exploration. Before the Confirm of our second dial comes the word that the peer's dial supersedes
+    // it, and before that Confirm too the peer has given up its own dial.
+    let local = local(Rank::Lower);
+    let mut bench = peer(Rank::Lower);
+    bring_up(&mut bench, &local, its(1));
+    for number in [1, 2] {
+        let direction = Direction::Dialled(DialHandle(number));
+        bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(number), direction });
+    }
+    bench.feed(&local, says(2, hello(our(2))));
+    bench.feed(&local, PeerInput::Supersede { link: handle(its(1)), loser: our(2) });
+    bench.feed(&local, says(1, Hello { abandons: vec![its(1)], ..hello(our(1)) }));
+    bench.feed(&local, confirms(1, our(1)));
+    assert_eq!(bench.machine.sending_link(), Some(handle(our(1))));
+    bench.feed(&local, confirms(2, our(2)));
+    assert!(!bench.machine.is_draining(handle(our(2))));
+    bench.feed(&local, PeerInput::Supersede { link: handle(our(2)), loser: our(1) });
+    assert_eq!(bench.machine.sending_link(), Some(handle(our(2))));
+    assert!(bench.machine.is_draining(handle(our(1))));
+}
+
+#[test]
+fn the_word_that_a_link_is_superseded_outlives_the_one_that_is_used() {
+    // Found by exploration. Our second dial is drained for the peer's, and supersedes our first. That one's Confirm
+    // says that the peer's own dial is over.
+    let local = local(Rank::Lower);
+    let mut bench = peer(Rank::Lower);
+    bring_up(&mut bench, &local, our(2));
+    bring_up(&mut bench, &local, its(1));
+    bench.feed(&local, PeerInput::Supersede { link: handle(its(1)), loser: our(2) });
+    let direction = Direction::Dialled(DialHandle(1));
+    bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(1), direction });
+    bench.feed(&local, says(1, Hello { abandons: vec![its(1)], ..hello(our(1)) }));
+    bench.feed(&local, PeerInput::Supersede { link: handle(our(2)), loser: our(1) });
+    bench.feed(&local, confirms(1, our(1)));
+    assert_eq!(bench.machine.sending_link(), Some(handle(our(2))));
+    assert!(bench.machine.is_draining(handle(our(1))));
+}
+
+#[test]
+fn an_old_word_that_comes_late_on_a_dying_link_does_not_undo_the_new_one() {
+    // Found by exploration. The peer has superseded our first dial by its own dial, lost that, and said it again on
+    // our second. The old word comes last, and then the link on which it came dies here too.
+    let local = local(Rank::Lower);
+    for confirmed_before in [false, true] {
+        let mut bench = peer(Rank::Lower);
+        bring_up(&mut bench, &local, its(1));
+        bring_up(&mut bench, &local, our(2));
+        let direction = Direction::Dialled(DialHandle(1));
+        bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(1), direction });
+        bench.feed(&local, says(1, hello(our(1))));
+        if confirmed_before {
+            bench.feed(&local, confirms(1, our(1)));
+        }
+        for stays in [our(2), its(1)] {
+            bench.feed(&local, PeerInput::Supersede { link: handle(stays), loser: our(1) });
+        }
+        if confirmed_before {
+            let effects = bench.feed(&local, PeerInput::AllReceived(handle(our(1))));
+            let said_on = |effect: &PeerEffect| match effect {
+                PeerEffect::SendDrained { on, .. } => Some(*on),
+                _ => None,
+            };
+            let said: Vec<_> = effects.iter().filter_map(said_on).collect();
+            assert_eq!(said, [handle(our(2)), handle(its(1))], "which is the last is not known");
+        }
+        bench.feed(&local, down(101));
+        if !confirmed_before {
+            bench.feed(&local, confirms(1, our(1)));
+        }
+        assert!(bench.machine.is_draining(handle(our(1))), "{confirmed_before}");
+        assert_eq!(bench.machine.sending_link(), Some(handle(our(2))));
+    }
+}
+
+#[test]
 fn a_link_that_is_abandoned_goes_once_the_new_one_is_confirmed() {
     let local = local(Rank::Higher);
     let mut bench = peer(Rank::Higher);
@@ -356,6 +461,75 @@ fn who_is_told_of_a_later_life_begins_the_next_or_stops() {
     bring_up(&mut bench, &local, our(3));
     let effects = bench.feed(&local, PeerInput::LinkDown { link: LinkHandle(3), reason });
     assert!(effects.iter().any(|effect| matches!(effect, PeerEffect::NewerSelf)));
+}
+
+/// The peer's Hello on its first dial of another life of its.
+fn hello_of_life(counter: u64) -> Hello {
+    let link = LinkId { counter, ..its(1) };
+    Hello { version_max: 2, link: Some(link), ..hello_of_v1(counter) }
+}
+
+fn is_told_stale(effects: &[PeerEffect]) -> bool {
+    effects.iter().any(|e| matches!(e, PeerEffect::SendRefuse { .. }))
+}
+
+fn is_confirmed(effects: &[PeerEffect]) -> bool {
+    effects.iter().any(|e| matches!(e, PeerEffect::SendConfirm { .. }))
+}
+
+#[test]
+fn a_replayed_hello_of_a_later_life_makes_no_node_stop() {
+    // The peer's real life is 5, and it has met us. An old Hello of its life 9, of before it lost its disk, comes
+    // while no link is up, and nothing follows it.
+    let local = local(Rank::Lower);
+    let mut bench = peer(Rank::Lower);
+    bring_up(&mut bench, &local, its(1));
+    bench.feed(&local, down(101));
+    bench.feed(&local, accepted(109));
+    bench.feed(&local, says(109, hello_of_life(9)));
+    // While that link may still be confirmed, the peer is told to come again and no more.
+    bench.feed(&local, accepted(102));
+    let effects = bench.feed(&local, says(102, hello(its(2))));
+    assert!(!is_told_stale(&effects), "a Hello alone proves no life: {effects:?}");
+    assert_eq!(closed_with(&effects), [(102, RefuseCode::IdentityInUse.as_close())]);
+    bench.feed(&local, down(109));
+    bench.feed(&local, accepted(103));
+    let effects = bench.feed(&local, says(103, hello(its(3))));
+    assert!(is_confirmed(&effects), "{effects:?}");
+    bench.feed(&local, confirms(103, its(3)));
+    assert_eq!(bench.machine.session().map(|life| life.counter), Some(5));
+}
+
+#[test]
+fn a_link_that_awaits_its_confirm_outlives_a_replayed_hello() {
+    let local = local(Rank::Lower);
+    let mut bench = peer(Rank::Lower);
+    bench.feed(&local, accepted(101));
+    bench.feed(&local, says(101, hello(its(1))));
+    bench.feed(&local, accepted(109));
+    let effects = bench.feed(&local, says(109, hello_of_life(9)));
+    assert_eq!(closed_with(&effects), [], "at its end it may be up");
+    let effects = bench.feed(&local, confirms(101, its(1)));
+    assert!(matches!(effects[..], [PeerEffect::LinkReady { .. }]), "{effects:?}");
+}
+
+#[test]
+fn of_two_newer_lives_the_later_one_stays_in_whatever_order_they_confirm() {
+    let local = local(Rank::Lower);
+    for later_first in [false, true] {
+        let mut bench = peer(Rank::Lower);
+        bring_up(&mut bench, &local, its(1));
+        for life in [6, 7] {
+            bench.feed(&local, accepted(100 + life));
+            bench.feed(&local, says(100 + life, hello_of_life(life)));
+        }
+        let order = if later_first { [7, 6] } else { [6, 7] };
+        for life in order {
+            bench.feed(&local, confirms(100 + life, LinkId { counter: life, ..its(1) }));
+        }
+        assert_eq!(bench.machine.session().map(|life| life.counter), Some(7), "{order:?}");
+        assert_eq!(bench.machine.sending_link(), Some(LinkHandle(107)));
+    }
 }
 
 #[test]

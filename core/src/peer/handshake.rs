@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base::Incarnation;
 use crate::directory::Document;
 use crate::link::{CloseCode, Direction, End, LinkHandle, LinkId};
 use crate::machine::TimerHandle;
@@ -87,7 +88,7 @@ impl Peer {
             return self.refuse(turn, link, code, reason);
         }
         let theirs = hello.incarnation;
-        if let Some((code, known_counter, reason)) = self.incarnation_refusal(&hello) {
+        if let Some((code, known_counter, reason)) = self.incarnation_refusal(theirs) {
             turn.out.push(PeerEffect::Misbehaved { what: format!("handshake refused: {reason}") });
             if code == RefuseCode::StaleIncarnation && version >= GLARE_VERSION {
                 turn.cx.disarm(timer);
@@ -115,10 +116,8 @@ impl Peer {
         } else {
             self.links[index].id = None;
         }
-        let displaces = self
-            .links
-            .iter()
-            .any(|l| l.is_up() && l.incarnation.is_some_and(|life| life != theirs));
+        // A link that awaits its Confirm may be up at the other end.
+        let displaces = self.links.iter().any(|l| l.incarnation.is_some_and(|life| life != theirs));
         if displaces && version >= GLARE_VERSION {
             // A Hello alone, which might be an old one, ends no life that is there: its Confirm, which names
             // ours, does.
@@ -157,12 +156,11 @@ impl Peer {
             .map(|l| l.link)
             .collect();
         self.close_all(turn, old, CloseCode::OLD_INCARNATION);
-        if self.known != Some(theirs) {
-            self.spent.retain(|id| id.dialler == End::Here);
-            self.abandons.retain(|id| id.dialler == End::Here);
-        }
-        self.known = Some(theirs);
         self.session = Some(theirs);
+        if version < GLARE_VERSION {
+            // Its Confirms name no life, and so prove no more than its Hellos.
+            self.known = Some(theirs);
+        }
         if hello.observed_address.is_some() {
             self.observed = hello.observed_address;
         }
@@ -173,7 +171,7 @@ impl Peer {
         }
         let entry = &mut self.links[index];
         entry.incarnation = Some(theirs);
-        entry.state = LinkState::Verified { timer, hello, superseded: None };
+        entry.state = LinkState::Verified { timer, hello, superseded: Vec::new() };
         let id = entry.id;
         turn.out.push(PeerEffect::SendConfirm { link, version, incarnation: theirs, id });
     }
@@ -203,20 +201,33 @@ impl Peer {
     }
 
     /// Why the peer's life is not accepted, and the highest counter that we know of it.
-    fn incarnation_refusal(&self, hello: &Hello) -> Option<(RefuseCode, u64, String)> {
-        let (known, theirs) = (self.known?, hello.incarnation);
-        if theirs.counter > known.counter || theirs == known || is_planted(28) {
+    ///
+    /// Known is a life that has confirmed ours: a Hello alone might be an old one, and who is told of a later
+    /// life because of it would stop or begin anew for nothing.
+    fn incarnation_refusal(&self, theirs: Incarnation) -> Option<(RefuseCode, u64, String)> {
+        if is_planted(28) {
             return None;
         }
-        // Two processes with one key and counter are both alive, or one lost its disk and began anew: if
-        // there is a link to the other one, the former.
-        let other_lives = self.links.iter().any(|l| l.incarnation == Some(known));
-        if theirs.counter == known.counter && other_lives {
-            let reason = "another process uses this key".to_string();
-            return Some((RefuseCode::IdentityInUse, known.counter, reason));
+        let known_counter = self.known.map_or(0, |known| known.counter);
+        if let Some(known) = self.known
+            && theirs != known
+            && theirs.counter <= known.counter
+        {
+            // Two processes with one key and counter are both alive, or one lost its disk and began anew:
+            // if there is a link to the other one, the former.
+            let other_lives = self.links.iter().any(|l| l.incarnation == Some(known));
+            if theirs.counter == known.counter && other_lives {
+                let reason = "another process uses this key".to_string();
+                return Some((RefuseCode::IdentityInUse, known_counter, reason));
+            }
+            let reason = format!("a later start, {known_counter}, of this peer is known");
+            return Some((RefuseCode::StaleIncarnation, known_counter, reason));
         }
-        let reason = format!("a later start, {}, of this peer is known", known.counter);
-        Some((RefuseCode::StaleIncarnation, known.counter, reason))
+        // One that is shaking hands may turn out to be that of a later life. Until then nobody can say.
+        let mut lives = self.links.iter().filter_map(|l| l.incarnation);
+        let rival = lives.find(|life| *life != theirs && life.counter >= theirs.counter)?;
+        let reason = format!("start {} of this peer is shaking hands", rival.counter);
+        Some((RefuseCode::IdentityInUse, known_counter, reason))
     }
 
     /// Both ends must mean the same link.
@@ -247,7 +258,7 @@ impl Peer {
         let Some(index) = self.find(link) else { return };
         let (timer, hello, superseded) = match self.links[index].state.clone() {
             LinkState::Verified { timer, hello, superseded } => (timer, hello, superseded),
-            LinkState::Newer { timer, hello } => (timer, hello, None),
+            LinkState::Newer { timer, hello } => (timer, hello, Vec::new()),
             LinkState::Refused { .. } => return,
             _ => return self.fault(turn, link, "a Confirm out of turn".into()),
         };
@@ -268,10 +279,22 @@ impl Peer {
             return self.fault(turn, link, what);
         }
         if let LinkState::Newer { .. } = entry.state {
+            // A still later life may have confirmed meanwhile.
+            if let Some((code, _, reason)) = self.incarnation_refusal(hello.incarnation) {
+                return self.refuse(turn, link, code, reason);
+            }
             self.verify(turn, link, timer, hello.clone(), version);
         }
         let Some(index) = self.find(link) else { return };
         turn.cx.disarm(timer);
+        if self.known != Some(hello.incarnation) {
+            // Nobody greets us any more as an earlier life.
+            let lasts =
+                |id: &LinkId| id.dialler == End::Here || id.counter == hello.incarnation.counter;
+            self.spent.retain(lasts);
+            self.abandons.retain(lasts);
+            self.known = Some(hello.incarnation);
+        }
         let first = !self.is_up();
         let entry = &mut self.links[index];
         entry.state = LinkState::Up;
@@ -292,10 +315,8 @@ impl Peer {
             first,
         });
         self.apply_abandons(turn, link, &hello.abandons);
-        if let Some(by) = superseded
-            && self.current != Some(link)
-        {
-            self.drain(turn, link, by);
+        if self.find(link).is_some() {
+            self.give_way(turn, link, superseded);
         }
         self.resolve(turn);
         self.bound_links(turn);

@@ -85,16 +85,19 @@ impl<T> Lanes<T> {
         Lanes { links: Vec::new(), held: 0, held_max }
     }
 
-    /// A link to the peer is there.
+    /// A link to the peer is there. Links are kept in the order of their handles, so that what happens does not
+    /// depend on which came first.
     pub fn open(&mut self, link: LinkHandle) {
-        self.links.push(Account {
+        let at = self.links.partition_point(|account| account.link < link);
+        let account = Account {
             link,
             sent: Sent::default(),
             own_reset: false,
             received: Sent::default(),
             end: None,
             lanes: Default::default(),
-        });
+        };
+        self.links.insert(at, account);
     }
 
     fn account(&mut self, link: LinkHandle) -> Option<&mut Account<T>> {

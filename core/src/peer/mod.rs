@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | greeting | the transport says the link is up | the peer's Hello |
 //! | refused | the peer's Hello is of a life that is over; we say so | nothing |
-//! | newer | the peer's Hello is of a newer life than one that is linked to us | the peer's Confirm |
+//! | newer | the peer's Hello is of a newer life than one that is linked to us or about to be | the peer's Confirm |
 //! | verified | the peer's Hello is acceptable; we send Confirm | serving the peer's calls |
 //! | up | the peer's Confirm has come too | our own calls |
 //! | draining | another link stays | what is under way |
@@ -19,7 +19,7 @@
 //!
 //! Of several links that are up one stays (`glare.rs`), and the others are drained: new sends go to the
 //! one that stays, each lane keeps its order (`lanes.rs`), and once everything has come at both ends
-//! the link is closed. None of it is the peer's death. (`drain.rs`)
+//! the link is closed; so it is when that takes too long. None of it is the peer's death. (`drain.rs`)
 //!
 //! The *session* with a peer belongs to its incarnation, not to a link: it begins with the first link
 //! that is verified, survives any one link's loss as long as the peer's incarnation stays the same, and
@@ -96,6 +96,8 @@ pub struct LocalNode {
     pub message_bytes_max: usize,
     /// Links to one peer at one time; see [`crate::Limits::links_per_peer_max`].
     pub links_per_peer_max: usize,
+    /// How long a link may be drained; see [`crate::Limits::drain_max`].
+    pub drain_max: Duration,
     /// The highest protocol version that we speak.
     pub version_max: u32,
     /// No new link is confirmed any more.
@@ -212,6 +214,8 @@ pub enum PeerTimer {
     Handshake(LinkHandle),
     /// What is unfinished on a link that is drained is sent again on the one that stays.
     Drain(LinkHandle),
+    /// A link is drained no longer: it is closed.
+    DrainEnd(LinkHandle),
 }
 
 /// What a peer's machine wants done.
@@ -363,16 +367,21 @@ enum LinkState {
     Refused { timer: TimerHandle },
     /// Its Hello is of a newer life than one that is linked to us: it ends that one once it has confirmed.
     Newer { timer: TimerHandle, hello: Hello },
-    /// We have confirmed; its Confirm is awaited. The peer may have confirmed it and superseded it already.
-    Verified { timer: TimerHandle, hello: Hello, superseded: Option<LinkHandle> },
+    /// We have confirmed; its Confirm is awaited. The peer may have confirmed it and superseded it already,
+    /// by its word on these links.
+    Verified { timer: TimerHandle, hello: Hello, superseded: Vec<LinkHandle> },
     /// Both have confirmed.
     Up,
     /// Another link stays.
     Draining {
         /// Until what is unfinished is sent again; none once that has happened.
         timer: Option<TimerHandle>,
-        /// The link on which whoever decides has said so. Should it go, the other end may not have heard it.
-        said_on: LinkHandle,
+        /// Until the link is closed, drained or not.
+        end: TimerHandle,
+        /// The links that are there and on which whoever decides has said so. It says so on one, and on another
+        /// only if that one is gone, for the other end may not have heard it. Who follows knows
+        /// of none which was the last.
+        said_on: Vec<LinkHandle>,
     },
 }
 
@@ -405,8 +414,9 @@ impl Link {
 
 /// The machine of one peer.
 ///
-/// Its hash is that of its state. Links that have ids are a set there, and so are the ids that are over: in
-/// what order they came has no say in which link stays.
+/// Its hash is that of its state, as far as that decides what it does next, times and words for people apart.
+/// Links that have ids are a set there, and so are the ids that are over: in what order they came has no say in
+/// which link stays. How often dialling failed only says how long the next wait is.
 #[derive(Clone, Debug)]
 pub struct Peer {
     id: PeerId,
@@ -421,11 +431,13 @@ pub struct Peer {
     links: Vec<Link>,
     /// The link that we send on, of those that are up and not drained.
     current: Option<LinkHandle>,
+    /// Its latest life that has confirmed ours.
     known: Option<Incarnation>,
     session: Option<Incarnation>,
     /// Why the link went for which those that are used now were drained.
     undone: Option<DownReason>,
-    /// Whether the peer has confirmed this life of ours.
+    /// Whether the peer has confirmed this life of ours. Any life of the peer will do: what it knows of a
+    /// later one it knows from its Confirm, and so since it met us or later.
     met: bool,
     /// Ids of links that are over: whoever greets under them speaks of the past. The latest ones.
     spent: VecDeque<LinkId>,
@@ -530,10 +542,8 @@ impl Peer {
     /// Whether the peer has left a link: it is drained, or will be once its Confirm has come.
     pub fn is_superseded(&self, link: LinkHandle) -> bool {
         let left = |state: &LinkState| {
-            matches!(
-                state,
-                LinkState::Draining { .. } | LinkState::Verified { superseded: Some(_), .. }
-            )
+            matches!(state, LinkState::Draining { .. })
+                || matches!(state, LinkState::Verified { superseded, .. } if !superseded.is_empty())
         };
         self.links.iter().any(|l| l.link == link && left(&l.state))
     }
@@ -715,9 +725,8 @@ impl std::hash::Hash for Peer {
             all.sort_by_key(|one| key(one));
             all.hash(state);
         }
-        // By parts, so that no new one is forgotten.
-        let Peer { id, keep, addresses, dials, dial_asked, failures, redial, .. } = self;
-        (id, keep, addresses, dials, dial_asked, failures, redial).hash(state);
+        let Peer { id, keep, addresses, dials, dial_asked, redial, .. } = self;
+        (id, keep, addresses, dials, dial_asked, redial).hash(state);
         let Peer { current, known, session, met, observed, links, spent, abandons, .. } = self;
         (current, known, session, met, observed).hash(state);
         set(links.iter(), |link| link.link, state);
@@ -765,11 +774,7 @@ impl Machine for Peer {
             }
             PeerInput::Supersede { link, loser } => self.on_supersede(turn, link, loser),
             PeerInput::AllReceived(link) => self.all_received(turn, link),
-            PeerInput::DrainFailed(link) => {
-                if self.is_draining(link) {
-                    self.close(turn, link, CloseCode::DRAIN_FAILED);
-                }
-            }
+            PeerInput::DrainFailed(link) => self.drain_fails(turn, link),
             PeerInput::TurnAway { link, code, why } => {
                 if self.find(link).is_some() {
                     self.refuse(turn, link, code, why);
@@ -801,6 +806,12 @@ impl Machine for Peer {
             }
             PeerInput::Timer(PeerTimer::Handshake(link)) => self.handshake_ends(turn, link),
             PeerInput::Timer(PeerTimer::Drain(link)) => self.drain_takes_long(turn, link),
+            PeerInput::Timer(PeerTimer::DrainEnd(link)) => {
+                // Planted: a drain has no end.
+                if !is_planted(36) {
+                    self.drain_fails(turn, link);
+                }
+            }
         }
     }
 

@@ -16,6 +16,7 @@ pub(super) fn local() -> LocalNode {
         call_credit: 10,
         message_bytes_max: 1 << 20,
         links_per_peer_max: 3,
+        drain_max: crate::base::Limits::DRAIN_MAX_LEAST,
         version_max: 1,
         stopping: false,
     }

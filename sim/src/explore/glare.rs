@@ -6,29 +6,33 @@
 //! waits for is not certain to come first.
 //!
 //! What can go wrong, besides every order of everything: up to two dials a side at once, any one frame
-//! lost, one link that dies, one restart, one change of address. See [`Faults`].
+//! lost or one link that dies, one restart, one change of address, one lane that stalls. See [`Faults`].
+//!
+//! # What is left out, and why nothing is missed
+//!
+//! - *A loss happens when it is noticed.* That a frame is lost changes nothing until an end gives the link up
+//!   for it: it keeps that frame and those behind it on its lane from coming, which they may also do by
+//!   being slow. So of all moments of the loss only the last is explored, that of the first end's notice:
+//!   [`Action::Break`] is both in one step, with what of the frames under way *from* that end still comes. (What
+//!   was under way *to* it arrives nowhere.) That nothing of either lane comes is the death of the link,
+//!   and that all of it comes is the loss of a frame to the end that notices.
+//!   This is a partial-order reduction (Godefroid, 1996): the loss commutes with every other step that is possible
+//!   between the two moments.
+//! - *Links are numbered by their dialler*, so that two dials of different nodes commute.
+//! - *Which node has the higher id* matters only where the two differ in something else.
 //!
 //! The rules (protocols.md, section 2), checked at every step and wherever only faults can follow:
 //! both ends keep the same link, and one; there is one if the network allows it; no peer-down without a
 //! fault; no frame lost or doubled, none out of order without a fault; the lower id never closes for
 //! glare; a link never loses to one that the rule ranks below it; the peer never breaks a rule.
 
-use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use dunlin_core::base::{Draws, Effects, Incarnation, MonoTime};
-use dunlin_core::directory::Document;
-use dunlin_core::link::{
-    CloseCode, DialError, DialHandle, Direction, DownReason, End, LinkHandle, LinkId,
-};
-use dunlin_core::machine::{Context, Machine, TimerHandle, Timers};
-use dunlin_core::peer::lanes::{Arriving, Lanes};
-use dunlin_core::peer::{Admission, LocalNode, Peer, PeerEffect, PeerInput, PeerTimer};
-use dunlin_core::wire::{Hello, VERSION_MAX, VERSION_MIN};
-use dunlin_core::{Now, PeerId};
+use dunlin_core::link::LinkHandle;
+use dunlin_core::peer::PeerTimer;
 
 use super::Model;
-use super::network::{Frame, LANES, Link, Stage};
+use super::fingerprint::Shared;
+use super::network::{Link, Stage};
+use super::nodes::{Node, Parts, State, Work};
 
 /// Dials of one node beyond which its redial timer no longer expires: what fails for ever must end.
 const DIALS_MAX: u64 = 3;
@@ -36,14 +40,14 @@ const DIALS_MAX: u64 = 3;
 /// What may go wrong, each at most so often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Faults {
-    /// A frame is lost, and with it what is behind it on its lane.
-    pub losses: u8,
-    /// A link dies.
-    pub deaths: u8,
+    /// A frame is lost, and with it what is behind it on its lane, or a whole link: an end gives it up.
+    pub breaks: u8,
     /// A node restarts.
     pub restarts: u8,
     /// A node is somewhere else.
     pub moves: u8,
+    /// A lane of a link stalls: what is on it comes no more, and yet the link lives.
+    pub stalls: u8,
 }
 
 /// One configuration of two nodes.
@@ -59,36 +63,6 @@ pub struct Glare {
     pub frames: [u8; 2],
     /// What may go wrong.
     pub faults: Faults,
-}
-
-#[derive(Clone, Debug, Hash)]
-struct Node {
-    peer: Peer,
-    incarnation: Incarnation,
-    timers: Vec<PeerTimer>,
-    lanes: Lanes<Frame>,
-    asked: bool,
-    dials: u64,
-    /// Where it is, and where it believes the other to be.
-    address: u8,
-    believes: u8,
-    /// Frames sent to this life of the peer so far, from 1.
-    sent: u8,
-    /// Which were sent in all: a new life of the peer gets none of the earlier ones.
-    sent_before: u8,
-    /// Frames of the peer's life that came, in the order in which they came first.
-    received: Vec<u8>,
-    up: bool,
-}
-
-/// All that differs between two moments.
-#[derive(Clone, Debug, Hash)]
-pub struct State {
-    nodes: [Node; 2],
-    links: Vec<Link>,
-    left: Faults,
-    /// Whether anything went wrong yet.
-    harmed: bool,
 }
 
 /// Something that can happen. Links are numbered as they are dialled.
@@ -113,90 +87,62 @@ pub enum Action {
     Send(u8),
     /// A node learns where the other is.
     Learn(u8),
-    /// Fault: a frame is lost.
-    Lose { link: u8, from: u8, lane: u8 },
-    /// Fault: a link dies.
-    Die(u8),
+    /// Fault: a frame is lost, and a node notices: it gives the link up, or the handshake, if that has not
+    /// ended. So many of the frames that it sent on each lane still come.
+    Break { link: u8, node: u8, kept: [u8; 2], expire: bool },
+    /// Fault: a lane of a node stalls.
+    Stall { link: u8, from: u8, lane: u8 },
     /// Fault: a node restarts.
     Restart(u8),
     /// Fault: a node moves.
     Move(u8),
 }
 
-struct Armed<'a>(&'a mut Vec<PeerTimer>);
-
-impl Timers<PeerTimer> for Armed<'_> {
-    fn arm(&mut self, _: MonoTime, what: PeerTimer) -> TimerHandle {
-        // Named by what it is for, so that equal states look equal.
-        let name = name_of(&what);
-        if !self.0.contains(&what) {
-            self.0.push(what);
-            self.0.sort_by_key(|timer| name_of(timer).0);
-        }
-        name
-    }
-
-    fn disarm(&mut self, timer: TimerHandle) {
-        self.0.retain(|armed| name_of(armed) != timer);
-    }
-}
-
-fn name_of(timer: &PeerTimer) -> TimerHandle {
-    TimerHandle(match timer {
-        PeerTimer::Redial => 0,
-        PeerTimer::Handshake(link) => 1 + 2 * link.0,
-        PeerTimer::Drain(link) => 2 + 2 * link.0,
-    })
-}
-
-/// Planted: a lane moves to another link without a cut. The cut is the mesh's to send, which the model plays.
-fn is_cutless() -> bool {
-    #[cfg(dunlin_planted)]
-    return dunlin_core::planted::chosen() == 33;
-    #[cfg(not(dunlin_planted))]
-    false
-}
-
-fn handle(link: usize) -> LinkHandle {
-    LinkHandle(link as u64)
-}
-
-fn address(number: u8) -> SocketAddr {
-    ([192, 0, 2, number], 4433).into()
-}
-
-/// The rule once more, in other words: what both ends must come to, seen by a node of this rank.
-fn ranks_above(higher: bool, a: LinkId, b: LinkId) -> bool {
-    let of_higher = |id: LinkId| (id.dialler == End::Here) == higher;
-    (of_higher(a), a.counter, a.number) > (of_higher(b), b.counter, b.number)
-}
-
-/// Every configuration that is explored, by its name: for both orders of ids, each fault once, two dials a
-/// side, and who can dial whom.
+/// Every configuration that is explored, by its name, and whether it takes long.
 pub fn configurations() -> Vec<(String, Glare)> {
-    let none = Faults { losses: 0, deaths: 0, restarts: 0, moves: 0 };
+    let none = Faults { breaks: 0, restarts: 0, moves: 0, stalls: 0 };
     let mut all = Vec::new();
     for higher in 0..2 {
         let of = if higher == 0 { "node 0 higher" } else { "node 1 higher" };
-        let mut add = |what: &str, can_dial, twice, frames, faults| {
+        let mut add = |what: &str, can_dial: [bool; 2], twice, frames: [u8; 2], faults| {
             let glare = Glare { higher, can_dial, twice, frames, faults };
-            all.push((format!("{of}, {what}"), glare));
+            // Where the two differ in nothing else, one is the mirror image of the other.
+            if higher == 0 || can_dial[0] != can_dial[1] || frames[0] != frames[1] {
+                all.push((format!("{of}, {what}"), glare));
+            }
         };
         add("two dials a side", [true; 2], [true; 2], [0, 0], none);
         add("one dial a side, frames", [true; 2], [false; 2], [2, 1], none);
-        let faults = Faults { losses: 1, ..none };
-        add("a frame lost", [true; 2], [false; 2], [1, 0], faults);
-        let faults = Faults { deaths: 1, ..none };
-        add("a link dies", [true; 2], [false; 2], [1, 0], faults);
+        let faults = Faults { breaks: 1, ..none };
+        add("a frame or a link lost", [true; 2], [false; 2], [1, 0], faults);
+        let faults = Faults { stalls: 1, ..none };
+        add("a lane stalls", [true; 2], [false; 2], [1, 0], faults);
         let faults = Faults { restarts: 1, ..none };
         add("a restart", [true; 2], [false; 2], [1, 0], faults);
         let faults = Faults { moves: 1, ..none };
         add("a change of address", [true; 2], [false; 2], [0, 0], faults);
-        let faults = Faults { losses: 1, restarts: 1, ..none };
+        let faults = Faults { breaks: 1, restarts: 1, ..none };
         add("only node 0 can dial, loss and restart", [true, false], [false; 2], [0, 0], faults);
         add("only node 1 can dial, loss and restart", [false, true], [false; 2], [0, 0], faults);
     }
     all
+}
+
+/// Two dials a side together with each fault. These take long.
+pub fn deep() -> Vec<(String, Glare)> {
+    let none = Faults { breaks: 0, restarts: 0, moves: 0, stalls: 0 };
+    [
+        ("a frame or a link lost", Faults { breaks: 1, ..none }),
+        ("a lane stalls", Faults { stalls: 1, ..none }),
+        ("a restart", Faults { restarts: 1, ..none }),
+        ("a change of address", Faults { moves: 1, ..none }),
+    ]
+    .map(|(what, faults)| {
+        let (can_dial, twice) = ([true; 2], [true; 2]);
+        let glare = Glare { higher: 0, can_dial, twice, frames: [0, 0], faults };
+        (format!("two dials a side, {what}"), glare)
+    })
+    .into()
 }
 
 /// Wrong rules by their names, and the planted bug that each is.
@@ -212,468 +158,27 @@ pub const RULES: [(&str, u32); 8] = [
     ("no-cut", 33),
 ];
 
-/// One step at work: what is done with effects, and what is said about it.
-struct Work<'a, 'm> {
-    model: &'m Glare,
-    state: &'a mut State,
-    told: Option<&'a mut Vec<String>>,
-}
-
-impl Glare {
-    fn id(&self, node: usize) -> PeerId {
-        PeerId::from_bytes([if node == self.higher { 2 } else { 1 }; 32])
-    }
-
-    fn local(&self, node: usize, incarnation: Incarnation) -> LocalNode {
-        LocalNode {
-            id: self.id(node),
-            incarnation,
-            admission: Admission::Anyone,
-            call_credit: 1,
-            message_bytes_max: 1,
-            links_per_peer_max: 4,
-            version_max: VERSION_MAX,
-            stopping: false,
+/// The ways in which a node can give up a link that is up because of a frame that is lost.
+fn breaks(here: &Node, (l, link): (u8, &Link), node: u8, out: &mut Vec<Action>) {
+    let [control, shared] = [0, 1].map(|lane| link.under_way[usize::from(node)][lane].len() as u8);
+    let timer = PeerTimer::Handshake(LinkHandle(u64::from(l)));
+    for kept in (0..=control).flat_map(|a| (0..=shared).map(move |b| [a, b])) {
+        out.push(Action::Break { link: l, node, kept, expire: false });
+        if here.timers.contains(&timer) {
+            out.push(Action::Break { link: l, node, kept, expire: true });
         }
-    }
-
-    fn node(&self, node: usize, counter: u64) -> Node {
-        Node {
-            peer: Peer::new(self.id(1 - node)),
-            incarnation: Incarnation { counter, boot: counter },
-            timers: Vec::new(),
-            lanes: Lanes::new(64),
-            asked: false,
-            dials: 0,
-            address: node as u8,
-            believes: 1 - node as u8,
-            sent: 0,
-            sent_before: 0,
-            received: Vec::new(),
-            up: false,
-        }
-    }
-}
-
-impl Work<'_, '_> {
-    fn tell(&mut self, line: impl FnOnce() -> String) {
-        if let Some(told) = &mut self.told {
-            told.push(line());
-        }
-    }
-
-    fn feed(&mut self, node: usize, input: PeerInput) -> Result<(), String> {
-        let local = self.model.local(node, self.state.nodes[node].incarnation);
-        let mut effects = Vec::new();
-        let here = &mut self.state.nodes[node];
-        let (peer, timers) = (&mut here.peer, &mut here.timers);
-        let handled = catch_unwind(AssertUnwindSafe(|| {
-            let mut sink = |effect| effects.push(effect);
-            let mut draws = Draws::new([0; 32]);
-            let mut armed = Armed(timers);
-            let now = Now::new(MonoTime::ZERO, Default::default());
-            let mut cx = Context::new(now, &mut draws, &mut armed);
-            peer.handle(&mut cx, &local, input, &mut Effects::new(&mut sink));
-            peer.check_invariants();
-        }));
-        if handled.is_err() {
-            return Err(format!("a promise of node {node}'s machine is broken"));
-        }
-        for effect in effects {
-            self.effect(node, effect)?;
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, node: usize, link: LinkHandle, lane: usize, frame: Frame) {
-        let index = link.0 as usize;
-        self.tell(|| format!("node {node} says on link {index}: {frame}"));
-        let link_state = &mut self.state.links[index];
-        if link_state.ends[node] != Stage::Up {
-            return;
-        }
-        self.state.nodes[node].lanes.sent(link, LANES[lane]);
-        if !link_state.stuck[node][lane] && !link_state.dead {
-            link_state.under_way[node][lane].push_back(frame.at_the_other_end());
-        }
-        link_state.tidy();
-    }
-
-    /// Sends the application's frames again, all that this life of the peer was sent.
-    fn send_again(&mut self, node: usize) {
-        let Some(link) = self.state.nodes[node].peer.sending_link() else { return };
-        for number in 1..=self.state.nodes[node].sent {
-            self.send(node, link, 1, Frame::App(number));
-        }
-    }
-
-    fn effect(&mut self, node: usize, effect: PeerEffect) -> Result<(), String> {
-        let higher = node == self.model.higher;
-        match effect {
-            PeerEffect::Dial { .. } => {
-                let here = &mut self.state.nodes[node];
-                here.dials += 1;
-                let dial = DialHandle(here.dials);
-                here.peer.dial_started(dial);
-                self.state.links.push(Link::new(node));
-                let link = self.state.links.len() - 1;
-                self.tell(|| format!("node {node} dials: link {link}"));
-            }
-            PeerEffect::CancelDial { .. } => {}
-            PeerEffect::SendHello { link, id, abandons } => {
-                let hello = Hello {
-                    version_min: VERSION_MIN,
-                    version_max: VERSION_MAX,
-                    incarnation: self.state.nodes[node].incarnation,
-                    call_credit: 1,
-                    message_bytes_max: 1,
-                    critical_capabilities: Vec::new(),
-                    link: id,
-                    abandons,
-                    observed_address: None,
-                    networks: Vec::new(),
-                };
-                self.send(node, link, 0, Frame::Hello(hello));
-            }
-            PeerEffect::SendConfirm { link, version, id, incarnation } => {
-                let receiver_boot = incarnation.boot;
-                self.send(node, link, 0, Frame::Confirm { version, id, receiver_boot });
-            }
-            PeerEffect::SendRefuse { link, code, known_counter } => {
-                let code = code as u32;
-                self.send(node, link, 0, Frame::Refuse { code, known_counter });
-            }
-            PeerEffect::Move { from, from_id, to } => {
-                let frames = self.state.nodes[node].lanes.sent_on(from).lanes[1];
-                if frames > 0 && !is_cutless() {
-                    self.send(node, to, 1, Frame::Cut { from: from_id, frames });
-                }
-            }
-            PeerEffect::SendSupersede { on, loser, loser_id } => {
-                let stays = self.state.nodes[node].peer.id_of(on);
-                if !stays.is_some_and(|stays| ranks_above(higher, stays, loser_id)) {
-                    return Err(format!(
-                        "node {node} keeps {stays:?} and gives up {loser_id:?}, which ranks above it"
-                    ));
-                }
-                let sent = self.state.nodes[node].lanes.sent_on(loser);
-                self.send(node, on, 0, Frame::Supersede { loser: loser_id, sent });
-            }
-            PeerEffect::SendDrained { on, loser, loser_id } => {
-                let sent = self.state.nodes[node].lanes.sent_on(loser);
-                self.send(node, on, 0, Frame::Drained { loser: loser_id, sent });
-            }
-            PeerEffect::Undrained(link) => self.state.nodes[node].lanes.clear_end(link),
-            PeerEffect::SendAgain => self.send_again(node),
-            PeerEffect::Close { link, code } => {
-                let index = link.0 as usize;
-                self.tell(|| format!("node {node} closes link {index}: {code}"));
-                match code {
-                    CloseCode::SUPERSEDED if !higher => {
-                        return Err(format!("node {node} has the lower id and closes for glare"));
-                    }
-                    CloseCode::PROTOCOL_FAULT => {
-                        return Err(format!("node {node} finds that the other breaks a rule"));
-                    }
-                    _ => {}
-                }
-                let entry = &mut self.state.links[index];
-                if entry.ends[node] == Stage::Up {
-                    entry.ends[node] = Stage::Closed(code);
-                }
-                entry.tidy();
-                self.forget(node, link)?;
-            }
-            PeerEffect::LinkReady { link, first, .. } => {
-                let index = link.0 as usize;
-                self.tell(|| format!("node {node}: link {index} is up"));
-                if first {
-                    self.state.nodes[node].up = true;
-                    self.send_again(node);
-                }
-            }
-            PeerEffect::LinkLost { link, last, drained, .. } => {
-                if last {
-                    self.state.nodes[node].up = false;
-                    self.tell(|| format!("node {node}: the peer is down"));
-                    if !self.state.harmed {
-                        return Err(format!(
-                            "node {node} says that its peer is down, and nothing went wrong"
-                        ));
-                    }
-                } else if !drained {
-                    self.send_again(node);
-                }
-                let _ = link;
-            }
-            PeerEffect::SessionEnded => {
-                let here = &mut self.state.nodes[node];
-                here.sent_before += here.sent;
-                here.sent = 0;
-                here.received.clear();
-            }
-            PeerEffect::LifeIsStale { .. } | PeerEffect::NewerSelf => {
-                return Err(format!("node {node} is told of a later life, and there is none"));
-            }
-            PeerEffect::Superseded { loser, stays } => {
-                self.tell(|| format!("node {node} drains link {} for link {}", loser.0, stays.0));
-            }
-            PeerEffect::Misbehaved { what } => self.tell(|| format!("node {node}: {what}")),
-            PeerEffect::Refused { .. } | PeerEffect::DialFailed { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// The lanes of a node forget a link: what waited for it comes now.
-    fn forget(&mut self, node: usize, link: LinkHandle) -> Result<(), String> {
-        let mut released = Vec::new();
-        self.state.nodes[node].lanes.close(link, &mut released);
-        for (link, _, frame) in released {
-            self.message(node, link, frame)?;
-        }
-        Ok(())
-    }
-
-    fn arrive(
-        &mut self,
-        node: usize,
-        link: LinkHandle,
-        lane: usize,
-        frame: Frame,
-    ) -> Result<(), String> {
-        let here = &mut self.state.nodes[node];
-        let what = match frame {
-            Frame::Cut { from, frames } => Arriving::Cut { from: here.peer.link_of(from), frames },
-            frame => Arriving::Frame(frame),
-        };
-        let mut out = Vec::new();
-        let held = here.lanes.arrive(link, LANES[lane], what, &mut out);
-        assert!(held.is_ok(), "few frames are held");
-        for (link, _, frame) in out {
-            self.message(node, link, frame)?;
-        }
-        self.look_for_drained(node)
-    }
-
-    fn look_for_drained(&mut self, node: usize) -> Result<(), String> {
-        let here = &mut self.state.nodes[node];
-        let Some(link) = here.lanes.complete().next() else { return Ok(()) };
-        here.lanes.clear_end(link);
-        self.feed(node, PeerInput::AllReceived(link))
-    }
-
-    fn left(&mut self, node: usize, loser: LinkId, sent: dunlin_core::link::Sent) {
-        let here = &mut self.state.nodes[node];
-        if let Some(loser) = here.peer.link_of(loser)
-            && here.peer.is_superseded(loser)
-        {
-            here.lanes.set_end(loser, sent);
-        }
-    }
-
-    fn message(&mut self, node: usize, link: LinkHandle, frame: Frame) -> Result<(), String> {
-        let peer = &self.state.nodes[node].peer;
-        if peer.links().all(|known| known != link) {
-            // What was held on a link that has gone with the one it waited for.
-            return Ok(());
-        }
-        let verified = peer.is_verified(link);
-        match frame {
-            Frame::Hello(hello) => self.feed(node, PeerInput::Hello { link, hello }),
-            Frame::Confirm { version, id, receiver_boot } => {
-                let directory = Document::default();
-                self.feed(node, PeerInput::Confirm { link, version, directory, id, receiver_boot })
-            }
-            Frame::Refuse { code, known_counter } => {
-                self.feed(node, PeerInput::Refuse { link, code, known_counter })
-            }
-            Frame::Supersede { loser, sent } => {
-                self.feed(node, PeerInput::Supersede { link, loser })?;
-                self.left(node, loser, sent);
-                self.look_for_drained(node)
-            }
-            Frame::Drained { loser, sent } => {
-                self.left(node, loser, sent);
-                self.look_for_drained(node)
-            }
-            Frame::Cut { .. } => unreachable!("lanes keep cuts to themselves"),
-            Frame::App(_) if !verified => {
-                Err(format!("node {node} gets a frame on a link that it has not confirmed"))
-            }
-            Frame::App(number) => {
-                let harmed = self.state.harmed;
-                let here = &mut self.state.nodes[node];
-                if here.received.contains(&number) {
-                    // Sent again, and told by its number.
-                    return Ok(());
-                }
-                let ordered = here.received.last().is_none_or(|last| *last < number);
-                here.received.push(number);
-                if !ordered && !harmed {
-                    let received = &self.state.nodes[node].received;
-                    return Err(format!("node {node} gets frames out of order: {received:?}"));
-                }
-                self.tell(|| format!("node {node} gets frame {number}"));
-                Ok(())
-            }
-        }
-    }
-
-    /// A node's end of a link is gone, for this reason.
-    fn down(&mut self, link: usize, node: usize, reason: DownReason) -> Result<(), String> {
-        self.state.links[link].ends[node] = Stage::Gone;
-        self.state.links[link].tidy();
-        // As the mesh does it: first the peer, then what waited.
-        self.feed(node, PeerInput::LinkDown { link: handle(link), reason })?;
-        self.forget(node, handle(link))
-    }
-
-    fn up(&mut self, link: usize, node: usize, direction: Direction) -> Result<(), String> {
-        self.state.links[link].ends[node] = Stage::Up;
-        self.state.nodes[node].lanes.open(handle(link));
-        self.feed(node, PeerInput::LinkUp { link: handle(link), direction })
-    }
-
-    fn act(&mut self, action: Action) -> Result<(), String> {
-        match action {
-            Action::Ask(node) => {
-                let node = usize::from(node);
-                self.state.nodes[node].asked = true;
-                let addresses = match self.model.can_dial[node] {
-                    true => vec![address(self.state.nodes[node].believes)],
-                    false => Vec::new(),
-                };
-                self.feed(node, PeerInput::Keep { addresses })?;
-                // The second dial of the first life goes out with the first: either may come through at any
-                // time.
-                if self.model.twice[node] && self.state.nodes[node].incarnation.counter == 1 {
-                    self.feed(node, PeerInput::Keep { addresses: vec![address(9)] })?;
-                }
-                Ok(())
-            }
-            Action::Learn(node) => {
-                let node = usize::from(node);
-                let there = self.state.nodes[1 - node].address;
-                self.state.nodes[node].believes = there;
-                self.feed(node, PeerInput::Keep { addresses: vec![address(there)] })
-            }
-            Action::Connect(link) => {
-                let link = usize::from(link);
-                let node = self.state.links[link].dialler;
-                self.up(link, node, Direction::Dialled(self.dial_of(link)))
-            }
-            Action::DialFails(link) => {
-                let link = usize::from(link);
-                let node = self.state.links[link].dialler;
-                let dial = self.dial_of(link);
-                self.state.links[link].ends[node] = Stage::Gone;
-                self.feed(node, PeerInput::DialFailed { dial, error: DialError::TimedOut })
-            }
-            Action::Deliver { link, from, lane } => {
-                let (link, from, lane) = (usize::from(link), usize::from(from), usize::from(lane));
-                let node = 1 - from;
-                if self.state.links[link].ends[node] == Stage::Unknown {
-                    self.up(link, node, Direction::Accepted)?;
-                }
-                let queue = &mut self.state.links[link].under_way[from][lane];
-                let Some(frame) = queue.pop_front() else { return Ok(()) };
-                self.tell(|| format!("node {node} hears on link {link}: {frame}"));
-                self.arrive(node, handle(link), lane, frame)
-            }
-            Action::HearClose { link, node } => {
-                let (link, node) = (usize::from(link), usize::from(node));
-                let Stage::Closed(code) = self.state.links[link].ends[1 - node] else {
-                    return Ok(());
-                };
-                self.state.links[link].ends[1 - node] = Stage::Gone;
-                self.down(link, node, DownReason::ClosedByPeer(code))
-            }
-            Action::Notice { link, node } => {
-                self.down(usize::from(link), usize::from(node), DownReason::TimedOut)
-            }
-            Action::Expire { node, timer } => {
-                let node = usize::from(node);
-                let timer = self.state.nodes[node].timers.remove(usize::from(timer));
-                self.feed(node, PeerInput::Timer(timer))
-            }
-            Action::Send(node) => {
-                let node = usize::from(node);
-                self.state.nodes[node].sent += 1;
-                let number = self.state.nodes[node].sent;
-                if let Some(link) = self.state.nodes[node].peer.sending_link() {
-                    self.send(node, link, 1, Frame::App(number));
-                }
-                Ok(())
-            }
-            Action::Lose { link, from, lane } => {
-                self.state.left.losses -= 1;
-                self.state.harmed = true;
-                let entry = &mut self.state.links[usize::from(link)];
-                let (from, lane) = (usize::from(from), usize::from(lane));
-                entry.stuck[from][lane] = true;
-                entry.under_way[from][lane].clear();
-                Ok(())
-            }
-            Action::Die(link) => {
-                self.state.left.deaths -= 1;
-                self.state.harmed = true;
-                let entry = &mut self.state.links[usize::from(link)];
-                entry.dead = true;
-                entry.tidy();
-                Ok(())
-            }
-            Action::Restart(node) => {
-                let node = usize::from(node);
-                self.state.left.restarts -= 1;
-                self.state.harmed = true;
-                let old = &self.state.nodes[node];
-                let mut new = self.model.node(node, old.incarnation.counter + 1);
-                new.address = old.address;
-                new.sent_before = old.sent_before + old.sent;
-                self.state.nodes[node] = new;
-                for link in &mut self.state.links {
-                    // A dial that nobody has answered yet may still be answered by the new life.
-                    if link.ends[node] != Stage::Unknown || link.ends[1 - node] != Stage::Dialling {
-                        link.ends[node] = Stage::Gone;
-                        link.tidy();
-                    }
-                }
-                Ok(())
-            }
-            Action::Move(node) => {
-                let node = usize::from(node);
-                self.state.left.moves -= 1;
-                self.state.harmed = true;
-                self.state.nodes[node].address += 2;
-                // What goes to where it was does not come, and its own words come from nowhere.
-                for link in &mut self.state.links {
-                    if link.ends.contains(&Stage::Up) {
-                        link.dead = true;
-                        link.tidy();
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Dials are numbered by their node, links by the world.
-    fn dial_of(&self, link: usize) -> DialHandle {
-        let dialler = self.state.links[link].dialler;
-        let earlier = self.state.links[..=link].iter().filter(|l| l.dialler == dialler).count();
-        let all = self.state.links.iter().filter(|l| l.dialler == dialler).count() as u64;
-        DialHandle(self.state.nodes[dialler].dials + earlier as u64 - all)
     }
 }
 
 impl Model for Glare {
     type State = State;
     type Action = Action;
+    type Pool = Parts;
 
     fn initial(&self) -> State {
         let mut state = State {
-            nodes: [self.node(0, 1), self.node(1, 1)],
-            links: Vec::new(),
+            nodes: [0, 1].map(|node| Shared::new(self.node(node, 1))),
+            links: Default::default(),
             left: self.faults,
             harmed: false,
         };
@@ -691,7 +196,7 @@ impl Model for Glare {
             (true, false) => "dials",
             (false, _) => "knows no address",
         };
-        let links = "dials are links 0, 1 and so on, node 0's first";
+        let links = "node 0's dials are links 0, 2, 4, node 1's are links 1, 3, 5";
         format!(
             "both are asked to connect: node 0 {}, node 1 {}; node {} has the higher id; {links}",
             dials(0),
@@ -715,14 +220,17 @@ impl Model for Glare {
             }
             for (t, timer) in (0u8..).zip(&node.timers) {
                 let may = match timer {
-                    // A handshake takes ten seconds only where something is lost.
+                    // A handshake takes ten seconds only where something is lost or stuck.
                     PeerTimer::Handshake(link) => {
-                        let entry = &state.links[link.0 as usize];
-                        entry.may_die(here) || entry.stuck.iter().flatten().any(|stuck| *stuck)
+                        let entry = state.link(link.0 as usize);
+                        let closed = matches!(entry.ends[1 - here], Stage::Closed(_));
+                        entry.may_die(here) || entry.is_stalled() || (state.harmed && closed)
                     }
                     PeerTimer::Redial => node.dials < DIALS_MAX,
                     // It has the application's frames sent again, if there are any.
                     PeerTimer::Drain(_) => node.sent > 0,
+                    // It takes longer than it takes to notice that a link is dead.
+                    PeerTimer::DrainEnd(_) => state.all_links().any(|(_, link)| link.is_stalled()),
                 };
                 if may {
                     out.push(Action::Expire { node: n, timer: t });
@@ -735,8 +243,8 @@ impl Model for Glare {
                 out.push(Action::Move(n));
             }
         }
-        for (l, link) in (0u8..).zip(&state.links) {
-            let dialler = link.dialler;
+        for (l, link) in state.all_links() {
+            let (l, dialler) = (l as u8, link.dialler);
             if link.ends[dialler] == Stage::Dialling {
                 let there = state.nodes[1 - dialler].address;
                 if state.nodes[dialler].believes == there && !link.dead {
@@ -752,14 +260,18 @@ impl Model for Glare {
                     let queue = &link.under_way[usize::from(from)][usize::from(lane)];
                     // The transport is up at the far end before frames overtake each other.
                     let lane_may = lane == 0 || link.ends[here] == Stage::Up;
-                    if hears && !queue.is_empty() && lane_may {
+                    let stalled = link.stalled[usize::from(from)][usize::from(lane)];
+                    if hears && !queue.is_empty() && lane_may && !stalled {
                         out.push(Action::Deliver { link: l, from, lane });
-                        if state.left.losses > 0 {
-                            out.push(Action::Lose { link: l, from, lane });
+                        if state.left.stalls > 0 {
+                            out.push(Action::Stall { link: l, from, lane });
                         }
                     }
                 }
                 if link.ends[here] == Stage::Up {
+                    if state.left.breaks > 0 {
+                        breaks(&state.nodes[here], (l, link), node, out);
+                    }
                     if matches!(link.ends[1 - here], Stage::Closed(_)) && !link.dead {
                         out.push(Action::HearClose { link: l, node });
                     } else if link.may_die(here)
@@ -768,9 +280,6 @@ impl Model for Glare {
                         out.push(Action::Notice { link: l, node });
                     }
                 }
-            }
-            if state.left.deaths > 0 && !link.dead && link.ends.contains(&Stage::Up) {
-                out.push(Action::Die(l));
             }
         }
     }
@@ -787,8 +296,18 @@ impl Model for Glare {
     fn is_fault(&self, action: Action) -> bool {
         matches!(
             action,
-            Action::Lose { .. } | Action::Die(_) | Action::Restart(_) | Action::Move(_)
+            Action::Break { .. } | Action::Stall { .. } | Action::Restart(_) | Action::Move(_)
         )
+    }
+
+    fn share(&self, state: &mut State, parts: &mut Parts) {
+        state.nodes.iter_mut().for_each(|node| parts.nodes.share(node));
+        state.links.iter_mut().flatten().for_each(|link| parts.links.share(link));
+    }
+
+    fn sweep(&self, parts: &mut Parts) {
+        parts.nodes.sweep();
+        parts.links.sweep();
     }
 
     fn at_rest(&self, state: &State) -> Result<(), String> {
@@ -814,6 +333,10 @@ impl Model for Glare {
                 let (ours, theirs) = (names(ours), names(theirs));
                 return Err(format!("node 0 keeps links {ours:?}, node 1 keeps links {theirs:?}"));
             }
+        }
+        if links[0].iter().any(|link| state.link(link.0 as usize).is_stalled()) {
+            // It lives and carries nothing: that is for whoever sends to notice.
+            return Ok(());
         }
         for node in 0..2 {
             let (from, to) = (&state.nodes[node], &state.nodes[1 - node]);
@@ -846,10 +369,18 @@ impl Model for Glare {
             Action::Expire { node, .. } => format!("a timer of node {node} expires"),
             Action::Send(node) => format!("node {node} sends its next frame"),
             Action::Learn(node) => format!("node {node} learns where the other is"),
-            Action::Lose { link, from, .. } => {
-                format!("FAULT: link {link} loses a frame of node {from}")
+            Action::Break { link, node, kept, expire } => {
+                let gives_up = if expire { "the handshake of link" } else { "link" };
+                let [control, shared] = kept;
+                format!(
+                    "FAULT: a frame is lost, and node {node} gives up {gives_up} {link}; of its own \
+                     frames {control} and {shared} still come"
+                )
             }
-            Action::Die(link) => format!("FAULT: link {link} dies"),
+            Action::Stall { link, from, lane } => {
+                let lane = if lane == 0 { "control" } else { "shared" };
+                format!("FAULT: the {lane} lane of node {from} on link {link} stalls")
+            }
             Action::Restart(node) => format!("FAULT: node {node} restarts"),
             Action::Move(node) => format!("FAULT: node {node} moves to another address"),
         }

@@ -105,21 +105,25 @@ pub(super) struct Link {
     pub(super) under_way: [[VecDeque<Frame>; 2]; 2],
     /// Nothing gets through any more: sooner or later each end notices.
     pub(super) dead: bool,
-    /// A lane of each node lost a frame: what is behind it does not come either.
-    pub(super) stuck: [[bool; 2]; 2],
+    /// By node and lane: what it sends comes no more, and yet the link lives.
+    pub(super) stalled: [[bool; 2]; 2],
 }
 
 impl Link {
     pub(super) fn new(dialler: usize) -> Link {
         let mut ends = [Stage::Unknown; 2];
         ends[dialler] = Stage::Dialling;
-        Link { dialler, ends, under_way: Default::default(), dead: false, stuck: [[false; 2]; 2] }
+        Link { dialler, ends, under_way: Default::default(), dead: false, stalled: [[false; 2]; 2] }
     }
 
     /// Whether an end may notice that the link is dead: nothing comes, or the other end knows it no more.
     pub(super) fn may_die(&self, node: usize) -> bool {
-        let stuck = self.stuck.iter().flatten().any(|stuck| *stuck);
-        self.ends[node] == Stage::Up && (self.dead || stuck || self.ends[1 - node] == Stage::Gone)
+        self.ends[node] == Stage::Up && (self.dead || self.ends[1 - node] == Stage::Gone)
+    }
+
+    /// Whether a lane of it is stalled.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.iter().flatten().any(|stalled| *stalled)
     }
 
     /// Forgets what can arrive nowhere, and all of a link that is over at both ends.
@@ -138,7 +142,7 @@ impl Link {
         if (0..2).all(|node| over(self.ends[node]) || never(node)) {
             self.ends = [Stage::Gone; 2];
             self.dead = false;
-            self.stuck = [[false; 2]; 2];
+            self.stalled = [[false; 2]; 2];
         }
     }
 }
