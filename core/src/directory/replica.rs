@@ -90,6 +90,8 @@ struct Replica {
     version: u64,
     incremental: bool,
     entries: BTreeMap<EntryKey, Held>,
+    /// How many of them are services, and how many subscriptions.
+    counts: [usize; 2],
     digest: u64,
     bytes: usize,
     /// The highest version that was heard of in an update that was based on a later one than ours.
@@ -106,7 +108,8 @@ struct Replica {
 #[derive(Clone, Debug)]
 pub struct Replicas {
     peers: KeyMap<PeerTag, Replica>,
-    entries_max: usize,
+    services_max: usize,
+    subscriptions_max: usize,
 }
 
 impl Replicas {
@@ -114,7 +117,8 @@ impl Replicas {
     pub fn new(limits: &Limits) -> Self {
         Replicas {
             peers: KeyMap::default(),
-            entries_max: limits.services_per_peer_max + limits.subscriptions_per_peer_max,
+            services_max: limits.services_per_peer_max,
+            subscriptions_max: limits.subscriptions_per_peer_max,
         }
     }
 
@@ -196,7 +200,7 @@ impl Replicas {
         mut delta: Delta,
         out: &mut Effects<'_, ReplicaEffect>,
     ) {
-        let entries_max = self.entries_max;
+        let most = [self.services_max, self.subscriptions_max];
         let replica = self.replica(peer);
         let late = delta.version <= replica.version;
         let early = delta.base > replica.version || replica.version == 0;
@@ -221,13 +225,21 @@ impl Replicas {
         let known = |key: &EntryKey| replica.entries.get(key);
         let replaced = delta.put.iter().filter_map(|(key, _)| known(key));
         let removed = delta.removed.iter().filter_map(known);
-        let (entries_out, bytes_out) = replaced
-            .chain(removed)
-            .fold((0, 0), |(entries, bytes), held| (entries + 1, bytes + held.bytes));
-        let entries = (replica.entries.len() + delta.put.len()).saturating_sub(entries_out);
-        let bytes = (replica.bytes + bytes).saturating_sub(bytes_out);
-        if entries > entries_max || bytes > HEADER_BYTES_MAX {
-            let what = format!("it makes known {entries} entries of {bytes} bytes in all");
+        let (mut counts, mut bytes) = (replica.counts, replica.bytes + bytes);
+        for (_, entry) in &delta.put {
+            counts[kind(entry)] += 1;
+        }
+        for held in replaced.chain(removed) {
+            let count = &mut counts[kind(&held.entry)];
+            *count = count.saturating_sub(1);
+            bytes = bytes.saturating_sub(held.bytes);
+        }
+        let too_many = counts.iter().zip(most).any(|(count, most)| *count > most);
+        if too_many || bytes > HEADER_BYTES_MAX {
+            let [services, subscriptions] = counts;
+            let what = format!(
+                "it makes known {services} services and {subscriptions} subscriptions of {bytes} bytes in all"
+            );
             return out.push(ReplicaEffect::Fault { peer, link, what });
         }
         let mut changes = Vec::new();
@@ -270,12 +282,21 @@ impl Replicas {
     }
 }
 
+/// The place of an entry's kind in [`Replica::counts`].
+fn kind(entry: &Entry) -> usize {
+    match entry {
+        Entry::Service(_) => 0,
+        Entry::Subscription(_) => 1,
+    }
+}
+
 impl Replica {
     fn put(&mut self, key: EntryKey, entry: Entry) {
         self.take_out(key);
         let held = Held { digest: entry.digest(key), bytes: entry.bytes(), entry };
         self.digest = self.digest.wrapping_add(held.digest);
         self.bytes += held.bytes;
+        self.counts[kind(&held.entry)] += 1;
         self.entries.insert(key, held);
     }
 
@@ -283,6 +304,7 @@ impl Replica {
         let Some(held) = self.entries.remove(&key) else { return false };
         self.digest = self.digest.wrapping_sub(held.digest);
         self.bytes -= held.bytes;
+        self.counts[kind(&held.entry)] -= 1;
         true
     }
 }
@@ -312,7 +334,10 @@ impl Machine for Replicas {
 
     fn check_invariants(&self) {
         for (_, replica) in self.peers.iter() {
-            assert!(replica.entries.len() <= self.entries_max, "entries are bounded");
+            let [services, subscriptions] = replica.counts;
+            assert!(services <= self.services_max, "services are bounded");
+            assert!(subscriptions <= self.subscriptions_max, "subscriptions are bounded");
+            assert_eq!(services + subscriptions, replica.entries.len(), "entries are counted");
             let held = replica.entries.values();
             let (digest, bytes) = held.fold((0u64, 0), |(digest, bytes), held| {
                 (digest.wrapping_add(held.digest), bytes + held.bytes)

@@ -106,6 +106,8 @@ struct Stream {
     lanes: [Lane; LANES],
     events: usize,
     bytes: usize,
+    /// Somebody was told that there is no room.
+    awaited: bool,
 }
 
 /// What a publication is to know.
@@ -133,8 +135,6 @@ pub struct Sender {
     next_stream: u64,
     events_max: usize,
     bytes_max: usize,
-    /// Somebody was told that there is no room.
-    awaited: bool,
 }
 
 impl Sender {
@@ -146,7 +146,6 @@ impl Sender {
             next_stream: 1,
             events_max: limits.events_unacknowledged_max.max(1),
             bytes_max: limits.events_unacknowledged_bytes_max,
-            awaited: false,
         }
     }
 
@@ -173,9 +172,12 @@ impl Sender {
                 && stream.bytes + EVENT_BYTES + payload_bytes <= self.bytes_max
     }
 
-    /// Somebody waits for room: [`Sender::acknowledged`] will say when there is some.
-    pub fn await_room(&mut self) {
-        self.awaited = true;
+    /// Somebody waits for room at a peer: [`Sender::acknowledged`], or [`Sender::forget`], will say when there is
+    /// some.
+    pub fn await_room(&mut self, peer: PeerKey) {
+        if let Some(stream) = self.streams.get_mut(peer) {
+            stream.awaited = true;
+        }
     }
 
     fn stream(&mut self, peer: PeerKey) -> &mut Stream {
@@ -185,7 +187,9 @@ impl Sender {
             let lost_before = self.lost.remove(peer).unwrap_or(0);
             let lane = Lane { first: 1, sent_to: 1, ..Lane::default() };
             let lanes = std::array::from_fn(|_| lane.clone());
-            self.streams.insert(peer, Stream { number, lost_before, lanes, events: 0, bytes: 0 });
+            let (events, bytes, awaited) = (0, 0, false);
+            let stream = Stream { number, lost_before, lanes, events, bytes, awaited };
+            self.streams.insert(peer, stream);
         }
         self.streams.get_mut(peer).expect("just inserted")
     }
@@ -300,7 +304,7 @@ impl Sender {
             }
         }
         let room = stream.events <= self.events_max / 2 && stream.bytes <= self.bytes_max / 2;
-        room && std::mem::take(&mut self.awaited)
+        room && std::mem::take(&mut stream.awaited)
     }
 
     /// A link to the peer is lost: what it carried is in doubt. If it was the last one, groups get their events
@@ -329,9 +333,10 @@ impl Sender {
         }
     }
 
-    /// The peer's life, or ours, is over. Gives how many events the peer had not acknowledged.
-    pub fn forget(&mut self, peer: PeerKey, ended: &mut Vec<Report>) -> u64 {
-        let Some(stream) = self.streams.remove(peer) else { return 0 };
+    /// The peer's life, or ours, is over. Gives how many events the peer had not acknowledged, and whether
+    /// somebody waits for room.
+    pub fn forget(&mut self, peer: PeerKey, ended: &mut Vec<Report>) -> (u64, bool) {
+        let Some(stream) = self.streams.remove(peer) else { return (0, false) };
         let mut lost = 0;
         for lane in stream.lanes {
             for (at, item) in lane.items.into_iter().enumerate() {
@@ -351,7 +356,7 @@ impl Sender {
         if lost > 0 {
             self.lost.insert(peer, lost);
         }
-        lost
+        (lost, stream.awaited)
     }
 
     /// Asserts what must hold between inputs.

@@ -41,6 +41,13 @@ struct Wanted {
     service: Option<TopicPath>,
 }
 
+impl Wanted {
+    /// About how large the entry is on the wire.
+    fn bytes(&self) -> usize {
+        offer(self, 1).bytes()
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Announced {
     number: u64,
@@ -62,6 +69,8 @@ pub struct Subscriptions {
     index: PatternIndex<Subscriber>,
     keys: std::collections::BTreeSet<SubscriptionKey>,
     announced: BTreeMap<Wanted, Announced>,
+    /// Of the entries.
+    entry_bytes: usize,
     numbers: Numbers,
     events_max: usize,
     bytes_max: usize,
@@ -74,6 +83,7 @@ impl Subscriptions {
             index: PatternIndex::new(),
             keys: Default::default(),
             announced: BTreeMap::new(),
+            entry_bytes: 0,
             numbers: Numbers::new(ENTRY_BITS, false),
             events_max: limits.subscriber_events_max.max(1),
             bytes_max: limits.subscriber_bytes_max,
@@ -90,14 +100,13 @@ impl Subscriptions {
         self.keys.is_empty()
     }
 
-    /// How many entries they make in the document of this node.
-    pub fn entries(&self) -> usize {
-        self.announced.len()
-    }
-
-    /// Whether a subscriber with these wishes would make an entry of its own.
-    pub fn is_new(&self, request: &SubscribeRequest) -> bool {
-        !self.announced.contains_key(&wanted(request))
+    /// How many entries there would be, and of how many bytes in all, with a subscriber with these wishes.
+    pub fn entries_with(&self, request: &SubscribeRequest) -> (usize, usize) {
+        let wanted = wanted(request);
+        match self.announced.contains_key(&wanted) {
+            true => (self.announced.len(), self.entry_bytes),
+            false => (self.announced.len() + 1, self.entry_bytes + wanted.bytes()),
+        }
     }
 
     /// Adds a subscriber. Its wishes are checked. What this node makes known may change.
@@ -122,6 +131,9 @@ impl Subscriptions {
             .entry(wanted.clone())
             .or_insert_with(|| Announced { number: numbers.next(network, draws), subscribers: 0 });
         announced.subscribers += 1;
+        if before.is_none() {
+            self.entry_bytes += wanted.bytes();
+        }
         let now = announced.clone();
         (key, announce(&wanted, before, &now))
     }
@@ -136,6 +148,7 @@ impl Subscriptions {
         let (before, now) = (announced.subscribers + 1, announced.clone());
         if now.subscribers == 0 {
             self.announced.remove(&wanted);
+            self.entry_bytes -= wanted.bytes();
             return Some(Some((EntryKey::Subscription(now.number), None)));
         }
         Some(announce(&wanted, Some(before), &now))
@@ -209,6 +222,8 @@ impl Subscriptions {
         assert_eq!(self.index.len(), self.keys.len(), "every subscriber is listed");
         let subscribers: usize = self.announced.values().map(|a| a.subscribers).sum();
         assert_eq!(subscribers, self.keys.len(), "every subscriber is announced");
+        let bytes: usize = self.announced.keys().map(Wanted::bytes).sum();
+        assert_eq!(bytes, self.entry_bytes, "the bytes of entries are counted");
         for key in &self.keys {
             self.index.get(*key).expect("listed").queue.check_invariants();
         }
@@ -236,12 +251,17 @@ fn announce(wanted: &Wanted, before: Option<usize>, now: &Announced) -> Option<A
     if before.is_some_and(|before| members(before) == members(now.subscribers)) {
         return None;
     }
+    let offer = offer(wanted, members(now.subscribers));
+    Some((EntryKey::Subscription(now.number), Some(Entry::Subscription(Arc::new(offer)))))
+}
+
+fn offer(wanted: &Wanted, members: u32) -> SubscriptionOffer {
     let mut offer = SubscriptionOffer::new(wanted.pattern.clone());
-    offer.members = members(now.subscribers);
+    offer.members = members;
     offer.service = wanted.service.clone();
     if let Some(group) = &wanted.group {
         offer.group = Some(Arc::clone(&group.name));
         offer.at_least_one = group.at_least_one;
     }
-    Some((EntryKey::Subscription(now.number), Some(Entry::Subscription(Arc::new(offer)))))
+    offer
 }

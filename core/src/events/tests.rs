@@ -232,7 +232,7 @@ fn what_a_peer_has_not_acknowledged_is_lost_with_its_life_and_the_next_stream_sa
     bench.ack();
     bench.acknowledged();
     assert_eq!(bench.sender.unacknowledged(peer()), 2);
-    assert_eq!(bench.sender.forget(peer(), &mut Vec::new()), 2);
+    assert_eq!(bench.sender.forget(peer(), &mut Vec::new()), (2, false));
     bench.publish(0);
     bench.pull(0);
     let frame = bench.wires[0].lanes[0].pop_front().unwrap();

@@ -30,7 +30,7 @@ use crate::payload::{ContentType, Payload};
 use crate::peer::PeerInput;
 use crate::planted::is_planted;
 use crate::topic::{Pattern, SubscriptionKey, TopicPath};
-use crate::wire::{EventFrame, EventsFrom};
+use crate::wire::{EventFrame, EventsFrom, HEADER_BYTES_MAX};
 
 /// Payloads up to this size are copied out of what came, so that one small event does not keep a whole datagram.
 const COPIED_BYTES_MAX: usize = 1_024;
@@ -94,8 +94,7 @@ impl Mesh {
         if group_bytes == 0 {
             return Err(CommandError::NamelessGroup);
         }
-        let entries =
-            self.subscriptions.entries() + usize::from(self.subscriptions.is_new(&request));
+        let (entries, entry_bytes) = self.subscriptions.entries_with(&request);
         let limits = &self.limits;
         let bounds = [
             ("bytes of a group's name", group_bytes, GROUP_BYTES_MAX, "document::GROUP_BYTES_MAX"),
@@ -110,6 +109,12 @@ impl Mesh {
                 entries,
                 limits.subscriptions_per_peer_max,
                 "Limits::subscriptions_per_peer_max",
+            ),
+            (
+                "bytes of different subscriptions",
+                entry_bytes,
+                HEADER_BYTES_MAX / 2,
+                "half of wire::HEADER_BYTES_MAX",
             ),
         ];
         for (what, count, max, limit) in bounds {
@@ -249,7 +254,7 @@ impl Mesh {
             }
         }
         if let Some(peer) = full {
-            self.sender.await_room();
+            self.sender.await_room(peer);
             let (events, peer) = (self.sender.unacknowledged(peer), self.peers.get(peer));
             let peer = peer.expect("it is subscribed").id;
             return Err(PublishError::WouldBlock { peer, events });
@@ -580,8 +585,11 @@ impl Mesh {
     /// What was under way to a peer's life, or from ours, is lost.
     pub(super) fn end_event_stream(&mut self, peer: PeerKey) {
         let mut reports = Vec::new();
-        let count = self.sender.forget(peer, &mut reports);
+        let (count, room) = self.sender.forget(peer, &mut reports);
         self.report(reports);
+        if room {
+            self.events.push_back(Event::PublishRoom);
+        }
         if count > 0
             && let Some(peer) = self.peers.get(peer).map(|entry| entry.id)
         {
