@@ -86,8 +86,7 @@ mod tests {
             assert!(chosen == 1 || without == chosen);
         }
         for (count, members) in counts.into_iter().zip(members) {
-            let expected = 1_000 * members;
-            assert!((count as i32 - expected as i32).abs() < 150, "{counts:?}");
+            assert!(u32::abs_diff(count, 1_000 * members) < 150, "{counts:?}");
         }
     }
 }

@@ -101,9 +101,8 @@ impl Peer {
             // Said again, for the link on which it was said first is gone. Or that first word comes late.
             LinkState::Verified { superseded: said_on, .. }
             | LinkState::Draining { said_on, .. } => {
-                if !said_on.contains(&link) {
-                    said_on.push(link);
-                    said_on.sort();
+                if let Err(place) = said_on.binary_search(&link) {
+                    said_on.insert(place, link);
                 }
             }
             _ => {}

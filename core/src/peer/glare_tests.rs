@@ -275,7 +275,8 @@ fn a_drain_that_never_ends_is_ended_by_whoever_decides_and_else_by_the_other() {
         assert_eq!(bench.next_timer(), Some(PeerTimer::Drain(handle(loser))));
         let so_far = DRAIN_MOST.as_secs_f64();
         let left = bench.next_timer_in().expect("it ends").as_secs_f64();
-        assert!((ends_after as f64 - left) <= so_far && left <= ends_after as f64, "{left}");
+        let ends_after = f64::from(ends_after);
+        assert!(ends_after - left <= so_far && left <= ends_after, "{left}");
         let timer = bench.next_timer().unwrap();
         let effects = bench.feed(&local, PeerInput::Timer(timer));
         assert_eq!(closed_with(&effects), [(handle(loser).0, CloseCode::DRAIN_FAILED)]);
