@@ -103,6 +103,7 @@ impl Node {
             network: token.claims().next().expect("a link").network,
             token: token.as_bytes().clone(),
             descriptor_sequence: 0,
+            is_default: true,
         }];
         let (id, link) = (peer.id(), LinkHandle(1));
         self.feed(AccessInput::Hello { peer: key(), id, link, claims });

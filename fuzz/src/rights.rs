@@ -96,8 +96,13 @@ pub(crate) fn claims(peer: usize) -> Vec<NetworkClaim> {
         network: token.claims().next().expect("a link").network,
         token: token.as_bytes().clone(),
         descriptor_sequence: 0,
+        is_default: false,
     };
-    TOKENS.iter().filter(|(of, _)| *of == peer).map(claim).collect()
+    let mut claims: Vec<_> = TOKENS.iter().filter(|(of, _)| *of == peer).map(claim).collect();
+    if let Some(first) = claims.first_mut() {
+        first.is_default = true;
+    }
+    claims
 }
 
 /// Whether a peer may call a path, by the table.

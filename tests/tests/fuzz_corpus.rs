@@ -52,6 +52,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             network: NetworkId::DEVELOPMENT,
             token: Bytes::new(),
             descriptor_sequence: 0,
+            is_default: true,
         }],
         link: None,
         abandons: vec![],

@@ -248,7 +248,7 @@ impl Access {
         self.own.is_none()
     }
 
-    /// What our own Hellos claim, the default network first. Networks of which our own token does not
+    /// What our own Hellos claim, the default network first, if it is among them. Networks of which our own token does not
     /// count any more are left out.
     pub fn claims(&self, now: Now) -> Vec<NetworkClaim> {
         let Some(own) = &self.own else {
@@ -257,14 +257,16 @@ impl Access {
                 network,
                 token: Default::default(),
                 descriptor_sequence: 0,
+                is_default: true,
             }];
         };
-        let usable = own.iter().filter(|network| network.is_usable(now));
+        let usable = own.iter().enumerate().filter(|(_, network)| network.is_usable(now));
         usable
-            .map(|network| NetworkClaim {
+            .map(|(place, network)| NetworkClaim {
                 network: network.id(),
                 token: network.token.as_bytes().clone(),
                 descriptor_sequence: network.descriptors.current().claims().sequence,
+                is_default: place == 0,
             })
             .collect()
     }
@@ -336,7 +338,7 @@ impl Access {
             self.waiting.insert(link, (peer, session));
             return;
         }
-        for (index, claim) in claims.iter().enumerate() {
+        for claim in &claims {
             let own = self.own.as_deref().unwrap_or_default();
             let Some(place) = own.iter().position(|own| own.id() == claim.network) else {
                 continue;
@@ -347,7 +349,7 @@ impl Access {
                 let (network, sequence) = (name.clone(), claim.descriptor_sequence);
                 out.push(AccessEffect::Outdated { peer, network, sequence });
             }
-            if index == 0 {
+            if claim.is_default {
                 session.default = Some(place);
             }
             match self.judge(cx.now, place, &id, claim) {

@@ -160,4 +160,6 @@ pub struct NetworkClaim {
     pub token: Bytes,
     /// The sequence of the descriptor that the sender goes by.
     pub descriptor_sequence: u64,
+    /// What the sender writes without a network is in this one.
+    pub is_default: bool,
 }

@@ -297,8 +297,15 @@ fn parse_networks(claims: Vec<v1::NetworkClaim>) -> Result<Vec<NetworkClaim>, Wi
         if networks.iter().any(|earlier| earlier.network == network) {
             return Err(wrong(format!("{network} twice")));
         }
-        let (token, descriptor_sequence) = (claim.token, claim.descriptor_sequence);
-        networks.push(NetworkClaim { network, token, descriptor_sequence });
+        if claim.is_default && networks.iter().any(|earlier| earlier.is_default) {
+            return Err(wrong("two default ones".to_string()));
+        }
+        networks.push(NetworkClaim {
+            network,
+            token: claim.token,
+            descriptor_sequence: claim.descriptor_sequence,
+            is_default: claim.is_default,
+        });
     }
     Ok(networks)
 }
@@ -308,6 +315,7 @@ fn network_to_wire(claim: NetworkClaim) -> v1::NetworkClaim {
         network_id: Bytes::copy_from_slice(claim.network.as_bytes()),
         token: claim.token,
         descriptor_sequence: claim.descriptor_sequence,
+        is_default: claim.is_default,
     }
 }
 

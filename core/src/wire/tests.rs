@@ -130,6 +130,7 @@ fn every_message_reads_back_as_it_was_written() {
                 network: NetworkId::from_bytes([7; 32]),
                 token: Bytes::from_static(b"token"),
                 descriptor_sequence: 4,
+                is_default: true,
             }],
             link: Some(link(End::Here)),
             abandons: vec![link(End::There), link(End::Here)],

@@ -11,6 +11,10 @@ pub struct NetworkClaim {
     /// The sequence of the descriptor that the sender goes by.
     #[prost(uint64, tag = "3")]
     pub descriptor_sequence: u64,
+    /// What the sender writes without a network is in this one. At most one claim says so; none does while the
+    /// sender's own token for that network does not count.
+    #[prost(bool, tag = "4")]
+    pub is_default: bool,
 }
 /// A chain of delegations: the first link is an issuer's, each further one is by the subject before.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -446,10 +450,10 @@ pub struct Event {
     /// For every subscriber that is in no group.
     #[prost(bool, tag = "4")]
     pub everyone: bool,
-    /// For one member of each of these groups.
+    /// For one member of each of these groups. An empty one is none: its place is kept.
     #[prost(string, repeated, tag = "5")]
     pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// For one subscriber of each of these services.
+    /// For one subscriber of each of these services, likewise.
     #[prost(string, repeated, tag = "6")]
     pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Subscribers that belong to a service are addressed by `services` alone.

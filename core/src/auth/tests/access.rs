@@ -43,7 +43,12 @@ fn in_warehouse(subject: u8, permissions: &str) -> Token {
 
 fn claim(token: &Token) -> NetworkClaim {
     let network = token.claims().next().unwrap().network;
-    NetworkClaim { network, token: token.as_bytes().clone(), descriptor_sequence: 0 }
+    NetworkClaim {
+        network,
+        token: token.as_bytes().clone(),
+        descriptor_sequence: 0,
+        is_default: false,
+    }
 }
 
 fn development_claim() -> NetworkClaim {
@@ -51,7 +56,16 @@ fn development_claim() -> NetworkClaim {
         network: NetworkId::DEVELOPMENT,
         token: Default::default(),
         descriptor_sequence: 0,
+        is_default: true,
     }
+}
+
+/// The first is the default one, as those that say nothing of it mean.
+fn with_default(mut claims: Vec<NetworkClaim>) -> Vec<NetworkClaim> {
+    if let Some(first) = claims.first_mut() {
+        first.is_default = true;
+    }
+    claims
 }
 
 /// A node in the middle of a long life, at noon.
@@ -88,7 +102,7 @@ impl Node {
 
     fn hello(&mut self, link: LinkHandle, claims: Vec<NetworkClaim>) -> Vec<AccessEffect> {
         let id = identity(ALICE).id();
-        self.feed(AccessInput::Hello { peer: alice(), id, link, claims })
+        self.feed(AccessInput::Hello { peer: alice(), id, link, claims: with_default(claims) })
     }
 
     fn admit(&mut self, claims: Vec<NetworkClaim>) -> Vec<AccessEffect> {
@@ -449,4 +463,23 @@ fn a_peer_with_a_newer_descriptor_is_noticed() {
     let ahead = NetworkClaim { descriptor_sequence: 4, ..claim(&own(ALICE, "call:>")) };
     let effects = node.admit(vec![ahead]);
     assert!(matches!(&effects[..], [AccessEffect::Outdated { sequence: 4, .. }]), "{effects:?}");
+}
+
+#[test]
+fn what_names_no_network_is_in_none_while_its_writers_default_one_does_not_count() {
+    let mut node = Node::in_both();
+    let (own, warehouse) = (own(ALICE, "call:>"), in_warehouse(ALICE, "call:>"));
+    let bare = || TopicPath::parse("orders/list").unwrap();
+    let id = identity(ALICE).id();
+    let greet = |node: &mut Node, claims: Vec<NetworkClaim>| {
+        let hello = AccessInput::Hello { peer: alice(), id, link: LINK, claims };
+        node.feed(hello);
+        node.feed(AccessInput::Verified { peer: alice(), link: LINK });
+        node.0.machine.localise(alice(), bare())
+    };
+    let default = NetworkClaim { is_default: true, ..claim(&own) };
+    assert_eq!(greet(&mut node, vec![default.clone(), claim(&warehouse)]), Some(bare()));
+    // Its token for the default one has expired, and it does not claim it.
+    assert_eq!(greet(&mut node, vec![claim(&warehouse)]), None, "not in the warehouse");
+    assert_eq!(greet(&mut node, vec![default, claim(&warehouse)]), Some(bare()));
 }
