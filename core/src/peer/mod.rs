@@ -679,9 +679,13 @@ impl Peer {
             // The next link says it anyway.
             return;
         }
-        if !self.wants_dial(turn.local) {
+        // One link more than there may be would be turned away; before version 2 links add up.
+        let is_full = self.links_up().count() >= turn.local.links_per_peer_max;
+        if is_full || !self.wants_dial(turn.local) {
             let links = self.links().collect();
             self.close_all(turn, links, CloseCode::GREET_ANEW);
+            // Whoever dialled dials again: the peer, or this end.
+            self.dial_now(turn);
         } else if self.dials.len() < DIALS_MAX {
             self.dial(turn);
         }

@@ -198,9 +198,23 @@ fn what_was_shown_goes_when_the_network_is_left() {
     assert_eq!(known(&world), 1);
 }
 
+impl World {
+    /// The station speaks version 1 and has one link to each peer at most.
+    fn crowd(&mut self, index: usize) {
+        let local = &mut self.stations[index].mesh.local;
+        (local.version_max, local.links_per_peer_max) = (1, 1);
+    }
+}
+
 /// Station 0 is in both networks, and its token for the warehouse ends in an hour; either of both dials.
-fn renewing(dialled_by: usize) {
+fn renewing(dialled_by: usize, crowded: bool) {
     let mut world = world();
+    if crowded {
+        // Links add up, and there may be no other.
+        for index in [0, 2] {
+            world.crowd(index);
+        }
+    }
     let runs = Arc::default();
     world.serve(2, counting("shelf", &runs));
     world.serve(2, counting("shop:till", &runs));
@@ -208,6 +222,9 @@ fn renewing(dialled_by: usize) {
     let both = vec![shop(token(0, EVERYTHING)), in_both];
     let access = Access::new(&id(0), world.time(), Membership::Networks(both)).unwrap();
     begin_again(&mut world, access);
+    if crowded {
+        world.crowd(0);
+    }
     let mut other = 0;
     if dialled_by == 0 {
         other = 2;
@@ -231,11 +248,22 @@ fn renewing(dialled_by: usize) {
     assert_eq!(seen.entries.len(), 2);
     assert_eq!(world.links.iter().filter(|l| joins(l, 0, 2)).count(), 1);
     let parted = world.saw(0, |e| matches!(e, Event::PeerDown { .. }));
-    assert_eq!(parted, usize::from(dialled_by != 0), "another link takes over if there can be one");
+    assert_eq!(
+        parted,
+        usize::from(dialled_by != 0 || crowded),
+        "another link takes over if there can be one"
+    );
 }
 
 #[test]
 fn a_new_token_opens_a_network_again_while_the_session_goes_on_in_another() {
-    renewing(0);
-    renewing(2);
+    renewing(0, false);
+    renewing(2, false);
+}
+
+/// Seed 872 of the simulator: one link more was turned away, and the network stayed closed.
+#[test]
+fn also_where_no_further_link_may_be() {
+    renewing(0, true);
+    renewing(2, true);
 }
