@@ -20,7 +20,7 @@ fn two_nodes_that_dial_each_other_agree_in_every_interleaving() {
             to_the_end += 1;
         }
     }
-    assert_eq!(to_the_end, 12, "the others have more states");
+    assert_eq!(to_the_end, 13, "the others have more states");
 }
 
 #[cfg(dunlin_planted)]
