@@ -301,6 +301,7 @@ impl SubscriptionBuilder {
             in_hand: VecDeque::new(),
             missed: 0,
         };
+        let request = Box::new(request);
         let op = Op::Subscribe { request, inbox, slot: Arc::clone(&slot) };
         self.handle.shared.push(op);
         subscription.subscribed = Some(Waiting(slot).await?);

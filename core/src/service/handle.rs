@@ -49,7 +49,7 @@ pub(super) enum Op {
     },
     Publish(Box<Publishing>),
     Subscribe {
-        request: SubscribeRequest,
+        request: Box<SubscribeRequest>,
         inbox: Arc<Inbox>,
         slot: Arc<Slot<Result<Subscribed, CommandError>>>,
     },

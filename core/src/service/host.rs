@@ -259,7 +259,7 @@ impl Host {
             Op::HookDone { service, hook, result } => mesh.hook_done(now, service, hook, result),
             Op::Publish(publishing) => self.events.publish(now, mesh, *publishing),
             Op::Subscribe { request, inbox, slot } => {
-                self.events.subscribe(now, mesh, request, inbox, &slot);
+                self.events.subscribe(now, mesh, *request, inbox, &slot);
             }
             Op::Unsubscribe(key) => self.events.unsubscribe(now, mesh, key),
             Op::Leave(inbox) => self.events.leave(now, mesh, &inbox),
