@@ -17,11 +17,11 @@ Wrong rules, to see how each is refuted, exist only in a build of their own:
   RUSTFLAGS='--cfg dunlin_planted' cargo run --release -p dunlin-sim --target-dir target/planted -- \\
       explore glare --rule coin-flip
 They are: lower-id-wins, coin-flip, close-before-confirm, ids-gate-dialling, first-come-stays,
-dial-number-ignored, drained-for-good, no-cut.";
+dial-number-ignored, drained-for-good, no-cut, drain-without-end.";
 #[cfg(dunlin_planted)]
 const WRONG: &str = "\
 Wrong rules for --rule: lower-id-wins, coin-flip, close-before-confirm, ids-gate-dialling,
-first-come-stays, dial-number-ignored, drained-for-good, no-cut.";
+first-come-stays, dial-number-ignored, drained-for-good, no-cut, drain-without-end.";
 
 /// What to explore.
 #[derive(Subcommand)]

@@ -147,7 +147,7 @@ pub fn deep() -> Vec<(String, Glare)> {
 
 /// Wrong rules by their names, and the planted bug that each is.
 #[cfg(dunlin_planted)]
-pub const RULES: [(&str, u32); 8] = [
+pub const RULES: [(&str, u32); 9] = [
     ("lower-id-wins", 20),
     ("coin-flip", 21),
     ("close-before-confirm", 22),
@@ -156,6 +156,7 @@ pub const RULES: [(&str, u32); 8] = [
     ("dial-number-ignored", 25),
     ("drained-for-good", 32),
     ("no-cut", 33),
+    ("drain-without-end", 36),
 ];
 
 /// The ways in which a node can give up a link that is up because of a frame that is lost.
