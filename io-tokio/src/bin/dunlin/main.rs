@@ -11,10 +11,13 @@ mod network;
 mod node;
 mod output;
 mod peer;
+mod publish;
 mod serve;
 mod service;
 mod setup;
+mod subscribe;
 mod token;
+mod topic;
 mod visit;
 
 use std::process::ExitCode;
@@ -80,6 +83,13 @@ enum Command {
     Serve(serve::ServeCommand),
     /// Call an action of a service
     Call(call::CallArgs),
+    /// Publish an event
+    Pub(publish::PubArgs),
+    /// Print events as they come
+    Sub(subscribe::SubArgs),
+    /// Try patterns of topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
     /// See what peers serve
     #[command(subcommand)]
     Service(service::ServiceCommand),
@@ -119,6 +129,9 @@ fn main() -> ExitCode {
             Command::Node(command) => node::run(command, output).await,
             Command::Serve(command) => serve::run(command, output).await,
             Command::Call(args) => call::run(args, output).await,
+            Command::Pub(args) => publish::run(args, output).await,
+            Command::Sub(args) => subscribe::run(args, output).await,
+            Command::Topic(command) => topic::run(command, output),
             Command::Service(command) => service::run(command, output).await,
             Command::Peer(command) => peer::run(command, output).await,
             Command::Demo(args) => demo::run(args, output).await,
