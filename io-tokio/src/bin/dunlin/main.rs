@@ -96,9 +96,9 @@ enum Command {
     /// See who is there, and how far away
     #[command(subcommand)]
     Peer(peer::PeerCommand),
-    /// Watch three nodes on this machine talk, lose each other and meet again (about 10 seconds)
+    /// Watch three nodes on this machine talk, share work and events, lose each other and meet again (about 10 seconds)
     Demo(demo::DemoArgs),
-    /// Measure this machine: calls, connections and bulk, next to QUIC alone
+    /// Measure this machine: calls, connections, bulk and events, next to QUIC alone
     Bench(bench::BenchArgs),
 }
 
