@@ -233,3 +233,17 @@ fn patterns_are_tried_without_a_node() {
     let (code, none) = error(home, &["topic", "match", "shop:a/*", "a/b", "bank:a/b"]);
     assert_eq!((code, &none["code"]), (1, &json!("NO_MATCH")));
 }
+
+#[test]
+fn a_benchmark_counts_every_delivery() {
+    let home = tempfile::tempdir().unwrap();
+    let args = ["--json", "bench", "events", "--seconds", "0.05", "--rounds", "1"];
+    let said = ok(home.path(), &[&args[..], &["--outstanding", "16"]].concat());
+    let report: Value = serde_json::from_str(&said).expect(&said);
+    for contender in ["dunlin_rounds", "quinn_rounds"] {
+        let round = &report[contender][0];
+        let came = round["operations"].as_u64().unwrap();
+        assert_eq!(round["lost"], 0, "{round}");
+        assert!(came > 0 && came.is_multiple_of(8), "each of eight got each event: {round}");
+    }
+}
