@@ -270,11 +270,11 @@ impl NodeBuilder {
         let mut host = Host::new(seed, move || bell.ring());
         host.set_spawner(Box::new(TokioSpawner(tokio::runtime::Handle::current())));
 
-        let mut events = desk.feed.subscribe();
         let mut waiting = Vec::new();
         for service in self.services {
             let added = register(&mut core, &mut host, &desk, now, service)?;
-            waiting.push(added);
+            // A reader for each: they begin in any order, and whoever waits for one passes over the others.
+            waiting.push((added, desk.feed.subscribe()));
         }
         for (peer, addresses) in peers {
             let addresses = reachable(local_addr, addresses);
@@ -288,7 +288,7 @@ impl NodeBuilder {
         let driver = Driver::new(core, host, socket, clock, Arc::clone(&desk));
         let task = tokio::spawn(driver.run());
         let node = Node::new(id, local_addr, handle, desk, task);
-        for added in waiting {
+        for (added, mut events) in waiting {
             node.until_running(&mut events, &added).await?;
         }
         tracing::debug!(%id, %local_addr, "the node runs");

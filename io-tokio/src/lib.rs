@@ -14,6 +14,11 @@
 //! node.connect(peer).await?;
 //! let greeting: String = node.call("greeter/hello", "you").await?; // served there
 //!
+//! let mut orders = node.subscribe("orders/*").await?;
+//! node.publish("orders/created", 17).await?; // to all subscribers, here and there
+//! let event = orders.event().await.expect("the node runs");
+//! assert_eq!(event.decode::<i32>()?, 17);
+//!
 //! node.shutdown().await?;
 //! # Ok(()) }
 //! ```
@@ -52,13 +57,19 @@ pub use node::{LinkInfo, Node, NodeError, PeerInfo};
 pub use services::{ServiceError, ServiceHandle};
 
 pub use dunlin_core::auth;
+pub use dunlin_core::events::{
+    Delivery, EventId, EventMessage, Missed, MissedWhy, Overflow, PublishError, PublishOutcome,
+    Published, QueueLimits,
+};
 pub use dunlin_core::mesh::CommandError;
 pub use dunlin_core::peer::{Admission, RefuseCode};
 pub use dunlin_core::rpc::{AppError, CallError, Executed, Failure};
 pub use dunlin_core::service::{
-    ActionBuilder, Context, Handle, HandlerError, Payload, RequestBuilder, Selection, Service,
-    ServiceBuilder, Spread, action, service,
+    ActionBuilder, Context, EventBuilder, Handle, HandlerError, Payload, Receipt, RequestBuilder,
+    Selection, Service, ServiceBuilder, Spread, SubscribeError, Subscription, SubscriptionBuilder,
+    action, service,
 };
+pub use dunlin_core::topic;
 pub use dunlin_core::transport::TransportConfig;
 pub use dunlin_core::{Identity, Limits, PeerId};
 

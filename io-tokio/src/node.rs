@@ -48,8 +48,9 @@ pub struct LinkInfo {
 
 /// A node of the mesh, running.
 ///
-/// It dereferences to [`Handle`], so [`Handle::call`], [`Handle::request`] and the rest are methods of
-/// it; [`Node::handle`] gives a copy for other tasks. Dropping the node ends it at once, without a word
+/// It dereferences to [`Handle`], so [`Handle::call`], [`Handle::request`], [`Handle::publish`],
+/// [`Handle::subscribe`] and the rest are methods of it; [`Node::handle`] gives a copy for other tasks.
+/// ([`Node::events`] is something else: what happens to the node itself.) Dropping the node ends it at once, without a word
 /// to its peers; [`Node::shutdown`] takes leave.
 pub struct Node {
     id: PeerId,
@@ -108,7 +109,7 @@ impl Node {
         self.handle.clone()
     }
 
-    /// What happens from now on.
+    /// What happens to the node from now on. For events that applications publish see [`Handle::subscribe`].
     pub fn events(&self) -> Events {
         self.desk.feed.subscribe()
     }

@@ -262,7 +262,16 @@ fn the_demonstration_succeeds() {
     assert!(demo.status.success(), "{}", text(&demo.stderr));
     let steps: Vec<String> =
         objects(&demo.stdout).iter().map(|o| o["step"].as_str().unwrap().to_string()).collect();
-    for step in ["started", "connected", "latency", "noticed", "reconnected", "stopped"] {
+    for step in [
+        "started",
+        "connected",
+        "latency",
+        "balanced",
+        "events",
+        "noticed",
+        "reconnected",
+        "stopped",
+    ] {
         assert!(steps.iter().any(|s| s == step), "{step} in {steps:?}");
     }
 }

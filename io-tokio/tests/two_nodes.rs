@@ -262,3 +262,15 @@ async fn a_peer_that_goes_is_told_of_and_one_that_is_let_go_stays_away() {
     client.disconnect(id).await;
     assert!(client.peers().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_node_starts_whichever_of_its_services_runs_first() {
+    // The first begins on the runtime, and so later than the second, which begins on the spot.
+    let first = service("first").action("name", |_cx, ()| async { Ok("first") });
+    let second = service("second").action("name", |_cx, ()| async { Ok("second") }).in_place();
+    let node = within(local().service(first).service(second).start()).await.unwrap();
+    for name in ["first", "second"] {
+        let said: String = within(node.call(&format!("{name}/name"), ())).await.unwrap();
+        assert_eq!(said, name);
+    }
+}

@@ -7,6 +7,7 @@ use dunlin_core::PeerId;
 use dunlin_core::service::ContentType;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::event::{Item, PublishQuestion, PublishedEntry, SubscribeQuestion};
 use super::frame::{Frame, FrameError, FrameReader, FrameWriter};
 use super::message::{
     CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
@@ -166,6 +167,76 @@ impl Client {
             (Response::Pong { elapsed_us }, _) => Ok(Duration::from_micros(elapsed_us)),
             (other, _) => Err(unexpected(&other).into()),
         }
+    }
+
+    /// Has the node publish an event.
+    ///
+    /// # Errors
+    ///
+    /// Why nobody gets it. If the node is gone, nobody knows.
+    pub async fn publish(
+        &mut self,
+        question: PublishQuestion,
+        payload: Bytes,
+    ) -> Result<PublishedEntry, ControlError> {
+        match self.ask(&Request::Publish(question), &payload).await?.next().await? {
+            (Response::Published(published), _) => Ok(published),
+            (other, _) => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Has the node subscribe, until [`EventFlow::stop`]; whoever drops what this gives has no more use for the
+    /// client.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not subscribe, or is gone.
+    pub async fn subscribe(
+        &mut self,
+        question: SubscribeQuestion,
+    ) -> Result<EventFlow<'_>, ControlError> {
+        let mut responses = self.ask(&Request::Subscribe(question), &Bytes::new()).await?;
+        match responses.next().await? {
+            (Response::Subscribed { known }, _) => Ok(EventFlow { responses, known }),
+            (other, _) => Err(unexpected(&other).into()),
+        }
+    }
+}
+
+/// Events that a node on this machine passes on.
+#[derive(Debug)]
+pub struct EventFlow<'a> {
+    responses: Responses<'a>,
+    known: bool,
+}
+
+impl EventFlow<'_> {
+    /// Whether every peer of the node knew of the subscription when it began.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// What comes next; none, once, when the node stops. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn next(&mut self) -> Result<Option<Item>, ControlError> {
+        match self.responses.next().await? {
+            (Response::Event(event), payload) => Ok(Some(Item::Event(event, payload))),
+            (Response::Missed(missed), _) => Ok(Some(Item::Missed(missed))),
+            (Response::Done, _) => Ok(None),
+            (other, _) => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Ends the subscription. The client can ask for more then.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn stop(self) -> Result<(), ControlError> {
+        self.responses.stop().await
     }
 }
 

@@ -10,6 +10,7 @@ use dunlin_core::rpc::{CallError, Executed};
 use dunlin_core::service::ContentType;
 use serde::{Deserialize, Serialize};
 
+use super::event::{EventEntry, MissedEntry, PublishQuestion, PublishedEntry, SubscribeQuestion};
 use crate::node::PeerInfo;
 
 /// What a client says.
@@ -40,6 +41,11 @@ pub enum Request {
         /// How long to wait, in milliseconds.
         timeout_ms: u64,
     },
+    /// Publish an event; the body is its payload. Answered by [`Response::Published`].
+    Publish(PublishQuestion),
+    /// Subscribe, until [`Request::Stop`]: [`Response::Subscribed`], then [`Response::Event`] and
+    /// [`Response::Missed`] as they come, and [`Response::Done`] when the node stops.
+    Subscribe(SubscribeQuestion),
 }
 
 /// What a node says.
@@ -70,6 +76,18 @@ pub enum Response {
         /// How long it took, in microseconds.
         elapsed_us: u64,
     },
+    /// An event was accepted.
+    Published(PublishedEntry),
+    /// What is published from now on comes. The first item of a subscription.
+    Subscribed {
+        /// Whether every peer of the node knows of the subscription. If not, one was slow, and what it
+        /// publishes comes a little later.
+        known: bool,
+    },
+    /// An event; the body is its payload.
+    Event(EventEntry),
+    /// Events that did not come.
+    Missed(MissedEntry),
     /// There is no more.
     Done,
     /// It did not work.
@@ -80,9 +98,14 @@ impl Response {
     /// Whether nothing follows it but the answer to another request.
     pub fn is_last(&self) -> bool {
         match self {
-            Response::Service(_) | Response::Peer(_) => false,
+            Response::Service(_)
+            | Response::Peer(_)
+            | Response::Subscribed { .. }
+            | Response::Event(_)
+            | Response::Missed(_) => false,
             Response::Welcome { .. }
             | Response::Answer { .. }
+            | Response::Published(_)
             | Response::Pong { .. }
             | Response::Done
             | Response::Failed(_) => true,
@@ -268,21 +291,21 @@ impl PeerEntry {
 }
 
 /// What is written as its own text.
-mod text {
+pub(super) mod text {
     use std::fmt::Display;
     use std::str::FromStr;
 
     use serde::de::{Deserialize, Deserializer, Error};
     use serde::ser::Serializer;
 
-    pub(super) fn serialize<T: Display, S: Serializer>(
+    pub(in crate::control) fn serialize<T: Display, S: Serializer>(
         value: &T,
         to: S,
     ) -> Result<S::Ok, S::Error> {
         to.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    pub(in crate::control) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
     where
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,
@@ -292,14 +315,14 @@ mod text {
 }
 
 /// What is written as its own text if there is one.
-mod optional_text {
+pub(super) mod optional_text {
     use std::fmt::Display;
     use std::str::FromStr;
 
     use serde::de::{Deserialize, Deserializer, Error};
     use serde::ser::Serializer;
 
-    pub(super) fn serialize<T: Display, S: Serializer>(
+    pub(in crate::control) fn serialize<T: Display, S: Serializer>(
         value: &Option<T>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
@@ -309,7 +332,7 @@ mod optional_text {
         }
     }
 
-    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+    pub(in crate::control) fn deserialize<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
     where
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,

@@ -42,6 +42,7 @@
 
 mod client;
 mod error;
+mod event;
 mod frame;
 mod message;
 mod operator;
@@ -54,13 +55,16 @@ mod socket;
 #[cfg(all(test, unix))]
 mod tests;
 
-pub use client::{Client, ControlError, Responses};
+pub use client::{Client, ControlError, EventFlow, Responses};
 pub use error::SocketError;
+pub use event::{
+    EventEntry, Item, MissedEntry, OutcomeEntry, PublishQuestion, PublishedEntry, SubscribeQuestion,
+};
 pub use frame::FrameError;
 pub use message::{
     ActionEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
 };
-pub use operator::Operator;
+pub use operator::{Operator, Subscriber};
 pub use server::{ControlServer, converse};
 pub use socket::{Listener, connect, find, folder, socket_in};
 

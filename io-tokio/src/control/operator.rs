@@ -5,16 +5,24 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dunlin_core::directory::ServiceOffer;
+use dunlin_core::events::Delivery;
 use dunlin_core::rpc::Failure;
-use dunlin_core::service::{ContentType, Handle, Payload};
+use dunlin_core::service::{ContentType, Handle, Payload, Subscription};
 use dunlin_core::{PeerId, topic::TopicPath};
 
+use super::event::{
+    EventEntry, Item, MissedEntry, PublishQuestion, PublishedEntry, SubscribeQuestion,
+};
 use super::message::{CallAnswer, CallQuestion, PeerEntry, Problem, ServiceEntry};
 use crate::driver::Desk;
 use crate::node::{Node, ask, peers_up};
 
 /// An action that nobody serves: who answers that it has none is there.
 const NOBODY: &str = "ping/nobody-serves-this";
+
+/// How long a new subscriber waits until all peers know of it. A guess: one round trip is enough unless a peer
+/// hangs, and that one must not hold up what others publish.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// A running node, for those who use it for a moment: on its own machine over the control socket, or in the
 /// program that runs it. Cheap to clone; it does not keep the node running.
@@ -107,6 +115,88 @@ impl Operator {
                 Err(Problem::new("NO_ANSWER", format!("{peer}: {error}")))
             }
             _ => Ok(elapsed),
+        }
+    }
+
+    /// Publishes an event.
+    ///
+    /// # Errors
+    ///
+    /// Why nobody gets it.
+    pub async fn publish(
+        &self,
+        question: PublishQuestion,
+        payload: Bytes,
+    ) -> Result<PublishedEntry, Problem> {
+        let content = ContentType(question.content);
+        let payload = Payload::Encoded { content, bytes: payload };
+        let mut event = self.handle.event(&question.topic).payload(payload);
+        if let Some(peer) = question.to {
+            event = event.to(peer);
+        }
+        if question.local {
+            event = event.local();
+        }
+        if question.one_per_service {
+            event = event.one_per_service();
+        }
+        let published = match question.confirm_within_ms {
+            None => event.send().await.map(|published| PublishedEntry::new(&published, None)),
+            Some(within) => event
+                .send_confirmed(Duration::from_millis(within))
+                .await
+                .map(|r| PublishedEntry::new(&r.published, Some(r.outcome))),
+        };
+        published.map_err(|error| Problem::from(&error))
+    }
+
+    /// Subscribes. Returns when every peer of the node knows of it, as a rule.
+    ///
+    /// # Errors
+    ///
+    /// Why nobody subscribes.
+    pub async fn subscribe(&self, question: SubscribeQuestion) -> Result<Subscriber, Problem> {
+        let mut builder = self.handle.subscription(&question.pattern);
+        if let Some(group) = question.group {
+            builder = builder.group(group);
+        }
+        if question.at_least_one {
+            builder = builder.at_least_one();
+        }
+        let subscription = builder.open().await.map_err(|error| Problem::from(&error))?;
+        let known = tokio::time::timeout(KNOWN_WITHIN, subscription.known_by_all()).await.is_ok();
+        Ok(Subscriber { subscription, known })
+    }
+}
+
+/// A subscription as those who use a node for a moment see it. Dropping it ends it.
+#[derive(Debug)]
+pub struct Subscriber {
+    subscription: Subscription,
+    known: bool,
+}
+
+impl Subscriber {
+    /// Whether every peer of the node knew of it when it began.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// What comes next; none once the node has ended.
+    pub async fn next(&mut self) -> Option<Item> {
+        loop {
+            match self.subscription.next().await? {
+                Delivery::Missed(missed) => return Some(Item::Missed(MissedEntry::new(&missed))),
+                Delivery::Event(event) => match event.payload.encode() {
+                    Ok((content, bytes)) => {
+                        return Some(Item::Event(EventEntry::new(&event, content.0), bytes));
+                    }
+                    // Published on this very node, as a value that nobody else could read either.
+                    Err(error) => {
+                        tracing::warn!(topic = %event.topic, %error, "an event is not shown");
+                    }
+                },
+            }
         }
     }
 }

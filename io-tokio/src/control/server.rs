@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::event::Item;
 use super::frame::{FrameError, FrameReader, FrameWriter};
 use super::message::{CallAnswer, Problem, Request, Response};
 use super::operator::Operator;
@@ -71,6 +72,25 @@ async fn answer(
                 Err(problem) => Response::Failed(problem),
             }
         }
+        Request::Publish(question) => match operator.publish(question, body).await {
+            Ok(published) => Response::Published(published),
+            Err(problem) => Response::Failed(problem),
+        },
+        Request::Subscribe(question) => match operator.subscribe(question).await {
+            Ok(mut subscriber) => {
+                let subscribed = Response::Subscribed { known: subscriber.is_known() };
+                replies.send(subscribed, Bytes::new()).await;
+                while let Some(item) = subscriber.next().await {
+                    let (item, body) = match item {
+                        Item::Event(event, payload) => (Response::Event(event), payload),
+                        Item::Missed(missed) => (Response::Missed(missed), Bytes::new()),
+                    };
+                    replies.send(item, body).await;
+                }
+                Response::Done
+            }
+            Err(problem) => Response::Failed(problem),
+        },
         Request::Hello { .. } | Request::Stop => {
             Response::Failed(Problem::new("BAD_REQUEST", "this is no request to be answered"))
         }

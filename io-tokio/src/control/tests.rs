@@ -295,3 +295,50 @@ async fn one_client_too_many_is_told() {
     assert_eq!(problem.code, "BUSY");
     assert!(clients[0].peers().await.is_ok(), "the others are served");
 }
+
+#[tokio::test]
+async fn events_pass_through_the_socket_until_they_are_stopped() {
+    let local = node([]).await;
+    let remote = node([]).await;
+    local.connect(PeerAddress::new(remote.id(), remote.local_addr())).await.unwrap();
+    let (mut reader, mut writer) = (client_of(&local).await, client_of(&local).await);
+    let question = SubscribeQuestion { pattern: "a/*".into(), group: None, at_least_one: false };
+    let mut flow = reader.subscribe(question.clone()).await.unwrap();
+    assert!(flow.is_known());
+    for n in 0..500_u32 {
+        remote.publish("a/b", n).await.unwrap();
+    }
+    for n in 0..500 {
+        let item = flow.next().await.unwrap().unwrap();
+        let Item::Event(event, payload) = item else { panic!("{item:?}") };
+        assert_eq!((&event.topic[..], event.publisher), ("a/b", remote.id()));
+        assert_eq!((event.sequence, &payload[..]), (n + 1, n.to_string().as_bytes()));
+    }
+    let event = PublishQuestion {
+        topic: "a/c".into(),
+        content: 0,
+        to: None,
+        local: false,
+        one_per_service: false,
+        confirm_within_ms: Some(20_000),
+    };
+    let published = writer.publish(event.clone(), Bytes::from("raw")).await.unwrap();
+    assert_eq!((published.local, published.peers, published.publisher), (1, 0, local.id()));
+    assert!(published.outcome.unwrap().complete);
+    let Some(Item::Event(got, payload)) = flow.next().await.unwrap() else { panic!("it came") };
+    assert_eq!((got.sequence, &payload[..]), (published.sequence, &b"raw"[..]));
+
+    // Once it is stopped nobody subscribes, and the client goes on.
+    flow.stop().await.unwrap();
+    let published = reader.publish(event.clone(), Bytes::new()).await.unwrap();
+    assert_eq!(published.local, 0);
+    let wrong = SubscribeQuestion { pattern: "a/>/b".into(), ..question.clone() };
+    assert_eq!(problem(reader.subscribe(wrong).await.unwrap_err()).code, "INVALID_TOPIC");
+    let wrong = PublishQuestion { topic: "bank:a".into(), ..event };
+    let denied = problem(reader.publish(wrong, Bytes::new()).await.unwrap_err());
+    assert_eq!(denied.code, "PERMISSION_DENIED");
+
+    let mut flow = reader.subscribe(question).await.unwrap();
+    local.shutdown().await.unwrap();
+    assert_eq!(flow.next().await.unwrap(), None, "the node has stopped");
+}

@@ -78,7 +78,7 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
             "--to {to}: none of the peers given with --peer has this id"
         )));
     }
-    let (content, argument) = argument(&args).await?;
+    let (content, argument) = argument("argument", args.argument.as_deref(), args.raw).await?;
     let question = CallQuestion {
         path: args.path.clone(),
         to: args.to,
@@ -98,24 +98,29 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
     Ok(left?)
 }
 
-async fn argument(args: &CallArgs) -> Result<(ContentType, Bytes), Fail> {
-    let bytes = match args.argument.as_deref() {
-        None if args.raw => Vec::new(),
+/// What is to be sent, as it was given: `what` says what it is.
+pub(crate) async fn argument(
+    what: &str,
+    given: Option<&str>,
+    raw: bool,
+) -> Result<(ContentType, Bytes), Fail> {
+    let bytes = match given {
+        None if raw => Vec::new(),
         None => b"null".to_vec(),
         Some("-") => {
             let mut bytes = Vec::new();
             let read = tokio::io::stdin().read_to_end(&mut bytes).await;
-            read.map_err(|error| Fail::new("IO", format!("cannot read the argument: {error}")))?;
+            read.map_err(|error| Fail::new("IO", format!("cannot read the {what}: {error}")))?;
             bytes
         }
         Some(text) => text.as_bytes().to_vec(),
     };
-    if args.raw {
+    if raw {
         return Ok((ContentType::RAW, bytes.into()));
     }
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
         return Err(Fail::usage(format!(
-            "the argument is not JSON: {error}. A text needs its own quotes, '\"like this\"'; --raw \
+            "the {what} is not JSON: {error}. A text needs its own quotes, '\"like this\"'; --raw \
              sends bytes as they are"
         )));
     }

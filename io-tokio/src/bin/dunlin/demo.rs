@@ -1,5 +1,6 @@
-//! `dunlin demo`: three nodes talk, one is cut off, and comes back. Every number is measured.
+//! `dunlin demo`: three nodes talk, share work and events, one is cut off, and comes back. Every number is measured.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use dunlin_tokio::socket::{Datagram, Socket, Transmit};
 use dunlin_tokio::udp::Udp;
 use dunlin_tokio::{
     CallError, Events, HandlerError, Node, NodeEvent, PeerAddress, PeerId, ServiceBuilder,
-    TransportConfig, service,
+    Subscription, TransportConfig, service,
 };
 use serde_json::{Value, json};
 
@@ -119,7 +120,10 @@ fn unexpected(what: impl std::fmt::Display) -> Fail {
     Fail::new("DEMO", format!("the demo has failed: {what}"))
 }
 
-async fn start(name: &'static str, service: ServiceBuilder) -> Result<Member, Fail> {
+async fn start(
+    name: &'static str,
+    services: impl IntoIterator<Item = ServiceBuilder>,
+) -> Result<Member, Fail> {
     let listen: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let socket = Udp::bind(listen).map_err(|error| unexpected(format!("no socket: {error}")))?;
     let cut = Arc::new(AtomicBool::new(false));
@@ -130,7 +134,8 @@ async fn start(name: &'static str, service: ServiceBuilder) -> Result<Member, Fa
         handshake_timeout: Duration::from_secs(1),
         ..TransportConfig::default()
     };
-    let builder = Node::builder().development_network().transport(transport).service(service);
+    let builder = Node::builder().development_network().transport(transport);
+    let builder = services.into_iter().fold(builder, |builder, service| builder.service(service));
     let node = builder.start_on(socket, SystemClock).await?;
     Ok(Member { name, node, cut })
 }
@@ -146,6 +151,11 @@ fn dictionary() -> ServiceBuilder {
             |_cx, text: String| async move { Ok(text.chars().rev().collect::<String>()) },
         )
         .in_place()
+}
+
+/// What two of them serve: it answers with who has served it.
+fn printer(name: &'static str) -> ServiceBuilder {
+    service("printer").action("print", move |_cx, _page: u32| async move { Ok(name) }).in_place()
 }
 
 fn weather() -> ServiceBuilder {
@@ -173,12 +183,14 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<(), Fail> {
     );
     tell.title("Three nodes start, each with its own key and its own UDP socket.");
     let begun = Instant::now();
-    let alice = start("alice", calculator()).await?;
-    let bob = start("bob", dictionary()).await?;
-    let carol = start("carol", weather()).await?;
+    let alice = start("alice", [calculator()]).await?;
+    let bob = start("bob", [dictionary(), printer("bob")]).await?;
+    let carol = start("carol", [weather(), printer("carol")]).await?;
     let took = begun.elapsed() / 3;
-    for (member, serves) in [(&alice, "math"), (&bob, "words"), (&carol, "weather")] {
-        let words = format!("{:5} serves {serves:7} at {}", member.name, member.node.local_addr());
+    for (member, serves) in
+        [(&alice, "math"), (&bob, "words and printer"), (&carol, "weather and printer")]
+    {
+        let words = format!("{:5} serves {serves:19} at {}", member.name, member.node.local_addr());
         let id = member.node.id().to_string();
         tell.say("started", &words, json!({ "node": member.name, "id": id, "serves": serves }));
     }
@@ -187,6 +199,8 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<(), Fail> {
 
     meet(&tell, &alice, &bob, &carol).await?;
     talk(&tell, &args, &alice, &bob).await?;
+    balance(&tell, &alice).await?;
+    spread_word(&tell, &alice, &bob, &carol).await?;
     let (mut at_alice, mut at_bob) = (alice.node.events(), bob.node.events());
     cut_off(&tell, &alice, &bob, &carol, &mut at_alice).await?;
     heal(&tell, [(&alice, &mut at_alice), (&bob, &mut at_bob)], &carol).await?;
@@ -265,6 +279,87 @@ async fn talk(tell: &Teller, args: &DemoArgs, alice: &Member, bob: &Member) -> R
         let facts = json!({ "kind": kind, "calls": args.calls, "p50_us": micros(p50), "p99_us": micros(p99) });
         tell.say("latency", &words, facts);
     }
+    Ok(())
+}
+
+async fn balance(tell: &Teller, alice: &Member) -> Result<(), Fail> {
+    const PAGES: u32 = 10;
+    tell.title("Bob and carol both serve printer/print: calls go to them in turn.");
+    let mut served = BTreeMap::new();
+    for page in 0..PAGES {
+        let who: String = alice.node.call("printer/print", page).await.map_err(unexpected)?;
+        *served.entry(who).or_insert(0_u32) += 1;
+    }
+    if served.len() != 2 {
+        return Err(unexpected(format!("{served:?} have served, and not both")));
+    }
+    let words: Vec<String> = served.iter().map(|(who, count)| format!("{who} {count}")).collect();
+    let words = format!("alice calls printer/print {PAGES} times: {}", words.join(", "));
+    tell.say("balanced", &words, json!({ "calls": PAGES, "served": served }));
+    Ok(())
+}
+
+/// Subscribes, and waits until all know of it.
+async fn subscribe(member: &Member, group: Option<&str>) -> Result<Subscription, Fail> {
+    let builder = member.node.subscription("orders/*");
+    let builder = match group {
+        Some(group) => builder.group(group),
+        None => builder,
+    };
+    let subscription = builder.open().await.map_err(unexpected)?;
+    within("subscribing", subscription.known_by_all()).await?;
+    Ok(subscription)
+}
+
+async fn spread_word(
+    tell: &Teller,
+    alice: &Member,
+    bob: &Member,
+    carol: &Member,
+) -> Result<(), Fail> {
+    const ORDERS: u32 = 20;
+    tell.title(
+        "Events: bob and carol subscribe to orders/* as the group \"packers\", bob once more on his own.",
+    );
+    let mut auditor = subscribe(bob, None).await?;
+    let mut at_bob = subscribe(bob, Some("packers")).await?;
+    let mut at_carol = subscribe(carol, Some("packers")).await?;
+    let begun = Instant::now();
+    for order in 0..ORDERS {
+        alice.node.publish("orders/new", order).await.map_err(unexpected)?;
+    }
+    let gone = || unexpected("a subscription has ended");
+    let reading = async {
+        for order in 0..ORDERS {
+            let event = auditor.event().await.ok_or_else(gone)?;
+            if event.decode::<u32>().map_err(unexpected)? != order {
+                return Err(unexpected("an event is missing, or out of order"));
+            }
+        }
+        let (mut bobs, mut carols) = (0, 0);
+        while bobs + carols < ORDERS {
+            tokio::select! {
+                event = at_bob.event() => event.map(|_| bobs += 1),
+                event = at_carol.event() => event.map(|_| carols += 1),
+            }
+            .ok_or_else(gone)?;
+        }
+        Ok((bobs, carols))
+    };
+    let (bobs, carols) = within("events", reading).await??;
+    let took = begun.elapsed();
+    let words = format!(
+        "alice publishes {ORDERS} orders, and {} later bob has packed {bobs}, carol {carols}; who is in no \
+         group got all {ORDERS}",
+        spell(took)
+    );
+    let facts = json!({
+        "published": ORDERS,
+        "group": { "bob": bobs, "carol": carols },
+        "broadcast": ORDERS,
+        "took_us": micros(took),
+    });
+    tell.say("events", &words, facts);
     Ok(())
 }
 

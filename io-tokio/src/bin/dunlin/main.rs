@@ -11,10 +11,13 @@ mod network;
 mod node;
 mod output;
 mod peer;
+mod publish;
 mod serve;
 mod service;
 mod setup;
+mod subscribe;
 mod token;
+mod topic;
 mod visit;
 
 use std::process::ExitCode;
@@ -80,15 +83,22 @@ enum Command {
     Serve(serve::ServeCommand),
     /// Call an action of a service
     Call(call::CallArgs),
+    /// Publish an event
+    Pub(publish::PubArgs),
+    /// Print events as they come
+    Sub(subscribe::SubArgs),
+    /// Try patterns of topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
     /// See what peers serve
     #[command(subcommand)]
     Service(service::ServiceCommand),
     /// See who is there, and how far away
     #[command(subcommand)]
     Peer(peer::PeerCommand),
-    /// Watch three nodes on this machine talk, lose each other and meet again (about 10 seconds)
+    /// Watch three nodes on this machine talk, share work and events, lose each other and meet again (about 10 seconds)
     Demo(demo::DemoArgs),
-    /// Measure this machine: calls, connections and bulk, next to QUIC alone
+    /// Measure this machine: calls, connections, bulk and events, next to QUIC alone
     Bench(bench::BenchArgs),
 }
 
@@ -119,6 +129,9 @@ fn main() -> ExitCode {
             Command::Node(command) => node::run(command, output).await,
             Command::Serve(command) => serve::run(command, output).await,
             Command::Call(args) => call::run(args, output).await,
+            Command::Pub(args) => publish::run(args, output).await,
+            Command::Sub(args) => subscribe::run(args, output).await,
+            Command::Topic(command) => topic::run(command, output),
             Command::Service(command) => service::run(command, output).await,
             Command::Peer(command) => peer::run(command, output).await,
             Command::Demo(args) => demo::run(args, output).await,

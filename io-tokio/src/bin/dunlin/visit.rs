@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use dunlin_tokio::control::{
-    self, CallAnswer, CallQuestion, Client, ControlError, Operator, PeerEntry, ServiceEntry,
-    SocketError,
+    self, CallAnswer, CallQuestion, Client, ControlError, EventFlow, Item, Operator, PeerEntry,
+    PublishQuestion, PublishedEntry, ServiceEntry, SocketError, SubscribeQuestion, Subscriber,
 };
 use dunlin_tokio::{Node, PeerAddress, PeerId, key};
 
@@ -124,6 +124,32 @@ impl Agent {
         }
     }
 
+    /// Publishes an event.
+    pub(crate) async fn publish(
+        &mut self,
+        question: PublishQuestion,
+        payload: Bytes,
+    ) -> Result<PublishedEntry, Fail> {
+        let confirmed = Duration::from_millis(question.confirm_within_ms.unwrap_or(0));
+        Ok(match self {
+            Agent::Joined(node) => node.publish(question, payload).await?,
+            Agent::Local(node, time) => {
+                within(*time + confirmed, node.publish(question, payload)).await?
+            }
+        })
+    }
+
+    /// Subscribes.
+    pub(crate) async fn subscribe(
+        &mut self,
+        question: SubscribeQuestion,
+    ) -> Result<Flow<'_>, Fail> {
+        Ok(match self {
+            Agent::Joined(node) => Flow::Joined(node.subscribe(question).await?),
+            Agent::Local(node, time) => Flow::Local(within(*time, node.subscribe(question)).await?),
+        })
+    }
+
     /// Everything that is served there and at its peers, by path.
     pub(crate) async fn services(&mut self) -> Result<Vec<ServiceEntry>, Fail> {
         Ok(match self {
@@ -146,6 +172,41 @@ impl Agent {
             Agent::Joined(node) => node.ping(peer, timeout).await?,
             Agent::Local(node, time) => within(*time, node.ping(peer, timeout)).await?,
         })
+    }
+}
+
+/// Events as they come.
+pub(crate) enum Flow<'a> {
+    /// From our own node.
+    Joined(Subscriber),
+    /// From another program's.
+    Local(EventFlow<'a>),
+}
+
+impl Flow<'_> {
+    /// Whether all peers knew of it when it began.
+    pub(crate) fn is_known(&self) -> bool {
+        match self {
+            Flow::Joined(flow) => flow.is_known(),
+            Flow::Local(flow) => flow.is_known(),
+        }
+    }
+
+    /// What comes next; none, once, when the node has ended.
+    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Fail> {
+        match self {
+            Flow::Joined(flow) => Ok(flow.next().await),
+            Flow::Local(flow) => Ok(flow.next().await?),
+        }
+    }
+
+    /// Ends it.
+    pub(crate) async fn stop(self) -> Result<(), Fail> {
+        match self {
+            Flow::Joined(flow) => drop(flow),
+            Flow::Local(flow) => within(PATIENCE, flow.stop()).await?,
+        }
+        Ok(())
     }
 }
 

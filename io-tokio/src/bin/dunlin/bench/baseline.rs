@@ -32,19 +32,19 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, 
 
 use tokio::sync::{Notify, oneshot};
 
-use super::Failure;
 use super::measure::{self, Tally};
 use super::processes::Place;
 use super::workload::{Setting, Workload};
+use super::{Failure, events_baseline};
 
 /// Before the bytes of a frame: how many they are.
-const LENGTH_BYTES: usize = 4;
+pub(super) const LENGTH_BYTES: usize = 4;
 /// Before the bytes of a call: its number.
 const NUMBER_BYTES: usize = 8;
 /// What answers a frame of bulk.
 const RECEIPT_BYTES: usize = LENGTH_BYTES;
 /// The name that TLS insists on.
-const NAME: &str = "baseline.invalid";
+pub(super) const NAME: &str = "baseline.invalid";
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 fn provider() -> Arc<CryptoProvider> {
@@ -220,7 +220,7 @@ fn server_config(datagram: u16) -> Result<ServerConfig, Failure> {
     Ok(config)
 }
 
-fn client_config(datagram: u16) -> Result<ClientConfig, Failure> {
+pub(super) fn client_config(datagram: u16) -> Result<ClientConfig, Failure> {
     let provider = provider();
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -233,7 +233,7 @@ fn client_config(datagram: u16) -> Result<ClientConfig, Failure> {
     Ok(config)
 }
 
-fn endpoint(datagram: u16, server: Option<ServerConfig>) -> Result<Endpoint, Failure> {
+pub(super) fn endpoint(datagram: u16, server: Option<ServerConfig>) -> Result<Endpoint, Failure> {
     let socket = UdpSocket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let state = UdpSocketState::new((&socket).into())?;
     state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES)?;
@@ -250,16 +250,16 @@ pub(super) async fn serve(
 ) -> Result<(), Failure> {
     let endpoint = endpoint(setting.datagram, Some(server_config(setting.datagram)?))?;
     announce(&Place { address: endpoint.local_addr()?, key: String::new() })?;
-    let is_bulk = setting.workload == Workload::Bulk;
+    let workload = setting.workload;
     while let Some(stranger) = endpoint.accept().await {
         tokio::spawn(async move {
             let Ok(connection) = stranger.await else { return };
             while let Ok((send, receive)) = connection.accept_bi().await {
                 // Clients go when they are done.
-                let _ = if is_bulk {
-                    acknowledge(send, receive).await
-                } else {
-                    echo(send, receive).await
+                let _ = match workload {
+                    Workload::Bulk => acknowledge(send, receive).await,
+                    Workload::Events => events_baseline::count(send, receive).await,
+                    _ => echo(send, receive).await,
                 };
             }
         });
@@ -269,13 +269,13 @@ pub(super) async fn serve(
 
 /// Cuts a stream into frames as its bytes arrive.
 #[derive(Default)]
-struct Frames {
+pub(super) struct Frames {
     buffer: BytesMut,
 }
 
 impl Frames {
     /// Takes what arrived; gives the bytes of all whole frames, lengths included.
-    fn take(&mut self, chunk: Bytes) -> Bytes {
+    pub(super) fn take(&mut self, chunk: Bytes) -> Bytes {
         if self.buffer.is_empty() {
             let whole = whole_frames(&chunk);
             self.buffer.extend_from_slice(&chunk[whole..]);
@@ -321,7 +321,7 @@ async fn echo(mut send: SendStream, mut receive: RecvStream) -> Result<(), Failu
 }
 
 /// Takes the first of whole frames, without its length.
-fn next_frame(whole: &mut Bytes) -> Option<Bytes> {
+pub(super) fn next_frame(whole: &mut Bytes) -> Option<Bytes> {
     let frame_bytes = frame_bytes(whole)?;
     let mut frame = whole.split_to(frame_bytes);
     frame.advance(LENGTH_BYTES);

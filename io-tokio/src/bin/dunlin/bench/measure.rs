@@ -12,7 +12,10 @@ use super::Failure;
 /// What one round came to.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Measured {
+    /// Calls that ended, or deliveries that came.
     pub(super) operations: u64,
+    /// Deliveries that did not come.
+    pub(super) lost: u64,
     pub(super) elapsed_ns: u64,
     /// CPU time of the client's process, of user and kernel together.
     pub(super) client_cpu_ns: u64,
@@ -56,12 +59,20 @@ pub(super) struct Tally {
     histogram: Histogram<u64>,
     /// When to stop.
     pub(super) until: Instant,
+    deliveries: Option<Deliveries>,
+}
+
+/// Counts of all subscribers together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Deliveries {
+    pub(super) came: u64,
+    pub(super) lost: u64,
 }
 
 impl Tally {
     fn until(until: Instant) -> Self {
         let histogram = Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("legal bounds");
-        Tally { histogram, until }
+        Tally { histogram, until, deliveries: None }
     }
 
     /// A part of it for another task; to be added when that has ended.
@@ -72,6 +83,11 @@ impl Tally {
     /// Adds what another task has recorded.
     pub(super) fn add(&mut self, other: Tally) {
         self.histogram.add(other.histogram).expect("all have the same bounds");
+    }
+
+    /// What is counted instead of operations with a latency each.
+    pub(super) fn deliver(&mut self, deliveries: Deliveries) {
+        self.deliveries = Some(deliveries);
     }
 
     /// An operation that began at `begun` has ended at `now`.
@@ -101,7 +117,8 @@ pub(super) async fn measure(
     let client_cpu_ns = cpu_ns() - cpu_before;
     let at = |quantile| tally.histogram.value_at_quantile(quantile);
     let measured = Measured {
-        operations: tally.histogram.len(),
+        operations: tally.deliveries.map_or(tally.histogram.len(), |d| d.came),
+        lost: tally.deliveries.map_or(0, |d| d.lost),
         elapsed_ns: u64::try_from(elapsed.as_nanos())?,
         client_cpu_ns,
         server_cpu_ns: 0,

@@ -15,7 +15,7 @@ use super::network::RunNetwork;
 use super::processes::Place;
 use super::workload::{Setting, Workload};
 
-fn builder(setting: &Setting, network: &RunNetwork) -> Result<NodeBuilder, Failure> {
+pub(super) fn builder(setting: &Setting, network: &RunNetwork) -> Result<NodeBuilder, Failure> {
     let builder = Node::builder()
         .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .transport(TransportConfig::for_datagrams_of(setting.datagram));

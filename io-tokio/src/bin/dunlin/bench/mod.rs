@@ -1,11 +1,13 @@
 //! `dunlin bench`: what a user of Dunlin sees, next to what QUIC alone can do on the same machine.
 //!
-//! Every figure comes from two processes, one at each end, pinned to the same CPU unless told
+//! Every figure comes from processes of their own at each end, pinned to the same CPU unless told
 //! otherwise, so that a rate is the inverse of what an operation costs at both ends together. Machines
 //! differ; what counts is the ratio to the baseline *of the same run*, so rounds of the two alternate
 //! and are compared in pairs.
 
 mod baseline;
+mod events;
+mod events_baseline;
 mod measure;
 mod mesh;
 mod network;
@@ -24,13 +26,14 @@ use workload::{Setting, Workload};
 
 use crate::output::{Fail, Output};
 
-/// Measure this machine: calls, connections, bulk, next to QUIC alone.
+/// Measure this machine: calls, connections, bulk, events, next to QUIC alone.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   dunlin bench latency                     one call at a time: median and 99th percentile
   dunlin bench calls --size 64             calls a second with 64 outstanding
   dunlin bench calls --datagram 1452       with datagrams as the internet carries them
+  dunlin bench events                      deliveries a second from one node to eight
   dunlin bench bulk --json | jq .ratio     one object a setting, for a script
 
 Dunlin's nodes are in a network with tokens, which is made for the run: every call needs a permission.
@@ -54,6 +57,8 @@ enum Command {
     Connect(Options),
     /// Large messages one way, each acknowledged by an empty answer: bytes a second.
     Bulk(Options),
+    /// Events of one publisher to eight subscribers, each a process: deliveries a second, and whether any was lost.
+    Events(Options),
     /// One end of a measurement. Started by the others.
     #[command(hide = true)]
     End {
@@ -74,7 +79,7 @@ struct Options {
     /// [default: 64; calls: 64,1024; bulk: 65536].
     #[arg(long, value_delimiter = ',')]
     size: Vec<usize>,
-    /// Calls under way at one time [default: calls: 64; bulk: 16].
+    /// Calls under way, or events published, at one time [default: calls: 64; bulk: 16; events: 256].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     outstanding: Option<u32>,
     /// UDP payload of a full datagram, in bytes: 6500 suits loopback and jumbo networks, 1452 the
@@ -115,6 +120,7 @@ fn try_run(args: BenchArgs, output: Output) -> Result<(), Failure> {
         Command::Calls(options) => (Workload::Calls, options),
         Command::Connect(options) => (Workload::Connect, options),
         Command::Bulk(options) => (Workload::Bulk, options),
+        Command::Events(options) => (Workload::Events, options),
         Command::End { task } => return processes::serve_as_end(&task),
     };
     let sizes = if options.size.is_empty() { workload.default_sizes() } else { &options.size[..] };
@@ -148,7 +154,7 @@ fn compare(setting: Setting, options: &Options) -> Result<Report, Failure> {
     for _ in 0..options.rounds {
         for &contender in contenders {
             let (cpus, network) = (options.cpus.clone(), network.clone());
-            let task = Task { contender, setting, cpus, network, server: None };
+            let task = Task { contender, setting, cpus, network, servers: Vec::new() };
             report.add(contender, processes::measure(&task)?);
         }
     }

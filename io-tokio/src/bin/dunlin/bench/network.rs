@@ -49,7 +49,9 @@ impl RunNetwork {
         let now = now();
         let grant = Grant {
             subject: to,
-            permissions: Permissions::none().with("call:bench/*")?.with("serve:bench/*")?,
+            permissions: ["call", "serve", "publish", "subscribe"]
+                .iter()
+                .try_fold(Permissions::none(), |all, one| all.with(&format!("{one}:bench/*")))?,
             not_before: now,
             expires: now + VALID,
             issued_at: now,

@@ -1,8 +1,8 @@
-//! Both ends of a measurement as processes of this same program.
+//! All ends of a measurement as processes of this same program.
 //!
 //! The ends are started with the hidden subcommand `bench end` and talk to the process that started
 //! them in lines: the server says where it is, and then how much CPU it has used whenever it is sent a
-//! line; the client says when it is warm, is sent a line, and says what it measured. Both end when
+//! line; the client says when it is warm, is sent a line, and says what it measured. All end when
 //! their standard input does, so that none outlives who started it.
 
 use std::io::{BufRead, BufReader, Write};
@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::measure::{self, Measured};
 use super::network::RunNetwork;
-use super::workload::Setting;
-use super::{Failure, baseline, mesh};
+use super::workload::{Setting, Workload};
+use super::{Failure, baseline, events, events_baseline, mesh};
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +35,8 @@ pub(super) struct Task {
     pub(super) cpus: Vec<usize>,
     /// The network of both nodes; the baseline has no use for it.
     pub(super) network: RunNetwork,
-    /// For the client: where its server is.
-    pub(super) server: Option<Place>,
+    /// For the client: where its servers are. A server has none.
+    pub(super) servers: Vec<Place>,
 }
 
 /// Where a server is, and who.
@@ -49,16 +49,22 @@ pub(super) struct Place {
 
 /// Runs one round.
 pub(super) fn measure(task: &Task) -> Result<Measured, Failure> {
-    let mut server = End::start(task)?;
-    let place = serde_json::from_str(&server.hear()?)?;
-    let mut client = End::start(&Task { server: Some(place), ..task.clone() })?;
+    let mut ends = Vec::new();
+    let mut servers = Vec::new();
+    for _ in 0..task.setting.workload.servers() {
+        let mut server = End::start(task)?;
+        servers.push(serde_json::from_str(&server.hear()?)?);
+        ends.push(server);
+    }
+    let mut client = End::start(&Task { servers, ..task.clone() })?;
     if client.hear()?.trim() != "begin" {
         return Err("the client's end did not begin".into());
     }
-    let before = server.cpu_ns()?;
+    let mut server_cpu_ns = || ends.iter_mut().map(End::cpu_ns).sum::<Result<u64, Failure>>();
+    let before = server_cpu_ns()?;
     client.say("go")?;
     let mut measured: Measured = serde_json::from_str(&client.hear()?)?;
-    measured.server_cpu_ns = server.cpu_ns()? - before;
+    measured.server_cpu_ns = server_cpu_ns()? - before;
     Ok(measured)
 }
 
@@ -125,13 +131,18 @@ pub(super) fn serve_as_end(task: &str) -> Result<(), Failure> {
     // One thread: on the way of a call there is no hop between threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        match (task.contender, &task.server) {
-            (Contender::Quinn, None) => baseline::serve(&task.setting, announce).await,
-            (Contender::Quinn, Some(place)) => baseline::measure(&task.setting, place).await,
-            (Contender::Dunlin, None) => mesh::serve(&task.setting, &task.network, announce).await,
-            (Contender::Dunlin, Some(place)) => {
-                mesh::measure(&task.setting, &task.network, place).await
+        let (setting, network) = (&task.setting, &task.network);
+        let events = setting.workload == Workload::Events;
+        match (task.contender, &task.servers[..]) {
+            (Contender::Quinn, []) => baseline::serve(setting, announce).await,
+            (Contender::Quinn, places) if events => events_baseline::measure(setting, places).await,
+            (Contender::Quinn, [place, ..]) => baseline::measure(setting, place).await,
+            (Contender::Dunlin, []) if events => events::serve(setting, network, announce).await,
+            (Contender::Dunlin, []) => mesh::serve(setting, network, announce).await,
+            (Contender::Dunlin, places) if events => {
+                events::measure(setting, network, places).await
             }
+            (Contender::Dunlin, [place, ..]) => mesh::measure(setting, network, place).await,
         }
     })
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::measure::Measured;
 use super::processes::Contender;
-use super::workload::{Bar, Setting};
+use super::workload::{Bar, Setting, Workload};
 
 /// Everything that was measured of one setting.
 #[derive(Clone, Debug)]
@@ -26,7 +26,9 @@ struct Medians {
     p90_us: f64,
     p99_us: f64,
     p999_us: f64,
-    /// Of both ends together.
+    /// Of all rounds together.
+    lost: u64,
+    /// Of all ends together.
     cpu_us_per_operation: f64,
     client_cpu_us_per_operation: f64,
     server_cpu_us_per_operation: f64,
@@ -54,6 +56,7 @@ impl Report {
             p90_us: of(&|m| m.latency.p90_ns as f64 / 1e3)?,
             p99_us: of(&|m| m.latency.p99_ns as f64 / 1e3)?,
             p999_us: of(&|m| m.latency.p999_ns as f64 / 1e3)?,
+            lost: rounds.iter().map(|m| m.lost).sum(),
             cpu_us_per_operation: of(&Measured::cpu_us)?,
             client_cpu_us_per_operation: of(&|m| per_operation(m.client_cpu_ns, m))?,
             server_cpu_us_per_operation: of(&|m| per_operation(m.server_cpu_ns, m))?,
@@ -120,11 +123,14 @@ impl fmt::Display for Report {
             self.dunlin.len(),
         )?;
         writeln!(f, "  tokens: {}", workload.tokens())?;
-        writeln!(
-            f,
-            "  {:<14} {:>12} {:>10} {:>10} {:>10} {:>24}",
-            "", score.unit, "p50 us", "p99 us", "p99.9 us", "CPU us each (cli + srv)"
-        )?;
+        let events = workload == Workload::Events;
+        let columns = match events {
+            true => format!("{:>10}", "lost"),
+            false => format!("{:>10} {:>10} {:>10}", "p50 us", "p99 us", "p99.9 us"),
+        };
+        let ends = if events { "pub + subs" } else { "cli + srv" };
+        let ends = format!("CPU us each ({ends})");
+        writeln!(f, "  {:<14} {:>12} {columns} {ends:>24}", "", score.unit)?;
         for (name, rounds) in [("quinn, tuned", &self.quinn), ("Dunlin", &self.dunlin)] {
             let Some(medians) = self.medians(rounds) else { continue };
             let cpu = format!(
@@ -133,11 +139,15 @@ impl fmt::Display for Report {
                 medians.client_cpu_us_per_operation,
                 medians.server_cpu_us_per_operation
             );
-            writeln!(
-                f,
-                "  {name:<14} {:>12.*} {:>10.1} {:>10.1} {:>10.1} {cpu:>24}",
-                score.decimals, medians.score, medians.p50_us, medians.p99_us, medians.p999_us,
-            )?;
+            let columns = match events {
+                true => format!("{:>10}", medians.lost),
+                false => format!(
+                    "{:>10.1} {:>10.1} {:>10.1}",
+                    medians.p50_us, medians.p99_us, medians.p999_us
+                ),
+            };
+            let (decimals, rate) = (score.decimals, medians.score);
+            writeln!(f, "  {name:<14} {rate:>12.decimals$} {columns} {cpu:>24}")?;
         }
         let ratios = self.ratios();
         if let Some(ratio) = median(ratios.iter().copied()) {

@@ -16,6 +16,8 @@ pub(super) enum Workload {
     Connect,
     /// Many calls at a time with large arguments and empty answers.
     Bulk,
+    /// One publishes events, and eight others count them.
+    Events,
 }
 
 /// One workload with its numbers.
@@ -24,7 +26,7 @@ pub(super) struct Setting {
     pub(super) workload: Workload,
     /// Bytes of a message.
     pub(super) size: usize,
-    /// Calls under way at one time.
+    /// Calls under way at one time; events that are published at once.
     pub(super) outstanding: usize,
     /// UDP payload of a full datagram, in bytes.
     pub(super) datagram: u16,
@@ -50,7 +52,7 @@ pub(super) struct Score {
 impl Workload {
     pub(super) fn default_sizes(self) -> &'static [usize] {
         match self {
-            Workload::Latency | Workload::Connect => &[64],
+            Workload::Latency | Workload::Connect | Workload::Events => &[64],
             Workload::Calls => &[64, 1_024],
             Workload::Bulk => &[65_536],
         }
@@ -61,12 +63,21 @@ impl Workload {
             Workload::Latency | Workload::Connect => 1,
             Workload::Calls => 64,
             Workload::Bulk => 16,
+            Workload::Events => 256,
+        }
+    }
+
+    /// How many processes serve, or subscribe.
+    pub(super) fn servers(self) -> usize {
+        match self {
+            Workload::Events => 8,
+            _ => 1,
         }
     }
 
     /// Whether several calls may be under way.
     pub(super) fn is_parallel(self) -> bool {
-        matches!(self, Workload::Calls | Workload::Bulk)
+        matches!(self, Workload::Calls | Workload::Bulk | Workload::Events)
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -75,6 +86,7 @@ impl Workload {
             Workload::Calls => "calls",
             Workload::Connect => "connect",
             Workload::Bulk => "bulk",
+            Workload::Events => "events",
         }
     }
 
@@ -94,6 +106,7 @@ impl Workload {
             Workload::Calls => ("calls/s", false, 0),
             Workload::Connect => ("ms (p50)", true, 3),
             Workload::Bulk => ("MB/s", false, 0),
+            Workload::Events => ("deliveries/s", false, 0),
         };
         Score { unit, less_is_better, decimals }
     }
@@ -109,6 +122,7 @@ impl Setting {
             (Workload::Calls, 1_024, 64) => (0.59, 0.88),
             (Workload::Connect, 64, 1) => (1.34, 1.08),
             (Workload::Bulk, 65_536, _) => (0.88, 1.25),
+            (Workload::Events, 64, _) => (0.50, 0.90),
             _ => return None,
         };
         Some(Bar { must, aim })
@@ -119,7 +133,7 @@ impl Setting {
         match self.workload {
             Workload::Latency => measured.latency.p50_ns as f64 / 1e3,
             Workload::Connect => measured.latency.p50_ns as f64 / 1e6,
-            Workload::Calls => measured.per_second(),
+            Workload::Calls | Workload::Events => measured.per_second(),
             Workload::Bulk => measured.per_second() * self.size as f64 / 1e6,
         }
     }
