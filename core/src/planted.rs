@@ -53,7 +53,7 @@
 //! | 74 | a subscriber is not told what it misses |
 //! | 75 | a peer that was passed over is not told |
 //! | 76 | a plan for a topic outlives the subscriptions that it was made of |
-//! | 77 | an event is delivered whose publisher may not publish |
+//! | 77 | who may not publish does, and it is delivered |
 //! | 79 | an event that no member of a group takes is said to be taken |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link

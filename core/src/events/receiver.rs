@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use crate::base::{KeyMap, PeerKey, PeerTag};
 use crate::link::{Lane, LinkHandle};
 use crate::planted::is_planted;
+use crate::wire::EventsFrom;
 
 /// How many shared lanes there are.
 pub const LANES: usize = Lane::SHARED as usize;
@@ -69,6 +70,8 @@ struct Position {
 
 #[derive(Clone, Debug)]
 struct Incoming {
+    /// The boot number of the peer's life.
+    boot: u64,
     stream: u64,
     next: [u64; LANES],
     again: u32,
@@ -98,20 +101,24 @@ impl Receiver {
     /// # Errors
     ///
     /// When the lane carries no events.
+    ///
+    /// `boot` is the boot number of the life that the peer is in.
     pub fn begins(
         &mut self,
         peer: PeerKey,
         link: LinkHandle,
         lane: Lane,
-        (stream, number): (u64, u64),
-        lost: u64,
+        boot: u64,
+        from: EventsFrom,
     ) -> Result<u64, &'static str> {
         let place = place_of(lane).ok_or("events on a lane of another kind")?;
+        let EventsFrom { stream, number, lost, acknowledged } = from;
         let mut interrupted = 0;
-        if self.peers.get(peer).is_none() {
+        if self.peers.get(peer).is_none_or(|incoming| incoming.boot != boot) {
             self.peers.insert(
                 peer,
                 Incoming {
+                    boot,
                     stream,
                     next: [1; LANES],
                     again: 0,
@@ -129,6 +136,11 @@ impl Receiver {
             incoming.next = [1; LANES];
             incoming.again = 0;
             incoming.declined.clear();
+        }
+        if stream == incoming.stream {
+            // It was acknowledged, and forgotten when the peer was.
+            let next = &mut incoming.next[place];
+            *next = acknowledged.max(*next);
         }
         let at = match incoming.positions.iter().position(|(known, _)| *known == link) {
             Some(at) => at,
@@ -234,7 +246,17 @@ impl Receiver {
         }
     }
 
-    /// The peer's life is over.
+    /// The peer was let go, or its life is over. What it has sent is remembered: a peer that comes back in the
+    /// same life goes on where it was.
+    pub fn session_ended(&mut self, peer: PeerKey) {
+        if let Some(incoming) = self.peers.get_mut(peer) {
+            incoming.positions.clear();
+            incoming.ack_queued = false;
+            incoming.complained = false;
+        }
+    }
+
+    /// Nobody speaks of the peer any more.
     pub fn forget(&mut self, peer: PeerKey) {
         self.peers.remove(peer);
     }
@@ -252,8 +274,12 @@ mod tests {
         PeerKey::from_u64(0)
     }
 
+    fn from(stream: u64, number: u64, lost: u64) -> EventsFrom {
+        EventsFrom { stream, number, lost, acknowledged: 1 }
+    }
+
     fn begins(receiver: &mut Receiver, link: LinkHandle, stream: u64, number: u64) {
-        assert_eq!(receiver.begins(peer(), link, LANE, (stream, number), 0), Ok(0));
+        assert_eq!(receiver.begins(peer(), link, LANE, 1, from(stream, number, 0)), Ok(0));
     }
 
     fn arrived(receiver: &mut Receiver, link: LinkHandle) -> Arrival {
@@ -293,10 +319,35 @@ mod tests {
         let mut receiver = Receiver::default();
         begins(&mut receiver, OLD, 5, 1);
         assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
-        assert_eq!(receiver.begins(peer(), NEW, LANE, (6, 1), 7), Ok(7));
-        assert_eq!(receiver.begins(peer(), NEW, Lane(1), (6, 1), 7), Ok(0), "said once");
+        assert_eq!(receiver.begins(peer(), NEW, LANE, 1, from(6, 1, 7)), Ok(7));
+        assert_eq!(receiver.begins(peer(), NEW, Lane(1), 1, from(6, 1, 7)), Ok(0), "said once");
         assert_eq!(arrived(&mut receiver, OLD), Arrival::Old);
         assert_eq!(arrived(&mut receiver, NEW), Arrival::New(1));
+    }
+
+    #[test]
+    fn a_peer_that_comes_back_in_the_same_life_goes_on_and_a_new_life_begins_anew() {
+        let mut receiver = Receiver::default();
+        begins(&mut receiver, OLD, 5, 1);
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+        receiver.session_ended(peer());
+        begins(&mut receiver, NEW, 5, 1);
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::Old);
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(2));
+        receiver.session_ended(peer());
+        assert_eq!(receiver.begins(peer(), OLD, LANE, 2, from(5, 1, 0)), Ok(0));
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+    }
+
+    #[test]
+    fn who_has_forgotten_what_it_acknowledged_goes_on_behind_it() {
+        let mut receiver = Receiver::default();
+        let from = EventsFrom { stream: 5, number: 4, lost: 0, acknowledged: 3 };
+        assert_eq!(receiver.begins(peer(), OLD, LANE, 1, from), Ok(0));
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::Early, "number 3 is under way elsewhere");
+        begins(&mut receiver, NEW, 5, 3);
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(3));
+        assert_eq!(receiver.take_ack(peer()).unwrap().next, [1, 4, 1, 1]);
     }
 
     #[test]
@@ -306,7 +357,7 @@ mod tests {
         begins(&mut receiver, OLD, 1, 1);
         assert!(receiver.arrived(peer(), NEW, LANE).is_err());
         assert!(receiver.arrived(peer(), OLD, Lane(1)).is_err());
-        assert!(receiver.begins(peer(), OLD, Lane::CONTROL, (1, 1), 0).is_err());
+        assert!(receiver.begins(peer(), OLD, Lane::CONTROL, 1, from(1, 1, 0)).is_err());
         receiver.link_gone(peer(), OLD);
         assert!(receiver.arrived(peer(), OLD, LANE).is_err());
     }

@@ -135,6 +135,7 @@ pub struct Sender {
     next_stream: u64,
     events_max: usize,
     bytes_max: usize,
+    publications_max: usize,
 }
 
 impl Sender {
@@ -146,6 +147,7 @@ impl Sender {
             next_stream: 1,
             events_max: limits.events_unacknowledged_max.max(1),
             bytes_max: limits.events_unacknowledged_bytes_max,
+            publications_max: limits.publications_open_max,
         }
     }
 
@@ -244,8 +246,12 @@ impl Sender {
         let item = lane.items.get(lane.pulled)?;
         if lane.on != Some(link) {
             lane.on = Some(link);
-            let header =
-                v1::EventsFrom { stream: number, number: lane.first + lane.pulled as u64, lost };
+            let header = v1::EventsFrom {
+                stream: number,
+                number: lane.first + lane.pulled as u64,
+                lost,
+                acknowledged: lane.first,
+            };
             return Some((Frame::new(Header::EventsFrom(header)), true));
         }
         let frame = match item {
@@ -371,7 +377,9 @@ impl Sender {
                 }
             }
             assert_eq!(kept, (stream.events, stream.bytes), "what is kept is counted");
-            assert!(stream.events <= self.events_max, "what is unacknowledged is bounded");
+            // What goes to the next member of a group is not refused: it was accepted already.
+            let max = self.events_max + self.publications_max;
+            assert!(stream.events <= max, "what is unacknowledged is bounded");
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::base::{Limits, PeerKey};
 use crate::events::receiver::{Arrival, EventAck, LANES, Receiver};
 use crate::events::sender::{Report, Sender};
 use crate::link::{Lane, LinkHandle};
+use crate::wire::EventsFrom;
 
 fn peer() -> PeerKey {
     PeerKey::from_u64(0)
@@ -108,8 +109,9 @@ impl Bench {
         let on = Lane(lane as u64 + 1);
         match header {
             Header::EventsFrom(from) => {
-                let at = (from.stream, from.number);
-                assert_eq!(self.receiver.begins(peer(), wire.link, on, at, from.lost), Ok(0));
+                let v1::EventsFrom { stream, number, lost, acknowledged } = from;
+                let from = EventsFrom { stream, number, lost, acknowledged };
+                assert_eq!(self.receiver.begins(peer(), wire.link, on, 1, from), Ok(0));
             }
             Header::Event(event) => {
                 if let Arrival::New(_) = self.receiver.arrived(peer(), wire.link, on).unwrap() {

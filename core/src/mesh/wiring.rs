@@ -457,6 +457,7 @@ impl Mesh {
             self.feed_access(AccessInput::SessionEnded(key));
             self.feed_caller(CallerInput::PeerReleased(key));
             self.feed_callee(CalleeInput::SessionEnded(key));
+            self.receiver.forget(key);
             let entry = self.peers.remove(key).expect("just listed");
             self.by_id.remove(&entry.id);
         }

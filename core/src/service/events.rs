@@ -185,10 +185,23 @@ impl EventBuilder {
     ///
     /// When nobody gets the event: see [`PublishError`].
     pub async fn send_confirmed(self, within: Duration) -> Result<Receipt, PublishError> {
+        let (published, outcome) = self.send_for_outcome(within).await?;
+        Ok(Receipt { published, outcome: outcome.await })
+    }
+
+    /// Publishes it, and gives what tells later what became of it, after so long at most. The other way to
+    /// [`EventBuilder::send_confirmed`], for whoever has something to do in between.
+    ///
+    /// # Errors
+    ///
+    /// When nobody gets the event: see [`PublishError`].
+    pub async fn send_for_outcome(
+        self,
+        within: Duration,
+    ) -> Result<(Published, Outcome), PublishError> {
         let (slot, outcome) = self.start(Some(within))?;
         let published = Waiting(slot).await?;
-        let outcome = Waiting(outcome.expect("it was asked for")).await;
-        Ok(Receipt { published, outcome })
+        Ok((published, Outcome(Waiting(outcome.expect("it was asked for")))))
     }
 
     #[allow(clippy::type_complexity)]
@@ -227,6 +240,18 @@ pub(super) struct Publishing {
     pub(super) patience: Option<Duration>,
     pub(super) slot: Arc<Slot<Result<Published, PublishError>>>,
     pub(super) outcome: Option<Arc<Slot<PublishOutcome>>>,
+}
+
+/// Ends when it is known what became of an event.
+#[must_use = "it says what became of the event"]
+pub struct Outcome(Waiting<PublishOutcome>);
+
+impl Future for Outcome {
+    type Output = PublishOutcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<PublishOutcome> {
+        Pin::new(&mut self.0).poll(cx)
+    }
 }
 
 struct Waiting<T>(Arc<Slot<T>>);

@@ -13,7 +13,9 @@ pub mod host;
 pub mod slot;
 pub mod typed;
 
-pub use events::{EventBuilder, Receipt, SubscribeError, Subscription, SubscriptionBuilder};
+pub use events::{
+    EventBuilder, Outcome, Receipt, SubscribeError, Subscription, SubscriptionBuilder,
+};
 pub use handle::{CallFuture, Handle, RequestBuilder, Sleep};
 pub use handler::{BoxFuture, Context, Description, DescriptionError, Placement, Service};
 pub use host::{Host, Spawner};

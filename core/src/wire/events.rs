@@ -43,6 +43,8 @@ pub struct EventsFrom {
     pub number: u64,
     /// Events of earlier streams that the sender lost sight of.
     pub lost: u64,
+    /// Below this one the receiver has acknowledged all, and may have forgotten it.
+    pub acknowledged: u64,
 }
 
 pub(super) fn parse(
@@ -89,7 +91,12 @@ pub(super) fn parse_from(from: v1::EventsFrom) -> Result<EventsFrom, WireFault> 
         let why = format!("{} of stream {}", from.number, from.stream);
         return Err(fault("EventsFrom", "number", why));
     }
-    Ok(EventsFrom { stream: from.stream, number: from.number, lost: from.lost })
+    if from.acknowledged > from.number {
+        let why = "is more than the number";
+        return Err(fault("EventsFrom", "acknowledged", why));
+    }
+    let v1::EventsFrom { stream, number, lost, acknowledged } = from;
+    Ok(EventsFrom { stream, number, lost, acknowledged })
 }
 
 pub(super) fn parse_ack(ack: v1::EventAck, limits: &Limits) -> Result<EventAck, WireFault> {

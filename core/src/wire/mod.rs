@@ -497,6 +497,7 @@ impl Message {
                 stream: from.stream,
                 number: from.number,
                 lost: from.lost,
+                acknowledged: from.acknowledged,
             })),
             Message::EventsSkipped { count } => {
                 Frame::new(Header::EventsSkipped(v1::EventsSkipped { count }))

@@ -476,6 +476,10 @@ pub struct EventsFrom {
     /// How many events of the sender's streams before this one it does not know to have come.
     #[prost(uint64, tag = "3")]
     pub lost: u64,
+    /// The receiver has acknowledged the numbers of this lane below this one: it may have forgotten that. Never more
+    /// than number.
+    #[prost(uint64, tag = "4")]
+    pub acknowledged: u64,
 }
 /// Kind 21, a shared lane. Has a number like an event. The receiver was passed over with so many events in this
 /// place: it was too slow. Zero: an event that was here went to another member of its group.

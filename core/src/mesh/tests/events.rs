@@ -222,6 +222,40 @@ fn events_under_way_when_a_link_dies_come_once_and_in_order_on_the_next() {
 }
 
 #[test]
+fn a_peer_that_let_go_and_comes_back_in_the_same_life_goes_on_where_it_was() {
+    let mut world = all_linked(2);
+    let key = world.subscribe(1, wish("a/*"));
+    world.publish(0, event("a/b", "1"));
+    let now = world.time();
+    world.stations[1].mesh.disconnect(now, id(0));
+    world.settle();
+    world.pass(Duration::from_secs(10));
+    world.publish(0, event("a/b", "2"));
+    assert_eq!(world.take(1, key), ["1", "2"]);
+    assert_eq!(world.stations[0].mesh.load().events_unacknowledged, 0);
+}
+
+#[test]
+fn a_peer_that_has_forgotten_us_meanwhile_goes_on_behind_what_it_acknowledged() {
+    let mut world = World::new(2);
+    world.connect(0, 1);
+    let key = world.subscribe(1, wish("a/*"));
+    world.publish(0, event("a/b", "1"));
+    // Nobody keeps the connection; the one that ends it forgets the other.
+    world.cut.push((0, 1));
+    let now = world.time();
+    world.stations[1].mesh.disconnect(now, id(0));
+    world.settle();
+    world.pass(Duration::from_secs(400));
+    assert_eq!(world.stations[1].mesh.load().peers, 0);
+    world.heal();
+    world.pass(Duration::from_secs(200));
+    world.publish(0, event("a/b", "2"));
+    assert_eq!(world.take(1, key), ["1", "2"]);
+    assert_eq!(world.stations[0].mesh.load().events_unacknowledged, 0);
+}
+
+#[test]
 fn a_peer_that_takes_nothing_keeps_a_publisher_waiting_or_is_passed_over_and_told() {
     let mut world = all_linked(3);
     let key = world.subscribe(1, wish("a/b"));
