@@ -24,7 +24,7 @@ pub const LANES: usize = Lane::SHARED as usize;
 
 /// Events that nobody took are remembered for as long as their sender may not know it: it never has more
 /// unacknowledged than this. A guess; a sender with larger bounds may take such an event for handled.
-const DECLINED_MAX: usize = 4_096;
+pub const DECLINED_MAX: usize = 4_096;
 
 /// What a frame of an event is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,8 @@ struct Incoming {
     next: [u64; LANES],
     again: u32,
     declined: VecDeque<Declined>,
+    /// How many of them, from the oldest, were said on a link that still stands.
+    declined_said: usize,
     positions: Vec<(LinkHandle, [Option<Position>; LANES])>,
     /// An acknowledgement is queued.
     ack_queued: bool,
@@ -123,6 +125,7 @@ impl Receiver {
                     next: [1; LANES],
                     again: 0,
                     declined: VecDeque::new(),
+                    declined_said: 0,
                     positions: Vec::new(),
                     ack_queued: false,
                     complained: false,
@@ -136,6 +139,7 @@ impl Receiver {
             incoming.next = [1; LANES];
             incoming.again = 0;
             incoming.declined.clear();
+            incoming.declined_said = 0;
         }
         if stream == incoming.stream {
             // It was acknowledged, and forgotten when the peer was.
@@ -197,6 +201,7 @@ impl Receiver {
         };
         if incoming.declined.len() == DECLINED_MAX {
             incoming.declined.pop_front();
+            incoming.declined_said = incoming.declined_said.saturating_sub(1);
         }
         incoming.declined.push_back(Declined { lane, number, places });
     }
@@ -212,11 +217,12 @@ impl Receiver {
     pub fn take_ack(&mut self, peer: PeerKey) -> Option<EventAck> {
         let incoming = self.peers.get_mut(peer)?;
         incoming.ack_queued = false;
+        let said = std::mem::replace(&mut incoming.declined_said, incoming.declined.len());
         Some(EventAck {
             stream: incoming.stream,
             next: incoming.next,
             again: std::mem::take(&mut incoming.again),
-            declined: incoming.declined.iter().cloned().collect(),
+            declined: incoming.declined.range(said..).cloned().collect(),
         })
     }
 
@@ -226,6 +232,7 @@ impl Receiver {
         match self.peers.get_mut(peer) {
             Some(incoming) => {
                 incoming.ack_queued = true;
+                incoming.declined_said = 0;
                 true
             }
             None => false,
@@ -363,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_took_is_said_again_and_again() {
+    fn what_nobody_took_is_said_once_on_a_link_and_again_when_that_is_lost() {
         let mut receiver = Receiver::default();
         begins(&mut receiver, OLD, 1, 1);
         assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
@@ -372,6 +379,8 @@ mod tests {
         for _ in 0..2 {
             let declined = receiver.take_ack(peer()).unwrap().declined;
             assert_eq!(declined, [Declined { lane: 1, number: 1, places: vec![0] }]);
+            assert!(receiver.take_ack(peer()).unwrap().declined.is_empty());
+            assert!(receiver.acks_lost(peer()));
         }
     }
 }
