@@ -59,6 +59,8 @@ pub struct EventAck {
     pub again: u32,
     /// What nobody took.
     pub declined: Vec<Declined>,
+    /// With a stream of zero: nothing has come, so that nothing was forgotten.
+    pub nothing_came: bool,
 }
 
 /// A lane of a link: the number of the next frame on it.
@@ -89,6 +91,8 @@ struct Incoming {
 #[derive(Clone, Debug, Default)]
 pub struct Receiver {
     peers: KeyMap<PeerTag, Incoming>,
+    /// Something of some peer was forgotten.
+    forgetful: bool,
 }
 
 /// The place of a shared lane; none for other lanes.
@@ -213,29 +217,37 @@ impl Receiver {
             .is_some_and(|incoming| !std::mem::replace(&mut incoming.ack_queued, true))
     }
 
-    /// The acknowledgement that a peer is due.
-    pub fn take_ack(&mut self, peer: PeerKey) -> Option<EventAck> {
-        let incoming = self.peers.get_mut(peer)?;
+    /// The acknowledgement that a peer is due. Of stream zero, if nothing of it is remembered.
+    pub fn take_ack(&mut self, peer: PeerKey) -> EventAck {
+        let Some(incoming) = self.peers.get_mut(peer) else {
+            return EventAck {
+                stream: 0,
+                next: [1; LANES],
+                again: 0,
+                declined: Vec::new(),
+                nothing_came: !self.forgetful,
+            };
+        };
         incoming.ack_queued = false;
         let said = std::mem::replace(&mut incoming.declined_said, incoming.declined.len());
-        Some(EventAck {
+        EventAck {
             stream: incoming.stream,
             next: incoming.next,
             again: std::mem::take(&mut incoming.again),
             declined: incoming.declined.range(said..).cloned().collect(),
-        })
+            nothing_came: false,
+        }
     }
 
-    /// What was queued for the peer may be lost, with a link: it is told again. Says whether there is something
-    /// to tell.
-    pub fn acks_lost(&mut self, peer: PeerKey) -> bool {
-        match self.peers.get_mut(peer) {
-            Some(incoming) => {
-                incoming.ack_queued = true;
-                incoming.declined_said = 0;
-                true
-            }
-            None => false,
+    /// A link to the peer, in the life with this boot number, is up, or another one is lost, and what was said on
+    /// it is in doubt: everything is said again. An acknowledgement counts as queued.
+    pub fn link_ready(&mut self, peer: PeerKey, boot: u64) {
+        if self.peers.get(peer).is_some_and(|incoming| incoming.boot != boot) {
+            self.peers.remove(peer);
+        }
+        if let Some(incoming) = self.peers.get_mut(peer) {
+            incoming.ack_queued = true;
+            incoming.declined_said = 0;
         }
     }
 
@@ -265,7 +277,7 @@ impl Receiver {
 
     /// Nobody speaks of the peer any more.
     pub fn forget(&mut self, peer: PeerKey) {
-        self.peers.remove(peer);
+        self.forgetful |= self.peers.remove(peer).is_some();
     }
 }
 
@@ -305,7 +317,7 @@ mod tests {
         assert_eq!(arrived(&mut receiver, OLD), Arrival::Old);
         assert_eq!(arrived(&mut receiver, OLD), Arrival::New(3));
         assert_eq!(arrived(&mut receiver, NEW), Arrival::Old);
-        assert_eq!(receiver.take_ack(peer()).unwrap().next, [1, 4, 1, 1]);
+        assert_eq!(receiver.take_ack(peer()).next, [1, 4, 1, 1]);
     }
 
     #[test]
@@ -314,11 +326,11 @@ mod tests {
         begins(&mut receiver, OLD, 5, 1);
         begins(&mut receiver, NEW, 5, 3);
         assert_eq!(arrived(&mut receiver, NEW), Arrival::Early);
-        let ack = receiver.take_ack(peer()).unwrap();
+        let ack = receiver.take_ack(peer());
         assert_eq!((ack.again, ack.next[1]), (0b10, 1));
         begins(&mut receiver, NEW, 5, 1);
         assert_eq!(arrived(&mut receiver, NEW), Arrival::New(1));
-        assert_eq!(receiver.take_ack(peer()).unwrap().again, 0);
+        assert_eq!(receiver.take_ack(peer()).again, 0);
     }
 
     #[test]
@@ -354,7 +366,7 @@ mod tests {
         assert_eq!(arrived(&mut receiver, OLD), Arrival::Early, "number 3 is under way elsewhere");
         begins(&mut receiver, NEW, 5, 3);
         assert_eq!(arrived(&mut receiver, NEW), Arrival::New(3));
-        assert_eq!(receiver.take_ack(peer()).unwrap().next, [1, 4, 1, 1]);
+        assert_eq!(receiver.take_ack(peer()).next, [1, 4, 1, 1]);
     }
 
     #[test]
@@ -377,10 +389,10 @@ mod tests {
         receiver.declined(peer(), LANE, 1, vec![0]);
         assert!(receiver.wants_ack(peer()) && !receiver.wants_ack(peer()));
         for _ in 0..2 {
-            let declined = receiver.take_ack(peer()).unwrap().declined;
+            let declined = receiver.take_ack(peer()).declined;
             assert_eq!(declined, [Declined { lane: 1, number: 1, places: vec![0] }]);
-            assert!(receiver.take_ack(peer()).unwrap().declined.is_empty());
-            assert!(receiver.acks_lost(peer()));
+            assert!(receiver.take_ack(peer()).declined.is_empty());
+            receiver.link_ready(peer(), 1);
         }
     }
 }

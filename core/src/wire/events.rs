@@ -122,6 +122,7 @@ pub(super) fn parse_ack(ack: v1::EventAck, limits: &Limits) -> Result<EventAck, 
         next,
         again: ack.again,
         declined: declined.collect::<Result<_, _>>()?,
+        nothing_came: ack.nothing_came,
     })
 }
 
@@ -167,5 +168,6 @@ pub(super) fn ack_to_wire(ack: EventAck) -> v1::EventAck {
                 places: declined.places,
             })
             .collect(),
+        nothing_came: ack.nothing_came,
     }
 }
