@@ -635,12 +635,8 @@ impl World {
         }
         // For each link its handshake, or two of its drain. For each peer a redial, a heartbeat and the end of
         // its rights; our own rights, the sweep and the grace of a stop.
-        let timers = load.calls_open
-            + load.invocations
-            + load.publications
-            + 2 * load.links
-            + 3 * PEERS
-            + 3;
+        let timers =
+            load.calls_open + load.invocations + load.publications + 2 * load.links + 3 * PEERS + 3;
         assert!(load.timers <= timers, "{} timers for {load:?}", load.timers);
     }
 

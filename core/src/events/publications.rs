@@ -232,7 +232,7 @@ impl Publications {
         self.open.is_empty()
     }
 
-    /// A new publication. [`Publications::send`] and the like follow, then [`PublicationInput::Begin`].
+    /// A new publication. [`Publications::add_group`] and [`Publications::sent`] follow, then [`PublicationInput::Begin`].
     pub fn add(&mut self, content: Content, wanted: bool) -> PublicationKey {
         self.open.insert(Publication {
             content,

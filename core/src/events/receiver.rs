@@ -24,7 +24,7 @@ pub const LANES: usize = Lane::SHARED as usize;
 
 /// Events that nobody took are remembered for as long as their sender may not know it: it never has more
 /// unacknowledged than this. A guess; a sender with larger bounds may take such an event for handled.
-const DECLINED_MAX: usize = 4_096;
+pub const DECLINED_MAX: usize = 4_096;
 
 /// What a frame of an event is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct EventAck {
     pub again: u32,
     /// What nobody took.
     pub declined: Vec<Declined>,
+    /// With a stream of zero: nothing has come, so that nothing was forgotten.
+    pub nothing_came: bool,
 }
 
 /// A lane of a link: the number of the next frame on it.
@@ -76,6 +78,8 @@ struct Incoming {
     next: [u64; LANES],
     again: u32,
     declined: VecDeque<Declined>,
+    /// How many of them, from the oldest, were said on a link that still stands.
+    declined_said: usize,
     positions: Vec<(LinkHandle, [Option<Position>; LANES])>,
     /// An acknowledgement is queued.
     ack_queued: bool,
@@ -87,6 +91,8 @@ struct Incoming {
 #[derive(Clone, Debug, Default)]
 pub struct Receiver {
     peers: KeyMap<PeerTag, Incoming>,
+    /// Something of some peer was forgotten.
+    forgetful: bool,
 }
 
 /// The place of a shared lane; none for other lanes.
@@ -123,6 +129,7 @@ impl Receiver {
                     next: [1; LANES],
                     again: 0,
                     declined: VecDeque::new(),
+                    declined_said: 0,
                     positions: Vec::new(),
                     ack_queued: false,
                     complained: false,
@@ -136,6 +143,7 @@ impl Receiver {
             incoming.next = [1; LANES];
             incoming.again = 0;
             incoming.declined.clear();
+            incoming.declined_said = 0;
         }
         if stream == incoming.stream {
             // It was acknowledged, and forgotten when the peer was.
@@ -197,6 +205,7 @@ impl Receiver {
         };
         if incoming.declined.len() == DECLINED_MAX {
             incoming.declined.pop_front();
+            incoming.declined_said = incoming.declined_said.saturating_sub(1);
         }
         incoming.declined.push_back(Declined { lane, number, places });
     }
@@ -208,27 +217,37 @@ impl Receiver {
             .is_some_and(|incoming| !std::mem::replace(&mut incoming.ack_queued, true))
     }
 
-    /// The acknowledgement that a peer is due.
-    pub fn take_ack(&mut self, peer: PeerKey) -> Option<EventAck> {
-        let incoming = self.peers.get_mut(peer)?;
+    /// The acknowledgement that a peer is due. Of stream zero, if nothing of it is remembered.
+    pub fn take_ack(&mut self, peer: PeerKey) -> EventAck {
+        let Some(incoming) = self.peers.get_mut(peer) else {
+            return EventAck {
+                stream: 0,
+                next: [1; LANES],
+                again: 0,
+                declined: Vec::new(),
+                nothing_came: !self.forgetful,
+            };
+        };
         incoming.ack_queued = false;
-        Some(EventAck {
+        let said = std::mem::replace(&mut incoming.declined_said, incoming.declined.len());
+        EventAck {
             stream: incoming.stream,
             next: incoming.next,
             again: std::mem::take(&mut incoming.again),
-            declined: incoming.declined.iter().cloned().collect(),
-        })
+            declined: incoming.declined.range(said..).cloned().collect(),
+            nothing_came: false,
+        }
     }
 
-    /// What was queued for the peer may be lost, with a link: it is told again. Says whether there is something
-    /// to tell.
-    pub fn acks_lost(&mut self, peer: PeerKey) -> bool {
-        match self.peers.get_mut(peer) {
-            Some(incoming) => {
-                incoming.ack_queued = true;
-                true
-            }
-            None => false,
+    /// A link to the peer, in the life with this boot number, is up, or another one is lost, and what was said on
+    /// it is in doubt: everything is said again. An acknowledgement counts as queued.
+    pub fn link_ready(&mut self, peer: PeerKey, boot: u64) {
+        if self.peers.get(peer).is_some_and(|incoming| incoming.boot != boot) {
+            self.peers.remove(peer);
+        }
+        if let Some(incoming) = self.peers.get_mut(peer) {
+            incoming.ack_queued = true;
+            incoming.declined_said = 0;
         }
     }
 
@@ -258,7 +277,7 @@ impl Receiver {
 
     /// Nobody speaks of the peer any more.
     pub fn forget(&mut self, peer: PeerKey) {
-        self.peers.remove(peer);
+        self.forgetful |= self.peers.remove(peer).is_some();
     }
 }
 
@@ -298,7 +317,7 @@ mod tests {
         assert_eq!(arrived(&mut receiver, OLD), Arrival::Old);
         assert_eq!(arrived(&mut receiver, OLD), Arrival::New(3));
         assert_eq!(arrived(&mut receiver, NEW), Arrival::Old);
-        assert_eq!(receiver.take_ack(peer()).unwrap().next, [1, 4, 1, 1]);
+        assert_eq!(receiver.take_ack(peer()).next, [1, 4, 1, 1]);
     }
 
     #[test]
@@ -307,11 +326,11 @@ mod tests {
         begins(&mut receiver, OLD, 5, 1);
         begins(&mut receiver, NEW, 5, 3);
         assert_eq!(arrived(&mut receiver, NEW), Arrival::Early);
-        let ack = receiver.take_ack(peer()).unwrap();
+        let ack = receiver.take_ack(peer());
         assert_eq!((ack.again, ack.next[1]), (0b10, 1));
         begins(&mut receiver, NEW, 5, 1);
         assert_eq!(arrived(&mut receiver, NEW), Arrival::New(1));
-        assert_eq!(receiver.take_ack(peer()).unwrap().again, 0);
+        assert_eq!(receiver.take_ack(peer()).again, 0);
     }
 
     #[test]
@@ -347,7 +366,7 @@ mod tests {
         assert_eq!(arrived(&mut receiver, OLD), Arrival::Early, "number 3 is under way elsewhere");
         begins(&mut receiver, NEW, 5, 3);
         assert_eq!(arrived(&mut receiver, NEW), Arrival::New(3));
-        assert_eq!(receiver.take_ack(peer()).unwrap().next, [1, 4, 1, 1]);
+        assert_eq!(receiver.take_ack(peer()).next, [1, 4, 1, 1]);
     }
 
     #[test]
@@ -363,15 +382,17 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_took_is_said_again_and_again() {
+    fn what_nobody_took_is_said_once_on_a_link_and_again_when_that_is_lost() {
         let mut receiver = Receiver::default();
         begins(&mut receiver, OLD, 1, 1);
         assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
         receiver.declined(peer(), LANE, 1, vec![0]);
         assert!(receiver.wants_ack(peer()) && !receiver.wants_ack(peer()));
         for _ in 0..2 {
-            let declined = receiver.take_ack(peer()).unwrap().declined;
+            let declined = receiver.take_ack(peer()).declined;
             assert_eq!(declined, [Declined { lane: 1, number: 1, places: vec![0] }]);
+            assert!(receiver.take_ack(peer()).declined.is_empty());
+            receiver.link_ready(peer(), 1);
         }
     }
 }

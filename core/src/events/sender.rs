@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | the transport has room | the next frame; before the first on a link, from which number on it counts |
 //! | a link is lost | what is not acknowledged is sent again, on another one |
+//! | the last link is lost | nothing is sent before the peer has said, on the next one, what it remembers. If it has forgotten the stream, what was sent of it is lost: sent again it might come twice |
 //! | the peer misses something | likewise |
 //! | the peer's life, or ours, is over | what is not acknowledged is lost; the next stream says how much |
 //!
@@ -108,6 +109,21 @@ struct Stream {
     bytes: usize,
     /// Somebody was told that there is no room.
     awaited: bool,
+    /// The last link was lost: nothing is sent before the peer has said what it remembers.
+    unsure: bool,
+}
+
+/// What a peer's word on events means for its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Nothing is sent to it.
+    OfNothing,
+    /// It need not be waited for.
+    AsExpected,
+    /// It was waited for: the stream goes on.
+    Awaited,
+    /// The peer has forgotten the stream.
+    Forgotten,
 }
 
 /// What a publication is to know.
@@ -189,8 +205,15 @@ impl Sender {
             let lost_before = self.lost.remove(peer).unwrap_or(0);
             let lane = Lane { first: 1, sent_to: 1, ..Lane::default() };
             let lanes = std::array::from_fn(|_| lane.clone());
-            let (events, bytes, awaited) = (0, 0, false);
-            let stream = Stream { number, lost_before, lanes, events, bytes, awaited };
+            let stream = Stream {
+                number,
+                lost_before,
+                lanes,
+                events: 0,
+                bytes: 0,
+                awaited: false,
+                unsure: false,
+            };
             self.streams.insert(peer, stream);
         }
         self.streams.get_mut(peer).expect("just inserted")
@@ -227,7 +250,8 @@ impl Sender {
 
     /// Lanes on which something waits to be pulled.
     pub fn waiting(&self, peer: PeerKey) -> impl Iterator<Item = usize> + '_ {
-        let lanes = self.streams.get(peer).map(|stream| stream.lanes.iter().enumerate());
+        let stream = self.streams.get(peer).filter(|stream| !stream.unsure);
+        let lanes = stream.map(|stream| stream.lanes.iter().enumerate());
         let waits =
             |(place, lane): (usize, &Lane)| (lane.pulled < lane.items.len()).then_some(place);
         lanes.into_iter().flatten().filter_map(waits)
@@ -240,7 +264,7 @@ impl Sender {
         link: LinkHandle,
         lane: usize,
     ) -> Option<(Frame, bool)> {
-        let stream = self.streams.get_mut(peer)?;
+        let stream = self.streams.get_mut(peer).filter(|stream| !stream.unsure)?;
         let (number, lost) = (stream.number, stream.lost_before);
         let lane = &mut stream.lanes[lane];
         let item = lane.items.get(lane.pulled)?;
@@ -266,6 +290,26 @@ impl Sender {
         lane.pulled += 1;
         lane.sent_to = lane.sent_to.max(lane.first + lane.pulled as u64);
         Some((frame, lane.pulled < lane.items.len()))
+    }
+
+    /// What a peer says that it has, ended the wait for its word.
+    pub fn heard(&mut self, peer: PeerKey, ack: &EventAck) -> Word {
+        let Some(stream) = self.streams.get_mut(peer) else { return Word::OfNothing };
+        if !stream.unsure {
+            return Word::AsExpected;
+        }
+        let sent = stream.lanes.iter().any(|lane| lane.sent_to > 1);
+        let acknowledged = stream.lanes.iter().any(|lane| lane.first > 1);
+        // Who remembers an earlier stream has got nothing of this one; who remembers none may have forgotten it.
+        let remembers = ack.stream == stream.number
+            || !sent
+            || ack.stream == 0 && ack.nothing_came
+            || (1..stream.number).contains(&ack.stream) && !acknowledged;
+        if !remembers {
+            return Word::Forgotten;
+        }
+        stream.unsure = false;
+        Word::Awaited
     }
 
     /// The peer says what it has. The ends of parts go to `ended`. Says whether somebody waits for room, and
@@ -317,6 +361,7 @@ impl Sender {
     /// back, as far as the peer has not said that it has them.
     pub fn link_lost(&mut self, peer: PeerKey, connected: bool, ended: &mut Vec<Report>) {
         let Some(stream) = self.streams.get_mut(peer) else { return };
+        stream.unsure |= !connected;
         for lane in &mut stream.lanes {
             if is_planted(71) {
                 lane.on = None;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::base::{Limits, PeerKey};
 use crate::events::receiver::{Arrival, EventAck, LANES, Receiver};
-use crate::events::sender::{Report, Sender};
+use crate::events::sender::{Report, Sender, Word};
 use crate::link::{Lane, LinkHandle};
 use crate::wire::EventsFrom;
 
@@ -128,7 +128,7 @@ impl Bench {
     }
 
     fn ack(&mut self) {
-        self.acks.extend(self.receiver.take_ack(peer()));
+        self.acks.push_back(self.receiver.take_ack(peer()));
     }
 
     fn acknowledged(&mut self) {
@@ -240,4 +240,38 @@ fn what_a_peer_has_not_acknowledged_is_lost_with_its_life_and_the_next_stream_sa
     let frame = bench.wires[0].lanes[0].pop_front().unwrap();
     let Header::EventsFrom(from) = frame.header else { panic!("{frame:?}") };
     assert_eq!((from.stream, from.number, from.lost), (2, 1, 2));
+}
+
+#[test]
+fn a_peer_that_comes_back_is_sent_nothing_before_it_has_said_what_it_remembers() {
+    let said = |stream| EventAck {
+        stream,
+        next: [1; LANES],
+        again: 0,
+        declined: Vec::new(),
+        nothing_came: false,
+    };
+    let parted = |pulled: bool| {
+        let mut bench = Bench::new();
+        bench.publish(0);
+        if pulled {
+            bench.pull(0);
+            bench.pull(0);
+        }
+        bench.sender.link_lost(peer(), false, &mut Vec::new());
+        assert_eq!(bench.sender.waiting(peer()).count(), 0);
+        assert!(bench.sender.take_frame(peer(), LinkHandle(9), 0).is_none());
+        bench
+    };
+    // It remembers, or there is nothing that it could have got.
+    for (pulled, stream) in [(true, 1), (false, 0)] {
+        let mut bench = parted(pulled);
+        assert_eq!(bench.sender.heard(peer(), &said(stream)), Word::Awaited);
+        assert_eq!(bench.sender.heard(peer(), &said(stream)), Word::AsExpected);
+        assert_eq!(bench.sender.waiting(peer()).count(), 1);
+    }
+    let nothing = EventAck { nothing_came: true, ..said(0) };
+    assert_eq!(parted(true).sender.heard(peer(), &nothing), Word::Awaited);
+    // It may have got the event, and forgotten that.
+    assert_eq!(parted(true).sender.heard(peer(), &said(0)), Word::Forgotten);
 }

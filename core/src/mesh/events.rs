@@ -15,7 +15,7 @@ use crate::events::publications::{
     Assigned, Content, Part, PartGroup, PublicationEffect, PublicationInput, PublicationKey,
 };
 use crate::events::receiver::{Arrival, EventAck};
-use crate::events::sender::Report;
+use crate::events::sender::{Report, Word};
 use crate::events::{
     Delivery, EventId, EventMessage, Missed, MissedWhy, Mode, PublishError, PublishRequest,
     Published, Scope, SubscribeRequest, Subscriptions, WhenFull,
@@ -494,10 +494,14 @@ impl Mesh {
     }
 
     pub(super) fn events_acknowledged(&mut self, peer: PeerKey, ack: &EventAck) {
+        let word = self.sender.heard(peer, ack);
+        if word == Word::Forgotten {
+            return self.end_event_stream(peer);
+        }
         let mut reports = Vec::new();
         let room = self.sender.acknowledged(peer, ack, &mut reports);
         self.report(reports);
-        if ack.again != 0 {
+        if ack.again != 0 || word == Word::Awaited {
             self.mark_waiting_events(peer);
         }
         if room {
@@ -573,7 +577,11 @@ impl Mesh {
     /// A link to a peer is up, and may be the first for a while.
     pub(super) fn events_ready(&mut self, peer: PeerKey) {
         self.mark_waiting_events(peer);
-        if self.receiver.acks_lost(peer) {
+        let session = self.peers.get(peer).and_then(|entry| entry.machine.session());
+        if let Some(session) = session
+            && self.publisher.is_incremental(peer)
+        {
+            self.receiver.link_ready(peer, session.boot);
             self.send_on_control(peer, OutItem::EventAck);
         }
     }

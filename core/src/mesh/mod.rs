@@ -582,7 +582,7 @@ impl FrameSource for Mesh {
                     self.callee.take_message(peer, sequence).map(Message::Reply)
                 }
                 OutItem::Cut { from, frames } => Some(Message::Cut { from, frames }),
-                OutItem::EventAck => self.receiver.take_ack(peer).map(Message::EventAck),
+                OutItem::EventAck => Some(Message::EventAck(self.receiver.take_ack(peer))),
                 OutItem::Event => {
                     let place = receiver::place_of(lane).expect("events go on shared lanes");
                     let (frame, more) = self.sender.take_frame(peer, link, place).unzip();

@@ -7,7 +7,7 @@ use super::{SEQUENCE_MAX, WireFault, fault};
 use crate::base::Limits;
 use crate::directory::document::GROUP_BYTES_MAX;
 use crate::events::group::GroupName;
-use crate::events::receiver::{Declined, EventAck, LANES};
+use crate::events::receiver::{DECLINED_MAX, Declined, EventAck, LANES};
 use crate::payload::ContentType;
 use crate::topic::TopicPath;
 
@@ -104,7 +104,7 @@ pub(super) fn parse_ack(ack: v1::EventAck, limits: &Limits) -> Result<EventAck, 
     let Ok(next) = <[u64; LANES]>::try_from(ack.next) else {
         return Err(fault("EventAck", "next", format!("{count} lanes, not {LANES}")));
     };
-    if ack.declined.len() > limits.events_unacknowledged_max {
+    if ack.declined.len() > DECLINED_MAX {
         return Err(fault("EventAck", "declined", format!("{} of them", ack.declined.len())));
     }
     let declined = ack.declined.into_iter().map(|declined| {
@@ -122,6 +122,7 @@ pub(super) fn parse_ack(ack: v1::EventAck, limits: &Limits) -> Result<EventAck, 
         next,
         again: ack.again,
         declined: declined.collect::<Result<_, _>>()?,
+        nothing_came: ack.nothing_came,
     })
 }
 
@@ -167,5 +168,6 @@ pub(super) fn ack_to_wire(ack: EventAck) -> v1::EventAck {
                 places: declined.places,
             })
             .collect(),
+        nothing_came: ack.nothing_came,
     }
 }

@@ -491,6 +491,7 @@ pub struct EventsSkipped {
 /// Kind 22, control lane. What the sender has of the receiver's events.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EventAck {
+    /// Zero if the sender remembers nothing of the receiver's events.
     #[prost(uint64, tag = "1")]
     pub stream: u64,
     /// For each shared lane the number that is awaited: those below have come. Four of them.
@@ -502,6 +503,9 @@ pub struct EventAck {
     /// Events below `next` that no member of a group here took. Repeated until the receiver cannot ask any more.
     #[prost(message, repeated, tag = "4")]
     pub declined: ::prost::alloc::vec::Vec<DeclinedEvent>,
+    /// With a stream of zero: nothing has come, so that nothing was forgotten.
+    #[prost(bool, tag = "5")]
+    pub nothing_came: bool,
 }
 /// An event that was for a group and that nobody took.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,7 +1,8 @@
 //! Two nodes that dial each other, in every order in which that can go.
 //!
 //! Each node is the real machine of a peer ([`dunlin_core::peer::Peer`]) with the real accounts of its lanes
-//! ([`Lanes`]); the model adds what the mesh does with effects, a network of links, and an application
+//! ([`dunlin_core::peer::lanes::Lanes`]); the model adds what the mesh does with effects, a network of
+//! links, and an application
 //! that sends numbered frames. There is no time: a timer may expire whenever it is armed and what it
 //! waits for is not certain to come first.
 //!
