@@ -19,7 +19,6 @@
 //! | 23 | glare: ids gate dialling |
 //! | 24 | glare: what came first stays |
 //! | 25 | glare: the dial number is ignored |
-//! | 27 | a handshake under a link id that was used before is taken |
 //! | 28 | an older or doubled incarnation is let in |
 //! | 30 | the end of a superseded link is reported as the peer's death |
 //! | 32 | a link that is drained is never used again |
@@ -59,7 +58,7 @@
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration.
 pub const PLANTED: [std::ops::RangeInclusive<u32>; 9] =
-    [1..=8, 20..=25, 27..=28, 30..=30, 34..=35, 40..=48, 60..=69, 70..=77, 79..=79];
+    [1..=8, 20..=25, 28..=28, 30..=30, 34..=35, 40..=48, 60..=69, 70..=77, 79..=79];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
