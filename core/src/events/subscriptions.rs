@@ -207,16 +207,6 @@ impl Subscriptions {
         self.index.get_mut(key)?.queue.pop()
     }
 
-    /// Whether the subscriber is there.
-    pub fn contains(&self, key: SubscriptionKey) -> bool {
-        self.index.get(key).is_some()
-    }
-
-    /// How many events wait for a subscriber.
-    pub fn waiting(&self, key: SubscriptionKey) -> usize {
-        self.index.get(key).map_or(0, |subscriber| subscriber.queue.len())
-    }
-
     /// Asserts what must hold between inputs.
     pub fn check_invariants(&self) {
         assert_eq!(self.index.len(), self.keys.len(), "every subscriber is listed");

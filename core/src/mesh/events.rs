@@ -64,6 +64,15 @@ struct Eligible<'a> {
     room_for: Option<usize>,
 }
 
+impl Eligible<'_> {
+    /// Whether some member of a group may get the event, if it can.
+    fn includes(&self, group: &Members) -> bool {
+        let may = |id: &PeerId| self.only.is_none_or(|only| only == *id);
+        self.local && !group.here.is_empty()
+            || self.peers && group.peers.iter().any(|(_, id, _)| may(id))
+    }
+}
+
 impl Mesh {
     // What the application asks.
 
@@ -253,7 +262,9 @@ impl Mesh {
                 Choice::Full(peer) if refuse => {
                     full.get_or_insert(peer);
                 }
-                Choice::Nobody => {}
+                // A group that the event is not for.
+                Choice::Nobody if !eligible.includes(group) => {}
+                // Also one of which nobody can take it: that is part of the outcome.
                 choice => chosen.push((group, choice)),
             }
         }

@@ -463,3 +463,17 @@ fn bounds_and_misuse_are_answered() {
     let published = mesh.publish(now, event("a/b", "nobody")).unwrap();
     assert_eq!((published.local, published.peers, published.groups), (0, 0, 0));
 }
+
+#[test]
+fn a_group_of_which_nobody_has_room_is_part_of_the_outcome() {
+    let mut world = World::new(1);
+    let queue = QueueLimits { events_max: 1, ..QueueLimits::default() };
+    world.subscribe(0, SubscribeRequest { queue, ..in_group("a/b", "g", false) });
+    let asked =
+        PublishRequest { confirm_within: Some(Duration::from_secs(1)), ..event("a/b", "x") };
+    assert_eq!(world.publish(0, asked.clone()).groups, 1);
+    assert_eq!(world.publish(0, asked).groups, 0);
+    let ended: Vec<_> =
+        world.ended(0).iter().map(|e| (e.groups_served, e.groups_lost, e.is_complete())).collect();
+    assert_eq!(ended, [(1, 0, true), (0, 1, false)]);
+}
