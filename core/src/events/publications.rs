@@ -29,7 +29,8 @@ pub const LOOKED_AFTER: Duration = Duration::from_secs(60);
 /// What became of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublishOutcome {
-    /// How many peers have acknowledged it: it is in the queues of their subscribers.
+    /// How many peers have acknowledged it: it is in the queues of their subscribers, or they were told there that
+    /// they miss it. A peer at which this node may not publish acknowledges too, and ignores it.
     pub acknowledged: u32,
     /// Of how many peers it is not known: their lives have ended, or they were passed over.
     pub lost: u32,
