@@ -1,9 +1,10 @@
 //! The built-in workload: services with quick, slow, relaying, refusing and panicking handlers, written as
 //! any user would write them, and clients that know what they must be told.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use dunlin_core::service::{
     BoxFuture, Context, Handle, HandlerError, Payload, Selection, Service, ServiceBuilder, Spread,
     service,
 };
+use dunlin_core::topic::TopicPath;
 use serde::{Deserialize, Serialize};
 
 use crate::history::{End, Expect, Life};
@@ -27,25 +29,38 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The built-in workload of one schedule.
 pub struct BuiltIn {
     services: Vec<Vec<u16>>,
+    /// The paths that calls were made to, by node, service and action: there are few, and many calls.
+    paths: Mutex<BTreeMap<(u16, u16, &'static str), TopicPath>>,
 }
 
 impl BuiltIn {
     /// Registers at each node what the schedule says.
     pub fn new(schedule: &Schedule) -> Self {
-        BuiltIn { services: schedule.nodes.iter().map(|node| node.services.clone()).collect() }
+        let services = schedule.nodes.iter().map(|node| node.services.clone()).collect();
+        BuiltIn { services, paths: Mutex::default() }
     }
 }
 
 /// What a handler is asked.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Ask {
     token: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     answer_bytes: u32,
+    #[serde(skip_serializing_if = "is_zero")]
     ms: u32,
     service: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     minor_least: Option<u16>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     filler: String,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What it answers.
@@ -54,6 +69,7 @@ struct Told {
     token: u64,
     node: u16,
     life: u32,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     filler: String,
 }
 
@@ -67,7 +83,8 @@ fn filler(token: u64, bytes: u32) -> String {
 
 fn is_filler(token: u64, bytes: &[u8]) -> bool {
     let byte = filler_byte(token);
-    bytes.iter().all(|other| *other == byte)
+    // Without a way out, so that many are compared at once.
+    bytes.iter().fold(0, |differs, other| differs | (other ^ byte)) == 0
 }
 
 /// The path of a service, as a node writes it. The schedule may name one that no node has.
@@ -265,19 +282,24 @@ async fn unless<T>(
     .await
 }
 
-async fn perform(node: NodeInfo, call: Call, handle: Handle) {
-    let (action, expect) = match call.action {
+/// What a call of the schedule asks for, and what may come of it.
+fn action_of(call: &Call) -> (&'static str, Expect) {
+    match call.action {
         Action::Echo => ("echo", Expect::Answer),
         Action::Bulk => ("bulk", Expect::Answer),
         Action::Sleep { .. } => ("sleep", Expect::Answer),
         Action::Relay { .. } => ("relay", Expect::AnswerOrRefusal),
         Action::Refuse => ("refuse", Expect::Refusal),
         Action::Panic => ("panic", Expect::NoAnswer),
-    };
+    }
+}
+
+async fn perform(node: NodeInfo, path: TopicPath, call: Call, handle: Handle) {
+    let (_, expect) = action_of(&call);
     let timeout = Duration::from_millis(call.timeout_ms.into());
     let open = node.ledger.begin(node.life, timeout, call.idempotent, expect);
     let token = open.token();
-    let mut request = handle.request(&path(&node, call.service, action)).timeout(timeout);
+    let mut request = handle.request(path).timeout(timeout);
     let minor_least = call.minor_least.filter(|_| call.target.is_none());
     if let Some(target) = call.target {
         request = request.to(node.peers[usize::from(target)]);
@@ -347,7 +369,19 @@ impl Workload for BuiltIn {
     }
 
     fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {
-        Some(Box::pin(perform(node.clone(), call.clone(), handle)))
+        let (action, _) = action_of(call);
+        let key = (node.life.node, call.service, action);
+        let path = self
+            .paths
+            .lock()
+            .expect("nothing panics under this lock")
+            .entry(key)
+            .or_insert_with(|| {
+                let text = path(node, call.service, action);
+                TopicPath::parse(&text).expect("paths of the schedule are well-formed")
+            })
+            .clone();
+        Some(Box::pin(perform(node.clone(), path, call.clone(), handle)))
     }
 
     fn probe(&self, node: &NodeInfo, peer: u16, handle: Handle) -> Option<BoxFuture<()>> {

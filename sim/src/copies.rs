@@ -6,8 +6,9 @@
 //! nor a version tells of a network to who is not in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use dunlin_core::directory::{Entry, EntryKey, OfferState};
+use dunlin_core::directory::{Document, Entry, EntryKey, OfferState};
 use dunlin_core::rpc::{CallError, Failure};
 use dunlin_core::topic::TopicPath;
 use dunlin_core::{Event, Mesh, PeerId};
@@ -44,6 +45,15 @@ pub(crate) struct Place<'a> {
     pub(crate) rights: Option<&'a Rights>,
 }
 
+/// Whether two are one and the same, and so equal.
+fn is_same(a: &Entry, b: &Entry) -> bool {
+    match (a, b) {
+        (Entry::Service(a), Entry::Service(b)) => Arc::ptr_eq(a, b),
+        (Entry::Subscription(a), Entry::Subscription(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    }
+}
+
 impl Place<'_> {
     /// The network of an entry of this node's document.
     fn network_of(&self, entry: &Entry) -> Option<u16> {
@@ -66,6 +76,11 @@ pub(crate) struct Copies {
     /// Which applications were told of a peer's services in the life that they met. Before that, calls may have
     /// looked for them in vain in the same breath.
     told: BTreeSet<(usize, PeerId)>,
+    /// Entries of copies that were found to be what their owner had, with that: most of a document stays as it is
+    /// from one version to the next.
+    agreed: BTreeMap<(usize, PeerId, EntryKey), (Entry, Entry)>,
+    /// The life and version that each node was at when it was looked at last.
+    noted: Vec<Option<(u64, u64)>>,
 }
 
 impl Copies {
@@ -94,11 +109,16 @@ impl Copies {
 
     /// Writes down what a node makes known.
     pub(crate) fn note(&mut self, place: Place<'_>, mesh: &Mesh) {
-        let versions = self.owned.entry(mesh.incarnation().boot).or_default();
-        let before = versions.last_key_value();
-        if before.is_some_and(|(last, _)| *last == mesh.document_version()) {
+        let present = Some((mesh.incarnation().boot, mesh.document_version()));
+        if self.noted.len() <= place.index {
+            self.noted.resize(place.index + 1, None);
+        }
+        // Most turns change nothing of it.
+        if std::mem::replace(&mut self.noted[place.index], present) == present {
             return;
         }
+        let versions = self.owned.entry(mesh.incarnation().boot).or_default();
+        let before = versions.last_key_value();
         let (document, none) = (mesh.document(), Entries::new());
         let before = before.map_or(&none, |(_, owned)| &owned.entries);
         let differs = |(key, entry): &(&EntryKey, &Entry)| {
@@ -110,7 +130,13 @@ impl Copies {
     }
 
     /// Judges a copy of what `owner` had in the life that was met.
-    fn judge_copy(&self, place: Place<'_>, owner: Place<'_>, id: PeerId, mesh: &Mesh) -> Verdict {
+    fn judge_copy(
+        &mut self,
+        place: Place<'_>,
+        owner: Place<'_>,
+        id: PeerId,
+        mesh: &Mesh,
+    ) -> Verdict {
         let life = self.met.get(&(place.index, id)).and_then(|boot| self.owned.get(boot));
         let (Some(life), Some(copy)) = (life, mesh.replica(id)) else { return Ok(()) };
         let (index, other) = (place.index, owner.index);
@@ -128,7 +154,22 @@ impl Copies {
         let all_shown = place.rights.is_none();
         let shown = |entry: &Entry| all_shown || networks.contains(&owner.network_of(entry));
         let truth = truth.entries.iter().filter(|(_, entry)| shown(entry));
-        if !truth.clone().eq(&copy.entries) {
+        let agreed = &mut self.agreed;
+        let mut agrees = |key: EntryKey, truth: &Entry, copy: &Entry| {
+            let name = (index, id, key);
+            let known = agreed.get(&name);
+            if known.is_some_and(|(a, b)| is_same(a, truth) && is_same(b, copy)) {
+                return true;
+            }
+            let agrees = truth == copy;
+            if agrees {
+                agreed.insert(name, (truth.clone(), copy.clone()));
+            }
+            agrees
+        };
+        let same_keys = truth.clone().map(|(key, _)| key).eq(copy.entries.keys());
+        let mut both = truth.clone().zip(copy.entries.values());
+        if !same_keys || !both.all(|((key, truth), copy)| agrees(*key, truth, copy)) {
             let truth: Vec<_> = truth.collect();
             let what = format!(
                 "n{index} has of n{other} at version {} {:?}, which had {truth:?}",
@@ -199,21 +240,18 @@ impl Copies {
                     return Ok(());
                 };
                 let path = TopicPath::parse(path).expect("it was called");
-                let offers = |peer: &PeerId| {
-                    // What was learned only then could not help.
-                    if !self.told.contains(&(index, *peer))
-                        || behind.iter().any(|event| Copies::peer_of(event) == Some(*peer))
-                    {
-                        return false;
-                    }
-                    let known = mesh.peers_up().find(|(id, _)| id == peer).and_then(|(_, d)| d);
+                let offers = |(peer, known): &(PeerId, Option<&Document>)| {
                     let mut services = known.into_iter().flat_map(|document| document.services());
                     services.any(|service| {
                         service.state == OfferState::Running
+                            // Actions lie under their service.
+                            && path.as_bytes().starts_with(service.path.as_bytes())
                             && service.actions.iter().any(|action| action.matches(&path))
-                    })
+                        // What was learned only then could not help.
+                    }) && self.told.contains(&(index, *peer))
+                        && !behind.iter().any(|event| Copies::peer_of(event) == Some(*peer))
                 };
-                if let Some((peer, _)) = mesh.peers_up().find(|(peer, _)| offers(peer)) {
+                if let Some((peer, _)) = mesh.peers_up().find(offers) {
                     let what = format!(
                         "n{index}'s call {} to '{path}' found nobody; {} offers it",
                         call.to_u64(),

@@ -176,7 +176,7 @@ fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity) -> Vec<Operatio
     // Bursts put many calls on one moment.
     let burst = draw.pick(&[1, 1, 1, 5, 40]);
     let busiest = draw.chance(300).then(|| draw.below(u64::from(count)) as u16);
-    let mut operations = Vec::new();
+    let mut operations = Vec::with_capacity((calls * 9 / 8) as usize);
     for at_us in moments(&mut draw, DURATION_US * burst / calls) {
         let any = draw.below(u64::from(count)) as u16;
         let node = busiest.filter(|_| draw.chance(700)).unwrap_or(any);

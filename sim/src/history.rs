@@ -3,6 +3,7 @@
 //! Each call carries a token that nothing else carries. Whoever makes it says so here first; a handler
 //! says that it runs; whoever made the call says how it ended. The rules are in [`crate::checks`].
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -135,6 +136,12 @@ pub struct OpenCall<'a> {
 }
 
 impl Ledger {
+    /// A ledger with room for so many calls.
+    pub(crate) fn with_capacity(calls: usize) -> Self {
+        let book = Book { calls: Vec::with_capacity(calls), ..Book::default() };
+        Ledger { book: Mutex::new(book), ..Ledger::default() }
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().expect("nothing panics under this lock")
     }
@@ -247,21 +254,23 @@ impl Ledger {
     }
 
     /// How the calls ended, by name, for statistics.
-    pub(crate) fn ends(&self) -> std::collections::BTreeMap<String, u64> {
-        let mut ends = std::collections::BTreeMap::new();
+    pub(crate) fn ends(&self) -> BTreeMap<String, u64> {
+        let mut ends = BTreeMap::<(&str, Option<Executed>), u64>::new();
         for call in &self.book().calls {
-            let name = match &call.end {
-                None if call.dropped => "given up".to_string(),
-                None => "open".to_string(),
-                Some((_, End::Answered { .. })) => "answered".to_string(),
-                Some((_, End::Refused { .. })) => "refused by the handler".to_string(),
-                Some((_, End::Failed { failure, executed })) => {
-                    format!("{} ({executed})", failure.code())
-                }
+            let end = match &call.end {
+                None if call.dropped => ("given up", None),
+                None => ("open", None),
+                Some((_, End::Answered { .. })) => ("answered", None),
+                Some((_, End::Refused { .. })) => ("refused by the handler", None),
+                Some((_, End::Failed { failure, executed })) => (failure.code(), Some(*executed)),
             };
-            *ends.entry(name).or_default() += 1;
+            *ends.entry(end).or_default() += 1;
         }
-        ends
+        let name = |(end, executed): (&str, Option<Executed>)| match executed {
+            Some(executed) => format!("{end} ({executed})"),
+            None => end.to_string(),
+        };
+        ends.into_iter().map(|(end, count)| (name(end), count)).collect()
     }
 }
 

@@ -129,7 +129,9 @@ pub fn run_with(
 ) -> Outcome {
     hush();
     let begun = thread_cpu_nanos();
-    let ledger = Arc::<Ledger>::default();
+    // A few calls are made by handlers and probes.
+    let calls = schedule.operations.len() * 9 / 8 + 64;
+    let ledger = Arc::new(Ledger::with_capacity(calls));
     let log = Log::new(log);
     let books = Arc::clone(&ledger);
     QUIET.set(true);

@@ -24,12 +24,16 @@ pub struct NodeInfo {
 impl NodeInfo {
     /// How this node writes a path in a network.
     pub fn path_in(&self, network: u16, path: &str) -> String {
-        match self.networks.get(usize::from(self.life.node)) {
-            Some(networks) if networks[0] != network => {
-                format!("{}:{path}", network_name(network))
-            }
-            _ => path.to_string(),
+        match self.is_default(network) {
+            true => path.to_string(),
+            false => format!("{}:{path}", network_name(network)),
         }
+    }
+
+    /// Whether this node writes paths of a network without its name.
+    pub(crate) fn is_default(&self, network: u16) -> bool {
+        let networks = self.networks.get(usize::from(self.life.node));
+        networks.is_none_or(|networks| networks[0] == network)
     }
 }
 

@@ -28,7 +28,7 @@ const WALL_NANOS: u64 = 1_770_000_000_000_000_000;
 
 /// A node's own invariants are checked at every so many of its events, and at the end: they cost time in the
 /// size of its state. What calls come to is judged at every event.
-const CHECK_EVERY: u64 = 8;
+const CHECK_EVERY: u64 = 16;
 
 /// So many events at one instant mean that something goes in a circle.
 const EVENTS_PER_INSTANT_MAX: u64 = 1_000_000;
@@ -562,7 +562,10 @@ impl<'s, F: Fidelity> World<'s, F> {
         let at = usize::from(operation.node);
         let now = self.time_at(at);
         let info = self.info(at);
-        let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
+        let there = match operation.what {
+            Deed::Connect { peer } => Some(self.stations[usize::from(peer)].address),
+            _ => None,
+        };
         let station = &mut self.stations[at];
         let Some(live) = &mut station.live else { return };
         if station.paused.is_some() {
@@ -610,8 +613,8 @@ impl<'s, F: Fidelity> World<'s, F> {
             }
             Deed::Connect { peer } => {
                 let to = usize::from(*peer);
-                let there = addresses[to];
-                if mesh.connect(now, self.peers[to], vec![there]).is_ok() {
+                let there = there.into_iter().collect();
+                if mesh.connect(now, self.peers[to], there).is_ok() {
                     station.keeps.insert(*peer);
                 }
             }

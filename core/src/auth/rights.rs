@@ -44,26 +44,51 @@ impl Access {
     /// # Errors
     ///
     /// When it names a network that we are not in.
-    pub fn normalise(&self, path: TopicPath) -> Result<TopicPath, Denied> {
-        let Some(name) = path.network() else { return Ok(path) };
+    pub fn normalise(&self, mut path: TopicPath) -> Result<TopicPath, Denied> {
+        self.normalise_in_place(&mut path).map(|()| path)
+    }
+
+    /// As [`Access::normalise`], for who wants the path back in any case.
+    ///
+    /// # Errors
+    ///
+    /// When it names a network that we are not in. It is as it was then.
+    pub fn normalise_in_place(&self, path: &mut TopicPath) -> Result<(), Denied> {
+        let Some(name) = path.network() else { return Ok(()) };
         let is_default = match &self.own {
             None if name == DEVELOPMENT_NAME => true,
             None => return Err(Denied::NoSuchNetwork(name.to_string())),
             Some(own) => self.network_of(own, Some(name))? == 0,
         };
-        Ok(if is_default { path.without_network() } else { path })
+        if is_default {
+            *path = path.without_network();
+        }
+        Ok(())
     }
 
     /// A path that this peer wrote, as it is written here: what names no network is in the peer's
     /// default one. None if it is in no network that we share.
-    pub fn localise(&self, peer: PeerKey, path: TopicPath) -> Option<TopicPath> {
-        let Some(own) = &self.own else { return self.normalise(path).ok() };
-        let session = self.sessions.get(peer)?;
-        match path.network() {
-            Some(_) => self.normalise(path).ok(),
-            None => match session.default? {
-                0 => Some(path),
-                place => TopicPath::parse(&format!("{}:{path}", own[place].name())).ok(),
+    pub fn localise(&self, peer: PeerKey, mut path: TopicPath) -> Option<TopicPath> {
+        self.localise_in_place(peer, &mut path).then_some(path)
+    }
+
+    /// As [`Access::localise`], for who wants the path back in any case. Says whether it is in a network that
+    /// we share; it is as it was if not.
+    pub fn localise_in_place(&self, peer: PeerKey, path: &mut TopicPath) -> bool {
+        let Some(own) = &self.own else { return self.normalise_in_place(path).is_ok() };
+        let Some(session) = self.sessions.get(peer) else { return false };
+        if path.network().is_some() {
+            return self.normalise_in_place(path).is_ok();
+        }
+        match session.default {
+            None => false,
+            Some(0) => true,
+            Some(place) => match TopicPath::parse(&format!("{}:{path}", own[place].name())) {
+                Ok(named) => {
+                    *path = named;
+                    true
+                }
+                Err(_) => false,
             },
         }
     }

@@ -1,6 +1,7 @@
 //! Who somebody is: peer ids, the keys behind them, and incarnations.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use data_encoding::BASE32_NOPAD;
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -73,6 +74,8 @@ impl FromStr for PeerId {
 #[derive(Clone)]
 pub struct Identity {
     secret: [u8; 32],
+    /// The secret, expanded: that takes as long as a signature.
+    pair: Arc<Ed25519KeyPair>,
     id: PeerId,
 }
 
@@ -82,7 +85,7 @@ impl Identity {
         let pair = Ed25519KeyPair::from_seed_unchecked(&secret)
             .expect("any 32 bytes are an Ed25519 secret key");
         let id = pair.public_key().as_ref().try_into().expect("Ed25519 keys are 32 bytes");
-        Identity { secret, id: PeerId(id) }
+        Identity { secret, pair: Arc::new(pair), id: PeerId(id) }
     }
 
     /// The public key, which is the peer id.
@@ -92,9 +95,7 @@ impl Identity {
 
     /// This key's Ed25519 signature of `message`. Always the same for the same message.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&self.secret)
-            .expect("any 32 bytes are an Ed25519 secret key");
-        pair.sign(message).as_ref().try_into().expect("Ed25519 signatures are 64 bytes")
+        self.pair.sign(message).as_ref().try_into().expect("Ed25519 signatures are 64 bytes")
     }
 
     /// The secret key. Whoever has it is this node.

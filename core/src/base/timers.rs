@@ -47,6 +47,8 @@ pub struct TimerQueue<T> {
     /// Each ascending. The first of each is armed; others may be gone.
     runs: [Run<T>; RUNS],
     heap: Vec<(Due, TimerId<T>)>,
+    /// The one that expires next: it is asked for several times an input, and changes less often.
+    first: Option<(Due, TimerId<T>)>,
     next_order: u64,
 }
 
@@ -56,6 +58,7 @@ impl<T> Default for TimerQueue<T> {
             armed: Slab::default(),
             runs: Default::default(),
             heap: Vec::new(),
+            first: None,
             next_order: 0,
         }
     }
@@ -76,15 +79,23 @@ impl<T> TimerQueue<T> {
     pub fn arm(&mut self, at: MonoTime, what: T) -> TimerId<T> {
         let due = (at, self.next_order);
         self.next_order += 1;
-        if let Some(run) = self.run_for(due) {
-            let id = self.armed.insert(Armed { place: Place::Run(run), what });
-            self.runs[run].push_back((due, id));
-            return id;
+        let id = match self.run_for(due) {
+            Some(run) => {
+                let id = self.armed.insert(Armed { place: Place::Run(run), what });
+                self.runs[run].push_back((due, id));
+                id
+            }
+            None => {
+                let index = self.heap.len();
+                let id = self.armed.insert(Armed { place: Place::Heap(index), what });
+                self.heap.push((due, id));
+                self.rise(index);
+                id
+            }
+        };
+        if self.first.is_none_or(|(first, _)| due < first) {
+            self.first = Some((due, id));
         }
-        let index = self.heap.len();
-        let id = self.armed.insert(Armed { place: Place::Heap(index), what });
-        self.heap.push((due, id));
-        self.rise(index);
         id
     }
 
@@ -95,28 +106,31 @@ impl<T> TimerQueue<T> {
             Place::Run(run) => self.tidy(run),
             Place::Heap(index) => self.remove_from_heap(index),
         }
+        if self.first.is_some_and(|(_, first)| first == id) {
+            self.first = self.find_first();
+        }
         Some(armed.what)
     }
 
     /// When the next timer expires.
     pub fn next_at(&self) -> Option<MonoTime> {
-        self.first().map(|((at, _), _)| at)
+        self.first.map(|((at, _), _)| at)
     }
 
     /// The next timer to expire.
     pub fn peek(&self) -> Option<(MonoTime, &T)> {
-        let ((at, _), id) = self.first()?;
+        let ((at, _), id) = self.first?;
         let armed = self.armed.get(id).expect("the first is armed");
         Some((at, &armed.what))
     }
 
     /// Takes the next timer that has expired by `now`.
     pub fn expire(&mut self, now: MonoTime) -> Option<T> {
-        let ((at, _), id) = self.first()?;
+        let ((at, _), id) = self.first?;
         if at <= now { self.disarm(id) } else { None }
     }
 
-    fn first(&self) -> Option<(Due, TimerId<T>)> {
+    fn find_first(&self) -> Option<(Due, TimerId<T>)> {
         let mut first = self.heap.first();
         for run in &self.runs {
             if let Some(front) = run.front()

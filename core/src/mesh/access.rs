@@ -103,10 +103,9 @@ impl Mesh {
         peer: PeerKey,
         mut call: CallMessage,
     ) -> (CallMessage, Result<LocalRoute, Status>) {
-        let Some(path) = self.access.localise(peer, call.path.clone()) else {
+        if !self.access.localise_in_place(peer, &mut call.path) {
             return (call, Err(Status::PermissionDenied));
-        };
-        call.path = path;
+        }
         // First of all: whoever may not call need not learn what there is.
         let route = match self.access.may(self.now, peer, Permission::Call, &call.path) {
             Err(_) if !is_planted(44) => Err(Status::PermissionDenied),

@@ -149,7 +149,7 @@ impl Mesh {
     /// # Errors
     ///
     /// When a bound is reached or the node stops; there is no event then.
-    pub fn call(&mut self, now: Now, request: CallRequest) -> Result<CallKey, CommandError> {
+    pub fn call(&mut self, now: Now, mut request: CallRequest) -> Result<CallKey, CommandError> {
         self.tick(now);
         if self.phase != Phase::Running {
             return Err(CommandError::Stopping);
@@ -170,15 +170,12 @@ impl Mesh {
             }
         }
         let timeout = request.timeout.min(self.limits.call_timeout_max);
-        let (path, (route, seat)) = match self.access.normalise(request.path.clone()) {
-            Ok(path) => {
-                let route = self.route(&path, request.target, &request.wish);
-                (path, route)
-            }
-            Err(denied) => (request.path, (Err(denied.into()), None)),
+        let (route, seat) = match self.access.normalise_in_place(&mut request.path) {
+            Ok(()) => self.route(&request.path, request.target, &request.wish),
+            Err(denied) => (Err(denied.into()), None),
         };
         let call = self.caller.add(NewCall {
-            path,
+            path: request.path,
             payload: request.payload,
             deadline: self.now.mono + timeout,
             idempotent: request.idempotent,

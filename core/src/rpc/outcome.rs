@@ -3,7 +3,7 @@
 use crate::payload::Payload;
 
 /// Whether the handler of a call has run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Executed {
     /// It has not and will not: the call was not sent, or was refused before it ran.
     No,

@@ -27,6 +27,8 @@ pub enum Ended<F: Future> {
 /// Tasks that were woken, and how to tell the owner that there are some.
 struct Ready {
     queue: Mutex<VecDeque<u64>>,
+    /// Whether the queue has any: it is looked at far more often than filled.
+    any: AtomicBool,
     notify: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -48,6 +50,7 @@ impl Wake for PlaceWaker {
             let task = self.task.load(Ordering::Acquire);
             let mut queue = self.ready.queue.lock().expect("nothing panics under this lock");
             queue.push_back(task);
+            self.ready.any.store(true, Ordering::Release);
             drop(queue);
             (self.ready.notify)();
         }
@@ -59,14 +62,17 @@ pub struct Executor<F> {
     tasks: Slab<F>,
     wakers: Vec<(Arc<PlaceWaker>, Waker)>,
     ready: Arc<Ready>,
+    /// Taken from the queue of those that were woken; those in there were woken later.
+    next: VecDeque<u64>,
 }
 
 impl<F: Future + Unpin> Executor<F> {
     /// An executor without tasks. `notify` is called, from whatever thread wakes a task, when
     /// [`Executor::run_next`] has something to do.
     pub fn new(notify: impl Fn() + Send + Sync + 'static) -> Self {
-        let ready = Ready { queue: Mutex::default(), notify: Box::new(notify) };
-        Executor { tasks: Slab::default(), wakers: Vec::new(), ready: Arc::new(ready) }
+        let any = AtomicBool::new(false);
+        let ready = Arc::new(Ready { queue: Mutex::default(), any, notify: Box::new(notify) });
+        Executor { tasks: Slab::default(), wakers: Vec::new(), ready, next: VecDeque::new() }
     }
 
     /// How many tasks have not ended.
@@ -106,8 +112,12 @@ impl<F: Future + Unpin> Executor<F> {
     /// goes on.
     pub fn run_next(&mut self) -> Option<Option<Ended<F>>> {
         loop {
-            let next = self.ready.queue.lock().expect("nothing panics under this lock").pop_front();
-            let key = Key::from_u64(next?);
+            if self.next.is_empty() && self.ready.any.load(Ordering::Acquire) {
+                let mut queue = self.ready.queue.lock().expect("nothing panics under this lock");
+                self.ready.any.store(false, Ordering::Release);
+                std::mem::swap(&mut *queue, &mut self.next);
+            }
+            let key = Key::from_u64(self.next.pop_front()?);
             if self.tasks.get(key).is_some() {
                 return Some(self.poll(key));
             }

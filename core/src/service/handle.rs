@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::base::{
     CallKey, Draws, InvocationKey, Key, Label, MonoTime, Now, PeerId, ServiceKey, TimerId, WallTime,
 };
 use crate::directory::selection::key_hash;
-use crate::directory::{Hook, Selection, Wish};
+use crate::directory::{Hook, Selection};
 use crate::events::{PublishError, SubscribeRequest};
 use crate::mesh::{CallRequest, CommandError, Mesh, Subscribed, Target};
 use crate::rpc::callee::HandlerError;
@@ -28,8 +28,9 @@ use crate::topic::{SubscriptionKey, TopicPath};
 
 /// Something that application code asks of the host.
 pub(super) enum Op {
+    /// Boxed, as it goes through many hands, and is by far the largest.
     Call {
-        request: CallRequest,
+        request: Box<CallRequest>,
         slot: Arc<Slot<CallResult>>,
     },
     CancelCall(CallKey),
@@ -78,6 +79,8 @@ struct Asked {
 /// What handles and their host share.
 pub(super) struct Shared {
     asked: Mutex<Asked>,
+    /// Whether anything was asked that the host has not taken: its turns are many, and most find nothing.
+    has_asked: AtomicBool,
     notify: Box<dyn Fn() + Send + Sync>,
     mono: AtomicU64,
     wall: AtomicU64,
@@ -88,6 +91,7 @@ impl Shared {
     pub(super) fn new(seed: [u8; 32], notify: Box<dyn Fn() + Send + Sync>) -> Self {
         Shared {
             asked: Mutex::default(),
+            has_asked: AtomicBool::new(false),
             notify,
             mono: AtomicU64::new(0),
             wall: AtomicU64::new(0),
@@ -103,6 +107,7 @@ impl Shared {
         }
         asked.ops.push_back(op);
         let first = asked.ops.len() == 1;
+        self.has_asked.store(true, Ordering::Release);
         drop(asked);
         // The host takes all at once, so only the first of them needs to be told.
         if first {
@@ -113,12 +118,17 @@ impl Shared {
     /// Takes all that was asked, leaving `spare`'s memory in its place.
     pub(super) fn take(&self, spare: &mut VecDeque<Op>) {
         debug_assert!(spare.is_empty());
+        if self.is_idle() {
+            return;
+        }
         let mut asked = self.asked.lock().expect("nothing panics under this lock");
+        self.has_asked.store(false, Ordering::Release);
         std::mem::swap(&mut asked.ops, spare);
     }
 
+    /// Whether there is nothing to take. What is asked at the same time is notified of.
     pub(super) fn is_idle(&self) -> bool {
-        self.asked.lock().expect("nothing panics under this lock").ops.is_empty()
+        !self.has_asked.load(Ordering::Acquire)
     }
 
     /// The host goes: whatever was asked and will be asked is refused.
@@ -172,22 +182,26 @@ impl Handle {
         self.request(path).value(argument).send_as().await
     }
 
-    /// A call with more to say about it.
-    pub fn request(&self, path: &str) -> RequestBuilder {
-        RequestBuilder {
-            handle: self.clone(),
-            path: TopicPath::parse(path).map_err(|error| error.to_string()),
-            payload: Payload::raw(Vec::new()),
-            target: Target::Any,
-            wish: Wish::default(),
-            wrong: None,
-            timeout: CallRequest::TIMEOUT,
-            idempotent: false,
-        }
+    /// A call with more to say about it. The path is a text, or a [`TopicPath`]: whoever makes many calls of one
+    /// path reads it once.
+    pub fn request<P>(&self, path: P) -> RequestBuilder
+    where
+        P: TryInto<TopicPath>,
+        P::Error: std::fmt::Display,
+    {
+        let request = path
+            .try_into()
+            .map(|path| Box::new(CallRequest::new(path, Payload::raw(Vec::new()))))
+            .map_err(|error| CallError::unrun(Failure::InvalidPath, error.to_string()));
+        RequestBuilder { handle: self.clone(), request }
     }
 
     /// Starts a call that is put together already. Dropping the future cancels it.
     pub fn start(&self, request: CallRequest) -> CallFuture {
+        self.start_boxed(Box::new(request))
+    }
+
+    fn start_boxed(&self, request: Box<CallRequest>) -> CallFuture {
         let slot = Arc::new(Slot::new());
         self.shared.push(Op::Call { request, slot: Arc::clone(&slot) });
         CallFuture { shared: Arc::clone(&self.shared), slot }
@@ -234,40 +248,37 @@ impl std::fmt::Debug for Handle {
 #[must_use = "nothing is sent before `send`"]
 pub struct RequestBuilder {
     handle: Handle,
-    path: Result<TopicPath, String>,
-    payload: Payload,
-    target: Target,
-    wish: Wish,
-    /// What was asked for that cannot be.
-    wrong: Option<String>,
-    timeout: Duration,
-    idempotent: bool,
+    /// Or what was asked for that cannot be.
+    request: Result<Box<CallRequest>, CallError>,
 }
 
 impl RequestBuilder {
-    /// The argument: moved to a local service, written as JSON for a remote one.
-    pub fn value<A: Serialize + Send + Sync + 'static>(mut self, argument: A) -> Self {
-        self.payload = Payload::value(argument);
+    fn with(mut self, set: impl FnOnce(&mut CallRequest)) -> Self {
+        if let Ok(request) = &mut self.request {
+            set(request);
+        }
         self
+    }
+
+    /// The argument: moved to a local service, written as JSON for a remote one.
+    pub fn value<A: Serialize + Send + Sync + 'static>(self, argument: A) -> Self {
+        self.with(|request| request.payload = Payload::value(argument))
     }
 
     /// The argument as it is.
-    pub fn payload(mut self, payload: Payload) -> Self {
-        self.payload = payload;
-        self
+    pub fn payload(self, payload: Payload) -> Self {
+        self.with(|request| request.payload = payload)
     }
 
     /// Only this peer is to serve the call. If it is on its way, the call waits for it.
-    pub fn to(mut self, peer: PeerId) -> Self {
-        self.target = Target::Peer(peer);
-        self
+    pub fn to(self, peer: PeerId) -> Self {
+        self.with(|request| request.target = Target::Peer(peer))
     }
 
     /// By which rule an instance is chosen, if several serve the path. Without it, as the service says. A
     /// service on this node is preferred, unless the call goes by key.
-    pub fn select(mut self, selection: Selection) -> Self {
-        self.wish.selection = selection;
-        self
+    pub fn select(self, selection: Selection) -> Self {
+        self.with(|request| request.wish.selection = selection)
     }
 
     /// The instance that serves this key: the same for the same key, whoever calls, as long as it is there.
@@ -280,24 +291,24 @@ impl RequestBuilder {
     /// [`RequestBuilder::to`] nothing is chosen, and it means nothing.
     pub fn version(mut self, range: &str) -> Self {
         match semver::VersionReq::parse(range) {
-            Ok(range) => self.wish.version = Some(range),
+            Ok(range) => self.with(|request| request.wish.version = Some(range)),
             Err(error) => {
-                self.wrong = Some(format!("'{range}' is not a range of versions: {error}"));
+                let what = format!("'{range}' is not a range of versions: {error}");
+                self.request =
+                    self.request.and_then(|_| Err(CallError::unrun(Failure::BadRequest, what)));
+                self
             }
         }
-        self
     }
 
     /// How long to wait.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|request| request.timeout = timeout)
     }
 
     /// The call may run more than once, if its first run may have been lost.
-    pub fn idempotent(mut self) -> Self {
-        self.idempotent = true;
-        self
+    pub fn idempotent(self) -> Self {
+        self.with(|request| request.idempotent = true)
     }
 
     /// Sends it and waits for the answer. Dropping the future cancels the call.
@@ -306,19 +317,7 @@ impl RequestBuilder {
     ///
     /// [`CallError`] says what went wrong and whether the handler has run.
     pub async fn send(self) -> CallResult {
-        let path = self.path.map_err(|error| CallError::unrun(Failure::InvalidPath, error))?;
-        if let Some(wrong) = self.wrong {
-            return Err(CallError::unrun(Failure::BadRequest, wrong));
-        }
-        let request = CallRequest {
-            path,
-            payload: self.payload,
-            target: self.target,
-            wish: self.wish,
-            timeout: self.timeout,
-            idempotent: self.idempotent,
-        };
-        self.handle.start(request).await
+        self.handle.start_boxed(self.request?).await
     }
 
     /// Sends it and reads the answer as a `T`.

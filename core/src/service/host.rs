@@ -222,7 +222,7 @@ impl Host {
         match op {
             Op::Call { request, slot } => {
                 let mut refused = None;
-                slot.begin(|| match mesh.call(now, request) {
+                slot.begin(|| match mesh.call(now, *request) {
                     Ok(key) => {
                         let earlier = self.calls.insert(key, Arc::clone(&slot));
                         self.displaced.extend(earlier);

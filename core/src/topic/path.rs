@@ -82,6 +82,22 @@ impl TopicPath {
     }
 }
 
+impl TryFrom<&str> for TopicPath {
+    type Error = TopicError;
+
+    fn try_from(text: &str) -> Result<Self, TopicError> {
+        TopicPath::parse(text)
+    }
+}
+
+impl TryFrom<&String> for TopicPath {
+    type Error = TopicError;
+
+    fn try_from(text: &String) -> Result<Self, TopicError> {
+        TopicPath::parse(text)
+    }
+}
+
 impl FromStr for TopicPath {
     type Err = TopicError;
 
