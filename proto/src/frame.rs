@@ -218,11 +218,20 @@ impl Frame {
     /// The frame without its length prefix, in one piece, for transports that keep message
     /// boundaries. Copies the payload.
     pub fn to_body(&self) -> Bytes {
+        self.to_body_in(&mut BytesMut::new(), 0)
+    }
+
+    /// As [`Frame::to_body`], in a buffer that many frames share: a new one of `bytes` bytes is begun when the
+    /// last has no room. The buffer lives as long as any frame in it.
+    pub fn to_body_in(&self, buffer: &mut BytesMut, bytes: usize) -> Bytes {
         let header_bytes = self.header.encoded_len();
-        let mut out = BytesMut::with_capacity(11 + header_bytes + self.payload.len());
-        self.encode_body_head(header_bytes, &mut out);
-        out.put_slice(&self.payload);
-        out.freeze()
+        let needed = 11 + header_bytes + self.payload.len();
+        if buffer.capacity() < needed {
+            *buffer = BytesMut::with_capacity(needed.max(bytes));
+        }
+        self.encode_body_head(header_bytes, buffer);
+        buffer.put_slice(&self.payload);
+        buffer.split().freeze()
     }
 
     fn encode_body_head(&self, header_bytes: usize, out: &mut BytesMut) {

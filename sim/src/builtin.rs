@@ -45,6 +45,7 @@ impl BuiltIn {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Ask {
+    #[serde(rename = "t")]
     token: u64,
     #[serde(skip_serializing_if = "is_zero")]
     answer_bytes: u32,
@@ -140,7 +141,7 @@ fn build(node: &NodeInfo, path: &str) -> ServiceBuilder {
     fn handler<F, R>(
         node: &NodeInfo,
         f: F,
-    ) -> impl Fn(Context, Ask) -> BoxFuture<Answer> + Send + Sync + Clone + 'static
+    ) -> impl Fn(Context, Ask) -> R + Send + Sync + Clone + 'static
     where
         F: Fn(Context, Ask, NodeInfo) -> R + Send + Sync + Clone + 'static,
         R: Future<Output = Answer> + Send + 'static,
@@ -148,7 +149,7 @@ fn build(node: &NodeInfo, path: &str) -> ServiceBuilder {
         let node = node.clone();
         move |cx, ask: Ask| {
             ask.begin(&node);
-            Box::pin(f(cx, ask, node.clone()))
+            f(cx, ask, node.clone())
         }
     }
     let raw = node.clone();

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use dunlin_core::link::{
     CloseCode, DialError, DialHandle, Direction, DownReason, FLUSH_MAX, FrameSource, Lane,
     LinkCommand, LinkHandle, LinkInput,
@@ -37,6 +37,9 @@ const RESEND_MAX: u64 = 2 * SECOND;
 const CLOSED: u64 = 3 * SECOND;
 /// Bytes of a packet that carries no frame.
 const SMALL: usize = 60;
+
+/// Frames share buffers of this size, which live as long as any of them.
+const BUFFER_BYTES: usize = 4_096;
 
 /// What is under way between two ends of a link, or from an end to itself.
 #[derive(Debug)]
@@ -156,6 +159,8 @@ pub(crate) struct Frames {
     links: Vec<Link>,
     /// The links of each station that may still matter.
     of_station: Vec<Vec<u32>>,
+    /// Where frames are written.
+    buffer: BytesMut,
     /// What each station last said to another on the control lane of a link, from its Hello on.
     said: BTreeMap<(usize, usize), Vec<Bytes>>,
 }
@@ -417,6 +422,8 @@ fn pump(world: &mut Frameworld<'_>, link: u32, end: usize) {
         };
         from = Lane(lane.0 + 1);
         let Some(frame) = source.pull_frame(name, lane) else { continue };
+        let frame = frame.to_body_in(&mut world.fidelity.buffer, BUFFER_BYTES);
+        let here = world.fidelity.end(link, end);
         here.in_flight += 1;
         let order = match here.sent.get_mut(lane.0 as usize) {
             Some(sent) => {
@@ -425,7 +432,7 @@ fn pump(world: &mut Frameworld<'_>, link: u32, end: usize) {
             }
             None => 0,
         };
-        send_frame(world, (link, end), (lane, order), frame.to_body(), 0);
+        send_frame(world, (link, end), (lane, order), frame, 0);
     }
 }
 

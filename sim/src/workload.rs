@@ -13,6 +13,20 @@ use crate::schedule::Call;
 pub struct NodeInfo {
     /// The node, and which of its lives.
     pub life: Life,
+    /// What is the same at all of them, shared by all that runs there.
+    pub world: Arc<WorldInfo>,
+}
+
+impl std::ops::Deref for NodeInfo {
+    type Target = WorldInfo;
+
+    fn deref(&self) -> &WorldInfo {
+        &self.world
+    }
+}
+
+/// What is the same at all nodes of a world.
+pub struct WorldInfo {
     /// The ids of all nodes, by number.
     pub peers: Arc<[PeerId]>,
     /// The networks that each node is in, its default one first; nothing where all are in the same one.

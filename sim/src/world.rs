@@ -21,7 +21,7 @@ use crate::rights::Rights;
 use crate::schedule::{Deed, Schedule, Trouble};
 use crate::station::{Live, Station, address, hash_event, limits};
 use crate::trace::{Step, Trace};
-use crate::workload::{NodeInfo, Workload};
+use crate::workload::{NodeInfo, Workload, WorldInfo};
 
 /// The wall clock at the start of every run: some day in 2026.
 const WALL_NANOS: u64 = 1_770_000_000_000_000_000;
@@ -83,8 +83,6 @@ pub(crate) enum Happening<P> {
     Wake(usize),
     /// Something arrives at a node.
     Parcel(usize, P),
-    /// The next operation of the schedule.
-    Operation(usize),
     /// A fault begins.
     FaultBegins(usize),
     /// A fault ends.
@@ -109,6 +107,10 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) peers: Arc<[PeerId]>,
     /// The networks that each node is in; nothing where all are in the same one.
     pub(crate) networks: Arc<[Vec<u16>]>,
+    /// What services and clients are told of the world.
+    info: Arc<WorldInfo>,
+    /// The next operation of the schedule.
+    next_operation: usize,
     pub(crate) events: u64,
     /// Faults are over: what still begins does not.
     pub(crate) healing: bool,
@@ -153,7 +155,14 @@ impl<'s, F: Fidelity> World<'s, F> {
                 }
             })
             .collect();
-        let peers = stations.iter().map(|station| station.id).collect();
+        let peers: Arc<[PeerId]> = stations.iter().map(|station| station.id).collect();
+        let networks: Arc<[_]> =
+            schedule.rights.iter().flat_map(|rights| rights.networks.clone()).collect();
+        let info = Arc::new(WorldInfo {
+            peers: Arc::clone(&peers),
+            networks: Arc::clone(&networks),
+            ledger: Arc::clone(&ledger),
+        });
         let mut world = World {
             now: 0,
             queue: Queue::default(),
@@ -170,15 +179,14 @@ impl<'s, F: Fidelity> World<'s, F> {
             schedule,
             workload,
             peers,
-            networks: schedule.rights.iter().flat_map(|r| r.networks.clone()).collect(),
+            networks,
+            info,
+            next_operation: 0,
             events: 0,
             healing: false,
         };
         for index in 0..count {
             world.start(index);
-        }
-        if !schedule.operations.is_empty() {
-            world.queue.push(schedule.operations[0].at_us * 1_000, Happening::Operation(0));
         }
         for (index, fault) in schedule.faults.iter().enumerate() {
             world.queue.push(fault.at_us * 1_000, Happening::FaultBegins(index));
@@ -204,12 +212,7 @@ impl<'s, F: Fidelity> World<'s, F> {
     }
 
     pub(crate) fn info(&self, index: usize) -> NodeInfo {
-        NodeInfo {
-            life: self.life(index),
-            peers: Arc::clone(&self.peers),
-            networks: Arc::clone(&self.networks),
-            ledger: Arc::clone(&self.ledger),
-        }
+        NodeInfo { life: self.life(index), world: Arc::clone(&self.info) }
     }
 
     /// The mesh of a node that runs.
@@ -220,12 +223,28 @@ impl<'s, F: Fidelity> World<'s, F> {
     /// Runs what is due until this time, or until a rule is broken. Says whether all is well.
     pub(crate) fn run_until(&mut self, until: u64) -> bool {
         let mut instant = (self.now, self.events);
-        while self.queue.next_at().is_some_and(|at| at <= until) {
-            let (at, happening) = self.queue.pop().expect("just looked");
+        loop {
+            // Operations are in order already; at one instant they come first.
+            let next = self.queue.next_at();
+            let operation = self.schedule.operations.get(self.next_operation);
+            let operation_at = operation.map(|operation| operation.at_us * 1_000);
+            let operates = operation_at.is_some_and(|at| next.is_none_or(|next| at <= next));
+            let Some(at) = (if operates { operation_at } else { next }) else { break };
+            if at > until {
+                break;
+            }
             assert!(at >= self.now, "time does not go back");
             self.now = at;
             self.ledger.set_now(at);
-            self.step(happening);
+            if operates {
+                self.events += 1;
+                self.next_operation += 1;
+                self.operate(self.next_operation - 1);
+                self.check();
+            } else {
+                let (_, happening) = self.queue.pop().expect("just looked");
+                self.step(happening);
+            }
             if self.ledger.is_broken() {
                 return false;
             }
@@ -255,14 +274,6 @@ impl<'s, F: Fidelity> World<'s, F> {
                     return station.held.push_back(parcel);
                 }
                 F::arrive(self, index, parcel);
-                self.check();
-            }
-            Happening::Operation(index) => {
-                self.events += 1;
-                if let Some(next) = self.schedule.operations.get(index + 1) {
-                    self.queue.push(next.at_us * 1_000, Happening::Operation(index + 1));
-                }
-                self.operate(index);
                 self.check();
             }
             Happening::FaultBegins(index) => {

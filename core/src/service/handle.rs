@@ -118,9 +118,6 @@ impl Shared {
     /// Takes all that was asked, leaving `spare`'s memory in its place.
     pub(super) fn take(&self, spare: &mut VecDeque<Op>) {
         debug_assert!(spare.is_empty());
-        if self.is_idle() {
-            return;
-        }
         let mut asked = self.asked.lock().expect("nothing panics under this lock");
         self.has_asked.store(false, Ordering::Release);
         std::mem::swap(&mut asked.ops, spare);
@@ -198,13 +195,13 @@ impl Handle {
 
     /// Starts a call that is put together already. Dropping the future cancels it.
     pub fn start(&self, request: CallRequest) -> CallFuture {
-        self.start_boxed(Box::new(request))
+        self.clone().start_boxed(Box::new(request))
     }
 
-    fn start_boxed(&self, request: Box<CallRequest>) -> CallFuture {
+    fn start_boxed(self, request: Box<CallRequest>) -> CallFuture {
         let slot = Arc::new(Slot::new());
         self.shared.push(Op::Call { request, slot: Arc::clone(&slot) });
-        CallFuture { shared: Arc::clone(&self.shared), slot }
+        CallFuture { shared: self.shared, slot, ended: false }
     }
 
     /// The time, as of when the node last looked.
@@ -340,19 +337,24 @@ impl RequestBuilder {
 pub struct CallFuture {
     shared: Arc<Shared>,
     slot: Arc<Slot<CallResult>>,
+    ended: bool,
 }
 
 impl Future for CallFuture {
     type Output = CallResult;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<CallResult> {
-        self.slot.poll(cx.waker())
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<CallResult> {
+        let polled = self.slot.poll(cx.waker());
+        self.ended = polled.is_ready();
+        polled
     }
 }
 
 impl Drop for CallFuture {
     fn drop(&mut self) {
-        if let Some(key) = self.slot.abandon() {
+        if !self.ended
+            && let Some(key) = self.slot.abandon()
+        {
             self.shared.push(Op::CancelCall(Key::from_u64(key)));
         }
     }

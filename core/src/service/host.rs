@@ -192,13 +192,15 @@ impl Host {
         self.events.expire(now, mesh);
         for _ in 0..ROUNDS_MAX {
             let mut idle = true;
-            let mut taken = std::mem::take(&mut self.taken);
-            self.shared.take(&mut taken);
-            for op in taken.drain(..) {
-                idle = false;
-                self.on_op(now, mesh, op);
+            if !self.shared.is_idle() {
+                let mut taken = std::mem::take(&mut self.taken);
+                self.shared.take(&mut taken);
+                for op in taken.drain(..) {
+                    idle = false;
+                    self.on_op(now, mesh, op);
+                }
+                self.taken = taken;
             }
-            self.taken = taken;
             while let Some(event) = mesh.poll_event() {
                 idle = false;
                 observe(&event);
