@@ -30,7 +30,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct BuiltIn {
     services: Vec<Vec<u16>>,
     /// The paths that calls were made to, by node, service and action: there are few, and many calls.
-    paths: Mutex<BTreeMap<(u16, u16, &'static str), TopicPath>>,
+    paths: Mutex<BTreeMap<(u16, u16, usize), TopicPath>>,
 }
 
 impl BuiltIn {
@@ -283,15 +283,18 @@ async fn unless<T>(
     .await
 }
 
-/// What a call of the schedule asks for, and what may come of it.
-fn action_of(call: &Call) -> (&'static str, Expect) {
+/// What the services offer to be called.
+const ACTIONS: [&str; 6] = ["echo", "bulk", "sleep", "relay", "refuse", "panic"];
+
+/// What a call of the schedule asks for, as a place in [`ACTIONS`], and what may come of it.
+fn action_of(call: &Call) -> (usize, Expect) {
     match call.action {
-        Action::Echo => ("echo", Expect::Answer),
-        Action::Bulk => ("bulk", Expect::Answer),
-        Action::Sleep { .. } => ("sleep", Expect::Answer),
-        Action::Relay { .. } => ("relay", Expect::AnswerOrRefusal),
-        Action::Refuse => ("refuse", Expect::Refusal),
-        Action::Panic => ("panic", Expect::NoAnswer),
+        Action::Echo => (0, Expect::Answer),
+        Action::Bulk => (1, Expect::Answer),
+        Action::Sleep { .. } => (2, Expect::Answer),
+        Action::Relay { .. } => (3, Expect::AnswerOrRefusal),
+        Action::Refuse => (4, Expect::Refusal),
+        Action::Panic => (5, Expect::NoAnswer),
     }
 }
 
@@ -371,17 +374,13 @@ impl Workload for BuiltIn {
 
     fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {
         let (action, _) = action_of(call);
-        let key = (node.life.node, call.service, action);
-        let path = self
-            .paths
-            .lock()
-            .expect("nothing panics under this lock")
-            .entry(key)
-            .or_insert_with(|| {
-                let text = path(node, call.service, action);
-                TopicPath::parse(&text).expect("paths of the schedule are well-formed")
-            })
-            .clone();
+        let mut paths = self.paths.lock().expect("nothing panics under this lock");
+        let named = paths.entry((node.life.node, call.service, action)).or_insert_with(|| {
+            let text = path(node, call.service, ACTIONS[action]);
+            TopicPath::parse(&text).expect("paths of the schedule are well-formed")
+        });
+        let path = named.clone();
+        drop(paths);
         Some(Box::pin(perform(node.clone(), path, call.clone(), handle)))
     }
 

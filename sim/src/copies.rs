@@ -241,7 +241,7 @@ impl Copies {
                 };
                 let path = TopicPath::parse(path).expect("it was called");
                 let offers = |(peer, known): &(PeerId, Option<&Document>)| {
-                    let mut services = known.into_iter().flat_map(|document| document.services());
+                    let mut services = known.iter().flat_map(|document| document.services());
                     services.any(|service| {
                         service.state == OfferState::Running
                             // Actions lie under their service.
