@@ -9,8 +9,8 @@ pub trait Clock: Send + 'static {
     /// The time. The monotonic part must not go back.
     fn now(&self) -> Now;
 
-    /// For a deadline that is no further away than this, the node lets other tasks run and looks again
-    /// instead of sleeping: tokio's timers tick in milliseconds, QUIC's pacing in microseconds. Zero for
+    /// For a deadline that is no further away than this, a node that sends much lets other tasks run and looks
+    /// again instead of sleeping: tokio's timers tick in milliseconds, QUIC's pacing in microseconds. Zero for
     /// virtual clocks, which stand still while anything runs.
     fn precision(&self) -> Duration {
         Duration::ZERO

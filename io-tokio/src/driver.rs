@@ -25,6 +25,14 @@ use crate::socket::Socket;
 /// theirs. 64 batches are 4 MiB: what the kernel queues. A guess.
 const TURN_BUDGET: usize = 64;
 
+/// Who has sent so many bytes in one turn may be held back by QUIC's pacing: it lets ten datagrams go at once,
+/// of 1,200 bytes at least.
+const BURST_BYTES: usize = 10 * 1_200;
+
+/// For so long after a burst a deadline that is close is taken for one of pacing: a tick of tokio's clock, and
+/// the longest pause between two bursts.
+const PACED: Duration = Duration::from_millis(2);
+
 /// The longest sleep. tokio's timers stand still while the machine is suspended, the node's clock does
 /// not: this is how late a node may notice.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
@@ -87,6 +95,8 @@ pub(crate) struct Driver<S, C> {
     batch: Vec<u8>,
     /// The batch did not go out: the socket took no more.
     pending: Option<Transmit>,
+    /// When a burst was sent last.
+    burst_at: Option<MonoTime>,
     sleep: Pin<Box<Sleep>>,
     /// When the sleep ends. It is left as it is when that is early enough, as setting it costs more
     /// than waking once in vain.
@@ -103,6 +113,7 @@ impl<S: Socket, C: Clock> Driver<S, C> {
             desk,
             batch: Vec::new(),
             pending: None,
+            burst_at: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
         }
@@ -161,10 +172,15 @@ impl<S: Socket, C: Clock> Driver<S, C> {
     /// Sends what there is. Says whether that was all, or the socket must be waited for.
     fn transmit(&mut self, now: Now) -> bool {
         let mut batch_max = self.socket.batch_datagrams_max();
+        let mut sent = 0;
         for _ in 0..TURN_BUDGET {
             let next = self.pending.take();
             let next = next.or_else(|| self.core.poll_transmit(now, batch_max, &mut self.batch));
             let Some(transmit) = next else { return true };
+            sent += transmit.size;
+            if sent >= BURST_BYTES {
+                self.burst_at = Some(now.mono);
+            }
             match self.socket.try_send(&transmit, &self.batch[..transmit.size]) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -187,11 +203,15 @@ impl<S: Socket, C: Clock> Driver<S, C> {
         [core, self.host.next_wake(now.mono)].into_iter().flatten().min()
     }
 
-    /// Whether a deadline is too close to sleep until then.
+    /// Whether a deadline is too close to sleep until then. Those of pacing are worth the CPU time of looking again
+    /// and again; all others, as of acknowledgements, can be late by a tick.
     fn is_close(&self, now: Now, at: MonoTime) -> bool {
         let precision = self.clock.precision();
         if at <= now.mono {
             return true;
+        }
+        if self.burst_at.is_none_or(|burst| now.mono.since(burst) > PACED) {
+            return false;
         }
         // The turn took some time: look again before it is said that there is time to sleep.
         at.since(now.mono) < precision + Duration::from_millis(2)
