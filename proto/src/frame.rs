@@ -97,27 +97,32 @@ pub enum Header {
     EventsSkipped(v1::EventsSkipped),
     EventAck(v1::EventAck),
     /// Written already, for frames that go to many. Never read.
-    Written(WrittenHeader),
+    Written(Written),
 }
 
-/// A header as it goes over the wire, shared by all frames that say the same.
+/// A frame as it goes over the wire behind its length, shared by all that say the same: kind and header, and the
+/// payload unless that is large and shared by itself.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WrittenHeader {
-    kind: Kind,
+pub struct Written {
     bytes: Bytes,
 }
 
-impl WrittenHeader {
-    /// Writes a header.
-    pub fn new(header: &Header) -> Self {
-        let mut bytes = BytesMut::with_capacity(header.encoded_len());
-        header.encode(&mut bytes);
-        WrittenHeader { kind: header.kind(), bytes: bytes.freeze() }
+impl Written {
+    /// Writes a header, and a payload behind it, in a buffer that many share; see [`Frame::to_body_in`].
+    pub fn new(header: Header, payload: Bytes, buffer: &mut BytesMut, bytes: usize) -> Self {
+        Written { bytes: Frame::with_payload(header, payload).to_body_in(buffer, bytes) }
     }
 
-    /// What it says, if it is an event's.
-    pub fn event(&self) -> Option<v1::Event> {
-        (self.kind == Kind::Event).then(|| v1::Event::decode(self.bytes.clone()).ok()).flatten()
+    /// What it says, if it is an event's, with what it holds of the payload.
+    pub fn event(&self) -> Option<(v1::Event, Bytes)> {
+        match FrameView::decode(self.bytes.clone()) {
+            Ok(FrameView::Known(Header::Event(event), payload)) => Some((event, payload)),
+            _ => None,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::from_byte(self.bytes[0]).expect("written by this version")
     }
 }
 
@@ -168,16 +173,22 @@ impl Header {
             Header::EventsFrom(_) => Kind::EventsFrom,
             Header::EventsSkipped(_) => Kind::EventsSkipped,
             Header::EventAck(_) => Kind::EventAck,
-            Header::Written(written) => written.kind,
+            Header::Written(written) => written.kind(),
         }
     }
 
-    fn encoded_len(&self) -> usize {
-        with_message!(self, m => m.encoded_len(), written => written.bytes.len())
+    /// How many bytes kind and header take in a frame, the length of the header included.
+    fn front_len(&self) -> usize {
+        let bytes = with_message!(self, m => m.encoded_len(), w => return w.bytes.len());
+        1 + encoded_len_varint(bytes as u64) + bytes
     }
 
-    fn encode(&self, out: &mut BytesMut) {
-        with_message!(self, m => m.encode_raw(out), written => out.put_slice(&written.bytes));
+    /// Writes kind and header.
+    fn encode_front(&self, out: &mut BytesMut) {
+        let bytes = with_message!(self, m => m.encoded_len(), w => return out.put_slice(&w.bytes));
+        out.put_u8(self.kind() as u8);
+        encode_varint(bytes as u64, out);
+        with_message!(self, m => m.encode_raw(out), _written => unreachable!("it was put as it is"));
     }
 }
 
@@ -205,13 +216,12 @@ impl Frame {
     /// frame on a byte stream is this followed by [`Frame::payload`]. Returns the frame's whole
     /// length on the stream, in bytes.
     pub fn encode_head(&self, out: &mut BytesMut) -> usize {
-        let header_bytes = self.header.encoded_len();
-        let body_bytes =
-            1 + encoded_len_varint(header_bytes as u64) + header_bytes + self.payload.len();
+        let front_bytes = self.header.front_len();
+        let body_bytes = front_bytes + self.payload.len();
         let prefix_bytes = encoded_len_varint(body_bytes as u64);
-        out.reserve(prefix_bytes + body_bytes - self.payload.len());
+        out.reserve(prefix_bytes + front_bytes);
         encode_varint(body_bytes as u64, out);
-        self.encode_body_head(header_bytes, out);
+        self.header.encode_front(out);
         prefix_bytes + body_bytes
     }
 
@@ -224,20 +234,16 @@ impl Frame {
     /// As [`Frame::to_body`], in a buffer that many frames share: a new one of `bytes` bytes is begun when the
     /// last has no room. The buffer lives as long as any frame in it.
     pub fn to_body_in(&self, buffer: &mut BytesMut, bytes: usize) -> Bytes {
-        let header_bytes = self.header.encoded_len();
-        let needed = 11 + header_bytes + self.payload.len();
+        if let (Header::Written(written), true) = (&self.header, self.payload.is_empty()) {
+            return written.bytes.clone();
+        }
+        let needed = self.header.front_len() + self.payload.len();
         if buffer.capacity() < needed {
             *buffer = BytesMut::with_capacity(needed.max(bytes));
         }
-        self.encode_body_head(header_bytes, buffer);
+        self.header.encode_front(buffer);
         buffer.put_slice(&self.payload);
         buffer.split().freeze()
-    }
-
-    fn encode_body_head(&self, header_bytes: usize, out: &mut BytesMut) {
-        out.put_u8(self.header.kind() as u8);
-        encode_varint(header_bytes as u64, out);
-        self.header.encode(out);
     }
 }
 
@@ -383,14 +389,20 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_was_written_before_makes_the_same_frame() {
+    fn what_was_written_before_makes_the_same_frame() {
         let frame = call(b"0123456789");
-        let written = Header::Written(WrittenHeader::new(&frame.header));
-        let written = Frame::with_payload(written, frame.payload.clone());
-        assert_eq!(written.to_body(), frame.to_body());
-        let (mut head, mut other) = (BytesMut::new(), BytesMut::new());
-        assert_eq!(written.encode_head(&mut head), frame.encode_head(&mut other));
-        assert_eq!(head, other);
+        let mut buffer = BytesMut::new();
+        for joined in [0, 4, 10] {
+            let (front, rest) = (frame.payload.slice(..joined), frame.payload.slice(joined..));
+            let written = Written::new(frame.header.clone(), front, &mut buffer, 100);
+            let written = Frame::with_payload(Header::Written(written), rest);
+            assert_eq!(written.to_body(), frame.to_body());
+            let (mut stream, mut other) = (BytesMut::new(), BytesMut::new());
+            assert_eq!(written.encode_head(&mut stream), frame.encode_head(&mut other));
+            stream.extend_from_slice(&written.payload);
+            other.extend_from_slice(&frame.payload);
+            assert_eq!(stream, other);
+        }
     }
 
     #[test]

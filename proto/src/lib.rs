@@ -17,5 +17,5 @@ pub mod v1 {
     include!("gen/dunlin.v1.rs");
 }
 
-pub use frame::{Frame, FrameError, FrameView, Header, Kind, WrittenHeader};
+pub use frame::{Frame, FrameError, FrameView, Header, Kind, Written};
 pub use splitter::{FrameSplitter, FrameTooLong};

@@ -32,7 +32,7 @@ pub use membership::{Membership, MembershipError, NetworkClaim, NetworkMembershi
 pub use network_id::NetworkId;
 pub use permission::{Grants, Permission, Permissions};
 pub use refusal::{AccessCode, TokenRefusal};
-pub use rights::Denied;
+pub use rights::{Denied, Permit};
 pub use succession::{DescriptorChain, DescriptorRefusal};
 pub use token::{Grant, LinkClaims, Token, TokenId};
 pub use validate::{SKEW, Verified, validate};

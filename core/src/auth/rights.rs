@@ -3,7 +3,10 @@
 //! A path belongs to the network that it names in front, or else to the default network of whoever wrote
 //! it: the first of its networks. Here, a path of our own default network is always written without it.
 
+use std::sync::Arc;
+
 use crate::auth::access::{Access, Admitted};
+use crate::auth::cache::Known;
 use crate::auth::membership::{DEVELOPMENT_NAME, OwnNetwork};
 use crate::auth::permission::Permission;
 use crate::base::{Now, PeerKey};
@@ -28,6 +31,13 @@ pub enum Denied {
         /// Where.
         network: String,
     },
+}
+
+/// A right that a peer was found to have: whether it still has it is quickly seen.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    /// The network, and what the peer has in it; none where no network has tokens.
+    of: Option<(usize, Arc<Known>)>,
 }
 
 /// None of these allocates unless the answer is no, or a path must be written anew.
@@ -169,6 +179,36 @@ impl Access {
             return Ok(());
         }
         Err(missing(&own[place], permission, path.path()))
+    }
+
+    /// As [`Access::may`], remembered.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn permit(
+        &self,
+        now: Now,
+        peer: PeerKey,
+        permission: Permission,
+        path: &TopicPath,
+    ) -> Result<Permit, Denied> {
+        self.may(now, peer, permission, path)?;
+        let Some(own) = &self.own else { return Ok(Permit { of: None }) };
+        let place = self.network_of(own, path.network())?;
+        let known = Arc::clone(&self.admitted(now, own, peer, place)?.known);
+        Ok(Permit { of: Some((place, known)) })
+    }
+
+    /// Whether a peer still has a right that it was found to have.
+    pub fn stands(&self, now: Now, peer: PeerKey, permit: &Permit) -> bool {
+        match (&self.own, &permit.of) {
+            (None, None) => true,
+            (Some(own), Some((place, known))) => self
+                .admitted(now, own, peer, *place)
+                .is_ok_and(|admitted| Arc::ptr_eq(&admitted.known, known)),
+            _ => false,
+        }
     }
 
     /// Whether a peer may do this now for all that the pattern matches. `path` names the network.

@@ -31,6 +31,7 @@ use crate::base::PeerId;
 use crate::payload::{Payload, PayloadError};
 use crate::topic::TopicPath;
 
+pub mod decisions;
 pub mod group;
 pub mod interest;
 pub mod plan;

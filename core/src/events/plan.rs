@@ -160,6 +160,11 @@ struct Known {
 }
 
 impl Plans {
+    /// Counts the changes of wishes: a plan holds within its generation.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Somebody's wishes have changed.
     pub fn forget(&mut self) {
         if !is_planted(76) {

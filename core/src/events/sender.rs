@@ -17,8 +17,8 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use dunlin_proto::{Frame, Header, WrittenHeader, v1};
+use bytes::{Bytes, BytesMut};
+use dunlin_proto::{Frame, Header, Written, v1};
 
 use crate::base::{KeyMap, Limits, PeerKey, PeerTag};
 use crate::events::publications::{Part, PartEnd, PartGroup, PublicationKey};
@@ -29,11 +29,39 @@ use crate::planted::is_planted;
 /// What an event that takes no payload counts for, in bytes: what is kept beside it.
 const EVENT_BYTES: usize = 128;
 
+/// Payloads up to this size are written behind their header, once for all peers; larger ones are shared as they
+/// are. What copying 64 B a hundred times costs is less than counting references to them. A guess.
+const JOINED_BYTES_MAX: usize = 2_048;
+
+/// Events are written into buffers of this size, in bytes. Each lives as long as an event in it is not
+/// acknowledged.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// An event as it goes to peers.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    written: Written,
+    /// What is not written behind the header.
+    rest: Bytes,
+    payload_bytes: usize,
+}
+
+impl Outgoing {
+    fn write(header: v1::Event, payload: Bytes, buffer: &mut BytesMut) -> Self {
+        let payload_bytes = payload.len();
+        let (joined, rest) = match payload_bytes <= JOINED_BYTES_MAX {
+            true => (payload, Bytes::new()),
+            false => (Bytes::new(), payload),
+        };
+        let written = Written::new(Header::Event(header), joined, buffer, BUFFER_BYTES);
+        Outgoing { written, rest, payload_bytes }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Item {
     Event {
-        header: WrittenHeader,
-        payload: Bytes,
+        event: Outgoing,
         part: Option<Box<Part>>,
     },
     /// So many events were not for this peer in the end, or not taken: nothing is sent in their place.
@@ -43,7 +71,7 @@ enum Item {
 impl Item {
     fn bytes(&self) -> usize {
         match self {
-            Item::Event { payload, .. } => EVENT_BYTES + payload.len(),
+            Item::Event { event, .. } => EVENT_BYTES + event.payload_bytes,
             Item::Skipped(_) => 0,
         }
     }
@@ -51,7 +79,7 @@ impl Item {
     /// Gives groups back what they need not wait for: what was not sent at all, and what may be handled twice.
     /// Says whether nothing is left that the peer should get.
     fn return_groups(&mut self, unsent: bool, ended: &mut Vec<Report>) -> bool {
-        let Item::Event { header, part: Some(part), .. } = self else { return false };
+        let Item::Event { event, part: Some(part) } = self else { return false };
         if part.groups.is_empty() {
             return false;
         }
@@ -71,15 +99,16 @@ impl Item {
             return true;
         }
         // What is sent again is not for them. The places of the others stay.
-        if let Some(mut event) = header.event() {
-            let groups = event.groups.len();
+        if let Some((mut header, joined)) = event.written.event() {
+            let groups = header.groups.len();
             for group in &returned {
                 match (group.in_frame as usize).checked_sub(groups) {
-                    None => event.groups[group.in_frame as usize].clear(),
-                    Some(service) => event.services[service].clear(),
+                    None => header.groups[group.in_frame as usize].clear(),
+                    Some(service) => header.services[service].clear(),
                 }
             }
-            *header = WrittenHeader::new(&Header::Event(event));
+            let header = Header::Event(header);
+            event.written = Written::new(header, joined, &mut BytesMut::new(), 0);
         }
         part.groups = left;
         false
@@ -152,6 +181,8 @@ pub struct Sender {
     events_max: usize,
     bytes_max: usize,
     publications_max: usize,
+    /// Where events are written.
+    buffer: BytesMut,
 }
 
 impl Sender {
@@ -164,6 +195,7 @@ impl Sender {
             events_max: limits.events_unacknowledged_max.max(1),
             bytes_max: limits.events_unacknowledged_bytes_max,
             publications_max: limits.publications_open_max,
+            buffer: BytesMut::new(),
         }
     }
 
@@ -219,17 +251,21 @@ impl Sender {
         self.streams.get_mut(peer).expect("just inserted")
     }
 
+    /// Writes an event, to be queued for peers.
+    pub fn write(&mut self, header: v1::Event, payload: Bytes) -> Outgoing {
+        Outgoing::write(header, payload, &mut self.buffer)
+    }
+
     /// Queues an event for a peer. Says whether nothing waited to be pulled on its lane before.
     pub fn push(
         &mut self,
         peer: PeerKey,
         lane: usize,
-        header: WrittenHeader,
-        payload: Bytes,
+        event: Outgoing,
         part: Option<Box<Part>>,
     ) -> bool {
         let stream = self.stream(peer);
-        let item = Item::Event { header, payload, part };
+        let item = Item::Event { event, part };
         stream.events += 1;
         stream.bytes += item.bytes();
         stream.lanes[lane].push(item)
@@ -279,8 +315,8 @@ impl Sender {
             return Some((Frame::new(Header::EventsFrom(header)), true));
         }
         let frame = match item {
-            Item::Event { header, payload, .. } => {
-                Frame::with_payload(Header::Written(header.clone()), payload.clone())
+            Item::Event { event: Outgoing { written, rest, .. }, .. } => {
+                Frame::with_payload(Header::Written(written.clone()), rest.clone())
             }
             Item::Skipped(count) => {
                 let count = if is_planted(75) { 0 } else { *count };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use dunlin_proto::{Frame, FrameView, Header, WrittenHeader, v1};
+use dunlin_proto::{Frame, FrameView, Header, v1};
 use proptest::prelude::*;
 
 use crate::base::{Limits, PeerKey};
@@ -37,8 +37,8 @@ struct Bench {
     skipped: [u64; LANES],
 }
 
-fn header(sequence: u64) -> WrittenHeader {
-    WrittenHeader::new(&Header::Event(v1::Event { sequence, ..v1::Event::default() }))
+fn header(sequence: u64) -> v1::Event {
+    v1::Event { sequence, ..v1::Event::default() }
 }
 
 impl Bench {
@@ -84,8 +84,8 @@ impl Bench {
     fn publish(&mut self, lane: usize) {
         if self.sender.has_room(peer(), 0) {
             self.published[lane] += 1;
-            let header = header(self.published[lane]);
-            self.sender.push(peer(), lane, header, Bytes::new(), None);
+            let event = self.sender.write(header(self.published[lane]), Bytes::new());
+            self.sender.push(peer(), lane, event, None);
         } else {
             self.sender.pass_over(peer(), lane);
             self.skipped[lane] += 1;

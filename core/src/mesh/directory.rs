@@ -135,6 +135,7 @@ impl Mesh {
 
     /// What a peer is shown, and what counts of what it shows, is something else from now on.
     pub(super) fn rights_changed(&mut self, peer: PeerKey) {
+        self.decisions.forget();
         self.learn_again(peer);
         self.feed_publisher(PublisherInput::ViewChanged(peer));
     }

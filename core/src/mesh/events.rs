@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use dunlin_proto::{Header, WrittenHeader};
+use bytes::{Bytes, BytesMut};
 
 use crate::auth::{Denied, Permission};
 use crate::base::{Effects, Now, PeerId, PeerKey};
 use crate::directory::document::GROUP_BYTES_MAX;
 use crate::directory::{Document, EntryKey, PublisherInput};
+use crate::events::decisions::Decision;
 use crate::events::group::{GroupName, Lots};
 use crate::events::plan::{Members, Plan};
 use crate::events::publications::{
     Assigned, Content, Part, PartGroup, PublicationEffect, PublicationInput, PublicationKey,
 };
 use crate::events::receiver::{Arrival, EventAck};
-use crate::events::sender::{Report, Word};
+use crate::events::sender::{Outgoing, Report, Word};
 use crate::events::{
     Delivery, EventId, EventMessage, Missed, MissedWhy, Mode, PublishError, PublishRequest,
     Published, Scope, SubscribeRequest, Subscriptions, WhenFull,
@@ -34,6 +34,9 @@ use crate::wire::{EventFrame, EventsFrom, HEADER_BYTES_MAX};
 
 /// Payloads up to this size are copied out of what came, so that one small event does not keep a whole datagram.
 const COPIED_BYTES_MAX: usize = 1_024;
+
+/// Copies share buffers of this size, in bytes: so much a subscriber may keep alive with one small event.
+const PAYLOADS_BYTES: usize = 4_096;
 
 /// A subscriber that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,22 +354,24 @@ impl Mesh {
             if for_groups.iter().any(|(other, ..)| *other == peer) {
                 continue;
             }
-            let header = shared
-                .get_or_insert_with(|| WrittenHeader::new(&Header::Event(frame(true).header())));
+            let sender = &mut self.sender;
+            let event =
+                shared.get_or_insert_with(|| sender.write(frame(true).header(), bytes.clone()));
+            let event = event.clone();
             let part = publication.map(|publication| Part {
                 publication,
                 everyone: true,
                 groups: Vec::new(),
             });
             published.peers += 1;
-            self.push_event(peer, lane, header.clone(), &bytes, part);
+            self.push_event(peer, lane, event, part);
         }
         for (peer, frame, groups) in for_groups {
-            let header = WrittenHeader::new(&Header::Event(frame.header()));
+            let event = self.sender.write(frame.header(), bytes.clone());
             let publication = publication.expect("what is for groups is looked after");
             published.peers += 1;
             let part = Part { publication, everyone: frame.everyone, groups };
-            self.push_event(peer, lane, header, &bytes, Some(part));
+            self.push_event(peer, lane, event, Some(part));
         }
         for peer in passed_over {
             if let Some(publication) = publication {
@@ -424,18 +429,13 @@ impl Mesh {
         let Some(entry) = self.peers.get(peer) else { return };
         let Some(session) = entry.machine.session() else { return };
         let id = EventId { publisher: entry.id, boot: session.boot, sequence: event.sequence };
-        let Some(topic) = self.access.localise(peer, event.topic) else {
-            return self.complain(peer, "it publishes in no network that we share".to_string());
+        let (topic, plan) = match self.decide(peer, event.topic) {
+            Ok(decided) => decided,
+            Err(what) => return self.complain(peer, what),
         };
-        if let Err(denied) = self.access.may(self.now, peer, Permission::Publish, &topic)
-            && !is_planted(77)
-        {
-            return self.complain(peer, format!("it publishes to '{topic}': {denied}"));
-        }
-        let (topic, plan, _) = self.plan(&topic);
         let size = event.payload.len();
         let bytes = match size <= COPIED_BYTES_MAX {
-            true => Bytes::copy_from_slice(&event.payload),
+            true => self.copy_payload(&event.payload),
             false => event.payload,
         };
         let message = Arc::new(EventMessage {
@@ -467,6 +467,48 @@ impl Mesh {
         if !declined.is_empty() {
             self.receiver.declined(peer, lane, number, declined);
         }
+    }
+
+    /// Who gets an event of a peer, and its topic as it is written here; or why nobody does.
+    fn decide(
+        &mut self,
+        peer: PeerKey,
+        written: TopicPath,
+    ) -> Result<(TopicPath, Arc<Plan>), String> {
+        if let Some(decision) = self.decisions.of(peer, &written, self.plans.generation())
+            && self.access.stands(self.now, peer, &decision.permit)
+        {
+            return Ok((decision.topic.clone(), Arc::clone(&decision.plan)));
+        }
+        let mut topic = written.clone();
+        if !self.access.localise_in_place(peer, &mut topic) {
+            return Err("it publishes in no network that we share".to_string());
+        }
+        let permit = self.access.permit(self.now, peer, Permission::Publish, &topic);
+        let permit = match permit {
+            Err(denied) if !is_planted(77) => {
+                return Err(format!("it publishes to '{topic}': {denied}"));
+            }
+            permit => permit.ok(),
+        };
+        let (topic, plan, _) = self.plan(&topic);
+        if let Some(permit) = permit {
+            let (topic, plan) = (topic.clone(), Arc::clone(&plan));
+            let generation = self.plans.generation();
+            // As what was read is remembered, and not as it came: that would keep alive what came with it.
+            let written = TopicPath::parse(written.as_str()).expect("it is one");
+            self.decisions.remember(Decision { peer, written, permit, topic, plan, generation });
+        }
+        Ok((topic, plan))
+    }
+
+    /// A small payload, apart from what came with it. Several share a buffer.
+    fn copy_payload(&mut self, payload: &[u8]) -> Bytes {
+        if self.payloads.capacity() < payload.len() {
+            self.payloads = BytesMut::with_capacity(PAYLOADS_BYTES);
+        }
+        self.payloads.extend_from_slice(payload);
+        self.payloads.split().freeze()
     }
 
     pub(super) fn events_skipped(
@@ -553,18 +595,11 @@ impl Mesh {
             .plan(topic, |topic| Plan::new(subscriptions.here(topic), interest.elsewhere(topic)))
     }
 
-    fn push_event(
-        &mut self,
-        peer: PeerKey,
-        lane: usize,
-        header: WrittenHeader,
-        bytes: &Bytes,
-        part: Option<Part>,
-    ) {
+    fn push_event(&mut self, peer: PeerKey, lane: usize, event: Outgoing, part: Option<Part>) {
         if let Some(part) = &part {
             self.publications.sent(part.publication);
         }
-        if self.sender.push(peer, lane, header, bytes.clone(), part.map(Box::new)) {
+        if self.sender.push(peer, lane, event, part.map(Box::new)) {
             self.mark_events(peer, lane);
         }
     }
@@ -776,11 +811,11 @@ impl Mesh {
                     payload: Bytes::new(),
                 };
                 frame.name(&redelivery.group);
-                let header = WrittenHeader::new(&Header::Event(frame.header()));
+                let event = self.sender.write(frame.header(), bytes);
                 let at_least_one = members.at_least_one;
                 let groups = vec![PartGroup { in_frame: 0, place: group, at_least_one }];
                 let part = Part { publication, everyone: false, groups };
-                if self.sender.push(peer, lane, header, bytes, Some(Box::new(part))) {
+                if self.sender.push(peer, lane, event, Some(Box::new(part))) {
                     self.mark_events(peer, lane);
                 }
                 Assigned::Peer(id)

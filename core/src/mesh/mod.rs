@@ -29,7 +29,7 @@ mod wiring;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use dunlin_proto::Frame;
 
 use crate::auth::{Access, AccessInput, AccessTimer};
@@ -42,6 +42,7 @@ use crate::directory::{
     Document, LocalServices, Publisher, PublisherTimer, RemoteServices, Replicas,
 };
 use crate::events::Subscriptions;
+use crate::events::decisions::Decisions;
 use crate::events::interest::Interest;
 use crate::events::plan::Plans;
 use crate::events::publications::{PublicationTimer, Publications};
@@ -53,6 +54,7 @@ use crate::peer::lanes::Lanes;
 use crate::peer::{Admission, LocalNode, Peer, PeerInput, PeerTimer};
 use crate::planted::is_planted;
 use crate::rpc::{Callee, CalleeTimer, Caller, CallerTimer};
+use crate::topic::TopicMemory;
 use crate::wire::{self, Message, VERSION_MAX, VERSION_MIN};
 
 pub use command::{CallRequest, CommandError, Target};
@@ -229,6 +231,12 @@ pub struct Mesh {
     subscriptions: Subscriptions,
     interest: Interest,
     plans: Plans,
+    /// What was decided of the events that came last.
+    decisions: Decisions,
+    /// Where the payloads of events are copied to.
+    payloads: BytesMut,
+    /// The paths that came last.
+    paths: TopicMemory,
     sender: Sender,
     receiver: Receiver,
     publications: Publications,
@@ -293,6 +301,9 @@ impl Mesh {
             subscriptions: Subscriptions::new(&limits),
             interest: Interest::default(),
             plans: Plans::default(),
+            decisions: Decisions::default(),
+            payloads: BytesMut::new(),
+            paths: TopicMemory::default(),
             sender: Sender::new(&limits),
             receiver: Receiver::default(),
             publications: Publications::default(),
@@ -442,7 +453,7 @@ impl Mesh {
         // A link that we have closed may still deliver what was on its way.
         let Some(entry) = self.links.get(&link) else { return };
         let peer = entry.peer;
-        match wire::parse(frame, &self.limits) {
+        match wire::parse_with(frame, &self.limits, &mut self.paths) {
             Ok(message) => self.arrived(peer, link, lane, message),
             Err(fault) => {
                 self.feed_peer(peer, PeerInput::Fault { link, what: fault.to_string() });

@@ -78,11 +78,16 @@ impl Handle {
         self.event(topic).value(value).no_waiting().send().await
     }
 
-    /// An event with more to say about it.
-    pub fn event(&self, topic: &str) -> EventBuilder {
+    /// An event with more to say about it. The topic is a text, or a [`TopicPath`]: whoever publishes much to one
+    /// topic reads it once.
+    pub fn event<P>(&self, topic: P) -> EventBuilder
+    where
+        P: TryInto<TopicPath>,
+        TopicError: From<P::Error>,
+    {
         EventBuilder {
             handle: self.clone(),
-            topic: TopicPath::parse(topic),
+            topic: topic.try_into().map_err(TopicError::from),
             payload: Payload::raw(Vec::new()),
             scope: Scope::Network,
             mode: Mode::All,

@@ -11,6 +11,7 @@
 
 mod coverage;
 mod index;
+pub mod memory;
 mod path;
 mod pattern;
 mod table;
@@ -19,6 +20,7 @@ mod values;
 mod vectors;
 
 pub use index::PatternIndex;
+pub use memory::TopicMemory;
 pub use path::{SEGMENTS_MAX, TOPIC_BYTES_MAX, TopicError, TopicPath};
 pub use pattern::{Captures, Pattern, Segment};
 pub use values::SubscriptionKey;

@@ -82,6 +82,13 @@ impl TopicPath {
     }
 }
 
+/// A path is one already.
+impl From<std::convert::Infallible> for TopicError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl TryFrom<&str> for TopicPath {
     type Error = TopicError;
 

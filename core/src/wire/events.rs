@@ -9,7 +9,7 @@ use crate::directory::document::GROUP_BYTES_MAX;
 use crate::events::group::GroupName;
 use crate::events::receiver::{DECLINED_MAX, Declined, EventAck, LANES};
 use crate::payload::ContentType;
-use crate::topic::TopicPath;
+use crate::topic::{TopicMemory, TopicPath};
 
 /// An event as it travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +51,13 @@ pub(super) fn parse(
     event: v1::Event,
     payload: Bytes,
     limits: &Limits,
+    paths: &mut TopicMemory,
 ) -> Result<EventFrame, WireFault> {
     let wrong = |field, why: String| fault("Event", field, why);
     if event.sequence == 0 || event.sequence > SEQUENCE_MAX {
         return Err(wrong("sequence", format!("{}", event.sequence)));
     }
-    let topic =
-        TopicPath::from_bytes(event.topic).map_err(|error| wrong("topic", error.to_string()))?;
+    let topic = paths.read(event.topic).map_err(|error| wrong("topic", error.to_string()))?;
     let named = event.groups.len() + event.services.len();
     if named > limits.subscriptions_per_peer_max {
         return Err(wrong("groups", format!("{named} of them and of services")));

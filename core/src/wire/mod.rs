@@ -20,7 +20,7 @@ use crate::events::receiver::EventAck;
 use crate::link::{End, Lane, LinkId, Sent};
 use crate::payload::ContentType;
 use crate::rpc::Status;
-use crate::topic::TopicPath;
+use crate::topic::{TopicMemory, TopicPath};
 
 pub use events::{EventFrame, EventsFrom};
 
@@ -192,6 +192,19 @@ fn fault(message: &'static str, field: &'static str, why: impl Into<String>) -> 
 /// A [`WireFault`] that names the first thing that is wrong. The peer broke the protocol; the link
 /// should be closed.
 pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
+    parse_with(frame, limits, &mut TopicMemory::default())
+}
+
+/// As [`parse`], for who reads many frames.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_with(
+    frame: Bytes,
+    limits: &Limits,
+    paths: &mut TopicMemory,
+) -> Result<Message, WireFault> {
     let (header, payload) = match FrameView::decode(frame)? {
         FrameView::Known(header, payload) => (header, payload),
         FrameView::Skippable(_) => return Ok(Message::Skippable),
@@ -230,13 +243,13 @@ pub fn parse(frame: Bytes, limits: &Limits) -> Result<Message, WireFault> {
         Header::Heartbeat(heartbeat) => {
             Message::Heartbeat(Heartbeat { version: heartbeat.version, digest: heartbeat.digest })
         }
-        Header::Call(call) => Message::Call(parse_call(call, payload)?),
+        Header::Call(call) => Message::Call(parse_call(call, payload, paths)?),
         Header::Reply(reply) => Message::Reply(parse_reply(reply, payload)?),
         Header::Cancel(cancel) => {
             check_sequence("Cancel", cancel.sequence, cancel.floor)?;
             Message::Cancel { sequence: cancel.sequence, floor: cancel.floor }
         }
-        Header::Event(event) => Message::Event(events::parse(event, payload, limits)?),
+        Header::Event(event) => Message::Event(events::parse(event, payload, limits, paths)?),
         Header::EventsFrom(from) => Message::EventsFrom(events::parse_from(from)?),
         Header::EventsSkipped(skipped) => Message::EventsSkipped { count: skipped.count },
         Header::EventAck(ack) => Message::EventAck(events::parse_ack(ack, limits)?),
@@ -368,13 +381,16 @@ fn check_sequence(message: &'static str, sequence: u64, floor: u64) -> Result<()
     Ok(())
 }
 
-fn parse_call(call: v1::Call, payload: Bytes) -> Result<CallMessage, WireFault> {
+fn parse_call(
+    call: v1::Call,
+    payload: Bytes,
+    paths: &mut TopicMemory,
+) -> Result<CallMessage, WireFault> {
     check_sequence("Call", call.sequence, call.floor)?;
     if call.attempt == 0 {
         return Err(fault("Call", "attempt", "zero"));
     }
-    let path = TopicPath::from_bytes(call.path)
-        .map_err(|error| fault("Call", "path", error.to_string()))?;
+    let path = paths.read(call.path).map_err(|error| fault("Call", "path", error.to_string()))?;
     Ok(CallMessage {
         sequence: call.sequence,
         floor: call.floor,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
+use dunlin_tokio::topic::TopicPath;
 use dunlin_tokio::{Delivery, Node, Payload, PeerAddress, PeerId, service};
 use tokio::sync::Notify;
 
@@ -123,10 +124,11 @@ async fn publish(
         .map(|_| {
             let (handle, until) = (node.handle(), tally.until);
             let payload = Payload::raw(vec![7; setting.size]);
+            let topic = TopicPath::parse(TOPIC).expect("well-formed");
             tokio::spawn(async move {
                 let mut published = 0;
                 while Instant::now() < until {
-                    let event = handle.event(TOPIC).payload(payload.clone()).send().await?;
+                    let event = handle.event(topic.clone()).payload(payload.clone()).send().await?;
                     if event.peers + event.passed_over != peers {
                         return Err(format!("{event:?}: {peers} peers subscribe").into());
                     }
