@@ -5,7 +5,7 @@ use dunlin_proto::v1;
 use prost::Message;
 use ring::digest::{SHA256, digest};
 
-use crate::auth::signature::{self, SIGNATURE_BYTES};
+use crate::auth::signature::{PublicKey, SIGNATURE_BYTES};
 use crate::base::{Identity, PeerId, WallTime};
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
@@ -23,8 +23,8 @@ impl SignedBytes {
         SignedBytes { body: body.into(), signature }
     }
 
-    pub(super) fn verifies(&self, key: &PeerId, prefix: &[&[u8]]) -> bool {
-        signature::verify(key, &message(prefix, &self.body), &self.signature)
+    pub(super) fn verifies(&self, key: &PublicKey, prefix: &[&[u8]]) -> bool {
+        key.verify(&message(prefix, &self.body), &self.signature)
     }
 
     pub(super) fn from_wire(wire: v1::Signed) -> Result<Self, String> {

@@ -4,12 +4,15 @@
 //! nobody else can make another network of the same id. How later ones follow from it is told in
 //! [`crate::auth::succession`].
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use dunlin_proto::v1;
 use prost::Message;
 
 use crate::auth::codec::{self, SignedBytes, decode, exactly, key_bytes, millis, sha256, time};
 use crate::auth::network_id::NetworkId;
+use crate::auth::signature::PublicKey;
 use crate::auth::token::TokenId;
 use crate::base::{Identity, PeerId, WallTime};
 
@@ -76,6 +79,8 @@ pub struct DescriptorClaims {
 pub struct Descriptor {
     id: NetworkId,
     claims: DescriptorClaims,
+    /// The issuers' keys, in the order of the claims, once they were asked for.
+    issuers: Arc<[PublicKey]>,
     signed: SignedBytes,
 }
 
@@ -125,7 +130,8 @@ impl Descriptor {
     pub(super) fn from_wire(wire: v1::Signed) -> Result<Descriptor, String> {
         let descriptor = Self::read(SignedBytes::from_wire(wire)?)?;
         let id = if descriptor.is_genesis() { [0; 32] } else { *descriptor.id.as_bytes() };
-        if !descriptor.signed.verifies(&descriptor.claims.root, &[DOMAIN, &id]) {
+        let root = PublicKey::new(&descriptor.claims.root);
+        if !descriptor.signed.verifies(&root, &[DOMAIN, &id]) {
             return Err("the signature is wrong".into());
         }
         Ok(descriptor)
@@ -148,7 +154,7 @@ impl Descriptor {
             }
             NetworkId::from_bytes(exactly("network_id", &body.network_id)?)
         };
-        Ok(Descriptor { id, claims: read_claims(body)?, signed })
+        Ok(Descriptor { id, claims: read_claims(body)?, issuers: Arc::default(), signed })
     }
 
     pub(super) fn to_wire(&self) -> v1::Signed {
@@ -175,6 +181,18 @@ impl Descriptor {
         let issuers = &self.claims.issuers;
         let index = issuers.binary_search_by(|(key, _)| key.cmp(issuer)).ok()?;
         Some(issuers[index].1)
+    }
+
+    /// Makes the keys of issuers ready to verify with, or forgets them.
+    pub(super) fn prepare_issuers(&mut self, wanted: bool) {
+        let issuers = self.claims.issuers.iter().filter(|_| wanted);
+        self.issuers = issuers.map(|(key, _)| PublicKey::new(key)).collect();
+    }
+
+    /// The key of an issuer that is trusted, if it is ready to verify with.
+    pub(super) fn issuer_key(&self, issuer: &PeerId) -> Option<&PublicKey> {
+        let index = self.claims.issuers.binary_search_by(|(key, _)| key.cmp(issuer)).ok()?;
+        self.issuers.get(index)
     }
 
     /// Whether the link of a token with this id is revoked.

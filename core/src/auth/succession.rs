@@ -86,6 +86,15 @@ pub struct DescriptorChain {
 }
 
 impl DescriptorChain {
+    /// Tokens are judged by the last one.
+    fn of(mut descriptors: Vec<Descriptor>) -> Self {
+        let count = descriptors.len();
+        for (index, descriptor) in descriptors.iter_mut().enumerate() {
+            descriptor.prepare_issuers(index + 1 == count);
+        }
+        DescriptorChain { descriptors }
+    }
+
     /// A new network. `nonce` is 16 fresh random bytes. The root in the claims is `root`, their sequence
     /// does not matter.
     ///
@@ -99,7 +108,7 @@ impl DescriptorChain {
     ) -> Result<Self, DescriptorRefusal> {
         let genesis = Descriptor::genesis(root, nonce, claims);
         let genesis = genesis.map_err(|why| DescriptorRefusal::Descriptor(1, why))?;
-        Ok(DescriptorChain { descriptors: vec![genesis] })
+        Ok(Self::of(vec![genesis]))
     }
 
     /// The chain with a newer descriptor at its end, signed by the root, or by the next root, which takes
@@ -138,7 +147,7 @@ impl DescriptorChain {
             descriptors.pop();
         }
         descriptors.push(descriptor);
-        let chain = DescriptorChain { descriptors };
+        let chain = Self::of(descriptors);
         chain.check()?;
         Ok(chain)
     }
@@ -163,7 +172,7 @@ impl DescriptorChain {
             Descriptor::from_wire(signed)
                 .map_err(|why| DescriptorRefusal::Descriptor(index + 1, why))
         });
-        let chain = DescriptorChain { descriptors: descriptors.collect::<Result<_, _>>()? };
+        let chain = Self::of(descriptors.collect::<Result<_, _>>()?);
         chain.check()?;
         Ok(chain)
     }

@@ -18,6 +18,7 @@ use crate::auth::codec::{
 use crate::auth::network_id::NetworkId;
 use crate::auth::permission::Permissions;
 use crate::auth::refusal::TokenRefusal;
+use crate::auth::signature::PublicKey;
 use crate::auth::validate::check_step;
 use crate::base::{Identity, PeerId, WallTime};
 
@@ -236,12 +237,17 @@ impl Token {
         self.links.iter().map(|link| &link.claims)
     }
 
-    /// Whether every signature is right; the number of the first that is not.
-    pub(super) fn verify_signatures(&self) -> Result<(), usize> {
+    /// Whether every signature is right; the number of the first that is not. The key of the first issuer is
+    /// given, if it is known.
+    pub(super) fn verify_signatures(&self, first: Option<&PublicKey>) -> Result<(), usize> {
         let mut parent = [0; 32];
         for (index, link) in self.links.iter().enumerate() {
             let prefix = [DOMAIN, link.claims.network.as_bytes(), &parent[..]];
-            if !link.signed.verifies(&link.claims.issuer, &prefix) {
+            let verifies = match first.filter(|_| index == 0) {
+                Some(key) => link.signed.verifies(key, &prefix),
+                None => link.signed.verifies(&PublicKey::new(&link.claims.issuer), &prefix),
+            };
+            if !verifies {
                 return Err(index + 1);
             }
             parent = link.signed.hash();
