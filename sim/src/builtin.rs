@@ -16,8 +16,10 @@ use dunlin_core::service::{
 use serde::{Deserialize, Serialize};
 
 use crate::history::{End, Expect, Life};
+use crate::pubsub;
 use crate::schedule::{
-    Action, Call, Rule, Schedule, network_of_service, networks_of, shared_network,
+    Action, Call, Publish, Rule, Schedule, Subscriber, network_of_service, networks_of,
+    shared_network,
 };
 use crate::workload::{NodeInfo, Workload};
 
@@ -27,12 +29,16 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The built-in workload of one schedule.
 pub struct BuiltIn {
     services: Vec<Vec<u16>>,
+    withheld: Vec<Vec<u16>>,
 }
 
 impl BuiltIn {
     /// Registers at each node what the schedule says.
     pub fn new(schedule: &Schedule) -> Self {
-        BuiltIn { services: schedule.nodes.iter().map(|node| node.services.clone()).collect() }
+        BuiltIn {
+            services: schedule.nodes.iter().map(|node| node.services.clone()).collect(),
+            withheld: schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect(),
+        }
     }
 }
 
@@ -247,7 +253,7 @@ fn end_of(result: &Result<Told, CallError>) -> End {
 }
 
 /// Waits for a future, but not for longer than another.
-async fn unless<T>(
+pub(crate) async fn unless<T>(
     future: impl Future<Output = T>,
     until: Option<impl Future<Output = ()> + Unpin>,
 ) -> Option<T> {
@@ -348,6 +354,24 @@ impl Workload for BuiltIn {
 
     fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {
         Some(Box::pin(perform(node.clone(), call.clone(), handle)))
+    }
+
+    fn subscribe(
+        &self,
+        node: &NodeInfo,
+        subscriber: &Subscriber,
+        handle: Handle,
+    ) -> Option<BoxFuture<()>> {
+        Some(Box::pin(pubsub::read(node.clone(), subscriber.clone(), handle)))
+    }
+
+    fn publish(&self, node: &NodeInfo, event: &Publish, handle: Handle) -> Option<BoxFuture<()>> {
+        Some(Box::pin(pubsub::publish(node.clone(), event.clone(), false, handle)))
+    }
+
+    fn probe_events(&self, node: &NodeInfo, handle: Handle) -> Option<BoxFuture<()>> {
+        let withheld = self.withheld.get(usize::from(node.life.node)).cloned().unwrap_or_default();
+        Some(Box::pin(pubsub::publish_probes(node.clone(), withheld, handle)))
     }
 
     fn probe(&self, node: &NodeInfo, peer: u16, handle: Handle) -> Option<BoxFuture<()>> {

@@ -82,6 +82,11 @@ impl Copies {
         }
     }
 
+    /// The boot number of the life in which a node met a peer last.
+    pub(crate) fn met(&self, index: usize, peer: PeerId) -> Option<u64> {
+        self.met.get(&(index, peer)).copied()
+    }
+
     /// Whom an event is about.
     pub(crate) fn peer_of(event: &Event) -> Option<PeerId> {
         match event {

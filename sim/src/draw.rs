@@ -4,6 +4,7 @@
 //! happen and how large everything is, and then the schedule from that. So some seeds do a great deal of
 //! one thing, which finds bugs that a little of everything hides.
 
+use crate::draw_events;
 use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
@@ -12,9 +13,9 @@ use crate::schedule::{
 };
 
 /// How long operations and faults go on, in microseconds.
-const DURATION_US: u64 = 60_000_000;
-const MS: u64 = 1_000;
-const SECOND: u64 = 1_000 * MS;
+pub(crate) const DURATION_US: u64 = 60_000_000;
+pub(crate) const MS: u64 = 1_000;
+pub(crate) const SECOND: u64 = 1_000 * MS;
 
 /// The fidelity of a seed that is not told one: of a hundred, 80 run at frames, 15 at packets with null
 /// crypto, 5 with TLS.
@@ -38,6 +39,9 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         node.keeps.retain(|peer| shared_network(&networks, index, *peer).is_some());
     }
     let is_mixed = nodes.iter().any(|node| node.limits.protocol_version_max > 0);
+    let networks: Vec<Vec<u16>> = rights.iter().flat_map(|r| &r.networks).cloned().collect();
+    let mut operations = operations(seed, &nodes, fidelity);
+    draw_events::add(seed, &mut nodes, &networks, fidelity, &mut operations);
     Schedule {
         version: VERSION,
         seed,
@@ -45,7 +49,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         crypto,
         duration_us: DURATION_US,
         network: network(seed),
-        operations: operations(seed, &nodes, fidelity),
+        operations,
         faults: faults(seed, count, fidelity, is_mixed, rights.is_some()),
         rights,
         nodes,
@@ -73,7 +77,12 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
     let mut nodes: Vec<NodePlan> = (0..count)
         .map(|_| {
             let services = (0..SERVICES as u16).filter(|_| draw.chance(400)).collect();
-            NodePlan { keeps: Vec::new(), services, limits: LimitsPlan::default() }
+            NodePlan {
+                keeps: Vec::new(),
+                services,
+                subscribers: Vec::new(),
+                limits: LimitsPlan::default(),
+            }
         })
         .collect();
     // Who is connected: everybody, a ring, or a star; and of each pair one side keeps it, or both.
@@ -154,7 +163,7 @@ fn network(seed: u64) -> NetworkPlan {
 }
 
 /// Moments on average so far apart, in order.
-fn moments(draw: &mut Stream, mean_us: u64) -> Vec<u64> {
+pub(crate) fn moments(draw: &mut Stream, mean_us: u64) -> Vec<u64> {
     let mut moments = Vec::new();
     let mut at = exponential(draw.number(), mean_us);
     while at < DURATION_US {
