@@ -82,6 +82,8 @@ struct Publication {
     repeated: Vec<usize>,
     /// Groups with members that the publisher knew of.
     groups: BTreeSet<Group>,
+    /// Of a probe: who was to get it as one of all.
+    owed_to: Vec<usize>,
 }
 
 /// What one subscriber is sent of one topic by one life of a publisher.
@@ -299,6 +301,7 @@ impl Ledger {
             got: Vec::new(),
             repeated: Vec::new(),
             groups: BTreeSet::new(),
+            owed_to: Vec::new(),
         });
         let token = events.publications.len() as u64;
         let said = Said { token, filler: filler(token, plan.bytes) };
@@ -514,6 +517,9 @@ impl<F: Fidelity> World<'_, F> {
                 publication.groups.insert(group);
                 continue;
             }
+            if publication.is_probe {
+                publication.owed_to.push(at);
+            }
             let EventId { publisher, boot, sequence } = published.id;
             let key = (publisher, boot, publication.plan.topic.clone());
             let line = reader.lines.entry(key).or_default();
@@ -577,9 +583,7 @@ impl<F: Fidelity> World<'_, F> {
         let Some(outcome) = outcome else { return Ok(()) };
         let complete = outcome.is_complete() && outcome.groups_served as usize == published.groups;
         if *is_probe {
-            if !complete {
-                return Err((HEALED, format!("{published:?} came to {outcome:?}")));
-            }
+            judge_probe(events, publication, published, outcome)?;
             if let Some(group) = groups.iter().find(|group| got_by(**group) != 1) {
                 return Err((HEALED, format!("{} of {group:?} have it", got_by(*group))));
             }
@@ -613,6 +617,28 @@ impl<F: Fidelity> World<'_, F> {
         }
         Ok(())
     }
+}
+
+/// Of an event after healing: whoever its publisher is connected with has it, and is counted as having it. Of a
+/// peer that is down, and of which nobody has let go yet, the publisher cannot say more than that it does not know.
+fn judge_probe(
+    events: &Events,
+    publication: &Publication,
+    published: &Published,
+    outcome: &PublishOutcome,
+) -> Verdict {
+    let Publication { by, owed_to, got, .. } = publication;
+    if let Some(reader) = owed_to.iter().find(|reader| !got.contains(reader)) {
+        let what = format!("{} does not have it", events.readers[*reader].at);
+        return Err((HEALED, what));
+    }
+    let nodes: BTreeSet<u16> = got.iter().map(|reader| events.readers[*reader].at.node).collect();
+    let reached = nodes.iter().filter(|node| **node != by.node).count();
+    let groups_served = outcome.groups_served as usize == published.groups;
+    if published.passed_over > 0 || (outcome.acknowledged as usize) < reached || !groups_served {
+        return Err((HEALED, format!("{nodes:?} have it, and {published:?} came to {outcome:?}")));
+    }
+    Ok(())
 }
 
 /// Whether a peer's subscriber counts at a node.

@@ -100,6 +100,8 @@ pub(crate) async fn publish_probes(node: NodeInfo, withheld: Vec<u16>, handle: H
                     ..Publish::default()
                 };
                 publish(node.clone(), plan, true, handle.clone()).await;
+                // Who has room for one event reads it.
+                handle.sleep(ms(1)).await;
             }
         }
     }
