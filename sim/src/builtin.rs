@@ -30,6 +30,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct BuiltIn {
     services: Vec<Vec<u16>>,
     withheld: Vec<Vec<u16>>,
+    /// Somebody subscribes from the start of a life.
+    has_subscribers: bool,
 }
 
 impl BuiltIn {
@@ -38,6 +40,7 @@ impl BuiltIn {
         BuiltIn {
             services: schedule.nodes.iter().map(|node| node.services.clone()).collect(),
             withheld: schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect(),
+            has_subscribers: schedule.nodes.iter().any(|node| !node.subscribers.is_empty()),
         }
     }
 }
@@ -370,6 +373,9 @@ impl Workload for BuiltIn {
     }
 
     fn probe_events(&self, node: &NodeInfo, handle: Handle) -> Option<BoxFuture<()>> {
+        if !self.has_subscribers {
+            return None;
+        }
         let withheld = self.withheld.get(usize::from(node.life.node)).cloned().unwrap_or_default();
         Some(Box::pin(pubsub::publish_probes(node.clone(), withheld, handle)))
     }

@@ -4,7 +4,7 @@
 //! happen and how large everything is, and then the schedule from that. So some seeds do a great deal of
 //! one thing, which finds bugs that a little of everything hides.
 
-use crate::draw_events;
+use crate::draw_events::{self, Share};
 use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
@@ -40,8 +40,10 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     }
     let is_mixed = nodes.iter().any(|node| node.limits.protocol_version_max > 0);
     let networks: Vec<Vec<u16>> = rights.iter().flat_map(|r| &r.networks).cloned().collect();
-    let mut operations = operations(seed, &nodes, fidelity);
-    draw_events::add(seed, &mut nodes, &networks, fidelity, &mut operations);
+    let share = Share::draw(seed);
+    let mut operations = operations(seed, &nodes, fidelity, share);
+    let faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
+    draw_events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     Schedule {
         version: VERSION,
         seed,
@@ -50,7 +52,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         duration_us: DURATION_US,
         network: network(seed),
         operations,
-        faults: faults(seed, count, fidelity, is_mixed, rights.is_some()),
+        faults,
         rights,
         nodes,
     }
@@ -173,14 +175,14 @@ pub(crate) fn moments(draw: &mut Stream, mean_us: u64) -> Vec<u64> {
     moments
 }
 
-fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity) -> Vec<Operation> {
+fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity, share: Share) -> Vec<Operation> {
     let mut draw = Stream::new(seed, 5);
     let count = nodes.len() as u16;
     // A frame costs about a fifth of a datagram's work and there are fewer of them.
-    let calls = match fidelity {
+    let calls = share.of_calls(match fidelity {
         Fidelity::Frames => draw.range(3_000, 18_000),
         Fidelity::Packets => draw.range(500, 2_500),
-    };
+    });
     let shapes = CallShapes::draw(&mut draw, nodes);
     // Bursts put many calls on one moment.
     let burst = draw.pick(&[1, 1, 1, 5, 40]);

@@ -2,7 +2,9 @@
 
 use crate::draw::{DURATION_US, MS, SECOND, SERVICES, moments};
 use crate::random::{Stream, exponential};
-use crate::schedule::{Deed, Fidelity, NodePlan, Operation, Publish, Subscriber, networks_of};
+use crate::schedule::{
+    Deed, Fault, Fidelity, NodePlan, Operation, Publish, Subscriber, networks_of,
+};
 
 /// What lies below `eN`.
 const TAILS: [&str; 4] = ["a", "b", "a/x", "b/x"];
@@ -11,6 +13,42 @@ const PATTERNS: [&str; 10] =
     ["eN/a", "eN/b", "eN/a/x", "eN/*", "eN/>", "eN/{x}", "eN/*/x", "*/a", "{root}/{x}/x", ">"];
 /// Topics that are in use: few, so that much of what happens is about the same.
 const ROOTS: u64 = SERVICES;
+
+/// How much of what happens is events. They share their links with calls, so a seed has both, or one of them
+/// alone with enough time for it: an event costs about as much as three calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Nobody publishes.
+    Nothing,
+    /// A few among many calls.
+    Some,
+    /// Most of it, with a few calls.
+    Most,
+}
+
+impl Share {
+    pub(crate) fn draw(seed: u64) -> Share {
+        match Stream::new(seed, 22).below(100) {
+            0..35 => Share::Nothing,
+            35..60 => Share::Some,
+            _ => Share::Most,
+        }
+    }
+
+    /// How many of so many calls there are.
+    pub(crate) fn of_calls(self, calls: u64) -> u64 {
+        if self == Share::Most { calls / 3 } else { calls }
+    }
+
+    fn events(self, draw: &mut Stream, fidelity: Fidelity) -> u64 {
+        match (self, fidelity) {
+            (Share::Most, Fidelity::Frames) => draw.range(500, 4_000),
+            (_, Fidelity::Frames) => draw.range(200, 1_200),
+            (Share::Most, Fidelity::Packets) => draw.range(100, 700),
+            (_, Fidelity::Packets) => draw.range(50, 200),
+        }
+    }
+}
 
 /// What the events of one seed are like.
 struct Shapes<'a> {
@@ -40,8 +78,8 @@ impl<'a> Shapes<'a> {
             at_least_one: draw.pick(&[0, 0, 500, 1_000]),
             of_services: draw.pick(&[0, 300]),
             small: draw.pick(&[0, 200, 800]),
-            stalls: draw.pick(&[0, 200]),
-            slow: draw.pick(&[0, 200]),
+            stalls: draw.pick(&[0, 200, 800]),
+            slow: draw.pick(&[0, 200, 800]),
             local: draw.pick(&[0, 50]),
             pinned: draw.pick(&[0, 100, 400]),
             one_per_service: draw.pick(&[0, 300]),
@@ -107,11 +145,16 @@ impl<'a> Shapes<'a> {
 /// Adds subscribers and events to what else happens.
 pub(crate) fn add(
     seed: u64,
+    share: Share,
     nodes: &mut [NodePlan],
     networks: &[Vec<u16>],
+    faults: &[Fault],
     fidelity: Fidelity,
     operations: &mut Vec<Operation>,
 ) {
+    if share == Share::Nothing {
+        return;
+    }
     let mut draw = Stream::new(seed, 20);
     let shapes = Shapes::draw(&mut draw, networks);
     let count = nodes.len() as u16;
@@ -121,7 +164,7 @@ pub(crate) fn add(
         plan.subscribers =
             (0..subscribers).map(|_| shapes.subscriber(&mut draw, node, None)).collect();
     }
-    if draw.chance(250) {
+    if draw.chance(400) {
         let share = draw.pick(&[300, 1_000]);
         for plan in nodes.iter_mut() {
             if draw.chance(share) {
@@ -132,10 +175,7 @@ pub(crate) fn add(
             }
         }
     }
-    let events = match fidelity {
-        Fidelity::Frames => draw.range(300, 4_000),
-        Fidelity::Packets => draw.range(100, 700),
-    };
+    let events = share.events(&mut draw, fidelity);
     let burst = draw.pick(&[1, 1, 1, 8, 40]);
     let busiest = draw.chance(300).then(|| draw.below(u64::from(count)) as u16);
     for at_us in moments(&mut draw, DURATION_US * burst / events) {
@@ -144,6 +184,17 @@ pub(crate) fn add(
         for _ in 0..burst {
             let what = Deed::Publish(shapes.publish(&mut draw, node, count));
             operations.push(Operation { at_us, node, what });
+        }
+    }
+    let mut draw = Stream::new(seed, 23);
+    if draw.chance(600) {
+        let at_once = draw.pick(&[10, 40]);
+        for at_us in around(&mut draw, faults) {
+            for _ in 0..draw.range(1, at_once) {
+                let node = draw.below(u64::from(count)) as u16;
+                let what = Deed::Publish(shapes.publish(&mut draw, node, count));
+                operations.push(Operation { at_us, node, what });
+            }
         }
     }
     let mut draw = Stream::new(seed, 21);
@@ -158,4 +209,17 @@ pub(crate) fn add(
         }
     }
     operations.sort_by_key(|operation| operation.at_us);
+}
+
+/// Moments at which something is under way when a fault begins, and when links come back after it: what comes twice,
+/// or too early, does so then.
+fn around(draw: &mut Stream, faults: &[Fault]) -> Vec<u64> {
+    let window_us = draw.pick(&[MS, 20 * MS, 500 * MS]);
+    let mut moments = Vec::new();
+    for fault in faults {
+        moments.push(fault.at_us.saturating_sub(draw.below(window_us)));
+        moments.push(fault.until_us + draw.below(window_us));
+    }
+    moments.retain(|at_us| *at_us < DURATION_US);
+    moments
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dunlin_core::PeerId;
 use dunlin_core::service::{BoxFuture, Handle, Service};
+use dunlin_core::topic::TopicPath;
 
 use crate::history::{Ledger, Life};
 use crate::schedule::{Call, Publish, Subscriber};
@@ -29,6 +30,16 @@ impl NodeInfo {
                 format!("{}:{path}", network_name(network))
             }
             _ => path.to_string(),
+        }
+    }
+
+    /// Whether a path as this node writes it is in a network.
+    pub(crate) fn is_in(&self, network: u16, path: &TopicPath) -> bool {
+        match self.networks.get(usize::from(self.life.node)) {
+            Some(networks) if networks[0] != network => {
+                path.network().is_some_and(|name| name == network_name(network))
+            }
+            _ => path.network().is_none(),
         }
     }
 }

@@ -8,18 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::MutexGuard;
 
-use dunlin_core::directory::Entry;
 use dunlin_core::events::{Delivery, EventId, EventMessage, PublishOutcome, Published};
 use dunlin_core::topic::{Pattern, TopicPath};
 use dunlin_core::{Event, PeerId};
 use serde::{Deserialize, Serialize};
 
-use crate::copies::Copies;
-use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
 use crate::schedule::{Publish, Subscriber, networks_of};
 use crate::workload::NodeInfo;
-use crate::world::{Fidelity, World};
+
+mod owed;
 
 /// Only who asked for it gets an event.
 const WANTED: &str = "an event goes only to who wants it";
@@ -68,11 +66,14 @@ enum Group {
     Service(u16),
 }
 
+/// The place of a topic in the record: there are few.
+type Topic = u16;
+
 #[derive(Debug)]
 struct Publication {
     by: Life,
     plan: Publish,
-    topic: TopicPath,
+    topic: Topic,
     is_probe: bool,
     state: State,
     outcome: Option<PublishOutcome>,
@@ -101,14 +102,16 @@ struct Reader {
     at: Life,
     plan: Subscriber,
     pattern: Pattern,
+    /// Whether the pattern matches, for each topic.
+    matches: Vec<bool>,
     /// The node has taken it, in an earlier turn.
     settled: bool,
-    closed: bool,
+    closed_at: Option<u64>,
     /// It reads slowly until then, or leaves then.
     slow_until: u64,
     /// Of how many events of a publisher it was told that they are missing.
     missed: BTreeMap<PeerId, u64>,
-    lines: BTreeMap<(PeerId, u64, String), Line>,
+    lines: BTreeMap<(PeerId, u64, Topic), Line>,
 }
 
 /// The world's own record of all events.
@@ -116,6 +119,9 @@ struct Reader {
 pub(crate) struct Events {
     publications: Vec<Publication>,
     readers: Vec<Reader>,
+    /// Those that read.
+    reading: Vec<usize>,
+    topics: Vec<TopicPath>,
     /// Accepted in this turn.
     fresh: Vec<u64>,
     /// Opened in this turn.
@@ -141,6 +147,11 @@ pub(crate) struct OpenReader<'a> {
 type Verdict = Result<(), (&'static str, String)>;
 
 impl Reader {
+    /// Whether it has left at this time or later.
+    fn left_since(&self, at: u64) -> bool {
+        self.closed_at.is_some_and(|closed| closed >= at)
+    }
+
     fn group(&self, plan: &Publish) -> Option<Group> {
         let service = self.plan.service.filter(|_| plan.one_per_service).map(Group::Service);
         self.plan.group.map(Group::Group).or(service)
@@ -149,13 +160,26 @@ impl Reader {
     fn wants(&self, publication: &Publication) -> bool {
         let plan = &publication.plan;
         self.plan.network == plan.network
-            && self.pattern.matches(&publication.topic)
+            && self.matches[usize::from(publication.topic)]
             && (!plan.local || self.at.node == publication.by.node)
             && plan.target.is_none_or(|target| target == self.at.node)
     }
 }
 
 impl Events {
+    fn topic(&mut self, text: &str) -> Topic {
+        let place = self.topics.iter().position(|topic| topic.as_str() == text);
+        let place = place.unwrap_or_else(|| {
+            let topic = TopicPath::parse(text).expect("topics of schedules are well-formed");
+            for reader in &mut self.readers {
+                reader.matches.push(reader.pattern.matches(&topic));
+            }
+            self.topics.push(topic);
+            self.topics.len() - 1
+        });
+        place as Topic
+    }
+
     fn may_publish(&self, networks: &[Vec<u16>], node: u16, plan: &Publish) -> bool {
         let root = plan.topic.strip_prefix('e').and_then(|rest| rest.split('/').next());
         let root = root.and_then(|number| number.parse().ok());
@@ -185,8 +209,9 @@ impl Events {
         let what = |text: &str| {
             format!("{here} got event {} of {by} to '{}': {text}", said.token, plan.topic)
         };
-        let topic = node.path_in(plan.network, &plan.topic);
-        if said.filler != filler(said.token, plan.bytes) || event.topic.as_str() != topic {
+        let is_its_topic =
+            node.is_in(plan.network, &event.topic) && event.topic.path() == plan.topic;
+        if !is_filler(&said, plan.bytes) || !is_its_topic {
             return Err((WHOLE, what("it was damaged")));
         }
         let known = match &publication.state {
@@ -238,8 +263,8 @@ impl Events {
         let publication = &self.publications[place];
         let reader = &mut self.readers[index];
         let told = reader.missed.get(&id.publisher).copied().unwrap_or(0);
-        let topic = publication.plan.topic.clone();
-        let line = reader.lines.entry((id.publisher, id.boot, topic.clone())).or_default();
+        let line = reader.lines.entry((id.publisher, id.boot, publication.topic)).or_default();
+        let topic = &publication.plan.topic;
         if id.sequence <= line.last {
             let what = format!(
                 "{here} got number {} of {} to '{topic}' behind number {}",
@@ -270,8 +295,12 @@ impl Events {
     }
 }
 
-fn filler(token: u64, bytes: u32) -> String {
-    char::from(b'a' + (token % 26) as u8).to_string().repeat(bytes as usize)
+fn filler(token: u64) -> char {
+    char::from(b'a' + (token % 26) as u8)
+}
+
+fn is_filler(said: &Said, bytes: u32) -> bool {
+    said.filler.len() == bytes as usize && said.filler.chars().all(|c| c == filler(said.token))
 }
 
 impl Ledger {
@@ -291,10 +320,11 @@ impl Ledger {
         is_probe: bool,
     ) -> (OpenPublication<'_>, Said) {
         let mut events = self.events();
+        let topic = events.topic(&plan.topic);
         events.publications.push(Publication {
             by,
             plan: plan.clone(),
-            topic: TopicPath::parse(&plan.topic).expect("topics of schedules are well-formed"),
+            topic,
             is_probe,
             state: State::Waiting,
             outcome: None,
@@ -304,7 +334,7 @@ impl Ledger {
             owed_to: Vec::new(),
         });
         let token = events.publications.len() as u64;
-        let said = Said { token, filler: filler(token, plan.bytes) };
+        let said = Said { token, filler: filler(token).to_string().repeat(plan.bytes as usize) };
         (OpenPublication { ledger: self, token }, said)
     }
 
@@ -314,23 +344,29 @@ impl Ledger {
         let slow = plan.stalls_ms + plan.slow_ms + plan.each_ms;
         // Who will leave changes what is known until then.
         let slow = u64::from(slow.max(plan.lasts_ms.unwrap_or(0)));
+        let pattern = Pattern::parse(&plan.pattern).expect("patterns of schedules are well-formed");
+        let matches = events.topics.iter().map(|topic| pattern.matches(topic)).collect();
         events.readers.push(Reader {
             at: node.life,
             plan: plan.clone(),
-            pattern: Pattern::parse(&plan.pattern).expect("patterns of schedules are well-formed"),
+            pattern,
+            matches,
             settled: false,
-            closed: false,
+            closed_at: None,
             slow_until: self.now() + slow * 1_000_000,
             missed: BTreeMap::new(),
             lines: BTreeMap::new(),
         });
-        OpenReader { node, reader: events.readers.len() - 1 }
+        let reader = events.readers.len() - 1;
+        events.reading.push(reader);
+        OpenReader { node, reader }
     }
 
     /// How many subscribers of a life are there, and whether one of them is slow.
     pub(crate) fn readers(&self, life: Life) -> (usize, bool) {
         let (events, now) = (self.events(), self.now());
-        let here = events.readers.iter().filter(|reader| reader.at == life && !reader.closed);
+        let reading = events.reading.iter().map(|reader| &events.readers[*reader]);
+        let here = reading.filter(|reader| reader.at == life);
         here.fold((0, false), |(n, slow), reader| (n + 1, slow || reader.slow_until >= now))
     }
 
@@ -416,241 +452,13 @@ impl OpenReader<'_> {
 
 impl Drop for OpenReader<'_> {
     fn drop(&mut self) {
-        self.node.ledger.events().readers[self.reader].closed = true;
+        let mut events = self.node.ledger.events();
+        events.readers[self.reader].closed_at = Some(self.node.ledger.now());
+        events.reading.retain(|reader| *reader != self.reader);
     }
 }
 
 /// Whether an event says something of events.
 pub(crate) fn concerns(event: &Event) -> bool {
     matches!(event, Event::EventsLost { .. } | Event::PublishEnded { .. })
-}
-
-impl<F: Fidelity> World<'_, F> {
-    /// Whether rights come and go, so that what is published may be of no account elsewhere.
-    fn rights_vary(&self) -> bool {
-        !self.healing && self.rights_varied()
-    }
-
-    fn rights_varied(&self) -> bool {
-        let faults = self.schedule.faults.iter().map(|fault| FaultKind::of(&fault.what));
-        faults.into_iter().any(FaultKind::is_about_rights)
-    }
-
-    /// Looks at what a node just published, and to whom it is owed.
-    pub(crate) fn judge_events(&mut self, index: usize, heard: &[Event]) {
-        let ledger = std::sync::Arc::clone(&self.ledger);
-        let mut guard = ledger.events();
-        let events = &mut *guard;
-        let mut verdict = Ok(());
-        if let Some(mesh) = self.mesh(index) {
-            let fresh = std::mem::take(&mut events.fresh);
-            if !fresh.is_empty() && !self.rights_vary() {
-                let known: Vec<bool> =
-                    (0..self.stations.len()).map(|peer| self.knows(index, peer, heard)).collect();
-                for token in fresh {
-                    self.owe(events, mesh, index, &known, token);
-                }
-            }
-            let life = self.stations[index].life;
-            for event in heard {
-                match event {
-                    Event::EventsLost { peer, .. } => {
-                        let own = self.peers[index];
-                        for reader in &mut events.readers {
-                            if self.peers[usize::from(reader.at.node)] == *peer {
-                                let lines = reader.lines.iter_mut();
-                                lines
-                                    .filter(|((publisher, ..), _)| *publisher == own)
-                                    .for_each(|(_, line)| line.owed.clear());
-                            }
-                        }
-                    }
-                    Event::PublishEnded { publication, .. } => {
-                        let key = publication.to_u64();
-                        if !events.ended.insert((index, life, key)) {
-                            let what = format!("publication {key} of n{index} ended again");
-                            verdict = Err((TOLD_ONCE, what));
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        events.fresh.clear();
-        for reader in std::mem::take(&mut events.opened) {
-            events.readers[reader].settled = true;
-        }
-        drop(guard);
-        self.ledger.judge(index, verdict);
-    }
-
-    /// Whether a node surely knew, when it last acted, what a peer wants.
-    fn knows(&self, index: usize, peer: usize, heard: &[Event]) -> bool {
-        let (Some(here), Some(there)) = (self.mesh(index), self.mesh(peer)) else { return false };
-        peer == index
-            || self.copies.met(index, there.id()) == Some(there.incarnation().boot)
-                && !heard.iter().any(|event| Copies::peer_of(event) == Some(there.id()))
-                && here.peers_up().any(|(id, _)| id == there.id())
-    }
-
-    /// Writes down to whom an event is owed that was just accepted.
-    fn owe(
-        &self,
-        events: &mut Events,
-        mesh: &dunlin_core::Mesh,
-        index: usize,
-        known: &[bool],
-        token: u64,
-    ) {
-        let publication = &mut events.publications[token as usize - 1];
-        let State::Accepted { published, .. } = publication.state else { return };
-        for (at, reader) in events.readers.iter_mut().enumerate() {
-            let node = usize::from(reader.at.node);
-            let there = reader.settled && !reader.closed && known[node];
-            if !there || !reader.wants(publication) {
-                continue;
-            }
-            if node != index && !offers(mesh, self.peers[node], &reader.plan) {
-                continue;
-            }
-            if let Some(group) = reader.group(&publication.plan) {
-                publication.groups.insert(group);
-                continue;
-            }
-            if publication.is_probe {
-                publication.owed_to.push(at);
-            }
-            let EventId { publisher, boot, sequence } = published.id;
-            let key = (publisher, boot, publication.plan.topic.clone());
-            let line = reader.lines.entry(key).or_default();
-            if line.last < sequence && !publication.got.contains(&at) {
-                line.owed.push_back((sequence, token));
-            }
-        }
-    }
-
-    /// What must hold of events once everything is healed and quiet.
-    pub(crate) fn check_events(&self) {
-        let events = self.ledger.events();
-        let verdict = self.judge_all(&events);
-        drop(events);
-        if let Err((node, rule, what)) = verdict {
-            self.ledger.violate(Some(node), rule, what);
-        }
-    }
-
-    fn judge_all(&self, events: &Events) -> Result<(), (u16, &'static str, String)> {
-        for reader in events.readers.iter().filter(|reader| reader.settled && !reader.closed) {
-            for ((publisher, boot, topic), line) in &reader.lines {
-                let node = self.peers.iter().position(|peer| peer == publisher);
-                let goes_on = node.and_then(|node| self.mesh(node));
-                if goes_on.is_none_or(|mesh| mesh.incarnation().boot != *boot) {
-                    continue;
-                }
-                let told = reader.missed.get(publisher).copied().unwrap_or(0) - line.missed;
-                if line.owed.len() as u64 > told {
-                    let tokens: Vec<u64> = line.owed.iter().map(|(_, token)| *token).collect();
-                    let what = format!(
-                        "{} never got events {tokens:?} to '{topic}', and was told of {told} missing ones",
-                        reader.at
-                    );
-                    return Err((reader.at.node, NOT_LOST, what));
-                }
-            }
-        }
-        for (token, publication) in (1..).zip(&events.publications) {
-            self.judge_one(events, publication).map_err(|(rule, what)| {
-                let Publication { by, plan, .. } = publication;
-                (by.node, rule, format!("event {token} of {by} to '{}': {what}", plan.topic))
-            })?;
-        }
-        Ok(())
-    }
-
-    fn judge_one(&self, events: &Events, publication: &Publication) -> Verdict {
-        let Publication { by, plan, outcome, is_probe, groups, got, .. } = publication;
-        let State::Accepted { published, .. } = &publication.state else {
-            if *is_probe {
-                return Err((HEALED, "it was refused".to_string()));
-            }
-            return Ok(());
-        };
-        let wants = |r: &&Reader| r.wants(publication);
-        let got_by = |group: Group| {
-            let in_group = |r: &&usize| events.readers[**r].group(plan) == Some(group);
-            got.iter().filter(in_group).count()
-        };
-        let Some(outcome) = outcome else { return Ok(()) };
-        let complete = outcome.is_complete() && outcome.groups_served as usize == published.groups;
-        if *is_probe {
-            judge_probe(events, publication, published, outcome)?;
-            if let Some(group) = groups.iter().find(|group| got_by(**group) != 1) {
-                return Err((HEALED, format!("{} of {group:?} have it", got_by(*group))));
-            }
-        }
-        if !is_probe && self.rights_varied() {
-            // Who ignores what a publisher may not publish has it nevertheless, as far as numbers go.
-            return Ok(());
-        }
-        // Who has left, or was told of missing events, may have been the one.
-        let untouched = |r: &Reader| !r.closed && !r.missed.contains_key(&published.id.publisher);
-        // A group of which nobody had room is none that the event went to.
-        let all_chosen = groups.len() <= published.groups;
-        for group in groups.iter().filter(|_| complete && all_chosen) {
-            let of_group = |r: &&Reader| wants(r) && r.group(plan) == Some(*group);
-            if got_by(*group) == 0 && events.readers.iter().filter(of_group).all(untouched) {
-                return Err((RECEIPT, format!("nobody of {group:?} has it, of {outcome:?}")));
-            }
-        }
-        let nodes: BTreeSet<u16> = events
-            .readers
-            .iter()
-            .enumerate()
-            .filter(|(at, r)| {
-                wants(r) && (r.group(plan).is_some() || got.contains(at) || !untouched(r))
-            })
-            .map(|(_, reader)| reader.at.node)
-            .filter(|node| *node != by.node)
-            .collect();
-        if outcome.acknowledged as usize > nodes.len() && groups.is_empty() {
-            return Err((RECEIPT, format!("{nodes:?} may have it, of {outcome:?}")));
-        }
-        Ok(())
-    }
-}
-
-/// Of an event after healing: whoever its publisher is connected with has it, and is counted as having it. Of a
-/// peer that is down, and of which nobody has let go yet, the publisher cannot say more than that it does not know.
-fn judge_probe(
-    events: &Events,
-    publication: &Publication,
-    published: &Published,
-    outcome: &PublishOutcome,
-) -> Verdict {
-    let Publication { by, owed_to, got, .. } = publication;
-    if let Some(reader) = owed_to.iter().find(|reader| !got.contains(reader)) {
-        let what = format!("{} does not have it", events.readers[*reader].at);
-        return Err((HEALED, what));
-    }
-    let nodes: BTreeSet<u16> = got.iter().map(|reader| events.readers[*reader].at.node).collect();
-    let reached = nodes.iter().filter(|node| **node != by.node).count();
-    let groups_served = outcome.groups_served as usize == published.groups;
-    if published.passed_over > 0 || (outcome.acknowledged as usize) < reached || !groups_served {
-        return Err((HEALED, format!("{nodes:?} have it, and {published:?} came to {outcome:?}")));
-    }
-    Ok(())
-}
-
-/// Whether a peer's subscriber counts at a node.
-fn offers(mesh: &dunlin_core::Mesh, peer: PeerId, plan: &Subscriber) -> bool {
-    let known = mesh.peers_up().find(|(id, _)| *id == peer).and_then(|(_, document)| document);
-    let mut entries = known.into_iter().flat_map(|document| document.entries.values());
-    entries.any(|entry| match entry {
-        Entry::Subscription(offer) => {
-            offer.pattern.without_network().as_str() == plan.pattern
-                && offer.group.is_some() == plan.group.is_some()
-                && offer.service.is_some() == plan.service.is_some()
-        }
-        Entry::Service(_) => false,
-    })
 }
