@@ -215,12 +215,16 @@ impl<F: Fidelity> World<'_, F> {
                 return Err((RECEIPT, format!("nobody of {group:?} has it, of {outcome:?}")));
             }
         }
+        if outcome.acknowledged as usize > published.peers {
+            return Err((RECEIPT, format!("{published:?} came to {outcome:?}")));
+        }
         if !groups.is_empty() {
             return Ok(());
         }
-        // As may who was told of missing events.
+        // A node acknowledges for who has left, be it that its publisher did not know yet, and for who was told of
+        // missing events.
         let touched =
-            |r: &Reader| r.left_since(*at) || r.missed.contains_key(&published.id.publisher);
+            |r: &Reader| r.closed_at.is_some() || r.missed.contains_key(&published.id.publisher);
         let may_have_it = |(at, r): &(usize, &Reader)| {
             wants(r) && (r.group(plan).is_some() || got.contains(at) || touched(r))
         };
