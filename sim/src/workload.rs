@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use dunlin_core::PeerId;
 use dunlin_core::service::{BoxFuture, Handle, Service};
-use dunlin_core::topic::TopicPath;
 
 use crate::history::{Ledger, Life};
 use crate::schedule::{Call, Publish, Subscriber};
@@ -33,13 +32,13 @@ impl NodeInfo {
         }
     }
 
-    /// Whether a path as this node writes it is in a network.
-    pub(crate) fn is_in(&self, network: u16, path: &TopicPath) -> bool {
+    /// Whether a path in which this node writes this name of a network, or none, is in a network.
+    pub(crate) fn is_in(&self, network: u16, name: Option<&str>) -> bool {
         match self.networks.get(usize::from(self.life.node)) {
             Some(networks) if networks[0] != network => {
-                path.network().is_some_and(|name| name == network_name(network))
+                name.is_some_and(|name| name == network_name(network))
             }
-            _ => path.network().is_none(),
+            _ => name.is_none(),
         }
     }
 }

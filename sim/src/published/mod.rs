@@ -210,7 +210,7 @@ impl Events {
             format!("{here} got event {} of {by} to '{}': {text}", said.token, plan.topic)
         };
         let is_its_topic =
-            node.is_in(plan.network, &event.topic) && event.topic.path() == plan.topic;
+            node.is_in(plan.network, event.topic.network()) && event.topic.path() == plan.topic;
         if !is_filler(&said, plan.bytes) || !is_its_topic {
             return Err((WHOLE, what("it was damaged")));
         }

@@ -12,6 +12,7 @@ use super::{
 use crate::copies::Copies;
 use crate::faults::FaultKind;
 use crate::schedule::Subscriber;
+use crate::workload::NodeInfo;
 use crate::world::{Fidelity, World};
 
 /// What a node surely knows of one.
@@ -23,27 +24,29 @@ enum Known<'a> {
 }
 
 impl Known<'_> {
-    /// Whether a subscriber there counts.
-    fn includes(self, plan: &Subscriber) -> bool {
+    /// Whether a subscriber there counts, for the node that knows this.
+    fn includes(self, plan: &Subscriber, node: &NodeInfo) -> bool {
         let Known::Document(document) = self else { return matches!(self, Known::Itself) };
         document.entries.values().any(|entry| {
             let Entry::Subscription(offer) = entry else { return false };
             offer.group.is_some() == plan.group.is_some()
                 && offer.service.is_some() == plan.service.is_some()
                 && offer.pattern.without_network().as_str() == plan.pattern
+                && node.is_in(plan.network, offer.pattern.network())
         })
     }
 }
 
 impl Events {
     /// Writes down to whom an event is owed that was just accepted.
-    fn owe(&mut self, known: &[Known<'_>], token: u64) {
+    fn owe(&mut self, node: &NodeInfo, known: &[Known<'_>], token: u64) {
         let publication = &mut self.publications[token as usize - 1];
         let State::Accepted { published, .. } = publication.state else { return };
         for at in self.reading.iter().copied() {
             let reader = &mut self.readers[at];
             let known = known[usize::from(reader.at.node)];
-            if !reader.settled || !reader.wants(publication) || !known.includes(&reader.plan) {
+            if !reader.settled || !reader.wants(publication) || !known.includes(&reader.plan, node)
+            {
                 continue;
             }
             if let Some(group) = reader.group(&publication.plan) {
@@ -81,9 +84,9 @@ impl<F: Fidelity> World<'_, F> {
         let mut verdict = Ok(());
         if self.mesh(index).is_some() {
             if !fresh.is_empty() && !self.rights_vary() {
-                let known = self.known(index, heard);
+                let (node, known) = (self.info(index), self.known(index, heard));
                 for token in fresh {
-                    events.owe(&known, token);
+                    events.owe(&node, &known, token);
                 }
             }
             for event in heard {
@@ -208,9 +211,14 @@ impl<F: Fidelity> World<'_, F> {
         // A group of which nobody had room is none that the event went to.
         let all_chosen = groups.len() <= published.groups;
         for group in groups.iter().filter(|_| complete && all_chosen) {
-            // Who has left since may have had it in its queue.
-            let may_have_had_it =
-                |r: &Reader| wants(r) && r.group(plan) == Some(*group) && r.left_since(*at);
+            // Who has left since may have had it in its queue. One of a service also gets events of all, which may
+            // have pushed it out.
+            let pushed_out = |r: &Reader| {
+                matches!(group, Group::Service(_)) && r.missed.contains_key(&published.id.publisher)
+            };
+            let may_have_had_it = |r: &Reader| {
+                wants(r) && r.group(plan) == Some(*group) && (r.left_since(*at) || pushed_out(r))
+            };
             if got_by(*group) == 0 && !events.readers.iter().any(may_have_had_it) {
                 return Err((RECEIPT, format!("nobody of {group:?} has it, of {outcome:?}")));
             }
