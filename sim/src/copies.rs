@@ -166,7 +166,11 @@ impl Copies {
             }
             Event::PeerServices { peer } => {
                 self.told.insert((index, *peer));
-                if let Some(owner) = owner {
+                // Of several events at one moment only the end is seen: that may be another life's copy.
+                let met_anew = |event: &Event| matches!(event, Event::PeerUp { peer: other, .. } if other == peer);
+                if let Some(owner) = owner
+                    && !behind.iter().any(met_anew)
+                {
                     return self.judge_copy(place, place_of(owner), *peer, mesh);
                 }
             }

@@ -535,6 +535,10 @@ impl<'s, F: Fidelity> World<'s, F> {
     fn resume(&mut self, index: usize) {
         let Some(since) = self.stations[index].paused.take() else { return };
         self.ledger.paused(index, since, self.now);
+        if let Some(told) = &mut self.stations[index].stopping {
+            // A node that stops has all its time when it goes on.
+            *told += self.now - since;
+        }
         log!(self, Some(index), "goes on after a pause");
         let held = std::mem::take(&mut self.stations[index].held);
         for parcel in held {
