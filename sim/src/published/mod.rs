@@ -18,6 +18,8 @@ use crate::schedule::{Publish, Subscriber, networks_of};
 use crate::workload::NodeInfo;
 
 mod owed;
+#[cfg(test)]
+mod tests;
 
 /// Only who asked for it gets an event.
 const WANTED: &str = "an event goes only to who wants it";
