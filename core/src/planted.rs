@@ -57,8 +57,8 @@
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 7] =
-    [1..=8, 20..=25, 28..=28, 30..=30, 34..=35, 40..=48, 60..=69];
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 9] =
+    [1..=8, 20..=25, 28..=28, 30..=30, 34..=35, 40..=48, 60..=69, 70..=77, 79..=79];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

@@ -18,8 +18,10 @@ use dunlin_core::topic::TopicPath;
 use serde::{Deserialize, Serialize};
 
 use crate::history::{End, Expect, Life};
+use crate::pubsub;
 use crate::schedule::{
-    Action, Call, Rule, Schedule, network_of_service, networks_of, shared_network,
+    Action, Call, Publish, Rule, Schedule, Subscriber, network_of_service, networks_of,
+    shared_network,
 };
 use crate::workload::{NodeInfo, Workload};
 
@@ -31,13 +33,20 @@ pub struct BuiltIn {
     services: Vec<Vec<u16>>,
     /// The paths that calls were made to, by node, service and action: there are few, and many calls.
     paths: Mutex<BTreeMap<(u16, u16, usize), TopicPath>>,
+    withheld: Vec<Vec<u16>>,
+    /// Somebody subscribes from the start of a life.
+    has_subscribers: bool,
 }
 
 impl BuiltIn {
     /// Registers at each node what the schedule says.
     pub fn new(schedule: &Schedule) -> Self {
-        let services = schedule.nodes.iter().map(|node| node.services.clone()).collect();
-        BuiltIn { services, paths: Mutex::default() }
+        BuiltIn {
+            services: schedule.nodes.iter().map(|node| node.services.clone()).collect(),
+            paths: Mutex::default(),
+            withheld: schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect(),
+            has_subscribers: schedule.nodes.iter().any(|node| !node.subscribers.is_empty()),
+        }
     }
 }
 
@@ -265,7 +274,7 @@ fn end_of(result: &Result<Told, CallError>) -> End {
 }
 
 /// Waits for a future, but not for longer than another.
-async fn unless<T>(
+pub(crate) async fn unless<T>(
     future: impl Future<Output = T>,
     until: Option<impl Future<Output = ()> + Unpin>,
 ) -> Option<T> {
@@ -382,6 +391,27 @@ impl Workload for BuiltIn {
         let path = named.clone();
         drop(paths);
         Some(Box::pin(perform(node.clone(), path, call.clone(), handle)))
+    }
+
+    fn subscribe(
+        &self,
+        node: &NodeInfo,
+        subscriber: &Subscriber,
+        handle: Handle,
+    ) -> Option<BoxFuture<()>> {
+        Some(Box::pin(pubsub::read(node.clone(), subscriber.clone(), handle)))
+    }
+
+    fn publish(&self, node: &NodeInfo, event: &Publish, handle: Handle) -> Option<BoxFuture<()>> {
+        Some(Box::pin(pubsub::publish(node.clone(), event.clone(), false, handle)))
+    }
+
+    fn probe_events(&self, node: &NodeInfo, handle: Handle) -> Option<BoxFuture<()>> {
+        if !self.has_subscribers {
+            return None;
+        }
+        let withheld = self.withheld.get(usize::from(node.life.node)).cloned().unwrap_or_default();
+        Some(Box::pin(pubsub::publish_probes(node.clone(), withheld, handle)))
     }
 
     fn probe(&self, node: &NodeInfo, peer: u16, handle: Handle) -> Option<BoxFuture<()>> {

@@ -97,6 +97,11 @@ impl Copies {
         }
     }
 
+    /// The boot number of the life in which a node met a peer last.
+    pub(crate) fn met(&self, index: usize, peer: PeerId) -> Option<u64> {
+        self.met.get(&(index, peer)).copied()
+    }
+
     /// Whom an event is about.
     pub(crate) fn peer_of(event: &Event) -> Option<PeerId> {
         match event {
@@ -202,7 +207,11 @@ impl Copies {
             }
             Event::PeerServices { peer } => {
                 self.told.insert((index, *peer));
-                if let Some(owner) = owner {
+                // Of several events at one moment only the end is seen: that may be another life's copy.
+                let met_anew = |event: &Event| matches!(event, Event::PeerUp { peer: other, .. } if other == peer);
+                if let Some(owner) = owner
+                    && !behind.iter().any(met_anew)
+                {
                     return self.judge_copy(place, place_of(owner), *peer, mesh);
                 }
             }

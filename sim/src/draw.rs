@@ -4,6 +4,7 @@
 //! happen and how large everything is, and then the schedule from that. So some seeds do a great deal of
 //! one thing, which finds bugs that a little of everything hides.
 
+use crate::draw_events::{self, Share};
 use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
@@ -12,9 +13,9 @@ use crate::schedule::{
 };
 
 /// How long operations and faults go on, in microseconds.
-const DURATION_US: u64 = 60_000_000;
-const MS: u64 = 1_000;
-const SECOND: u64 = 1_000 * MS;
+pub(crate) const DURATION_US: u64 = 60_000_000;
+pub(crate) const MS: u64 = 1_000;
+pub(crate) const SECOND: u64 = 1_000 * MS;
 
 /// The fidelity of a seed that is not told one: of a hundred, 80 run at frames, 15 at packets with null
 /// crypto, 5 with TLS.
@@ -38,6 +39,11 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         node.keeps.retain(|peer| shared_network(&networks, index, *peer).is_some());
     }
     let is_mixed = nodes.iter().any(|node| node.limits.protocol_version_max > 0);
+    let networks: Vec<Vec<u16>> = rights.iter().flat_map(|r| &r.networks).cloned().collect();
+    let share = Share::draw(seed);
+    let mut operations = operations(seed, &nodes, fidelity, share);
+    let faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
+    draw_events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     Schedule {
         version: VERSION,
         seed,
@@ -45,8 +51,8 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         crypto,
         duration_us: DURATION_US,
         network: network(seed),
-        operations: operations(seed, &nodes, fidelity),
-        faults: faults(seed, count, fidelity, is_mixed, rights.is_some()),
+        operations,
+        faults,
         rights,
         nodes,
     }
@@ -73,7 +79,12 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
     let mut nodes: Vec<NodePlan> = (0..count)
         .map(|_| {
             let services = (0..SERVICES as u16).filter(|_| draw.chance(400)).collect();
-            NodePlan { keeps: Vec::new(), services, limits: LimitsPlan::default() }
+            NodePlan {
+                keeps: Vec::new(),
+                services,
+                subscribers: Vec::new(),
+                limits: LimitsPlan::default(),
+            }
         })
         .collect();
     // Who is connected: everybody, a ring, or a star; and of each pair one side keeps it, or both.
@@ -154,7 +165,7 @@ fn network(seed: u64) -> NetworkPlan {
 }
 
 /// Moments on average so far apart, in order.
-fn moments(draw: &mut Stream, mean_us: u64) -> Vec<u64> {
+pub(crate) fn moments(draw: &mut Stream, mean_us: u64) -> Vec<u64> {
     let mut moments = Vec::new();
     let mut at = exponential(draw.number(), mean_us);
     while at < DURATION_US {
@@ -164,14 +175,14 @@ fn moments(draw: &mut Stream, mean_us: u64) -> Vec<u64> {
     moments
 }
 
-fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity) -> Vec<Operation> {
+fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity, share: Share) -> Vec<Operation> {
     let mut draw = Stream::new(seed, 5);
     let count = nodes.len() as u16;
     // A frame costs about a fifth of a datagram's work and there are fewer of them.
-    let calls = match fidelity {
+    let calls = share.of_calls(match fidelity {
         Fidelity::Frames => draw.range(3_000, 18_000),
         Fidelity::Packets => draw.range(500, 2_500),
-    };
+    });
     let shapes = CallShapes::draw(&mut draw, nodes);
     // Bursts put many calls on one moment.
     let burst = draw.pick(&[1, 1, 1, 5, 40]);

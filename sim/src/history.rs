@@ -126,6 +126,8 @@ pub struct Ledger {
     book: Mutex<Book>,
     now: AtomicU64,
     broken: AtomicBool,
+    /// What happened to events: see [`crate::published`].
+    pub(crate) events: Mutex<crate::published::Events>,
 }
 
 /// A call's place in the ledger. Dropped before [`OpenCall::end`], the call counts as given up.
@@ -235,6 +237,11 @@ impl Ledger {
             book.pauses.resize(node + 1, (0, 0));
         }
         book.pauses[node] = (from, to);
+    }
+
+    /// The last pause of a node: from, to.
+    pub(crate) fn last_pause(&self, node: u16) -> (u64, u64) {
+        self.book().pauses.get(usize::from(node)).copied().unwrap_or_default()
     }
 
     /// Calls that have neither ended nor were given up, of one life or of all.

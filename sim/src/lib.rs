@@ -11,6 +11,8 @@
 //! * [`run`](run::run) plays it on the real nodes of `dunlin-core`, one event after the other, with checks behind
 //!   each. The same schedule takes the same steps in every process and build; [`run::Outcome::hash`]
 //!   says so.
+//! * What truly happened is written down outside of all nodes, and judged: of calls in `history` and `checks`, of
+//!   events in `published`, of what nodes make known in `copies`, of rights in `rights`.
 //! * Embedders bring their own services as a [`Workload`]; `examples/own_service.rs` is one.
 //!
 //! At *frames* fidelity a node is its mesh, and a model of QUIC carries whole frames. At *packets*
@@ -22,6 +24,7 @@ mod checks;
 mod copies;
 mod cpu;
 pub mod draw;
+mod draw_events;
 pub mod explore;
 pub mod faults;
 mod frames;
@@ -29,6 +32,8 @@ mod history;
 mod log;
 mod network;
 mod packets;
+mod published;
+mod pubsub;
 pub mod queue;
 mod random;
 pub mod report;

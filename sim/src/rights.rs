@@ -104,12 +104,18 @@ impl Rights {
         TokenId(bytes32(self.seed, 4, self.tokens)[..16].try_into().expect("16 bytes"))
     }
 
-    /// What a node may do: call what the plan does not withhold, and serve.
+    /// What a node may do: call and publish what the plan does not withhold, serve and subscribe.
     fn permissions(&self, node: usize) -> Permissions {
-        let mut permissions = Permissions::none().with("serve:>").expect("well-formed");
+        let mut permissions: Permissions = "serve:> subscribe:>".parse().expect("well-formed");
         let services = (0..crate::draw::SERVICES as u16).chain([crate::draw::GHOST]);
         for service in services.filter(|service| self.may_call(node, *service)) {
             permissions = permissions.with(&format!("call:s{service}/>")).expect("well-formed");
+        }
+        let withheld = self.plan.withheld.get(node);
+        for root in (0..crate::draw::SERVICES as u16)
+            .filter(|root| withheld.is_none_or(|withheld| !withheld.contains(root)))
+        {
+            permissions = permissions.with(&format!("publish:e{root}/>")).expect("well-formed");
         }
         permissions.with("call:probe/>").expect("well-formed")
     }
@@ -194,7 +200,7 @@ impl Rights {
         let number = 1 << 32 | (node as u64) << 8 | u64::from(network);
         let grant = Grant {
             subject: id,
-            permissions: "call:> serve:>".parse().expect("well-formed"),
+            permissions: "call:> serve:> publish:> subscribe:>".parse().expect("well-formed"),
             not_before: WallTime::from_unix_nanos(0),
             expires: self.began + 9_000 * HOUR,
             issued_at: WallTime::from_unix_nanos(0),

@@ -80,6 +80,10 @@ pub struct Outcome {
     pub calls: u64,
     /// Calls answered.
     pub answered: u64,
+    /// Events published.
+    pub published: u64,
+    /// How often one of them came to a subscriber.
+    pub delivered: u64,
     /// Simulated time, in nanoseconds.
     pub simulated_nanos: u64,
     /// The CPU time that it took, in nanoseconds. Not the same in every run.
@@ -150,6 +154,7 @@ pub fn run_with(
         faults: Tally::default(),
     });
     let (calls, answered) = ledger.counts();
+    let (published, delivered) = ledger.event_counts();
     Outcome {
         seed: schedule.seed,
         fidelity: schedule.fidelity,
@@ -160,6 +165,8 @@ pub fn run_with(
         events: end.events,
         calls,
         answered,
+        published,
+        delivered,
         simulated_nanos: ledger.now(),
         cpu_nanos: thread_cpu_nanos() - begun,
         faults: end.faults,
@@ -256,6 +263,18 @@ fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
         }
     }
     await_nothing(world, QUIET_WITHIN, restless)?;
+    for index in 0..world.stations.len() {
+        let info = world.info(index);
+        let Some(live) = &world.stations[index].live else { continue };
+        if let Some(task) = world.workload.probe_events(&info, live.host.handle()) {
+            world.spawn(index, task);
+        }
+        await_nothing(world, QUIET_WITHIN, restless)?;
+        if world.ledger.is_broken() {
+            return Ok(());
+        }
+    }
+    world.check_events();
     well = world.run_until(world.now + LOOK_EVERY);
     if !well {
         return Ok(());
@@ -384,7 +403,8 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
     for (index, station) in world.stations.iter().enumerate() {
         let Some(live) = &station.live else { continue };
         let load = F::mesh(&live.door).load();
-        let tasks = live.host.tasks().saturating_sub(station.background);
+        let (readers, slow) = world.ledger.readers(world.life(index));
+        let tasks = live.host.tasks().saturating_sub(station.background + readers);
         // One timer looks for peers that nobody holds any more, rights have an end, and each peer that is
         // connected has a heartbeat.
         let right_timers = if world.rights.is_some() { 1 + world.stations.len() } else { 0 };
@@ -395,6 +415,9 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
             ("dials", load.dials, 0),
             ("queued frames", load.frames_queued, 0),
             ("queued events", load.events_queued, 0),
+            ("publications", load.publications, 0),
+            ("events not acknowledged", load.events_unacknowledged, 0),
+            ("slow subscribers", usize::from(slow), 0),
             ("tasks", tasks, 0),
             ("timers", load.timers, 1 + right_timers + heartbeats),
         ];

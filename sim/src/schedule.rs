@@ -135,6 +135,9 @@ pub struct NodePlan {
     pub keeps: Vec<u16>,
     /// The services that it has from the start of each life, by number.
     pub services: Vec<u16>,
+    /// Who subscribes there from the start of each life.
+    #[serde(default)]
+    pub subscribers: Vec<Subscriber>,
     /// Its bounds, where they are not the defaults.
     pub limits: LimitsPlan,
 }
@@ -151,6 +154,8 @@ pub struct LimitsPlan {
     pub calls_waiting_per_peer_max: u32,
     pub steps_per_input_max: u32,
     pub protocol_version_max: u32,
+    pub events_unacknowledged_max: u32,
+    pub publications_open_max: u32,
 }
 
 /// How long a message is under way.
@@ -195,6 +200,10 @@ pub struct Operation {
 pub enum Deed {
     /// Calls something.
     Call(Call),
+    /// Publishes an event.
+    Publish(Publish),
+    /// Subscribes for a while.
+    Subscribe(Subscriber),
     /// Lets a service take no calls for now.
     PauseService { service: u16 },
     /// Lets it take calls again.
@@ -234,6 +243,54 @@ pub struct Call {
     pub answer_bytes: u32,
     /// The caller drops the call after this time, in milliseconds.
     pub cancel_after_ms: Option<u32>,
+}
+
+/// One subscriber of the built-in workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscriber {
+    /// In which network.
+    pub network: u16,
+    /// The topics that it wants.
+    pub pattern: String,
+    /// The group that it joins, by number.
+    pub group: Option<u16>,
+    /// Whether another member may get what came to an unknown end.
+    pub at_least_one: bool,
+    /// The service that it belongs to, by number.
+    pub service: Option<u16>,
+    /// How many events may wait for it; zero means the default.
+    pub queue: u32,
+    /// Whether it misses what has waited longest, and not what is newest.
+    pub drops_oldest: bool,
+    /// It reads nothing at first, for so long.
+    pub stalls_ms: u32,
+    /// Then, for so long, it is slow:
+    pub slow_ms: u32,
+    /// so long for each event.
+    pub each_ms: u32,
+    /// It leaves after this time; without it, it stays.
+    pub lasts_ms: Option<u32>,
+}
+
+/// One event of the built-in workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// In which network.
+    pub network: u16,
+    /// Its topic. Topics below `eN` are for those that may call service N.
+    pub topic: String,
+    /// Whether it stays on its node.
+    pub local: bool,
+    /// The one node that it is for.
+    pub target: Option<u16>,
+    /// Whether one subscriber of each service is enough.
+    pub one_per_service: bool,
+    /// Within what time its publisher wants to know what became of it, in milliseconds.
+    pub confirm_ms: Option<u32>,
+    /// How long its publisher waits for those who are slow, in milliseconds; without it, not at all.
+    pub patience_ms: Option<u32>,
+    /// Filler, in bytes.
+    pub bytes: u32,
 }
 
 /// By which rule a call goes to one of several instances.
@@ -377,6 +434,7 @@ impl Schedule {
         for (index, operation) in self.operations.iter().enumerate() {
             let fine = match &operation.what {
                 Deed::Call(call) => call.target.iter().all(known),
+                Deed::Publish(publish) => publish.target.iter().all(known),
                 Deed::Disconnect { peer } | Deed::Connect { peer } => {
                     known(peer) && *peer != operation.node
                 }

@@ -81,6 +81,8 @@ pub(crate) fn limits(plan: &LimitsPlan) -> Limits {
     set(&mut limits.kept_answer_bytes_per_peer_max, plan.kept_answer_bytes_per_peer_max);
     set(&mut limits.calls_waiting_per_peer_max, plan.calls_waiting_per_peer_max);
     set(&mut limits.steps_per_input_max, plan.steps_per_input_max);
+    set(&mut limits.events_unacknowledged_max, plan.events_unacknowledged_max);
+    set(&mut limits.publications_open_max, plan.publications_open_max);
     if plan.protocol_version_max > 0 {
         limits.protocol_version_max = plan.protocol_version_max;
     }

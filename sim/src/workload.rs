@@ -6,7 +6,7 @@ use dunlin_core::PeerId;
 use dunlin_core::service::{BoxFuture, Handle, Service};
 
 use crate::history::{Ledger, Life};
-use crate::schedule::Call;
+use crate::schedule::{Call, Publish, Subscriber};
 
 /// Where a service or a client runs.
 #[derive(Clone)]
@@ -49,6 +49,14 @@ impl NodeInfo {
         let networks = self.networks.get(usize::from(self.life.node));
         networks.is_none_or(|networks| networks[0] == network)
     }
+
+    /// Whether a path in which this node writes this name of a network, or none, is in a network.
+    pub(crate) fn is_in(&self, network: u16, name: Option<&str>) -> bool {
+        match self.is_default(network) {
+            true => name.is_none(),
+            false => name.is_some_and(|name| name == network_name(network)),
+        }
+    }
 }
 
 /// What a network is called in front of a path.
@@ -79,6 +87,29 @@ pub trait Workload: Send + Sync {
     /// Carries out a call of the schedule.
     fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {
         let _ = (node, call, handle);
+        None
+    }
+
+    /// Subscribes, and reads for as long as the life or the subscriber lasts.
+    fn subscribe(
+        &self,
+        node: &NodeInfo,
+        subscriber: &Subscriber,
+        handle: Handle,
+    ) -> Option<BoxFuture<()>> {
+        let _ = (node, subscriber, handle);
+        None
+    }
+
+    /// Carries out a publication of the schedule.
+    fn publish(&self, node: &NodeInfo, event: &Publish, handle: Handle) -> Option<BoxFuture<()>> {
+        let _ = (node, event, handle);
+        None
+    }
+
+    /// After healing, and while nobody else publishes: events that must reach everybody who wants them.
+    fn probe_events(&self, node: &NodeInfo, handle: Handle) -> Option<BoxFuture<()>> {
+        let _ = (node, handle);
         None
     }
 

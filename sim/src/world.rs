@@ -15,6 +15,7 @@ use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
 use crate::log::{Log, describe, log};
 use crate::network::Network;
+use crate::published;
 use crate::queue::Queue;
 use crate::random::bytes32;
 use crate::rights::Rights;
@@ -185,6 +186,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             events: 0,
             healing: false,
         };
+        world.ledger.withhold(schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect());
         for index in 0..count {
             world.start(index);
         }
@@ -336,7 +338,8 @@ impl<'s, F: Fidelity> World<'s, F> {
             let replayed = self.network.tally.is_applied(FaultKind::Replay);
             let (rights, tally) = (&self.rights, &mut self.network.tally);
             F::turn(live, now, &mut |event| {
-                heard.extend(Copies::concerns(event).then(|| event.clone()));
+                let concerns = Copies::concerns(event) || published::concerns(event);
+                heard.extend(concerns.then(|| event.clone()));
                 if let Some(rights) = rights {
                     let judged = rights.observe(tally, peers, index, now.wall, event);
                     wrong = wrong.take().or_else(|| judged.err());
@@ -357,6 +360,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                 }
             });
             self.judge_copies(index, &heard);
+            self.judge_events(index, &heard);
             if let Some((rule, what)) = wrong {
                 self.ledger.violate(Some(index as u16), rule, what);
             }
@@ -458,8 +462,14 @@ impl<'s, F: Fidelity> World<'s, F> {
             live.host.spawn(now, F::mesh_mut(&mut live.door), task);
             self.stations[index].background = 1;
         }
+        let handle = live.host.handle();
         self.stations[index].live = Some(live);
         self.touch(index);
+        for subscriber in &plan.subscribers {
+            if let Some(task) = self.workload.subscribe(&info, subscriber, handle.clone()) {
+                self.spawn(index, task);
+            }
+        }
     }
 
     /// What a node that starts now may do, or pretends that it may.
@@ -536,6 +546,10 @@ impl<'s, F: Fidelity> World<'s, F> {
     fn resume(&mut self, index: usize) {
         let Some(since) = self.stations[index].paused.take() else { return };
         self.ledger.paused(index, since, self.now);
+        if let Some(told) = &mut self.stations[index].stopping {
+            // A node that stops has all its time when it goes on.
+            *told += self.now - since;
+        }
         log!(self, Some(index), "goes on after a pause");
         let held = std::mem::take(&mut self.stations[index].held);
         for parcel in held {
@@ -593,6 +607,18 @@ impl<'s, F: Fidelity> World<'s, F> {
             Deed::Call(call) => {
                 if let Some(task) = self.workload.perform(&info, call, live.host.handle()) {
                     log!(self, Some(at), "client (call {}): {call:?}", self.ledger.counts().0 + 1);
+                    return self.spawn(at, task);
+                }
+            }
+            Deed::Publish(event) => {
+                if let Some(task) = self.workload.publish(&info, event, live.host.handle()) {
+                    log!(self, Some(at), "event {}: {event:?}", self.ledger.event_counts().0 + 1);
+                    return self.spawn(at, task);
+                }
+            }
+            Deed::Subscribe(subscriber) => {
+                if let Some(task) = self.workload.subscribe(&info, subscriber, live.host.handle()) {
+                    log!(self, Some(at), "{subscriber:?}");
                     return self.spawn(at, task);
                 }
             }

@@ -7,22 +7,31 @@ use dunlin_sim::run::run;
 use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
 use dunlin_sim::{Verdict, report};
 
-fn clean(seed: u64, fidelity: Fidelity, crypto: Crypto) {
+/// How many events were published, and how often one of them came.
+fn clean(seed: u64, fidelity: Fidelity, crypto: Crypto) -> (u64, u64) {
     let outcome = run(&draw(seed, fidelity, crypto));
     assert_eq!(outcome.verdict, Verdict::Clean, "{}", report::failure(&outcome));
     assert!(outcome.nodes >= 3 && outcome.simulated_nanos >= 60_000_000_000);
     assert!(outcome.faults.any_effective(), "seed {seed} has no effective fault");
+    (outcome.published, outcome.delivered)
 }
 
 #[test]
 fn seeds_at_frames_fidelity_are_clean() {
-    (0..30).for_each(|seed| clean(seed, Fidelity::Frames, Crypto::Null));
+    let counts = (0..30).map(|seed| clean(seed, Fidelity::Frames, Crypto::Null));
+    let counts: Vec<_> = counts.collect();
+    // Some have events and some have none.
+    let share = counts.iter().filter(|(published, _)| *published > 0).count();
+    assert!((12..27).contains(&share), "{counts:?}");
+    assert!(counts.iter().map(|(_, delivered)| delivered).sum::<u64>() > 10_000, "{counts:?}");
 }
 
 #[test]
 fn seeds_at_packets_fidelity_are_clean() {
-    (0..8).for_each(|seed| clean(seed, Fidelity::Packets, Crypto::Null));
-    (100..102).for_each(|seed| clean(seed, Fidelity::Packets, Crypto::Tls));
+    let null = (0..8).map(|seed| clean(seed, Fidelity::Packets, Crypto::Null));
+    let tls = (100..102).map(|seed| clean(seed, Fidelity::Packets, Crypto::Tls));
+    let delivered: u64 = null.chain(tls).map(|(_, delivered)| delivered).sum();
+    assert!(delivered > 1_000, "{delivered}");
 }
 
 #[test]

@@ -29,8 +29,10 @@ pub const LOOKED_AFTER: Duration = Duration::from_secs(60);
 /// What became of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublishOutcome {
-    /// How many peers have acknowledged it: it is in the queues of their subscribers, or they were told there that
-    /// they miss it. A peer at which this node may not publish acknowledges too, and ignores it.
+    /// Of the peers that it was sent to when it was published, how many have acknowledged it: it is in the queues of
+    /// their subscribers, or they were told there that they miss it. A peer at which this node may not publish
+    /// acknowledges too, and ignores it. One that was asked for groups alone, and had no member with room, does
+    /// not count.
     pub acknowledged: u32,
     /// Of how many peers it is not known: their lives have ended, or they were passed over.
     pub lost: u32,
@@ -101,6 +103,8 @@ pub struct Part {
     pub everyone: bool,
     /// For which groups it was to get it.
     pub groups: Vec<PartGroup>,
+    /// Another member of a group had it before. The peer may have a part of its own.
+    pub handed_on: bool,
 }
 
 /// A group in a part.
@@ -316,7 +320,8 @@ impl Publications {
         let outcome = &mut publication.outcome;
         let declined = match &end {
             PartEnd::Acknowledged { declined } => {
-                outcome.acknowledged += 1;
+                let taken = part.groups.iter().any(|group| !declined.contains(&group.place));
+                outcome.acknowledged += u32::from((part.everyone || taken) && !part.handed_on);
                 Some(declined)
             }
             PartEnd::Unsent | PartEnd::Unknown => {

@@ -94,7 +94,8 @@ impl Item {
             ended.push(Report::Returned { publication, group, unknown });
         }
         if left.is_empty() && !part.everyone {
-            let part = Part { publication, everyone: false, groups: Vec::new() };
+            let groups = Vec::new();
+            let part = Part { publication, everyone: false, groups, handed_on: part.handed_on };
             ended.push(Report::Ended(part, PartEnd::Unsent));
             return true;
         }

@@ -52,6 +52,8 @@ impl Wanted {
 struct Announced {
     number: u64,
     subscribers: usize,
+    /// About how large the entry is on the wire.
+    bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -126,13 +128,14 @@ impl Subscriptions {
         self.keys.insert(key);
         let before = self.announced.get(&wanted).map(|announced| announced.subscribers);
         let (numbers, network) = (&mut self.numbers, wanted.pattern.network());
-        let announced = self
-            .announced
-            .entry(wanted.clone())
-            .or_insert_with(|| Announced { number: numbers.next(network, draws), subscribers: 0 });
+        let announced = self.announced.entry(wanted.clone()).or_insert_with(|| Announced {
+            number: numbers.next(network, draws),
+            subscribers: 0,
+            bytes: wanted.bytes(),
+        });
         announced.subscribers += 1;
         if before.is_none() {
-            self.entry_bytes += wanted.bytes();
+            self.entry_bytes += announced.bytes;
         }
         let now = announced.clone();
         (key, announce(&wanted, before, &now))
@@ -148,7 +151,7 @@ impl Subscriptions {
         let (before, now) = (announced.subscribers + 1, announced.clone());
         if now.subscribers == 0 {
             self.announced.remove(&wanted);
-            self.entry_bytes -= wanted.bytes();
+            self.entry_bytes -= now.bytes;
             return Some(Some((EntryKey::Subscription(now.number), None)));
         }
         Some(announce(&wanted, Some(before), &now))
@@ -212,7 +215,7 @@ impl Subscriptions {
         assert_eq!(self.index.len(), self.keys.len(), "every subscriber is listed");
         let subscribers: usize = self.announced.values().map(|a| a.subscribers).sum();
         assert_eq!(subscribers, self.keys.len(), "every subscriber is announced");
-        let bytes: usize = self.announced.keys().map(Wanted::bytes).sum();
+        let bytes: usize = self.announced.values().map(|a| a.bytes).sum();
         assert_eq!(bytes, self.entry_bytes, "the bytes of entries are counted");
         for key in &self.keys {
             self.index.get(*key).expect("listed").queue.check_invariants();

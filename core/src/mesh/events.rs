@@ -362,6 +362,7 @@ impl Mesh {
                 publication,
                 everyone: true,
                 groups: Vec::new(),
+                handed_on: false,
             });
             published.peers += 1;
             self.push_event(peer, lane, event, part);
@@ -370,7 +371,7 @@ impl Mesh {
             let event = self.sender.write(frame.header(), bytes.clone());
             let publication = publication.expect("what is for groups is looked after");
             published.peers += 1;
-            let part = Part { publication, everyone: frame.everyone, groups };
+            let part = Part { publication, everyone: frame.everyone, groups, handed_on: false };
             self.push_event(peer, lane, event, Some(part));
         }
         for peer in passed_over {
@@ -814,7 +815,7 @@ impl Mesh {
                 let event = self.sender.write(frame.header(), bytes);
                 let at_least_one = members.at_least_one;
                 let groups = vec![PartGroup { in_frame: 0, place: group, at_least_one }];
-                let part = Part { publication, everyone: false, groups };
+                let part = Part { publication, everyone: false, groups, handed_on: true };
                 if self.sender.push(peer, lane, event, Some(Box::new(part))) {
                     self.mark_events(peer, lane);
                 }

@@ -60,7 +60,7 @@ pub struct PublishedEntry {
 /// What became of an event: see [`PublishOutcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeEntry {
-    /// How many peers have acknowledged it.
+    /// How many of the peers that it was sent to have it.
     pub acknowledged: u32,
     /// Of how many peers it is not known.
     pub lost: u32,

@@ -196,6 +196,27 @@ fn an_event_that_nobody_in_a_group_takes_goes_to_the_next_member() {
         world.publish(0, asked);
     }
     assert_eq!(groups(world.ended(0).last().unwrap()), (0, 1));
+    assert_eq!(world.ended(0).last().unwrap().acknowledged, 0, "no peer has it");
+}
+
+#[test]
+fn a_peer_that_is_asked_again_for_a_group_is_counted_once() {
+    let mut world = all_linked(3);
+    let small = QueueLimits { events_max: 1, ..QueueLimits::default() };
+    for index in 1..3 {
+        world.subscribe(index, wish("a/*"));
+        world.subscribe(index, SubscribeRequest { queue: small, ..in_group("a/b", "g", false) });
+    }
+    // One member has room for the first, the other for the second, and none for the third.
+    for (n, taken) in [1, 1, 0].into_iter().enumerate() {
+        let asked = PublishRequest {
+            confirm_within: Some(Duration::from_secs(1)),
+            ..event("a/b", &n.to_string())
+        };
+        assert_eq!(world.publish(0, asked).peers, 2);
+        let outcome = world.ended(0)[n];
+        assert_eq!((outcome.acknowledged, outcome.groups_served), (2, taken));
+    }
 }
 
 #[test]
