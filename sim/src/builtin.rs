@@ -88,7 +88,8 @@ fn filler_byte(token: u64) -> u8 {
 }
 
 fn filler(token: u64, bytes: u32) -> String {
-    char::from(filler_byte(token)).to_string().repeat(bytes as usize)
+    // Most fillers are empty, and take no memory then.
+    std::iter::repeat_n(char::from(filler_byte(token)), bytes as usize).collect()
 }
 
 fn is_filler(token: u64, bytes: &[u8]) -> bool {

@@ -71,7 +71,7 @@ pub(crate) fn end(
                 let what = format!("call {token} got the answer of call {answered}");
                 return Err((RIGHT_ANSWER, what));
             }
-            if !call.runs.contains(by) {
+            if !call.runs.contains(*by) {
                 let what = format!("call {token} was answered by {by}, which never ran it");
                 return Err((RIGHT_ANSWER, what));
             }
@@ -81,7 +81,7 @@ pub(crate) fn end(
             }
         }
         End::Refused { code } => {
-            if call.runs.is_empty() {
+            if call.runs.first().is_none() {
                 let what = format!("call {token} got error {code}, and no handler ran");
                 return Err((RUN_IS_RUN, what));
             }
@@ -92,11 +92,11 @@ pub(crate) fn end(
         }
         End::Failed { failure, executed } => {
             let code = failure.code();
-            if *executed == Executed::No && !call.runs.is_empty() {
+            if *executed == Executed::No && call.runs.first().is_some() {
                 let what = format!("call {token} ended in {code} (not executed), and ran");
                 return Err((UNRUN_IS_UNRUN, what));
             }
-            if *executed == Executed::Yes && call.runs.is_empty() {
+            if *executed == Executed::Yes && call.runs.first().is_none() {
                 let what = format!("call {token} ended in {code} (executed), and never ran");
                 return Err((RUN_IS_RUN, what));
             }

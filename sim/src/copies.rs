@@ -78,7 +78,7 @@ pub(crate) struct Copies {
     told: BTreeSet<(usize, PeerId)>,
     /// Entries of copies that were found to be what their owner had, with that: most of a document stays as it is
     /// from one version to the next.
-    agreed: BTreeMap<(usize, PeerId, EntryKey), (Entry, Entry)>,
+    agreed: BTreeMap<(usize, PeerId), BTreeMap<EntryKey, (Entry, Entry)>>,
     /// The life and version that each node was at when it was looked at last.
     noted: Vec<Option<(u64, u64)>>,
 }
@@ -159,16 +159,15 @@ impl Copies {
         let all_shown = place.rights.is_none();
         let shown = |entry: &Entry| all_shown || networks.contains(&owner.network_of(entry));
         let truth = truth.entries.iter().filter(|(_, entry)| shown(entry));
-        let agreed = &mut self.agreed;
+        let agreed = self.agreed.entry((index, id)).or_default();
         let mut agrees = |key: EntryKey, truth: &Entry, copy: &Entry| {
-            let name = (index, id, key);
-            let known = agreed.get(&name);
+            let known = agreed.get(&key);
             if known.is_some_and(|(a, b)| is_same(a, truth) && is_same(b, copy)) {
                 return true;
             }
             let agrees = truth == copy;
             if agrees {
-                agreed.insert(name, (truth.clone(), copy.clone()));
+                agreed.insert(key, (truth.clone(), copy.clone()));
             }
             agrees
         };
@@ -231,14 +230,13 @@ impl Copies {
                 let same_life = |other: &&Mesh| {
                     self.met.get(&(index, *peer)) == Some(&other.incarnation().boot)
                 };
-                let copy = other.filter(same_life).and_then(|other| other.replica(mesh.id()));
-                if let Some(copy) = copy
-                    && copy.version < *version
+                let copy = other.filter(same_life).map(|other| other.replica_version(mesh.id()));
+                if let Some(copy) = copy.filter(|copy| *copy > 0)
+                    && copy < *version
                 {
                     let what = format!(
-                        "n{index} is told that {} has version {version}, which has {}",
+                        "n{index} is told that {} has version {version}, which has {copy}",
                         peer.short(),
-                        copy.version
                     );
                     return Err((HEARD_IS_HAD, what));
                 }

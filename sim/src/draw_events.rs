@@ -37,7 +37,11 @@ impl Share {
 
     /// How many of so many calls there are.
     pub(crate) fn of_calls(self, calls: u64) -> u64 {
-        if self == Share::Most { calls / 3 } else { calls }
+        match self {
+            Share::Nothing => calls,
+            Share::Some => calls * 3 / 4,
+            Share::Most => calls / 3,
+        }
     }
 
     fn events(self, draw: &mut Stream, fidelity: Fidelity) -> u64 {

@@ -78,6 +78,32 @@ pub enum Expect {
     OnlyAnswer,
 }
 
+/// Where the handler of a call ran, in order. Nearly always at most once, which takes no memory of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    first: Option<Life>,
+    more: Vec<Life>,
+}
+
+impl Runs {
+    fn push(&mut self, at: Life) {
+        match self.first {
+            None => self.first = Some(at),
+            Some(_) => self.more.push(at),
+        }
+    }
+
+    /// Where it ran first, if it ran.
+    pub fn first(&self) -> Option<Life> {
+        self.first
+    }
+
+    /// Whether it ran there.
+    pub fn contains(&self, at: Life) -> bool {
+        self.first == Some(at) || self.more.contains(&at)
+    }
+}
+
 /// One call, as it truly went.
 #[derive(Clone, Debug)]
 pub struct CallRecord {
@@ -91,8 +117,8 @@ pub struct CallRecord {
     pub idempotent: bool,
     /// What it may end in.
     pub expect: Expect,
-    /// Where its handler ran, in order.
-    pub runs: Vec<Life>,
+    /// Where its handler ran.
+    pub runs: Runs,
     /// How and when it ended.
     pub end: Option<(u64, End)>,
     /// Its caller dropped it, or its caller's node died.
@@ -128,6 +154,8 @@ pub struct Ledger {
     broken: AtomicBool,
     /// What happened to events: see [`crate::published`].
     pub(crate) events: Mutex<crate::published::Events>,
+    /// Something was written down of events that is to be judged when its node has had its turn.
+    pub(crate) stirred: AtomicBool,
 }
 
 /// A call's place in the ledger. Dropped before [`OpenCall::end`], the call counts as given up.
@@ -173,7 +201,7 @@ impl Ledger {
             deadline,
             idempotent,
             expect,
-            runs: Vec::new(),
+            runs: Runs::default(),
             end: None,
             dropped: false,
         };

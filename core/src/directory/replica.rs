@@ -122,6 +122,11 @@ impl Replicas {
         }
     }
 
+    /// The version of a peer's document that is here; zero before any has come.
+    pub fn version(&self, peer: PeerKey) -> u64 {
+        self.peers.get(peer).map_or(0, |replica| replica.version)
+    }
+
     /// What a peer's document is here, as it came; none before it has come.
     pub fn document(&self, peer: PeerKey) -> Option<Document> {
         let replica = self.peers.get(peer).filter(|replica| replica.version > 0)?;

@@ -50,6 +50,11 @@ impl Mesh {
         self.replicas.document(*self.by_id.get(&peer)?)
     }
 
+    /// The version of [`Mesh::replica`]; zero before it has come.
+    pub fn replica_version(&self, peer: PeerId) -> u64 {
+        self.by_id.get(&peer).map_or(0, |key| self.replicas.version(*key))
+    }
+
     /// The version of [`Mesh::document_for`] that a peer has said to have; zero if it has said nothing yet.
     /// What it was shown before that version is known there.
     pub fn acknowledged(&self, peer: PeerId) -> u64 {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 
 use dunlin_core::events::{Delivery, EventId, EventMessage, PublishOutcome, Published};
 use dunlin_core::topic::{Pattern, TopicPath};
@@ -394,6 +395,7 @@ impl OpenPublication<'_> {
         let publication = &mut events.publications[self.token as usize - 1];
         publication.state = State::Accepted { at, published };
         events.fresh.push(self.token);
+        self.ledger.stirred.store(true, Ordering::Relaxed);
     }
 
     /// Nobody gets it.
@@ -433,6 +435,7 @@ impl OpenReader<'_> {
     /// The node has taken the subscriber.
     pub(crate) fn opened(&self) {
         self.node.ledger.events().opened.push(self.reader);
+        self.node.ledger.stirred.store(true, Ordering::Relaxed);
     }
 
     /// What it found in its queue.

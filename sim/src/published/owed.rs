@@ -1,6 +1,7 @@
 //! To whom each event is owed, and what must have become of it once everything is healed and quiet.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use dunlin_core::Event;
 use dunlin_core::directory::{Document, Entry};
@@ -78,6 +79,10 @@ impl<F: Fidelity> World<'_, F> {
 
     /// Looks at what a node just published, and to whom it is owed.
     pub(crate) fn judge_events(&self, index: usize, heard: &[Event]) {
+        // Most turns have nothing to do with events.
+        if !self.ledger.stirred.swap(false, Ordering::Relaxed) && heard.is_empty() {
+            return;
+        }
         let mut guard = self.ledger.events();
         let events = &mut *guard;
         let fresh = std::mem::take(&mut events.fresh);
