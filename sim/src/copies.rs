@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use dunlin_core::auth::Permission;
 use dunlin_core::directory::{Document, Entry, EntryKey, OfferState};
 use dunlin_core::rpc::{CallError, Failure};
 use dunlin_core::topic::TopicPath;
@@ -256,6 +257,8 @@ impl Copies {
                             && service.actions.iter().any(|action| action.matches(&path))
                         // What was learned only then could not help.
                     }) && self.told.contains(&(index, *peer))
+                        // Its right may have ended just now, as after a pause.
+                        && mesh.permits(*peer, Permission::Serve, &path)
                         && !behind.iter().any(|event| Copies::peer_of(event) == Some(*peer))
                 };
                 if let Some((peer, _)) = mesh.peers_up().find(offers) {

@@ -71,6 +71,13 @@ impl Mesh {
         Ok(())
     }
 
+    /// Whether a peer may do something at a path now, as this node writes the path. The end of a right is said a
+    /// moment after it counts.
+    pub fn permits(&self, peer: PeerId, permission: Permission, path: &TopicPath) -> bool {
+        let key = self.by_id.get(&peer);
+        key.is_some_and(|key| self.access.may(self.now, *key, permission, path).is_ok())
+    }
+
     /// A path as this node writes it: without a network if that is its default one.
     ///
     /// # Errors
