@@ -180,7 +180,7 @@ fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity, share: Share) -
     let count = nodes.len() as u16;
     // A frame costs about a fifth of a datagram's work and there are fewer of them.
     let calls = share.of_calls(match fidelity {
-        Fidelity::Frames => draw.range(3_000, 18_000),
+        Fidelity::Frames => draw.range(3_000, 16_000),
         Fidelity::Packets => draw.range(500, 2_500),
     });
     let shapes = CallShapes::draw(&mut draw, nodes);

@@ -1,6 +1,7 @@
 //! The networks of a world: who issues tokens, what each node was given, what was revoked, and so who may
 //! call whom at any time. What really runs is judged by it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dunlin_core::auth::{
@@ -14,7 +15,7 @@ use crate::checks::Verdict;
 use crate::faults::{FaultKind, Tally};
 use crate::random::bytes32;
 use crate::schedule::{Forgery, RightsPlan, network_of_service, networks_of, shared_network};
-use crate::workload::network_name;
+use crate::workload::{network_name, network_named};
 
 /// A peer's call runs only if the peer may make it.
 pub(crate) const PERMITTED: &str = "no call runs without a permission that counts";
@@ -47,6 +48,8 @@ pub(crate) struct Rights {
     known: Vec<DescriptorChain>,
     /// The tokens of each node, the newest last.
     given: Vec<Vec<Given>>,
+    /// Tokens of the issuer for the networks beside network 0, by node and network.
+    kept: BTreeMap<(usize, u16), Token>,
     tokens: u64,
     seed: u64,
     /// The counters of the lives in which nodes pretend.
@@ -87,6 +90,7 @@ impl Rights {
             known: vec![newest.clone(); nodes],
             given: (0..nodes).map(|_| Vec::new()).collect(),
             newest,
+            kept: BTreeMap::new(),
             tokens: 0,
             impostors: vec![None; nodes],
             active: Vec::new(),
@@ -174,18 +178,29 @@ impl Rights {
         let token = self.given[node].last().expect("just given").token.clone();
         let first = NetworkMembership { descriptors: self.newest.clone(), token };
         let networks = networks_of(&self.plan.networks, node as u16).to_vec();
-        let memberships: Vec<NetworkMembership> = networks
-            .into_iter()
-            .map(|network| match network {
+        let mut memberships: Vec<NetworkMembership> = Vec::with_capacity(networks.len());
+        for network in networks {
+            memberships.push(match network {
                 0 => first.clone(),
-                network => self.lasting(&self.issuer, node, id, network),
-            })
-            .collect();
+                network => self.kept(node, id, network),
+            });
+        }
         match Access::new(&id, now, Membership::Networks(memberships.clone())) {
             Ok(access) => access,
             // By its own clock it has no right to be there; it tries nevertheless, as anybody may.
             Err(_) => Access::unverified_for_simulation(&id, memberships),
         }
+    }
+
+    /// What the issuer gives a node for a network beside network 0, once for all its lives.
+    fn kept(&mut self, node: usize, id: PeerId, network: u16) -> NetworkMembership {
+        if let Some(token) = self.kept.get(&(node, network)) {
+            let descriptors = self.others[usize::from(network) - 1].clone();
+            return NetworkMembership { descriptors, token: token.clone() };
+        }
+        let membership = self.lasting(&self.issuer, node, id, network);
+        self.kept.insert((node, network), membership.token.clone());
+        membership
     }
 
     /// A node's place in a network beside network 0: it outlasts everything, if it is the issuer's.
@@ -215,7 +230,7 @@ impl Rights {
     pub(crate) fn network_of(&self, node: usize, path: &TopicPath) -> Option<u16> {
         let own = networks_of(&self.plan.networks, node as u16);
         let Some(name) = path.network() else { return Some(own[0]) };
-        (0..=self.others.len() as u16).find(|network| network_name(*network) == name)
+        network_named(name).filter(|network| usize::from(*network) <= self.others.len())
     }
 
     /// Whether a node is in a network, whatever its token is worth at present.

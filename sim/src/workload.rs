@@ -54,7 +54,7 @@ impl NodeInfo {
     pub(crate) fn is_in(&self, network: u16, name: Option<&str>) -> bool {
         match self.is_default(network) {
             true => name.is_none(),
-            false => name.is_some_and(|name| name == network_name(network)),
+            false => name.and_then(network_named) == Some(network),
         }
     }
 }
@@ -62,6 +62,11 @@ impl NodeInfo {
 /// What a network is called in front of a path.
 pub(crate) fn network_name(network: u16) -> String {
     format!("net{network}")
+}
+
+/// The network with such a name.
+pub(crate) fn network_named(name: &str) -> Option<u16> {
+    name.strip_prefix("net")?.parse().ok()
 }
 
 /// Services, the clients that use them, and what must hold.

@@ -19,6 +19,11 @@ use crate::rpc::{CallError, CallResult, Failure};
 use crate::topic::TopicPath;
 use crate::wire::Message;
 
+/// A path for people. Refusals are frequent, and formatting is slow.
+fn quoted(path: &TopicPath) -> String {
+    ["'", path.as_str(), "'"].concat()
+}
+
 /// What is remembered of a call beside what its own machine knows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routed {
@@ -210,8 +215,8 @@ impl Mesh {
             Target::Peer(_) => {
                 let route = match self.services.route(path) {
                     Some((route, ServiceState::Running)) => Ok(Route::Local(route)),
-                    Some(_) => Err(CallError::unrun(Failure::Unavailable, format!("'{path}'"))),
-                    None => Err(CallError::unrun(Failure::NoSuchAction, format!("'{path}'"))),
+                    Some(_) => Err(CallError::unrun(Failure::Unavailable, quoted(path))),
+                    None => Err(CallError::unrun(Failure::NoSuchAction, quoted(path))),
                 };
                 (route, None)
             }
@@ -261,7 +266,7 @@ impl Mesh {
                     if here.is_some() { Failure::Unavailable } else { Failure::NoResponders };
                 let what = match &wish.version {
                     Some(version) => format!("'{path}' in a version {version}"),
-                    None => format!("'{path}'"),
+                    None => quoted(path),
                 };
                 (Err(CallError::unrun(failure, what)), None)
             }

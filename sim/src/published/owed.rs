@@ -80,9 +80,10 @@ impl<F: Fidelity> World<'_, F> {
     /// Looks at what a node just published, and to whom it is owed.
     pub(crate) fn judge_events(&self, index: usize, heard: &[Event]) {
         // Most turns have nothing to do with events.
-        if !self.ledger.stirred.swap(false, Ordering::Relaxed) && heard.is_empty() {
+        if !self.ledger.stirred.load(Ordering::Relaxed) && heard.is_empty() {
             return;
         }
+        self.ledger.stirred.store(false, Ordering::Relaxed);
         let mut guard = self.ledger.events();
         let events = &mut *guard;
         let fresh = std::mem::take(&mut events.fresh);
