@@ -1,0 +1,94 @@
+//! The streams of events to peers: when they go on, and when what is under way is lost.
+
+use crate::base::PeerKey;
+use crate::events::publications::Part;
+use crate::events::sender::Outgoing;
+use crate::link::LinkCommand;
+use crate::mesh::Mesh;
+use crate::mesh::event::Event;
+use crate::mesh::outbound::OutItem;
+
+impl Mesh {
+    pub(super) fn push_event(
+        &mut self,
+        peer: PeerKey,
+        lane: usize,
+        event: Outgoing,
+        part: Option<Part>,
+    ) {
+        if let Some(part) = &part {
+            self.publications.sent(part.publication);
+        }
+        if self.sender.push(peer, lane, event, part.map(Box::new)) {
+            self.mark_events(peer, lane);
+        }
+    }
+
+    /// Tells the link that is sent on that events wait.
+    pub(super) fn mark_events(&mut self, peer: PeerKey, lane: usize) {
+        let link = self.peers.get(peer).and_then(|entry| entry.machine.sending_link());
+        let Some(link) = link else { return };
+        if self.links.get_mut(&link).is_some_and(|entry| entry.out.mark_events(lane)) {
+            self.link_commands.push_back(LinkCommand::FramesReady { link });
+        }
+    }
+
+    pub(in crate::mesh) fn mark_waiting_events(&mut self, peer: PeerKey) {
+        let waiting: Vec<usize> = self.sender.waiting(peer).collect();
+        for lane in waiting {
+            self.mark_events(peer, lane);
+        }
+    }
+
+    /// A link to a peer is up, and may be the first for a while.
+    pub(in crate::mesh) fn events_ready(&mut self, peer: PeerKey) {
+        self.mark_waiting_events(peer);
+        let session = self.peers.get(peer).and_then(|entry| entry.machine.session());
+        if let Some(session) = session
+            && self.publisher.is_incremental(peer)
+        {
+            self.receiver.link_ready(peer, session.boot);
+            self.send_on_control(peer, OutItem::EventAck);
+        }
+    }
+
+    /// What was under way to a peer on a link is in doubt.
+    pub(in crate::mesh) fn events_in_doubt(&mut self, peer: PeerKey, connected: bool) {
+        let mut reports = Vec::new();
+        self.sender.link_lost(peer, connected, &mut reports);
+        self.report(reports);
+        if connected {
+            self.events_ready(peer);
+        }
+    }
+
+    /// What was under way to a peer's life, or from ours, is lost.
+    pub(in crate::mesh) fn end_event_stream(&mut self, peer: PeerKey) {
+        let mut reports = Vec::new();
+        let (count, room) = self.sender.forget(peer, &mut reports);
+        self.report(reports);
+        if room {
+            self.events.push_back(Event::PublishRoom);
+        }
+        if count > 0
+            && let Some(peer) = self.peers.get(peer).map(|entry| entry.id)
+        {
+            self.events.push_back(Event::EventsLost { peer, count });
+        }
+    }
+
+    /// The peer's life is over.
+    pub(in crate::mesh) fn forget_events(&mut self, peer: PeerKey) {
+        self.end_event_stream(peer);
+        self.receiver.session_ended(peer);
+        if self.interest.forget(peer) {
+            self.plans.forget();
+        }
+    }
+
+    /// Whether every peer that can be reached has acknowledged every event.
+    pub(in crate::mesh) fn events_are_through(&self) -> bool {
+        let up = self.peers.iter().filter(|(_, entry)| entry.machine.is_up());
+        up.into_iter().all(|(key, _)| self.sender.unacknowledged(key) == 0)
+    }
+}

@@ -1,0 +1,228 @@
+//! From a publisher of this node to the queues of subscribers here and the streams of peers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::auth::Permission;
+use crate::base::{Now, PeerKey};
+use crate::events::publications::{Assigned, Content, Part, PartGroup, PublicationInput};
+use crate::events::{
+    EventId, EventMessage, Mode, PublishError, PublishRequest, Published, Scope, WhenFull,
+};
+use crate::mesh::events::groups::{Choice, Eligible};
+use crate::mesh::{Mesh, Phase};
+use crate::payload::{ContentType, Payload};
+use crate::planted::is_planted;
+use crate::wire::EventFrame;
+
+impl Mesh {
+    /// Publishes an event. It is in the queues of the subscribers of this node when this returns, and on its way
+    /// to those of peers. For what "on its way" promises see [`crate::events`].
+    ///
+    /// # Errors
+    ///
+    /// When nobody gets it: see [`PublishError`].
+    pub fn publish(
+        &mut self,
+        now: Now,
+        request: PublishRequest,
+    ) -> Result<Published, PublishError> {
+        self.tick(now);
+        if self.phase != Phase::Running {
+            return Err(PublishError::Stopping);
+        }
+        let topic = self.access.normalise(request.topic)?;
+        if let Err(denied) = self.access.may_we(self.now, Permission::Publish, &topic)
+            && !is_planted(77)
+        {
+            return Err(denied.into());
+        }
+        let (topic, plan, lane) = self.plan(&topic);
+        let (all_here, all_peers, services) = match request.mode {
+            Mode::All => (&plan.all_here, &plan.all_peers, &[][..]),
+            Mode::OnePerService => (&plan.plain_here, &plan.plain_peers, &plan.services[..]),
+        };
+        let own_id = self.local.id;
+        let target = request.target;
+        let local = target.is_none_or(|target| target == own_id);
+        let remote = request.scope == Scope::Network && target != Some(own_id);
+        let here = if local { &all_here[..] } else { &[] };
+        let only = target.filter(|_| remote);
+        let mut peers = match (remote, only) {
+            (false, _) => Vec::new(),
+            (true, None) => all_peers.clone(),
+            (true, Some(id)) => {
+                let key = self.by_id.get(&id).filter(|key| all_peers.contains(key));
+                key.into_iter().copied().collect()
+            }
+        };
+
+        // The bytes, if they may have to leave the node.
+        let competing = || plan.groups.iter().chain(services);
+        let leaves = remote && (!peers.is_empty() || competing().any(|g| !g.peers.is_empty()));
+        let encoded = match &request.payload {
+            Payload::Encoded { content, bytes } => Some((*content, bytes.clone())),
+            value if leaves => Some(value.encode()?),
+            _ => None,
+        };
+        let (content, bytes) = encoded.unwrap_or((ContentType::RAW, Bytes::new()));
+        let size = bytes.len();
+        if size > self.limits.message_bytes_max {
+            let max = self.limits.message_bytes_max;
+            return Err(PublishError::TooLarge { bytes: size, max });
+        }
+
+        // Who has room.
+        let refuse = request.when_full == WhenFull::Refuse;
+        let mut passed_over = Vec::new();
+        let (sender, machines) = (&self.sender, &self.peers);
+        let is_up = |peer: PeerKey| machines.get(peer).is_some_and(|p| p.machine.is_up());
+        let mut full = None;
+        peers.retain(|peer| {
+            let room = sender.has_room(*peer, size);
+            if !room && refuse && is_up(*peer) {
+                full.get_or_insert(*peer);
+            } else if !room {
+                passed_over.push(*peer);
+            }
+            room
+        });
+        let id = EventId {
+            publisher: own_id,
+            boot: self.local.incarnation.boot,
+            sequence: self.event_numbers.next(topic.network(), &mut self.draws),
+        };
+        let eligible = Eligible { local, peers: remote, only, tried: &[], room_for: Some(size) };
+        let mut chosen = Vec::new();
+        for group in competing() {
+            let choice = self.choose(&id, group, &eligible);
+            match choice {
+                Choice::Full(peer) if refuse => {
+                    full.get_or_insert(peer);
+                }
+                // A group that the event is not for.
+                Choice::Nobody if !eligible.includes(group) => {}
+                // Also one of which nobody can take it: that is part of the outcome.
+                choice => chosen.push((group, choice)),
+            }
+        }
+        if let Some(peer) = full {
+            self.sender.await_room(peer);
+            let (events, peer) = (self.sender.unacknowledged(peer), self.peers.get(peer));
+            let peer = peer.expect("it is subscribed").id;
+            return Err(PublishError::WouldBlock { peer, events });
+        }
+        let competes_elsewhere =
+            chosen.iter().any(|(_, choice)| matches!(choice, Choice::Peer(..)));
+        let tracked = competes_elsewhere || request.confirm_within.is_some();
+        if tracked && self.publications.len() >= self.limits.publications_open_max {
+            return Err(PublishError::TooManyOpen(self.publications.len()));
+        }
+
+        // It is accepted.
+        let publication = tracked.then(|| {
+            let (topic, bytes) = (topic.clone(), bytes.clone());
+            let wanted = request.confirm_within.is_some();
+            self.publications.add(Content { id, topic, content, bytes, target }, wanted)
+        });
+        let mut published = Published {
+            id,
+            local: 0,
+            peers: 0,
+            groups: 0,
+            passed_over: passed_over.len(),
+            publication: publication.filter(|_| request.confirm_within.is_some()),
+        };
+        let lane = if is_planted(73) { id.sequence as usize % 4 } else { lane };
+        let one_per_service = request.mode == Mode::OnePerService;
+        let frame = |everyone| EventFrame {
+            sequence: id.sequence,
+            topic: topic.clone(),
+            content,
+            everyone,
+            groups: Vec::new(),
+            services: Vec::new(),
+            one_per_service,
+            redelivered: false,
+            payload: Bytes::new(),
+        };
+        let message = Arc::new(EventMessage {
+            id,
+            topic: topic.clone(),
+            payload: request.payload,
+            redelivered: false,
+        });
+        for key in here {
+            self.deliver_to(*key, &message, size);
+            published.local += 1;
+        }
+        let mut for_groups: Vec<(PeerKey, EventFrame, Vec<PartGroup>)> = Vec::new();
+        // Groups first: places in a frame count services behind all groups.
+        for (group, choice) in chosen {
+            let to = match &choice {
+                Choice::Here(key) => {
+                    self.deliver_to(*key, &message, size);
+                    Assigned::Here
+                }
+                Choice::Peer(_, id) => Assigned::Peer(*id),
+                Choice::Full(_) | Choice::Nobody => Assigned::Nobody,
+            };
+            published.groups += usize::from(to != Assigned::Nobody);
+            let Some(publication) = publication else { continue };
+            let (name, at_least_one) = (group.name.clone(), group.at_least_one);
+            let place = self.publications.add_group(publication, name, at_least_one, to);
+            let Choice::Peer(peer, _) = choice else { continue };
+            let at = match for_groups.iter().position(|(known, ..)| *known == peer) {
+                Some(at) => at,
+                None => {
+                    for_groups.push((peer, frame(peers.contains(&peer)), Vec::new()));
+                    for_groups.len() - 1
+                }
+            };
+            let (_, frame, places) = &mut for_groups[at];
+            frame.name(&group.name);
+            let in_frame = places.len() as u32;
+            places.push(PartGroup { in_frame, place, at_least_one });
+        }
+        let mut shared = None;
+        for peer in peers {
+            if for_groups.iter().any(|(other, ..)| *other == peer) {
+                continue;
+            }
+            let sender = &mut self.sender;
+            let event =
+                shared.get_or_insert_with(|| sender.write(frame(true).header(), bytes.clone()));
+            let event = event.clone();
+            let part = publication.map(|publication| Part {
+                publication,
+                everyone: true,
+                groups: Vec::new(),
+                handed_on: false,
+            });
+            published.peers += 1;
+            self.push_event(peer, lane, event, part);
+        }
+        for (peer, frame, groups) in for_groups {
+            let event = self.sender.write(frame.header(), bytes.clone());
+            let publication = publication.expect("what is for groups is looked after");
+            published.peers += 1;
+            let part = Part { publication, everyone: frame.everyone, groups, handed_on: false };
+            self.push_event(peer, lane, event, Some(part));
+        }
+        for peer in passed_over {
+            if let Some(publication) = publication {
+                self.publications.passed_over(publication);
+            }
+            if self.sender.pass_over(peer, lane) {
+                self.mark_events(peer, lane);
+            }
+        }
+        if let Some(publication) = publication {
+            let wait = request.confirm_within;
+            self.feed_publications(PublicationInput::Begin { publication, wait });
+        }
+        self.run();
+        Ok(published)
+    }
+}
