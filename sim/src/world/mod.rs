@@ -1,0 +1,429 @@
+//! The event loop: takes what is due, gives it to its node, lets that act, and checks.
+//!
+//! The world is the same at both fidelities; a [`Fidelity`] says what travels and how.
+//!
+//! ```text
+//! mod         the loop, and what a node's turn is
+//! lives       how nodes begin and end
+//! operations  what the schedule asks of them
+//! troubles    what goes wrong, and how all is healed
+//! ```
+
+mod lives;
+mod operations;
+mod troubles;
+
+use std::sync::Arc;
+
+use dunlin_core::auth::Access;
+use dunlin_core::link::LinkHandle;
+use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
+
+use crate::copies::Copies;
+use crate::faults::FaultKind;
+use crate::history::{Ledger, Life};
+use crate::log::{Log, describe, log};
+use crate::network::Network;
+use crate::published;
+use crate::queue::Queue;
+use crate::random::bytes32;
+use crate::rights::Rights;
+use crate::schedule::Schedule;
+use crate::station::{Live, Station, address, hash_event};
+use crate::trace::{Step, Trace};
+use crate::workload::{NodeInfo, Workload, WorldInfo};
+
+/// The wall clock at the start of every run: some day in 2026.
+const WALL_NANOS: u64 = 1_770_000_000_000_000_000;
+
+/// A node's own invariants are checked at every so many of its events, and at the end: they cost time in the
+/// size of its state. What calls come to is judged at every event.
+const CHECK_EVERY: u64 = 24;
+
+/// So many events at one instant mean that something goes in a circle.
+const EVENTS_PER_INSTANT_MAX: u64 = 1_000_000;
+
+/// What a new life of a node is made from.
+pub(crate) struct Birth<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) incarnation_counter: u64,
+    pub(crate) access: Access,
+    pub(crate) seed: [u8; 32],
+    pub(crate) limits: dunlin_core::Limits,
+}
+
+/// What travels between nodes, and how.
+pub(crate) trait Fidelity: Sized {
+    /// The node's door: its mesh, or the whole of it.
+    type Door;
+    /// What is under way.
+    type Parcel;
+
+    /// A node begins a life.
+    fn open(&mut self, now: Now, birth: Birth<'_>) -> Self::Door;
+    /// Its mesh, to ask.
+    fn mesh(door: &Self::Door) -> &Mesh;
+    /// Its mesh, to command.
+    fn mesh_mut(door: &mut Self::Door) -> &mut Mesh;
+    /// When it wants to be woken.
+    fn next_wake(door: &Self::Door) -> Option<MonoTime>;
+    /// The time has come.
+    fn handle_timeout(door: &mut Self::Door, now: Now);
+    /// Lets the node and its services talk.
+    fn turn(live: &mut Live<Self::Door>, now: Now, observe: &mut dyn FnMut(&Event));
+    /// Carries out what the node wants. Says whether the node may have more to say now.
+    fn drain(world: &mut World<'_, Self>, index: usize) -> bool;
+    /// A parcel arrives at a node that runs.
+    fn arrive(world: &mut World<'_, Self>, index: usize, parcel: Self::Parcel);
+    /// The node is gone, with all that it knew.
+    fn vanished(world: &mut World<'_, Self>, index: usize);
+    /// The node goes on after a pause.
+    fn resumed(world: &mut World<'_, Self>, index: usize);
+    /// Lets an old handshake of one node reach another once more. Says whether there was one.
+    fn replay(world: &mut World<'_, Self>, from: usize, to: usize) -> bool;
+    /// What is known of a link's path, for the log.
+    fn describe_link(door: &Self::Door, link: LinkHandle) -> String;
+    /// Whether a node that has stopped has told everybody.
+    fn is_drained(world: &World<'_, Self>, index: usize) -> bool;
+}
+
+/// Something that will happen.
+pub(crate) enum Happening<P> {
+    /// A node wanted to be woken.
+    Wake(usize),
+    /// Something arrives at a node.
+    Parcel(usize, P),
+    /// A fault begins.
+    FaultBegins(usize),
+    /// A fault ends.
+    FaultEnds(usize),
+}
+
+/// All nodes, the network between them, and the time.
+pub(crate) struct World<'s, F: Fidelity> {
+    pub(crate) now: u64,
+    pub(crate) queue: Queue<Happening<F::Parcel>>,
+    pub(crate) stations: Vec<Station<F>>,
+    pub(crate) network: Network,
+    pub(crate) fidelity: F,
+    pub(crate) trace: Trace,
+    pub(crate) log: Log,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) copies: Copies,
+    /// Who may do what, in a world with a network of tokens.
+    pub(crate) rights: Option<Rights>,
+    pub(crate) schedule: &'s Schedule,
+    pub(crate) workload: &'s dyn Workload,
+    pub(crate) peers: Arc<[PeerId]>,
+    /// The networks that each node is in; nothing where all are in the same one.
+    pub(crate) networks: Arc<[Vec<u16>]>,
+    /// What services and clients are told of the world.
+    info: Arc<WorldInfo>,
+    /// The next operation of the schedule.
+    next_operation: usize,
+    pub(crate) events: u64,
+    /// Faults are over: what still begins does not.
+    pub(crate) healing: bool,
+}
+
+impl<'s, F: Fidelity> World<'s, F> {
+    pub(crate) fn new(
+        schedule: &'s Schedule,
+        workload: &'s dyn Workload,
+        fidelity: F,
+        ledger: Arc<Ledger>,
+        log: Log,
+    ) -> Self {
+        let count = schedule.nodes.len();
+        let stations: Vec<_> = (0..count)
+            .map(|index| {
+                let secret = bytes32(schedule.seed, 1, index as u64);
+                let identity = Identity::from_secret(secret);
+                Station {
+                    id: identity.id(),
+                    identity,
+                    address: address(index),
+                    life: 0,
+                    counter: 0,
+                    live: None,
+                    stopping: None,
+                    stopped: false,
+                    paused: None,
+                    held: Default::default(),
+                    armed: None,
+                    keeps: schedule.nodes[index].keeps.iter().copied().collect(),
+                    clock_ahead_ms: schedule
+                        .rights
+                        .as_ref()
+                        .and_then(|rights| rights.clock_ahead_ms.get(index))
+                        .copied()
+                        .unwrap_or(0),
+                    clock_wrong_ms: 0,
+                    impostor: None,
+                    background: 0,
+                    touched: 0,
+                }
+            })
+            .collect();
+        let peers: Arc<[PeerId]> = stations.iter().map(|station| station.id).collect();
+        let networks: Arc<[_]> =
+            schedule.rights.iter().flat_map(|rights| rights.networks.clone()).collect();
+        let info = Arc::new(WorldInfo {
+            peers: Arc::clone(&peers),
+            networks: Arc::clone(&networks),
+            ledger: Arc::clone(&ledger),
+        });
+        let mut world = World {
+            now: 0,
+            queue: Queue::default(),
+            stations,
+            network: Network::new(schedule.seed, count, schedule.network.clone()),
+            fidelity,
+            trace: Trace::new(schedule.seed),
+            log,
+            ledger,
+            copies: Copies::default(),
+            rights: schedule.rights.clone().map(|plan| {
+                Rights::new(schedule.seed, count, plan, WallTime::from_unix_nanos(WALL_NANOS))
+            }),
+            schedule,
+            workload,
+            peers,
+            networks,
+            info,
+            next_operation: 0,
+            events: 0,
+            healing: false,
+        };
+        world.ledger.withhold(schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect());
+        for index in 0..count {
+            world.start(index);
+        }
+        for (index, fault) in schedule.faults.iter().enumerate() {
+            world.queue.push(fault.at_us * 1_000, Happening::FaultBegins(index));
+        }
+        world
+    }
+
+    /// The true time.
+    fn true_time(&self) -> WallTime {
+        WallTime::from_unix_nanos(WALL_NANOS + self.now)
+    }
+
+    /// The time by a node's clocks.
+    pub(crate) fn time_at(&self, index: usize) -> Now {
+        let station = &self.stations[index];
+        let ahead_ms = station.clock_ahead_ms + station.clock_wrong_ms;
+        let nanos = WALL_NANOS.saturating_add_signed(ahead_ms.saturating_mul(1_000_000)) + self.now;
+        Now::new(MonoTime::from_nanos(self.now), WallTime::from_unix_nanos(nanos))
+    }
+
+    pub(crate) fn life(&self, index: usize) -> Life {
+        Life { node: index as u16, life: self.stations[index].life }
+    }
+
+    pub(crate) fn info(&self, index: usize) -> NodeInfo {
+        NodeInfo { life: self.life(index), world: Arc::clone(&self.info) }
+    }
+
+    /// The mesh of a node that runs.
+    pub(crate) fn mesh(&self, index: usize) -> Option<&Mesh> {
+        self.stations[index].live.as_ref().map(|live| F::mesh(&live.door))
+    }
+
+    /// Runs what is due until this time, or until a rule is broken. Says whether all is well.
+    pub(crate) fn run_until(&mut self, until: u64) -> bool {
+        let mut instant = (self.now, self.events);
+        loop {
+            // Operations are in order already; at one instant they come first.
+            let next = self.queue.next_at();
+            let operation = self.schedule.operations.get(self.next_operation);
+            let operation_at = operation.map(|operation| operation.at_us * 1_000);
+            let operates = operation_at.is_some_and(|at| next.is_none_or(|next| at <= next));
+            let Some(at) = (if operates { operation_at } else { next }) else { break };
+            if at > until {
+                break;
+            }
+            assert!(at >= self.now, "time does not go back");
+            self.now = at;
+            self.ledger.set_now(at);
+            if operates {
+                self.events += 1;
+                self.next_operation += 1;
+                self.operate(self.next_operation - 1);
+                self.check();
+            } else {
+                let (_, happening) = self.queue.pop().expect("just looked");
+                self.step(happening);
+            }
+            if self.ledger.is_broken() {
+                return false;
+            }
+            if instant.0 != at {
+                instant = (at, self.events);
+            } else {
+                let here = self.events - instant.1;
+                assert!(here < EVENTS_PER_INSTANT_MAX, "{here} events at one instant");
+            }
+        }
+        self.now = until;
+        self.ledger.set_now(until);
+        true
+    }
+
+    fn step(&mut self, happening: Happening<F::Parcel>) {
+        match happening {
+            Happening::Wake(index) => self.wake(index),
+            Happening::Parcel(index, parcel) => {
+                let station = &mut self.stations[index];
+                if station.live.is_none() {
+                    return;
+                }
+                self.events += 1;
+                if station.paused.is_some() {
+                    self.network.tally.bite(FaultKind::Pause);
+                    return station.held.push_back(parcel);
+                }
+                F::arrive(self, index, parcel);
+                self.check();
+            }
+            Happening::FaultBegins(index) => {
+                if !self.healing {
+                    self.events += 1;
+                    self.fault_begins(index);
+                }
+            }
+            Happening::FaultEnds(index) => {
+                if !self.healing {
+                    self.events += 1;
+                    self.fault_ends(index);
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        if let Err(what) = self.workload.check() {
+            self.ledger.violate(None, "the workload's own rules", what);
+        }
+    }
+
+    fn wake(&mut self, index: usize) {
+        let (now, at) = (self.time_at(index), self.now);
+        let station = &mut self.stations[index];
+        if station.armed != Some(at) {
+            return;
+        }
+        station.armed = None;
+        if station.paused.is_some() {
+            self.network.tally.bite(FaultKind::Pause);
+            return;
+        }
+        let Some(live) = &mut station.live else { return };
+        let door = F::next_wake(&live.door).is_some_and(|wake| wake <= now.mono);
+        let host = live.host.next_wake(now.mono).is_some_and(|wake| wake <= now.mono);
+        if !door && !host {
+            // What it was for has been taken back.
+            return self.rearm(index);
+        }
+        self.events += 1;
+        self.trace.note(Step::Timer, at, index, u64::from(door), u64::from(host));
+        if door {
+            F::handle_timeout(&mut live.door, now);
+        }
+        self.touch(index);
+        self.check();
+    }
+
+    /// Lets a node act on what was done to it.
+    pub(crate) fn touch(&mut self, index: usize) {
+        let now = self.time_at(index);
+        loop {
+            let Some(live) = &mut self.stations[index].live else { return };
+            let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
+            let mut stopped = false;
+            let mut heard = Vec::new();
+            let (mut counter, mut superseded, mut wrong) = (None, false, None);
+            let replayed = self.network.tally.is_applied(FaultKind::Replay);
+            let (rights, tally) = (&self.rights, &mut self.network.tally);
+            F::turn(live, now, &mut |event| {
+                let concerns = Copies::concerns(event) || published::concerns(event);
+                heard.extend(concerns.then(|| event.clone()));
+                if let Some(rights) = rights {
+                    let judged = rights.observe(tally, peers, index, now.wall, event);
+                    wrong = wrong.take().or_else(|| judged.err());
+                }
+                match event {
+                    Event::LifeBegan { incarnation, .. } => counter = Some(incarnation.counter),
+                    Event::LinkSuperseded { .. } => superseded = true,
+                    event => {
+                        let checked = crate::checks::of_peers(event, replayed);
+                        wrong = wrong.take().or(checked);
+                    }
+                }
+                hash_event(trace, now.mono.as_nanos(), index, event);
+                stopped |= matches!(event, Event::Stopped);
+                if log.is_on() {
+                    let at = now.mono.as_nanos();
+                    log.line(at, Some(index), format_args!("{}", describe(peers, event)));
+                }
+            });
+            self.judge_copies(index, &heard);
+            self.judge_events(index, &heard);
+            if let Some((rule, what)) = wrong {
+                self.ledger.violate(Some(index as u16), rule, what);
+            }
+            if superseded && self.network.tally.is_applied(FaultKind::Dials) {
+                self.network.tally.bite(FaultKind::Dials);
+            }
+            if let Some(counter) = counter {
+                // As a shell stores it.
+                self.stations[index].counter = counter;
+                if let (Some(rights), Some(_)) = (&mut self.rights, self.stations[index].impostor) {
+                    rights.pretends(index, Some(counter));
+                }
+                if self.network.tally.is_applied(FaultKind::LoseDisk) {
+                    self.network.tally.bite(FaultKind::LoseDisk);
+                }
+            }
+            if stopped {
+                self.stations[index].stopped = true;
+                let life = self.life(index);
+                if let Some(call) = self.ledger.open_calls(Some(life)).first() {
+                    let what = format!("{life} has stopped, and call {call} has not ended");
+                    self.ledger.violate(Some(life.node), "a stop ends every call", what);
+                }
+            }
+            if !F::drain(self, index) {
+                break;
+            }
+        }
+        if self.stations[index].stopped && F::is_drained(self, index) {
+            log!(self, Some(index), "has stopped");
+            return self.take_down(index);
+        }
+        let station = &mut self.stations[index];
+        station.touched += 1;
+        if let Some(live) = &station.live
+            && station.touched.is_multiple_of(CHECK_EVERY)
+        {
+            F::mesh(&live.door).check_invariants();
+        }
+        self.rearm(index);
+    }
+
+    fn rearm(&mut self, index: usize) {
+        let now = self.now;
+        let station = &mut self.stations[index];
+        let Some(live) = &station.live else { return };
+        let door = F::next_wake(&live.door).map(MonoTime::as_nanos);
+        let host = live.host.next_wake(MonoTime::from_nanos(now)).map(MonoTime::as_nanos);
+        let Some(at) = [door, host].into_iter().flatten().min().map(|at| at.max(now)) else {
+            return;
+        };
+        if station.armed.is_none_or(|armed| at < armed) {
+            station.armed = Some(at);
+            self.queue.push(at, Happening::Wake(index));
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The faults of the schedule, from their beginning to their end, and the end of them all.
+
+use crate::faults::FaultKind;
+use crate::log::log;
+use crate::schedule::Trouble;
+use crate::station::Station;
+use crate::trace::Step;
+use crate::world::{Fidelity, Happening, World};
+
+/// A stop lasts at most the grace of the handlers, the flush of the links, and a little.
+const STOP_MAX_NANOS: u64 = 8_000_000_000;
+
+impl<F: Fidelity> World<'_, F> {
+    pub(super) fn fault_begins(&mut self, index: usize) {
+        let fault = &self.schedule.faults[index];
+        let kind = FaultKind::of(&fault.what);
+        self.trace.note(Step::Fault, self.now, 0, index as u64, 1);
+        self.network.tally.apply(kind);
+        self.queue.push(fault.until_us * 1_000, Happening::FaultEnds(index));
+        log!(self, None, "fault begins: {:?}", fault.what);
+        match fault.what {
+            Trouble::Crash { node } | Trouble::LoseDisk { node } | Trouble::Readdress { node } => {
+                let node = usize::from(node);
+                if self.stations[node].live.is_some() {
+                    if kind != FaultKind::LoseDisk {
+                        self.network.tally.bite(kind);
+                    }
+                    log!(self, Some(node), "dies");
+                    self.take_down(node);
+                    if kind == FaultKind::LoseDisk {
+                        self.stations[node].counter = 0;
+                    }
+                }
+            }
+            Trouble::Dials { a, b } => self.dial_each_other(usize::from(a), usize::from(b)),
+            Trouble::Replay { from, to } => {
+                let (from, to) = (usize::from(from), usize::from(to));
+                let runs =
+                    |n: usize| self.stations[n].live.is_some() && self.stations[n].paused.is_none();
+                if runs(to) && F::replay(self, from, to) {
+                    self.network.tally.bite(kind);
+                }
+            }
+            Trouble::Stop { node } => {
+                let node = usize::from(node);
+                let now = self.time_at(node);
+                let station = &mut self.stations[node];
+                if let (Some(live), None, None) =
+                    (&mut station.live, station.paused, station.stopping)
+                {
+                    self.network.tally.bite(kind);
+                    station.stopping = Some(self.now);
+                    F::mesh_mut(&mut live.door).shutdown(now);
+                    log!(self, Some(node), "is told to stop");
+                    self.touch(node);
+                }
+            }
+            Trouble::Clock { node, by_ms } => {
+                self.switch_right(kind, node, true);
+                self.stations[usize::from(node)].clock_wrong_ms += by_ms;
+            }
+            // Its token was made so.
+            Trouble::Lapse { node } => self.switch_right(kind, node, true),
+            Trouble::Revoke { node, ref told } => {
+                self.switch_right(kind, node, true);
+                if let Some(rights) = &mut self.rights {
+                    rights.revoke(usize::from(node));
+                }
+                for node in told {
+                    self.inform(usize::from(*node));
+                }
+            }
+            Trouble::Impostor { node, forgery, victim } => {
+                let node = usize::from(node);
+                if self.stations[node].live.is_some() && self.stations[node].impostor.is_none() {
+                    self.switch_right(kind, node as u16, true);
+                    log!(self, Some(node), "dies, and an impostor takes its place");
+                    self.take_down(node);
+                    self.stations[node].impostor = Some((forgery, victim));
+                    self.start(node);
+                }
+            }
+            Trouble::Pause { node } => {
+                let station = &mut self.stations[usize::from(node)];
+                if station.live.is_some() && station.paused.is_none() {
+                    station.paused = Some(self.now);
+                }
+            }
+            _ => self.network.switch(&self.schedule.faults, index, true),
+        }
+    }
+
+    fn switch_right(&mut self, kind: FaultKind, node: u16, on: bool) {
+        if let Some(rights) = &mut self.rights {
+            rights.switch(kind, usize::from(node), on);
+        }
+    }
+
+    /// An impostor gives way to the node whose key it had.
+    fn unmask(&mut self, node: usize) {
+        if self.stations[node].impostor.take().is_some() && self.stations[node].live.is_some() {
+            self.take_down(node);
+            self.start(node);
+        }
+    }
+
+    /// Two nodes let go of each other and dial each other at one instant.
+    fn dial_each_other(&mut self, a: usize, b: usize) {
+        let nows = [self.time_at(a), self.time_at(b)];
+        let ready = |station: &Station<F>| {
+            station.live.is_some() && station.paused.is_none() && station.stopping.is_none()
+        };
+        if !ready(&self.stations[a]) || !ready(&self.stations[b]) {
+            return;
+        }
+        for ((here, there), now) in [(a, b), (b, a)].into_iter().zip(nows) {
+            let (peer, address) = (self.peers[there], self.stations[there].address);
+            let station = &mut self.stations[here];
+            station.keeps.insert(there as u16);
+            if let Some(live) = &mut station.live {
+                let mesh = F::mesh_mut(&mut live.door);
+                mesh.disconnect(now, peer);
+                mesh.connect(now, peer, vec![address]).expect("it is not stopping");
+            }
+        }
+        self.touch(a);
+        self.touch(b);
+    }
+
+    /// Those who keep a node hear where it is now.
+    fn tell_address(&mut self, node: usize) {
+        let (peer, address) = (self.peers[node], self.stations[node].address);
+        for index in 0..self.stations.len() {
+            let now = self.time_at(index);
+            let station = &mut self.stations[index];
+            if !station.keeps.contains(&(node as u16)) || station.paused.is_some() {
+                continue;
+            }
+            if let Some(live) = &mut station.live {
+                // Who stops does not care.
+                let _ = F::mesh_mut(&mut live.door).connect(now, peer, vec![address]);
+                self.touch(index);
+            }
+        }
+    }
+
+    pub(super) fn fault_ends(&mut self, index: usize) {
+        let fault = &self.schedule.faults[index];
+        let kind = FaultKind::of(&fault.what);
+        self.trace.note(Step::Fault, self.now, 0, index as u64, 0);
+        log!(self, None, "fault ends: {:?}", fault.what);
+        match fault.what {
+            Trouble::Crash { node } | Trouble::Stop { node } | Trouble::LoseDisk { node } => {
+                self.bring_back(usize::from(node));
+            }
+            Trouble::Readdress { node } => {
+                let node = usize::from(node);
+                if self.stations[node].live.is_none() {
+                    let address = &mut self.stations[node].address;
+                    address.set_port(address.port() + 1);
+                    self.bring_back(node);
+                    self.tell_address(node);
+                }
+            }
+            Trouble::Dials { .. } | Trouble::Replay { .. } => {}
+            Trouble::Pause { node } => self.resume(usize::from(node)),
+            Trouble::Clock { node, by_ms } => {
+                self.switch_right(kind, node, false);
+                if !self.healing {
+                    self.stations[usize::from(node)].clock_wrong_ms -= by_ms;
+                }
+            }
+            Trouble::Lapse { node } => {
+                self.switch_right(kind, node, false);
+                self.renew(usize::from(node));
+            }
+            Trouble::Revoke { node, .. } => {
+                self.switch_right(kind, node, false);
+                for index in 0..self.stations.len() {
+                    self.inform(index);
+                }
+                self.renew(usize::from(node));
+            }
+            Trouble::Impostor { node, .. } => {
+                self.switch_right(kind, node, false);
+                self.unmask(usize::from(node));
+            }
+            _ => self.network.switch(&self.schedule.faults, index, false),
+        }
+    }
+
+    /// Starts a node that is down. One that has taken too long to stop is killed first.
+    fn bring_back(&mut self, node: usize) {
+        let station = &self.stations[node];
+        if let (Some(since), Some(_)) = (station.stopping, &station.live) {
+            if station.paused.is_some() || self.now < since + STOP_MAX_NANOS {
+                return;
+            }
+            let what = format!("told to stop {} ago", crate::checks::seconds(self.now - since));
+            self.ledger.violate(Some(node as u16), "a stop ends in time", what);
+            self.take_down(node);
+        }
+        if self.stations[node].live.is_none() {
+            self.start(node);
+        }
+    }
+
+    /// Ends all faults: everybody runs, everybody can reach everybody, everybody wants what the schedule
+    /// says.
+    pub(crate) fn heal(&mut self) {
+        self.healing = true;
+        log!(self, None, "faults are over");
+        for index in 0..self.schedule.faults.len() {
+            self.network.switch(&self.schedule.faults, index, false);
+        }
+        for station in &mut self.stations {
+            station.clock_wrong_ms = 0;
+        }
+        for node in 0..self.stations.len() {
+            self.resume(node);
+            self.unmask(node);
+        }
+        for node in 0..self.stations.len() {
+            if self.stations[node].live.is_some() && self.stations[node].stopping.is_some() {
+                self.take_down(node);
+            }
+            if self.stations[node].live.is_none() {
+                self.start(node);
+            }
+            let now = self.time_at(node);
+            let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
+            let station = &mut self.stations[node];
+            station.keeps.extend(&self.schedule.nodes[node].keeps);
+            for to in station.keeps.iter().map(|peer| usize::from(*peer)) {
+                if let Some(live) = &mut station.live {
+                    F::mesh_mut(&mut live.door)
+                        .connect(now, self.peers[to], vec![addresses[to]])
+                        .expect("it is not stopping, and knows few");
+                }
+            }
+            self.touch(node);
+            // Everybody has a token that counts, and knows which do not.
+            self.inform(node);
+            self.renew(node);
+        }
+    }
+}
