@@ -1,0 +1,173 @@
+//! Peers that are played by the test: what they say out of turn, and what they leave unread.
+
+use super::*;
+
+/// A peer that is played by hand, and its link.
+const PLAYED: PeerId = PeerId::from_bytes([7; 32]);
+
+fn say(world: &mut World, link: u64, lane: Lane, message: Message) {
+    let now = world.time();
+    let frame = message.into_frame().unwrap().to_body();
+    let input = LinkInput::Frame { link: LinkHandle(link), lane, frame };
+    world.stations[0].mesh.handle_link(now, input);
+    world.settle();
+}
+
+/// Brings up a link of the played peer, with this credit.
+fn greet(world: &mut World, link: u64, call_credit: u32) {
+    let now = world.time();
+    let direction = Direction::Accepted;
+    let up = LinkInput::Up { link: LinkHandle(link), peer: PLAYED, direction, remote: None };
+    world.stations[0].mesh.handle_link(now, up);
+    let hello = wire::Hello {
+        networks: Access::development(&id(0)).claims(Now::default()),
+        version_min: 1,
+        version_max: 1,
+        incarnation: Incarnation { counter: 1, boot: 1 },
+        call_credit,
+        message_bytes_max: 1_000,
+        critical_capabilities: Vec::new(),
+        link: None,
+        abandons: Vec::new(),
+        observed_address: None,
+    };
+    say(world, link, Lane::CONTROL, Message::Hello(hello));
+    let directory = Document::default();
+    say(
+        world,
+        link,
+        Lane::CONTROL,
+        Message::Confirm { version: 1, directory, link: None, receiver_boot: 0 },
+    );
+}
+
+fn played_call(world: &World, sequence: u64) -> Message {
+    Message::Call(wire::CallMessage {
+        sequence,
+        floor: 1,
+        attempt: 1,
+        callee_boot: world.stations[0].mesh.incarnation().boot,
+        time_left: Duration::from_secs(60),
+        path: TopicPath::parse("slow/wait").unwrap(),
+        content: crate::service::ContentType::JSON,
+        payload: Bytes::from_static(b"50000"),
+    })
+}
+
+#[test]
+fn the_last_of_all_numbers_runs_nothing() {
+    let mut world = World::new(1);
+    let runs = Arc::default();
+    world.serve(0, slow(Arc::clone(&runs)));
+    greet(&mut world, 1, 10);
+    // There would be no next number to remember it by, and it would run each time it came.
+    let call = played_call(&world, u64::MAX);
+    say(&mut world, 1, Lane(1), call);
+    assert_eq!(*runs.lock().unwrap(), 0);
+    assert_eq!(world.saw(0, |e| matches!(e, Event::PeerMisbehaved { .. })), 1);
+}
+
+#[test]
+fn a_second_link_takes_back_no_credit() {
+    let mut world = World::new(1);
+    greet(&mut world, 1, 3);
+    let handle = world.handle(0);
+    for _ in 0..3 {
+        let handle = handle.clone();
+        world.run(0, async move { handle.request("any/thing").to(PLAYED).send().await });
+    }
+    // The invariants say that what is unanswered is within the credit.
+    greet(&mut world, 2, 1);
+    assert_eq!(world.stations[0].mesh.load().calls_open, 3);
+}
+
+#[test]
+fn a_peer_that_reads_nothing_holds_no_more_than_its_credit() {
+    let mut world = World::new(1);
+    world.stations[0].mesh.limits.calls_served_per_peer_max = 4;
+    world.serve(0, math());
+    greet(&mut world, 1, 10);
+    let mesh = &mut world.stations[0].mesh;
+    while mesh.next_lane(LinkHandle(1), Lane::CONTROL).is_some() {
+        mesh.pull_frame(LinkHandle(1), Lane::CONTROL);
+    }
+    // `World` knows no such link, so nothing is pulled. One call comes again and again; its answer
+    // waits once.
+    for _ in 0..100 {
+        let call = played_call(&world, 1);
+        say(&mut world, 1, Lane(1), call);
+    }
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 1);
+    // Ever new calls are against the rules.
+    for sequence in 2..100 {
+        let call = played_call(&world, sequence);
+        say(&mut world, 1, Lane(1), call);
+    }
+    assert_eq!(world.saw(0, |e| matches!(e, Event::PeerMisbehaved { .. })), 1);
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 0);
+}
+
+#[test]
+fn a_link_that_does_not_drain_holds_nothing_twice() {
+    let mut world = World::new(1);
+    greet(&mut world, 1, 10);
+    let mesh = &mut world.stations[0].mesh;
+    while mesh.next_lane(LinkHandle(1), Lane::CONTROL).is_some() {
+        mesh.pull_frame(LinkHandle(1), Lane::CONTROL);
+    }
+    world.serve(0, math());
+    let now = world.time();
+    let service = world.stations[0].mesh.services().iter().next().unwrap().0;
+    for _ in 0..50 {
+        world.stations[0].mesh.pause_service(now, service).unwrap();
+        world.stations[0].mesh.resume_service(now, service).unwrap();
+        world.settle();
+    }
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 1, "one directory, the latest");
+    // Calls that give up before they were pulled leave nothing behind.
+    let handle = world.handle(0);
+    for _ in 0..50 {
+        let handle = handle.clone();
+        world.run(0, async move {
+            handle.request("any/thing").to(PLAYED).timeout(50 * MS).send().await
+        });
+        world.pass(60 * MS);
+    }
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 1);
+    // A second link that comes and goes makes us send again what waits on the first.
+    world.run(0, async move { handle.request("any/thing").to(PLAYED).send().await });
+    for link in 2..50 {
+        greet(&mut world, link, 10);
+        let (now, link) = (world.time(), LinkHandle(link));
+        let down = LinkInput::Down { link, reason: DownReason::TimedOut };
+        world.stations[0].mesh.handle_link(now, down);
+        world.settle();
+    }
+    assert_eq!(world.stations[0].mesh.load().frames_queued, 2);
+}
+
+#[test]
+fn an_answer_goes_where_the_question_came_and_not_to_a_link_that_is_dead_at_the_other_end() {
+    // With version 2 one of the two would stay.
+    let mut world = World::speaking(vec![1, 1]);
+    world.serve(1, slow(Arc::default()));
+    world.connect(0, 1);
+    let newer = LinkHandle(99);
+    world.links.push((newer, 0, 1));
+    let now = world.time();
+    for (here, there) in [(0, 1), (1, 0)] {
+        let direction = Direction::Accepted;
+        let up = LinkInput::Up { link: newer, peer: id(there), direction, remote: None };
+        world.stations[here].mesh.handle_link(now, up);
+    }
+    world.settle();
+    assert_eq!(world.stations[1].mesh.links_up(id(0)).len(), 2);
+    let handle = world.handle(0);
+    let cell = world.run(0, async move { handle.call::<_, u32>("slow/wait", 1_000u64).await });
+    // The caller's end of the newer link dies; the callee has not noticed yet.
+    world.links.retain(|link| link.0 != newer);
+    let down = LinkInput::Down { link: newer, reason: DownReason::TimedOut };
+    world.stations[0].mesh.handle_link(now, down);
+    world.pass(2_000 * MS);
+    assert_eq!(cell.lock().unwrap().take().expect("it was answered").unwrap(), 1);
+}
