@@ -7,6 +7,8 @@ use super::drain::DRAIN_MOST;
 use super::tests::{accepted, closed_with, down, hello as hello_of_v1, keep, local as local_v1};
 use super::*;
 use crate::base::Identity;
+use crate::directory::Document;
+use crate::link::Direction;
 use crate::link::{End, LinkId};
 use crate::machine::tests::Bench;
 

@@ -32,20 +32,21 @@ pub mod glare;
 mod handshake;
 pub mod lanes;
 mod refuse;
+mod words;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::{Effects, Incarnation, Label, MonoTime, PeerId};
-use crate::directory::Document;
-use crate::link::{CloseCode, DialError, DialHandle, Direction, DownReason, LinkHandle, LinkId};
+use crate::link::{CloseCode, DialHandle, DownReason, LinkHandle, LinkId};
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::planted::is_planted;
 use crate::wire::{ABANDONS_MAX, Hello};
 
 use glare::Rank;
 pub use refuse::RefuseCode;
+pub use words::{PeerEffect, PeerInput, PeerTimer};
 
 /// From the transport's link-up to both Confirms. Source: protocols.md, section 2.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -102,261 +103,6 @@ pub struct LocalNode {
     pub version_max: u32,
     /// No new link is confirmed any more.
     pub stopping: bool,
-}
-
-/// What can happen to a peer.
-#[derive(Clone, Debug)]
-pub enum PeerInput {
-    /// Stay connected to it, dialling these addresses, or waiting for it if there are none.
-    Keep {
-        /// Where it may be. Replaces what was known.
-        addresses: Vec<SocketAddr>,
-    },
-    /// Close its links and do not dial it any more.
-    Release,
-    /// The transport has a link.
-    LinkUp {
-        /// The link.
-        link: LinkHandle,
-        /// Who opened it.
-        direction: Direction,
-    },
-    /// Its Hello came.
-    Hello {
-        /// On this link.
-        link: LinkHandle,
-        /// The Hello.
-        hello: Hello,
-    },
-    /// Its Confirm came.
-    Confirm {
-        /// On this link.
-        link: LinkHandle,
-        /// The version that it chose.
-        version: u32,
-        /// What it serves.
-        directory: Document,
-        /// The link that it confirms.
-        id: Option<LinkId>,
-        /// The boot number of our life that it confirms.
-        receiver_boot: u64,
-    },
-    /// It refuses our handshake.
-    Refuse {
-        /// On this link.
-        link: LinkHandle,
-        /// Why: a [`RefuseCode`], or one of a later version.
-        code: u32,
-        /// The highest counter of our incarnation that it knows, if that is why.
-        known_counter: u64,
-    },
-    /// It says that another link is superseded by this one.
-    Supersede {
-        /// On this link.
-        link: LinkHandle,
-        /// The link that is drained.
-        loser: LinkId,
-    },
-    /// Everything has come that the peer ever sends on a link that is drained.
-    AllReceived(LinkHandle),
-    /// A link that is drained cannot be awaited.
-    DrainFailed(LinkHandle),
-    /// Its Hello came on this link and gives it no right to talk to us.
-    TurnAway {
-        /// The link.
-        link: LinkHandle,
-        /// For the peer.
-        code: RefuseCode,
-        /// For the log.
-        why: String,
-    },
-    /// What our Hello says has changed: greet it anew. On another link, which replaces those that there are,
-    /// if it can be dialled; otherwise its links are closed, and it greets us if it wants one.
-    GreetAnew,
-    /// It has lost its right to talk to us.
-    Expel {
-        /// For the peer.
-        code: RefuseCode,
-    },
-    /// It broke the protocol on this link.
-    Fault {
-        /// The link.
-        link: LinkHandle,
-        /// What it did.
-        what: String,
-    },
-    /// The link is gone.
-    LinkDown {
-        /// The link.
-        link: LinkHandle,
-        /// Why.
-        reason: DownReason,
-    },
-    /// A dial led nowhere.
-    DialFailed {
-        /// The dial.
-        dial: DialHandle,
-        /// Why.
-        error: DialError,
-    },
-    /// This node has begun a new life: all links are of the old one.
-    NewLife,
-    /// A timer of ours.
-    Timer(PeerTimer),
-}
-
-/// What a peer's machine waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PeerTimer {
-    /// The next dial.
-    Redial,
-    /// The end of a handshake.
-    Handshake(LinkHandle),
-    /// What is unfinished on a link that is drained is sent again on the one that stays.
-    Drain(LinkHandle),
-    /// A link is drained no longer: it is closed.
-    DrainEnd(LinkHandle),
-}
-
-/// What a peer's machine wants done.
-#[derive(Clone, Debug)]
-pub enum PeerEffect {
-    /// Open a link.
-    Dial {
-        /// Where it may be.
-        addresses: Vec<SocketAddr>,
-    },
-    /// Stop dialling.
-    CancelDial {
-        /// The dial.
-        dial: DialHandle,
-    },
-    /// Say Hello on this link.
-    SendHello {
-        /// The link.
-        link: LinkHandle,
-        /// What it is called; none if the peer speaks version 1.
-        id: Option<LinkId>,
-        /// Links that are over, whatever the peer believes.
-        abandons: Vec<LinkId>,
-    },
-    /// Confirm this link with this version and our directory. From here on the peer is served.
-    SendConfirm {
-        /// The link.
-        link: LinkHandle,
-        /// The version that both speak.
-        version: u32,
-        /// Whose life the link belongs to.
-        incarnation: Incarnation,
-        /// What the link is called.
-        id: Option<LinkId>,
-    },
-    /// Tell the peer that it lives in the past. It closes the link then.
-    SendRefuse {
-        /// The link.
-        link: LinkHandle,
-        /// Why.
-        code: RefuseCode,
-        /// The highest counter of its incarnation that we know.
-        known_counter: u64,
-    },
-    /// From now on send on this link what would have been sent on that one.
-    Move {
-        /// The link that is left.
-        from: LinkHandle,
-        /// What it is called.
-        from_id: LinkId,
-        /// The link that is used.
-        to: LinkHandle,
-    },
-    /// Say on this link that the loser is superseded.
-    SendSupersede {
-        /// The link that stays.
-        on: LinkHandle,
-        /// The link that is drained.
-        loser: LinkHandle,
-        /// What that is called.
-        loser_id: LinkId,
-    },
-    /// Say on this link that the loser is drained at this end.
-    SendDrained {
-        /// The link that stays.
-        on: LinkHandle,
-        /// The link that is drained.
-        loser: LinkHandle,
-        /// What that is called.
-        loser_id: LinkId,
-    },
-    /// The peer uses this link again: the one that should have stayed is gone.
-    Undrained(LinkHandle),
-    /// Send what is unanswered again: a link that is drained takes long.
-    SendAgain,
-    /// Close a link.
-    Close {
-        /// The link.
-        link: LinkHandle,
-        /// With this code.
-        code: CloseCode,
-    },
-    /// The link is up on both sides.
-    LinkReady {
-        /// The link.
-        link: LinkHandle,
-        /// The peer's life.
-        incarnation: Incarnation,
-        /// Unanswered calls that it lets us have.
-        call_credit: u32,
-        /// The largest payload it accepts, in bytes.
-        message_bytes_max: usize,
-        /// What it serves.
-        directory: Document,
-        /// Whether it is the only one.
-        first: bool,
-    },
-    /// A link that was verified or up is gone.
-    LinkLost {
-        /// The link.
-        link: LinkHandle,
-        /// Why.
-        reason: DownReason,
-        /// Whether no link that is up is left, though this one was.
-        last: bool,
-        /// Whether it was drained: nothing that was sent on it is in doubt.
-        drained: bool,
-    },
-    /// The peer's earlier life is over: it restarted, or was released.
-    SessionEnded,
-    /// The peer knows a later life of this node, and has never met this one: it lost its counter.
-    LifeIsStale {
-        /// The highest counter that it knows.
-        known_counter: u64,
-    },
-    /// The peer met this life of ours, and now knows a later one: another process lives under our key.
-    NewerSelf,
-    /// Tell the user: the peer refuses us.
-    Refused {
-        /// Why.
-        why: RefuseCode,
-    },
-    /// Tell the user: a link is superseded by another one.
-    Superseded {
-        /// The link that is drained.
-        loser: LinkHandle,
-        /// The link that stays.
-        stays: LinkHandle,
-    },
-    /// Tell the user: a dial led nowhere.
-    DialFailed {
-        /// Why.
-        error: DialError,
-        /// How long until the next one; none if there will be none.
-        retry_in: Option<Duration>,
-    },
-    /// Tell the log: the peer broke a rule.
-    Misbehaved {
-        /// Which.
-        what: String,
-    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

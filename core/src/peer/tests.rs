@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::Identity;
+use crate::directory::Document;
+use crate::link::{DialError, Direction};
 use crate::machine::tests::Bench;
 
 /// A node that speaks version 1 only.
