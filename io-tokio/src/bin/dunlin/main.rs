@@ -26,9 +26,6 @@ use clap::{Args, Parser, Subcommand};
 
 use output::{Fail, Output};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// A node of the Dunlin mesh, and tools to use one.
 ///
 /// Two terminals make a mesh. In the first:
