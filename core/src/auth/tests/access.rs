@@ -298,6 +298,38 @@ fn expiry_in_mid_session_ends_it_and_is_told() {
 }
 
 #[test]
+fn a_permit_stands_as_long_as_the_right_that_it_is_of() {
+    let token = issue(grant(identity(ALICE).id(), "call:>"));
+    let permitted = |node: &mut Node| {
+        node.admit(vec![claim(&token)]);
+        let may =
+            |topic| node.0.machine.permit(node.now(), alice(), Permission::Call, &path(topic));
+        assert!(may("elsewhere:a").is_err(), "we are in no such network");
+        may("a").expect("its token says so")
+    };
+    let stands = |node: &Node, permit| node.0.machine.stands(node.now(), alice(), permit);
+
+    let mut node = Node::in_shop();
+    let permit = permitted(&mut node);
+    node.pass(HOUR + SKEW - SECOND);
+    assert!(stands(&node, &permit));
+    node.pass(SECOND);
+    assert!(!stands(&node, &permit), "it has expired");
+
+    let mut node = Node::in_shop();
+    let permit = permitted(&mut node);
+    node.0.wall = NOON + 2 * HOUR;
+    assert!(!stands(&node, &permit), "by either clock");
+
+    let mut node = Node::in_shop();
+    let permit = permitted(&mut node);
+    node.feed(AccessInput::SessionEnded(alice()));
+    assert!(!stands(&node, &permit), "it is of a session");
+    node.admit(vec![claim(&own(ALICE, "serve:>"))]);
+    assert!(!stands(&node, &permit), "and of a token");
+}
+
+#[test]
 fn one_of_two_networks_can_end() {
     let mut node = Node::in_both();
     node.admit(vec![claim(&own(ALICE, "call:>")), claim(&in_warehouse(ALICE, "call:>"))]);

@@ -200,6 +200,30 @@ fn an_event_that_nobody_in_a_group_takes_goes_to_the_next_member() {
 }
 
 #[test]
+fn what_was_decided_of_a_topic_follows_who_subscribes() {
+    let mut world = all_linked(3);
+    let first = world.subscribe(1, wish("a/*"));
+    let mut taken = Vec::new();
+    let say = |world: &mut World, from: usize, text: &str| {
+        world.publish(from, event("a/b", text));
+    };
+    say(&mut world, 0, "one");
+    say(&mut world, 0, "two");
+    // Another publisher of the topic, and another subscriber, between events that are alike.
+    say(&mut world, 2, "three");
+    let second = world.subscribe(1, wish("a/b"));
+    say(&mut world, 0, "four");
+    taken.push(world.take(1, first));
+    taken.push(world.take(1, second));
+    let now = world.time();
+    world.stations[1].mesh.unsubscribe(now, first);
+    world.settle();
+    say(&mut world, 0, "five");
+    taken.push(world.take(1, second));
+    assert_eq!(taken, [vec!["one", "two", "three", "four"], vec!["four"], vec!["five"]]);
+}
+
+#[test]
 fn a_peer_that_is_asked_again_for_a_group_is_counted_once() {
     let mut world = all_linked(3);
     let small = QueueLimits { events_max: 1, ..QueueLimits::default() };
