@@ -10,10 +10,7 @@ use crate::auth::Permit;
 use crate::base::PeerKey;
 use crate::events::plan::Plan;
 use crate::topic::TopicPath;
-use crate::topic::memory::place_of;
-
-/// How many are remembered, one for each place of a topic. See [`place_of`].
-const PLACES: usize = 8;
+use crate::topic::memory::{PLACES, place_of};
 
 /// What was decided of an event.
 #[derive(Clone, Debug)]
@@ -32,7 +29,7 @@ pub struct Decision {
     pub generation: u64,
 }
 
-/// Decisions of the events that came last.
+/// Decisions of the events that came last, one for each place of a topic: see [`place_of`].
 #[derive(Clone, Debug, Default)]
 pub struct Decisions {
     places: [Option<Decision>; PLACES],
@@ -41,7 +38,7 @@ pub struct Decisions {
 impl Decisions {
     /// What was decided of an event like this one, if that may still stand.
     pub fn of(&self, peer: PeerKey, written: &TopicPath, generation: u64) -> Option<&Decision> {
-        let decision = self.places[place_of(written.as_bytes()) % PLACES].as_ref()?;
+        let decision = self.places[place_of(written.as_bytes())].as_ref()?;
         let stands = decision.peer == peer
             && decision.generation == generation
             && decision.written == *written;
@@ -50,7 +47,7 @@ impl Decisions {
 
     /// Remembers what was decided.
     pub fn remember(&mut self, decision: Decision) {
-        let place = place_of(decision.written.as_bytes()) % PLACES;
+        let place = place_of(decision.written.as_bytes());
         self.places[place] = Some(decision);
     }
 

@@ -6,7 +6,7 @@ use super::TopicError;
 use super::path::TopicPath;
 
 /// How many paths are remembered. A power of two. A guess: a publisher has a few topics at a time.
-const PLACES: usize = 8;
+pub(crate) const PLACES: usize = 8;
 
 /// Paths that were found to be well-formed, each in one place, which it may lose to another.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +14,7 @@ pub struct TopicMemory {
     places: [Option<TopicPath>; PLACES],
 }
 
-/// The place of a path, by a few of its bytes: what comes next to each other mostly differs at the end.
+/// The place of a path, below [`PLACES`], by a few of its bytes: what comes next to each other mostly differs at the end.
 pub(crate) fn place_of(path: &[u8]) -> usize {
     let last = path.last().copied().unwrap_or(0);
     let middle = path.get(path.len() / 2).copied().unwrap_or(0);

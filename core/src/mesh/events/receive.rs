@@ -122,8 +122,11 @@ impl Mesh {
         if let Some(permit) = permit {
             let (topic, plan) = (topic.clone(), Arc::clone(&plan));
             let generation = self.plans.generation();
-            // As what was read is remembered, and not as it came: that would keep alive what came with it.
-            let written = TopicPath::parse(written.as_str()).expect("it is one");
+            // Not as it came: that would keep alive what came with it. Mostly it is written alike here.
+            let written = match written == topic {
+                true => topic.clone(),
+                false => TopicPath::parse(written.as_str()).expect("it is one"),
+            };
             self.decisions.remember(Decision { peer, written, permit, topic, plan, generation });
         }
         Ok((topic, plan))
