@@ -29,7 +29,7 @@ pub struct Decision {
     pub generation: u64,
 }
 
-/// Decisions of the events that came last, one for each place of a topic: see [`place_of`].
+/// Decisions of the events that came last, one for each place of a topic: see `place_of`.
 #[derive(Clone, Debug, Default)]
 pub struct Decisions {
     places: [Option<Decision>; PLACES],
