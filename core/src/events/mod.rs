@@ -24,13 +24,13 @@
 //!
 //! Source: protocols.md, section 5.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::PeerId;
 use crate::payload::{Payload, PayloadError};
 use crate::topic::TopicPath;
 
+pub mod batch;
 pub mod decisions;
 pub mod group;
 pub mod interest;
@@ -38,6 +38,7 @@ pub mod plan;
 pub mod publications;
 pub mod queue;
 pub mod receiver;
+pub mod run;
 pub mod sender;
 pub mod subscriptions;
 
@@ -60,7 +61,8 @@ pub struct EventId {
     pub sequence: u64,
 }
 
-/// An event as a subscriber gets it.
+/// An event as a subscriber gets it. Cheap to clone. What it carries may share a buffer with events that came with
+/// it, of [`dunlin_proto::events::EVENTS_BYTES_MAX`] bytes at most: whoever keeps a few of many copies them.
 #[derive(Clone, Debug)]
 pub struct EventMessage {
     /// Its name.
@@ -92,7 +94,7 @@ impl EventMessage {
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// An event.
-    Event(Arc<EventMessage>),
+    Event(EventMessage),
     /// In this place there were events that did not come.
     Missed(Missed),
 }

@@ -50,7 +50,7 @@ impl EventDesk {
     }
 
     pub(super) fn publish(&mut self, now: Now, mesh: &mut Mesh, publishing: Publishing) {
-        let result = mesh.publish(now, publishing.request.clone());
+        let result = mesh.publish(now, &publishing.request);
         match (&result, publishing.patience) {
             (Err(PublishError::WouldBlock { .. }), Some(patience)) => {
                 self.next_number += 1;
@@ -73,7 +73,7 @@ impl EventDesk {
     fn try_again(&mut self, now: Now, mesh: &mut Mesh) {
         for _ in 0..self.waiting.len() {
             let Some(waiting) = self.waiting.pop_front() else { return };
-            match mesh.publish(now, waiting.publishing.request.clone()) {
+            match mesh.publish(now, &waiting.publishing.request) {
                 // Others may be waiting for other peers, and keep their order.
                 Err(PublishError::WouldBlock { .. }) => self.waiting.push_back(waiting),
                 result => {
@@ -124,7 +124,7 @@ impl EventDesk {
     /// Moves what waits for a subscriber to where it reads.
     pub(super) fn refill(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
         let Some(inbox) = self.inboxes.get(&key) else { return };
-        if !inbox.fill(|| mesh.take_delivery(key)) {
+        if !inbox.fill(|most| mesh.take_deliveries(key, most)) {
             self.unsubscribe(now, mesh, key);
         }
     }

@@ -11,9 +11,10 @@ use futures_core::Stream;
 use serde::Serialize;
 
 use crate::base::PeerId;
+use crate::events::queue::Queued;
 use crate::events::{
-    Delivery, EventMessage, Group, Missed, Mode, PublishError, PublishOutcome, PublishRequest,
-    Published, QueueLimits, Scope, SubscribeRequest, WhenFull,
+    Delivery, EventMessage, Group, Mode, PublishError, PublishOutcome, PublishRequest, Published,
+    QueueLimits, Scope, SubscribeRequest, WhenFull,
 };
 use crate::mesh::{CommandError, Subscribed};
 use crate::service::Payload;
@@ -347,7 +348,9 @@ pub(super) struct Inbox {
 
 #[derive(Default)]
 struct InboxState {
-    items: VecDeque<Delivery>,
+    items: VecDeque<Queued>,
+    /// How many events they are.
+    events: usize,
     waker: Option<Waker>,
     /// More waits in the mesh.
     more: bool,
@@ -359,15 +362,22 @@ struct InboxState {
 
 impl Inbox {
     /// Moves over what fits. Says whether somebody reads.
-    pub(super) fn fill(&self, mut take: impl FnMut() -> Option<Delivery>) -> bool {
+    pub(super) fn fill(&self, mut take: impl FnMut(usize) -> Option<Queued>) -> bool {
         let mut state = self.state.lock().expect("nothing panics under this lock");
         if state.abandoned {
             return false;
         }
         state.more = true;
-        while state.items.len() < IN_HAND_MAX {
-            match take() {
-                Some(item) => state.items.push_back(item),
+        while state.events < IN_HAND_MAX {
+            match take(IN_HAND_MAX - state.events) {
+                Some(item) => {
+                    state.events += match &item {
+                        Queued::Events(run) => run.len(),
+                        // It takes room too.
+                        Queued::Missed(_) => 1,
+                    };
+                    state.items.push_back(item);
+                }
                 None => {
                     state.more = false;
                     break;
@@ -404,7 +414,7 @@ pub struct Subscription {
     inbox: Arc<Inbox>,
     /// None until the node has taken it.
     subscribed: Option<Subscribed>,
-    in_hand: VecDeque<Delivery>,
+    in_hand: VecDeque<Queued>,
     missed: u64,
 }
 
@@ -415,7 +425,7 @@ impl Subscription {
     }
 
     /// The next event; none once the node has gone. What did not come is counted: [`Subscription::missed`].
-    pub async fn event(&mut self) -> Option<Arc<EventMessage>> {
+    pub async fn event(&mut self) -> Option<EventMessage> {
         loop {
             match self.next().await? {
                 Delivery::Event(event) => return Some(event),
@@ -452,17 +462,29 @@ impl Subscription {
                 return Poll::Pending;
             }
             std::mem::swap(&mut state.items, &mut self.in_hand);
+            state.events = 0;
             let refill = std::mem::take(&mut state.more);
             drop(state);
             if refill && let Some(subscribed) = self.subscribed {
                 self.shared.push(Op::Refill(subscribed.key));
             }
         }
-        let item = self.in_hand.pop_front();
-        if let Some(Delivery::Missed(Missed { count, .. })) = &item {
-            self.missed += count;
-        }
-        Poll::Ready(item)
+        let delivery = match self.in_hand.front_mut().expect("something is in hand") {
+            Queued::Events(run) => {
+                let (event, _) = run.pop().expect("what waits is something");
+                if run.is_empty() {
+                    self.in_hand.pop_front();
+                }
+                Delivery::Event(event)
+            }
+            Queued::Missed(missed) => {
+                let missed = *missed;
+                self.missed += missed.count;
+                self.in_hand.pop_front();
+                Delivery::Missed(missed)
+            }
+        };
+        Poll::Ready(Some(delivery))
     }
 }
 

@@ -1,7 +1,5 @@
 //! Which member of a group gets an event, and what becomes of it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::base::{Effects, PeerId, PeerKey};
@@ -10,6 +8,7 @@ use crate::events::plan::Members;
 use crate::events::publications::{
     Assigned, Part, PartGroup, PublicationEffect, PublicationInput, PublicationKey,
 };
+use crate::events::run::Run;
 use crate::events::sender::Report;
 use crate::events::{EventId, EventMessage};
 use crate::machine::{Context, Machine};
@@ -143,13 +142,13 @@ impl Mesh {
         let (content_type, bytes) = (content.content, content.bytes.clone());
         match self.choose(&content.id, members, &eligible) {
             Choice::Here(key) => {
-                let message = Arc::new(EventMessage {
+                let message = EventMessage {
                     id: content.id,
                     topic,
                     payload: Payload::Encoded { content: content_type, bytes },
                     redelivered: redelivery.redelivered,
-                });
-                self.deliver_to(key, &message, size);
+                };
+                self.deliver_to(key, &Run::one(message, size));
                 Assigned::Here
             }
             Choice::Peer(peer, id) => {

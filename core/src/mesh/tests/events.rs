@@ -42,7 +42,7 @@ impl World {
 
     fn publish(&mut self, index: usize, request: PublishRequest) -> Published {
         let now = self.time();
-        let published = self.stations[index].mesh.publish(now, request).unwrap();
+        let published = self.stations[index].mesh.publish(now, &request).unwrap();
         self.settle();
         published
     }
@@ -313,7 +313,7 @@ fn a_peer_that_takes_nothing_keeps_a_publisher_waiting_or_is_passed_over_and_tol
     assert_eq!(world.take(2, other).len(), max);
     let now = world.time();
     let mesh = &mut world.stations[0].mesh;
-    let refused = mesh.publish(now, event("a/b", "refused")).unwrap_err();
+    let refused = mesh.publish(now, &event("a/b", "refused")).unwrap_err();
     assert_eq!(refused, PublishError::WouldBlock { peer: id(1), events: max });
     let patient = PublishRequest { when_full: WhenFull::PassOver, ..event("a/b", "y") };
     assert_eq!(world.publish(0, patient.clone()).passed_over, 1);
@@ -482,10 +482,10 @@ fn a_node_that_stops_first_brings_its_events_home() {
     let now = world.time();
     let mesh = &mut world.stations[0].mesh;
     for n in 0..100 {
-        mesh.publish(now, event("a/b", &n.to_string())).unwrap();
+        mesh.publish(now, &event("a/b", &n.to_string())).unwrap();
     }
     mesh.shutdown(now);
-    let refused = mesh.publish(now, event("a/b", "late"));
+    let refused = mesh.publish(now, &event("a/b", "late"));
     assert_eq!(refused, Err(PublishError::Stopping));
     world.settle();
     assert!(world.stations[0].mesh.is_stopped());
@@ -500,12 +500,12 @@ fn bounds_and_misuse_are_answered() {
     assert!(mesh.subscribe(now, wish("nowhere:a/b")).is_err());
     assert!(mesh.subscribe(now, in_group("a/b", "", false)).is_err());
     assert!(mesh.subscribe(now, in_group("a/b", &"g".repeat(200), false)).is_err());
-    assert!(matches!(mesh.publish(now, event("nowhere:a", "")), Err(PublishError::Denied(_))));
+    assert!(matches!(mesh.publish(now, &event("nowhere:a", "")), Err(PublishError::Denied(_))));
     let large = Payload::raw(vec![0; mesh.limits().message_bytes_max + 1]);
-    let refused = mesh.publish(now, PublishRequest::new(path("a"), large));
+    let refused = mesh.publish(now, &PublishRequest::new(path("a"), large));
     assert!(matches!(refused, Err(PublishError::TooLarge { .. })));
     assert!(mesh.subscriptions().is_empty());
-    let published = mesh.publish(now, event("a/b", "nobody")).unwrap();
+    let published = mesh.publish(now, &event("a/b", "nobody")).unwrap();
     assert_eq!((published.local, published.peers, published.groups), (0, 0, 0));
 }
 
