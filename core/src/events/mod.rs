@@ -27,7 +27,7 @@
 use std::time::Duration;
 
 use crate::base::PeerId;
-use crate::payload::{Payload, PayloadError};
+use crate::payload::Payload;
 use crate::topic::TopicPath;
 
 pub mod batch;
@@ -45,6 +45,7 @@ pub mod subscriptions;
 pub use group::{Group, GroupName};
 pub use publications::{PublicationKey, PublicationTimer, PublishOutcome};
 pub use queue::{Overflow, QueueLimits};
+pub use run::EventMessage;
 pub use subscriptions::{SubscribeRequest, Subscriptions};
 
 #[cfg(test)]
@@ -59,35 +60,6 @@ pub struct EventId {
     pub boot: u64,
     /// Counts the events of that incarnation, from 1.
     pub sequence: u64,
-}
-
-/// An event as a subscriber gets it. Cheap to clone. What it carries may share a buffer with events that came with
-/// it, of [`dunlin_proto::events::EVENTS_BYTES_MAX`] bytes at most: whoever keeps a few of many copies them.
-#[derive(Clone, Debug)]
-pub struct EventMessage {
-    /// Its name.
-    pub id: EventId,
-    /// Its topic, as it is written on this node.
-    pub topic: TopicPath,
-    /// What it carries.
-    pub payload: Payload,
-    /// Another member of the group was sent it before, and what became of it there is not known.
-    pub redelivered: bool,
-}
-
-impl EventMessage {
-    /// What it carries, read as a `T`: from JSON, or the value itself as JSON if it has not left the node. To look at
-    /// the value without writing and reading it: [`Payload::get`].
-    ///
-    /// # Errors
-    ///
-    /// When it is not a `T`.
-    pub fn decode<T>(&self) -> Result<T, PayloadError>
-    where
-        T: serde::de::DeserializeOwned + Send + Sync + 'static,
-    {
-        self.payload.clone().decode()
-    }
 }
 
 /// What a subscriber finds in its queue.

@@ -141,7 +141,7 @@ impl Queue {
             None => return,
             Some(Delivery::Missed(missed)) => missed,
             Some(Delivery::Event(event)) => {
-                Missed { publisher: event.id.publisher, count: 1, why: MissedWhy::QueueFull }
+                Missed { publisher: event.id().publisher, count: 1, why: MissedWhy::QueueFull }
             }
         };
         match self.missed.iter_mut().find(|earlier| is_same(earlier, &missed)) {
@@ -167,12 +167,12 @@ impl Queue {
                 return Some(Delivery::Missed(missed));
             }
         };
-        let (event, bytes) = run.pop().expect("a run that waits is not empty");
+        self.events -= 1;
+        self.bytes -= run.bytes_of(1);
+        let event = run.pop().expect("a run that waits is not empty");
         if run.is_empty() {
             self.items.pop_front();
         }
-        self.events -= 1;
-        self.bytes -= bytes;
         Some(Delivery::Event(event))
     }
 
@@ -240,7 +240,7 @@ mod tests {
 
     fn all(queue: &mut Queue) -> Vec<String> {
         let item = |item| match item {
-            Delivery::Event(event) => event.id.sequence.to_string(),
+            Delivery::Event(event) => event.id().sequence.to_string(),
             Delivery::Missed(missed) => format!("{} missed", missed.count),
         };
         std::iter::from_fn(|| queue.pop()).map(item).collect()
@@ -302,7 +302,7 @@ mod tests {
         };
         assert_eq!(taken(&mut queue, 3), 3);
         queue.check_invariants();
-        assert!(matches!(queue.pop(), Some(Delivery::Event(event)) if event.id.sequence == 4));
+        assert!(matches!(queue.pop(), Some(Delivery::Event(event)) if event.id().sequence == 4));
         assert_eq!(taken(&mut queue, 100), 4);
         queue.check_invariants();
         assert!(queue.take(1).is_none());

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::base::PeerId;
-use crate::events::{EventId, EventMessage};
-use crate::payload::{ContentType, Payload};
+use crate::events::EventId;
+use crate::payload::{ContentType, Payload, PayloadError};
 use crate::topic::TopicPath;
 
 /// An event of several.
@@ -18,19 +20,111 @@ struct Place {
 }
 
 #[derive(Debug)]
-enum Events {
-    One {
-        event: EventMessage,
-        bytes: usize,
-    },
-    Several {
-        publisher: PeerId,
-        boot: u64,
+struct Events {
+    publisher: PeerId,
+    boot: u64,
+    topic: TopicPath,
+    carried: Carried,
+}
+
+#[derive(Debug)]
+enum Carried {
+    /// One event alone.
+    One { sequence: u64, payload: Payload, size: usize, redelivered: bool },
+    /// Several that came together.
+    Several { content: ContentType, bytes: Bytes, places: Box<[Place]> },
+}
+
+/// An event as a subscriber gets it. Cheap to clone.
+///
+/// It may share a buffer with events that came with it, of [`EVENTS_BYTES_MAX`] bytes at most: whoever keeps a few
+/// of many for long keeps copies of what they carry.
+///
+/// [`EVENTS_BYTES_MAX`]: dunlin_proto::events::EVENTS_BYTES_MAX
+#[derive(Clone, Debug)]
+pub struct EventMessage {
+    events: Arc<Events>,
+    at: usize,
+}
+
+impl EventMessage {
+    /// An event alone, with the size of its payload in bytes.
+    pub fn new(
+        id: EventId,
         topic: TopicPath,
-        content: ContentType,
-        bytes: Bytes,
-        places: Box<[Place]>,
-    },
+        payload: Payload,
+        size: usize,
+        redelivered: bool,
+    ) -> Self {
+        let EventId { publisher, boot, sequence } = id;
+        let carried = Carried::One { sequence, payload, size, redelivered };
+        EventMessage { events: Arc::new(Events { publisher, boot, topic, carried }), at: 0 }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> EventId {
+        let Events { publisher, boot, ref carried, .. } = *self.events;
+        let sequence = match carried {
+            Carried::One { sequence, .. } => *sequence,
+            Carried::Several { places, .. } => places[self.at].sequence,
+        };
+        EventId { publisher, boot, sequence }
+    }
+
+    /// Its topic, as it is written on this node.
+    pub fn topic(&self) -> &TopicPath {
+        &self.events.topic
+    }
+
+    /// What it carries.
+    pub fn payload(&self) -> Payload {
+        match &self.events.carried {
+            Carried::One { payload, .. } => payload.clone(),
+            Carried::Several { content, bytes, places } => {
+                let bytes = bytes.slice(end_of(places, self.at)..places[self.at].end);
+                Payload::Encoded { content: *content, bytes }
+            }
+        }
+    }
+
+    /// What it carries, to look at, with how to read it; none if that is a value that has not left the node.
+    pub fn bytes(&self) -> Option<(ContentType, &[u8])> {
+        match &self.events.carried {
+            Carried::One { payload: Payload::Encoded { content, bytes }, .. } => {
+                Some((*content, bytes))
+            }
+            Carried::One { .. } => None,
+            Carried::Several { content, bytes, places } => {
+                Some((*content, &bytes[end_of(places, self.at)..places[self.at].end]))
+            }
+        }
+    }
+
+    /// The value that it carries, if it is a `T` that has not left the node.
+    pub fn get<T: Serialize + Send + Sync + 'static>(&self) -> Option<&T> {
+        match &self.events.carried {
+            Carried::One { payload, .. } => payload.get(),
+            Carried::Several { .. } => None,
+        }
+    }
+
+    /// What it carries, read as a `T`: from JSON, or the value itself as JSON if it has not left the node. To look at
+    /// the value without writing and reading it: [`EventMessage::get`].
+    ///
+    /// # Errors
+    ///
+    /// When it is not a `T`.
+    pub fn decode<T>(&self) -> Result<T, PayloadError>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.payload().decode()
+    }
+
+    /// Another member of the group was sent it before, and what became of it there is not known.
+    pub fn is_redelivered(&self) -> bool {
+        matches!(self.events.carried, Carried::One { redelivered: true, .. })
+    }
 }
 
 /// Some events in a row. Copies share them.
@@ -41,12 +135,13 @@ pub struct Run {
     to: usize,
 }
 
-impl Run {
-    /// One event, with the size of what it carries.
-    pub fn one(event: EventMessage, bytes: usize) -> Self {
-        Run { events: Arc::new(Events::One { event, bytes }), from: 0, to: 1 }
+impl From<EventMessage> for Run {
+    fn from(event: EventMessage) -> Run {
+        Run { from: event.at, to: event.at + 1, events: event.events }
     }
+}
 
+impl Run {
     /// Several: of each the sequence and what it carries, copied into a buffer of their own. At least one.
     pub fn copied<'a>(
         publisher: PeerId,
@@ -64,9 +159,8 @@ impl Run {
         let places: Box<[Place]> = places.collect();
         let to = places.len();
         assert!(to > 0, "a run has an event");
-        let bytes = Bytes::from(bytes);
-        let events = Events::Several { publisher, boot, topic, content, bytes, places };
-        Run { events: Arc::new(events), from: 0, to }
+        let carried = Carried::Several { content, bytes: Bytes::from(bytes), places };
+        Run { events: Arc::new(Events { publisher, boot, topic, carried }), from: 0, to }
     }
 
     /// How many events there are. At least one, unless all were taken.
@@ -81,10 +175,7 @@ impl Run {
 
     /// Who published them.
     pub fn publisher(&self) -> PeerId {
-        match &*self.events {
-            Events::One { event, .. } => event.id.publisher,
-            Events::Several { publisher, .. } => *publisher,
-        }
+        self.events.publisher
     }
 
     /// How much all of them carry, in bytes.
@@ -95,9 +186,9 @@ impl Run {
     /// How much the first of them carry, in bytes.
     pub fn bytes_of(&self, first: usize) -> usize {
         debug_assert!(first <= self.len());
-        match &*self.events {
-            Events::One { bytes, .. } => bytes * first,
-            Events::Several { places, .. } => {
+        match &self.events.carried {
+            Carried::One { size, .. } => size * first,
+            Carried::Several { places, .. } => {
                 end_of(places, self.from + first) - end_of(places, self.from)
             }
         }
@@ -117,29 +208,11 @@ impl Run {
         rest
     }
 
-    /// Takes the first one, with the size of what it carries.
-    pub fn pop(&mut self) -> Option<(EventMessage, usize)> {
-        if self.is_empty() {
-            return None;
-        }
-        let at = self.from;
-        self.from += 1;
-        Some(match &*self.events {
-            Events::One { event, bytes } => (event.clone(), *bytes),
-            Events::Several { publisher, boot, topic, content, bytes, places } => {
-                let (from, to) = (end_of(places, at), places[at].end);
-                let event = EventMessage {
-                    id: EventId {
-                        publisher: *publisher,
-                        boot: *boot,
-                        sequence: places[at].sequence,
-                    },
-                    topic: topic.clone(),
-                    payload: Payload::Encoded { content: *content, bytes: bytes.slice(from..to) },
-                    redelivered: false,
-                };
-                (event, to - from)
-            }
+    /// Takes the first one.
+    pub fn pop(&mut self) -> Option<EventMessage> {
+        (!self.is_empty()).then(|| {
+            self.from += 1;
+            EventMessage { events: Arc::clone(&self.events), at: self.from - 1 }
         })
     }
 }
@@ -160,10 +233,10 @@ mod tests {
     }
 
     fn popped(run: &mut Run) -> Option<(u64, Bytes)> {
-        run.pop().map(|(event, bytes)| {
-            let (_, carries) = event.payload.encode().unwrap();
-            assert_eq!(carries.len(), bytes);
-            (event.id.sequence, carries)
+        run.pop().map(|event| {
+            let (content, carries) = event.payload().encode().unwrap();
+            assert_eq!(event.bytes(), Some((content, &carries[..])));
+            (event.id().sequence, carries)
         })
     }
 
@@ -187,10 +260,16 @@ mod tests {
 
     #[test]
     fn one_alone_is_a_run_too() {
-        let (event, _) = run(&[b"abc"]).pop().unwrap();
-        let mut one = Run::one(event, 3);
+        let event = run(&[b"abc"]).pop().unwrap();
+        let (topic, payload) = (event.topic().clone(), event.payload());
+        let one = EventMessage::new(event.id(), topic, payload, 3, true);
+        assert!(one.is_redelivered() && !event.is_redelivered());
+        let mut one = Run::from(one);
         assert_eq!((one.len(), one.bytes(), one.bytes_of(0)), (1, 3, 0));
         assert_eq!(popped(&mut one), Some((5, Bytes::from_static(b"abc"))));
         assert_eq!((one.bytes(), one.pop().is_none()), (0, true));
+        let mut again = Run::from(event);
+        assert_eq!((again.len(), again.bytes()), (1, 3));
+        assert_eq!(popped(&mut again), Some((5, Bytes::from_static(b"abc"))));
     }
 }

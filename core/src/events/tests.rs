@@ -91,7 +91,7 @@ impl Bench {
         if self.sender.has_room(peer(), 0) {
             self.published[lane] += 1;
             let sequence = self.published[lane];
-            if sequence % 5 == 0 {
+            if sequence.is_multiple_of(5) {
                 let event = self.sender.write(header(sequence), Bytes::new());
                 self.sender.push(peer(), lane, event, None);
                 return;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::base::{MonoTime, Now, TimerId, TimerQueue};
 use crate::events::{PublicationKey, PublishError, PublishOutcome, SubscribeRequest, WhenFull};
 use crate::mesh::{CommandError, Event, Mesh, Subscribed};
+use crate::payload::Payload;
 use crate::service::events::{Inbox, Publishing};
+use crate::service::publisher::{Outbox, Totals};
 use crate::service::slot::Slot;
 use crate::topic::SubscriptionKey;
 
@@ -16,12 +18,26 @@ struct WaitingPublisher {
     timer: TimerId<u64>,
 }
 
+/// A publisher of many events that was told that there is no room.
+struct BlockedOutbox {
+    number: u64,
+    outbox: Arc<Outbox>,
+    /// What it has handed over.
+    rest: VecDeque<Payload>,
+    /// When the patience with the first of them ends.
+    until: MonoTime,
+    timer: TimerId<u64>,
+}
+
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct EventDesk {
     inboxes: BTreeMap<SubscriptionKey, Arc<Inbox>>,
     /// Publishers that were told that there is no room, in their order.
     waiting: VecDeque<WaitingPublisher>,
+    blocked: Vec<BlockedOutbox>,
+    /// Memory for what publishers hand over.
+    spare: VecDeque<Payload>,
     patience: TimerQueue<u64>,
     next_number: u64,
     outcomes: BTreeMap<PublicationKey, Arc<Slot<PublishOutcome>>>,
@@ -38,6 +54,11 @@ impl EventDesk {
     /// Publishes what has waited long enough without those who are slow.
     pub(super) fn expire(&mut self, now: Now, mesh: &mut Mesh) {
         while let Some(number) = self.patience.expire(now.mono) {
+            if let Some(at) = self.blocked.iter().position(|blocked| blocked.number == number) {
+                let blocked = self.blocked.swap_remove(at);
+                self.go_on(now, mesh, blocked, true);
+                continue;
+            }
             let at = self.waiting.iter().position(|waiting| waiting.number == number);
             let Some(mut publishing) =
                 at.and_then(|at| self.waiting.remove(at)).map(|w| w.publishing)
@@ -69,8 +90,76 @@ impl EventDesk {
         publishing.slot.fill(result);
     }
 
+    /// Publishes what a publisher has handed over.
+    pub(super) fn publish_many(&mut self, now: Now, mesh: &mut Mesh, outbox: Arc<Outbox>) {
+        // One that is kept waiting comes back to it.
+        if self.blocked.iter().any(|blocked| Arc::ptr_eq(&blocked.outbox, &outbox)) {
+            return;
+        }
+        let mut events = std::mem::take(&mut self.spare);
+        outbox.take(&mut events);
+        self.publish_each(now, mesh, outbox, events, None);
+    }
+
+    /// A publisher was kept waiting, and goes on: there may be room, or its patience is over.
+    fn go_on(&mut self, now: Now, mesh: &mut Mesh, blocked: BlockedOutbox, pass_over: bool) {
+        let outbox = Arc::clone(&blocked.outbox);
+        let first = Some((blocked.until, pass_over));
+        self.publish_each(now, mesh, blocked.outbox, blocked.rest, first);
+        self.publish_many(now, mesh, outbox);
+    }
+
+    /// The first one may have been kept waiting: then it is said until when, and whether that time is over.
+    fn publish_each(
+        &mut self,
+        now: Now,
+        mesh: &mut Mesh,
+        outbox: Arc<Outbox>,
+        mut events: VecDeque<Payload>,
+        mut first: Option<(MonoTime, bool)>,
+    ) {
+        let mut request = outbox.request();
+        if matches!(first, Some((_, true))) {
+            request.when_full = WhenFull::PassOver;
+        }
+        let (mut totals, mut refused) = (Totals::default(), None);
+        while let Some(payload) = events.pop_front() {
+            request.payload = payload;
+            match (mesh.publish(now, &request), outbox.patience) {
+                (Ok(published), _) => {
+                    first = None;
+                    totals.add(&published);
+                    if published.passed_over == 0 {
+                        request.when_full = WhenFull::Refuse;
+                    }
+                }
+                (Err(PublishError::WouldBlock { .. }), Some(patience)) => {
+                    events.push_front(request.payload);
+                    outbox.note(&totals, refused, false);
+                    self.next_number += 1;
+                    let number = self.next_number;
+                    let until = first.map_or(now.mono + patience, |(until, _)| until);
+                    let timer = self.patience.arm(until, number);
+                    self.blocked.push(BlockedOutbox { number, outbox, rest: events, until, timer });
+                    return;
+                }
+                (Err(error), _) => {
+                    first = None;
+                    totals.refused += 1;
+                    refused.get_or_insert(error);
+                }
+            }
+        }
+        outbox.note(&totals, refused, request.when_full == WhenFull::PassOver);
+        self.spare = events;
+    }
+
     /// There may be room for those who wait.
     fn try_again(&mut self, now: Now, mesh: &mut Mesh) {
+        for blocked in std::mem::take(&mut self.blocked) {
+            self.patience.disarm(blocked.timer);
+            self.go_on(now, mesh, blocked, false);
+        }
         for _ in 0..self.waiting.len() {
             let Some(waiting) = self.waiting.pop_front() else { return };
             match mesh.publish(now, &waiting.publishing.request) {
@@ -171,6 +260,9 @@ impl EventDesk {
         }
         for waiting in self.waiting.drain(..) {
             waiting.publishing.slot.fill(Err(PublishError::Stopping));
+        }
+        for blocked in self.blocked.drain(..) {
+            blocked.outbox.close();
         }
         for slot in std::mem::take(&mut self.outcomes).into_values() {
             slot.fill(PublishOutcome { undecided: 1, ..PublishOutcome::default() });

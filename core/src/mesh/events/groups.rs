@@ -8,7 +8,6 @@ use crate::events::plan::Members;
 use crate::events::publications::{
     Assigned, Part, PartGroup, PublicationEffect, PublicationInput, PublicationKey,
 };
-use crate::events::run::Run;
 use crate::events::sender::Report;
 use crate::events::{EventId, EventMessage};
 use crate::machine::{Context, Machine};
@@ -142,13 +141,10 @@ impl Mesh {
         let (content_type, bytes) = (content.content, content.bytes.clone());
         match self.choose(&content.id, members, &eligible) {
             Choice::Here(key) => {
-                let message = EventMessage {
-                    id: content.id,
-                    topic,
-                    payload: Payload::Encoded { content: content_type, bytes },
-                    redelivered: redelivery.redelivered,
-                };
-                self.deliver_to(key, &Run::one(message, size));
+                let payload = Payload::Encoded { content: content_type, bytes };
+                let again = redelivery.redelivered;
+                let event = EventMessage::new(content.id, topic, payload, size, again);
+                self.deliver_to(key, &event.into());
                 Assigned::Here
             }
             Choice::Peer(peer, id) => {

@@ -309,5 +309,5 @@ impl Mesh {
 
 fn run_of(id: EventId, topic: &TopicPath, payload: &Payload, size: usize) -> Run {
     let (topic, payload) = (topic.clone(), payload.clone());
-    Run::one(EventMessage { id, topic, payload, redelivered: false }, size)
+    EventMessage::new(id, topic, payload, size, false).into()
 }

@@ -67,8 +67,7 @@ impl Mesh {
             false => event.payload,
         };
         let payload = Payload::Encoded { content: event.content, bytes };
-        let redelivered = event.redelivered;
-        let run = Run::one(EventMessage { id, topic, payload, redelivered }, size);
+        let run = EventMessage::new(id, topic, payload, size, event.redelivered).into();
         if event.everyone {
             let here = if event.one_per_service { &plan.plain_here } else { &plan.all_here };
             for key in here {

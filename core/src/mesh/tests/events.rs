@@ -51,9 +51,9 @@ impl World {
         let mesh = &mut self.stations[index].mesh;
         let text = |delivery| match delivery {
             Delivery::Event(event) => {
-                let (_, bytes) = event.payload.encode().unwrap();
+                let (_, bytes) = event.payload().encode().unwrap();
                 let text = String::from_utf8(bytes.to_vec()).unwrap();
-                if event.redelivered { format!("{text} again") } else { text }
+                if event.is_redelivered() { format!("{text} again") } else { text }
             }
             Delivery::Missed(Missed { count, why, .. }) => format!("{count} {why:?}"),
         };
@@ -417,7 +417,7 @@ fn an_own_value_reaches_own_subscribers_as_it_is() {
     let Some(Delivery::Event(event)) = world.stations[0].mesh.take_delivery(key) else {
         panic!("it is there")
     };
-    assert_eq!(event.payload.get::<Unreadable>().unwrap().0, 7);
+    assert_eq!(event.get::<Unreadable>().unwrap().0, 7);
 }
 
 #[test]
