@@ -41,10 +41,21 @@ enum Carried {
 /// of many for long keeps copies of what they carry.
 ///
 /// [`EVENTS_BYTES_MAX`]: dunlin_proto::events::EVENTS_BYTES_MAX
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EventMessage {
     events: Arc<Events>,
     at: usize,
+}
+
+impl std::fmt::Debug for EventMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventMessage")
+            .field("id", &self.id())
+            .field("topic", self.topic())
+            .field("payload", &self.payload())
+            .field("is_redelivered", &self.is_redelivered())
+            .finish()
+    }
 }
 
 impl EventMessage {

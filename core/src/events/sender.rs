@@ -326,12 +326,12 @@ impl Sender {
         }
         self.open[lane].write(event);
         for peer in peers {
-            let stream = self.stream(*peer);
+            if begins {
+                self.stream(*peer).lanes[lane].push(Item::Open);
+            }
+            let stream = self.streams.get_mut(*peer).expect("it has what is open");
             stream.events += 1;
             stream.bytes += batch::counted(1, bytes);
-            if begins {
-                stream.lanes[lane].push(Item::Open);
-            }
         }
         if begins { Pushed::Begun } else { Pushed::Joined }
     }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{MonoTime, Now, TimerId, TimerQueue};
-use crate::events::{PublicationKey, PublishError, PublishOutcome, SubscribeRequest, WhenFull};
+use crate::events::{
+    PublicationKey, PublishError, PublishOutcome, Published, SubscribeRequest, WhenFull,
+};
 use crate::mesh::{CommandError, Event, Mesh, Subscribed};
 use crate::payload::Payload;
 use crate::service::events::{Inbox, Publishing};
@@ -123,18 +125,25 @@ impl EventDesk {
             request.when_full = WhenFull::PassOver;
         }
         let (mut totals, mut refused) = (Totals::default(), None);
-        while let Some(payload) = events.pop_front() {
-            request.payload = payload;
-            match (mesh.publish(now, &request), outbox.patience) {
-                (Ok(published), _) => {
-                    first = None;
-                    totals.add(&published);
-                    if published.passed_over == 0 {
-                        request.when_full = WhenFull::Refuse;
-                    }
-                }
+        while !events.is_empty() {
+            // Nobody is passed over for longer than it must be: with one event it is found out whether all have room.
+            let one_by_one = request.when_full == WhenFull::PassOver;
+            let mut passed_over = false;
+            let mut tell = |published: &Published| {
+                first = None;
+                totals.add(published);
+                passed_over |= published.passed_over > 0;
+            };
+            let result = if one_by_one {
+                request.payload = events.pop_front().expect("one is left");
+                mesh.publish(now, &request).map(|published| tell(&published))
+            } else {
+                mesh.publish_each(now, &request, &mut events, tell)
+            };
+            match (result, outbox.patience) {
+                (Ok(()), _) if one_by_one && !passed_over => request.when_full = WhenFull::Refuse,
+                (Ok(()), _) => {}
                 (Err(PublishError::WouldBlock { .. }), Some(patience)) => {
-                    events.push_front(request.payload);
                     outbox.note(&totals, refused, false);
                     self.next_number += 1;
                     let number = self.next_number;
@@ -144,6 +153,9 @@ impl EventDesk {
                     return;
                 }
                 (Err(error), _) => {
+                    if !one_by_one {
+                        events.pop_front();
+                    }
                     first = None;
                     totals.refused += 1;
                     refused.get_or_insert(error);

@@ -11,7 +11,7 @@ fn path(text: &str) -> TopicPath {
     TopicPath::parse(text).unwrap()
 }
 
-fn wish(pattern: &str) -> SubscribeRequest {
+pub(super) fn wish(pattern: &str) -> SubscribeRequest {
     SubscribeRequest::new(Pattern::parse(pattern).unwrap())
 }
 
@@ -24,7 +24,7 @@ fn event(topic: &str, text: &str) -> PublishRequest {
 }
 
 impl World {
-    fn subscribe(&mut self, index: usize, request: SubscribeRequest) -> SubscriptionKey {
+    pub(super) fn subscribe(&mut self, index: usize, request: SubscribeRequest) -> SubscriptionKey {
         let now = self.time();
         let subscribed = self.stations[index].mesh.subscribe(now, request).unwrap();
         self.settle();
@@ -71,7 +71,7 @@ impl World {
 }
 
 /// Everybody is connected to everybody.
-fn all_linked(count: usize) -> World {
+pub(super) fn all_linked(count: usize) -> World {
     let mut world = World::new(count);
     for a in 0..count {
         for b in a + 1..count {
