@@ -65,9 +65,9 @@ pub use dunlin_core::mesh::CommandError;
 pub use dunlin_core::peer::{Admission, RefuseCode};
 pub use dunlin_core::rpc::{AppError, CallError, Executed, Failure};
 pub use dunlin_core::service::{
-    ActionBuilder, Context, EventBuilder, Handle, HandlerError, Payload, Receipt, RequestBuilder,
-    Selection, Service, ServiceBuilder, Spread, SubscribeError, Subscription, SubscriptionBuilder,
-    action, service,
+    ActionBuilder, Context, EventBuilder, Handle, HandlerError, Payload, Publisher, Receipt,
+    RequestBuilder, Selection, Service, ServiceBuilder, Spread, SubscribeError, Subscription,
+    SubscriptionBuilder, Totals, action, service,
 };
 pub use dunlin_core::topic;
 pub use dunlin_core::transport::TransportConfig;

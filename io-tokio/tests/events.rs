@@ -188,6 +188,41 @@ async fn what_a_full_queue_has_no_room_for_is_counted() {
 }
 
 #[tokio::test]
+async fn many_events_are_handed_over_and_come_in_order() {
+    const EVENTS: u64 = 20_000;
+    let (hub, [one, two]) = star().await;
+    let mut readers =
+        [known(one.subscribe("t").await).await, known(two.subscribe("t").await).await];
+    let publisher = hub.publisher("t").unwrap();
+    let publish = async {
+        for n in 0..EVENTS {
+            publisher.send(n).await.unwrap();
+        }
+        let totals = publisher.flush().await.unwrap();
+        assert_eq!((totals.events, totals.peers, totals.passed_over), (EVENTS, 2 * EVENTS, 0));
+    };
+    let [first, second] = &mut readers;
+    let read = |reader: &mut Subscription, n: u64, delivery: Option<Delivery>| {
+        let Some(Delivery::Event(event)) = delivery else { panic!("{n}: {delivery:?}") };
+        assert_eq!((event.decode::<u64>().unwrap(), reader.missed()), (n, 0));
+    };
+    let read_all = async {
+        for n in 0..EVENTS {
+            let delivery = first.next().await;
+            read(first, n, delivery);
+            let delivery = second.next().await;
+            read(second, n, delivery);
+        }
+    };
+    within(async { tokio::join!(publish, read_all) }).await;
+    within(hub.shutdown()).await.unwrap();
+    assert!(matches!(
+        publisher.send(0u64).await.and(publisher.flush().await),
+        Err(PublishError::Stopping)
+    ));
+}
+
+#[tokio::test]
 async fn a_node_that_takes_leave_brings_its_events_home() {
     const EVENTS: u64 = 3_000;
     let (hub, [one, two]) = star().await;

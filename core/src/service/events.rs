@@ -26,11 +26,12 @@ use crate::topic::{Pattern, TopicError, TopicPath};
 /// How long a publisher waits for peers that are slow, unless it says otherwise. A guess.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Events that are in the hands of one [`Subscription`], beside those that wait in its queue. A guess: more than come
-/// in one turn of a node, so that who reads as fast as they come finds room for what comes next.
+/// Events that are in the hands of one [`Subscription`], beside those that wait in its queue: as many as may wait
+/// there, but no more than this. A guess: more than come in one turn of a node, so that who reads as fast as they come
+/// finds room for what comes next.
 pub const IN_HAND_MAX: usize = 16_384;
 
-/// Bytes that they carry. One batch more than fits.
+/// Bytes that they carry, likewise. One batch more than fits.
 pub const IN_HAND_BYTES_MAX: usize = 8 << 20;
 
 /// Why nobody subscribes.
@@ -360,7 +361,7 @@ impl SubscriptionBuilder {
             queue: self.queue,
         };
         let slot = Arc::new(Slot::new());
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(&self.queue));
         // Whoever drops this while it waits leaves no subscriber behind.
         let mut subscription = Subscription {
             shared: Arc::clone(&self.handle.shared),
@@ -378,8 +379,9 @@ impl SubscriptionBuilder {
 }
 
 /// Where the host puts what came, and the subscription takes it.
-#[derive(Default)]
 pub(super) struct Inbox {
+    events_max: usize,
+    bytes_max: usize,
     state: Mutex<InboxState>,
 }
 
@@ -400,6 +402,15 @@ struct InboxState {
 }
 
 impl Inbox {
+    /// An empty one, for a queue with these limits.
+    fn new(queue: &QueueLimits) -> Self {
+        Inbox {
+            events_max: queue.events_max.clamp(1, IN_HAND_MAX),
+            bytes_max: queue.bytes_max.clamp(1, IN_HAND_BYTES_MAX),
+            state: Mutex::default(),
+        }
+    }
+
     /// Moves over what fits. Says whether somebody reads.
     pub(super) fn fill(&self, mut take: impl FnMut(usize) -> Option<Queued>) -> bool {
         let mut state = self.state.lock().expect("nothing panics under this lock");
@@ -407,8 +418,8 @@ impl Inbox {
             return false;
         }
         state.more = true;
-        while state.events < IN_HAND_MAX && state.bytes < IN_HAND_BYTES_MAX {
-            match take(IN_HAND_MAX - state.events) {
+        while state.events < self.events_max && state.bytes < self.bytes_max {
+            match take(self.events_max - state.events) {
                 Some(item) => {
                     let (events, bytes) = match &item {
                         Queued::Events(run) => (run.len(), run.bytes()),
