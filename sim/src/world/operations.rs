@@ -4,7 +4,7 @@ use dunlin_core::Mesh;
 use dunlin_core::service::BoxFuture;
 
 use crate::log::log;
-use crate::schedule::Deed;
+use crate::schedule::{Deed, Operation};
 use crate::trace::Step;
 use crate::world::{Fidelity, World};
 
@@ -16,6 +16,15 @@ impl<F: Fidelity> World<'_, F> {
             live.host.spawn(now, F::mesh_mut(&mut live.door), task);
             self.touch(index);
         }
+    }
+
+    /// Whether the next operation is an event of the same node at the same time.
+    fn is_next_published_with(&self, index: usize) -> bool {
+        let operations = &self.schedule.operations;
+        operations.get(index + 1).is_some_and(|next| {
+            let same = |of: &Operation| (of.at_us, of.node);
+            matches!(next.what, Deed::Publish(_)) && same(next) == same(&operations[index])
+        })
     }
 
     pub(super) fn operate(&mut self, index: usize) {
@@ -49,7 +58,12 @@ impl<F: Fidelity> World<'_, F> {
             Deed::Publish(event) => {
                 if let Some(task) = self.workload.publish(&info, event, live.host.handle()) {
                     log!(self, Some(at), "event {}: {event:?}", self.ledger.event_counts().0 + 1);
-                    return self.spawn(at, task);
+                    live.host.spawn(now, mesh, task);
+                    // What is published at one time goes out at one time.
+                    if !self.is_next_published_with(index) {
+                        self.touch(at);
+                    }
+                    return;
                 }
             }
             Deed::Subscribe(subscriber) => {
