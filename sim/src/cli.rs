@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::explore::Explore;
+use crate::see::View;
 use clap::{Args, Parser, Subcommand};
 use dunlin_sim::campaign::{Campaign, Summary, choose, run_campaign};
 use dunlin_sim::draw::draw;
@@ -20,6 +21,7 @@ Examples:
   cargo sim run --seed 7 --log             the same, with a line an event
   cargo sim schedule --seed 7 > seven.json what seed 7 does, as data
   cargo sim replay seven.json              runs it, edited or not
+  cargo sim view --seed 7 -o seven.html    the same as a picture, in a page
   cargo sim explore glare                  two nodes that dial each other, every interleaving
 
 Exit codes:
@@ -62,6 +64,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Runs a seed or a schedule, and writes a page that shows what happened: it opens in any browser.
+    View(View),
     /// Goes through all states of a small world, whatever the order of events.
     #[command(subcommand)]
     Explore(Explore),
@@ -146,6 +150,7 @@ pub(crate) fn main() -> ExitCode {
                 }
             }
         }
+        Command::View(view) => view.run(),
         Command::Explore(explore) => explore.run(),
         Command::Bench => bench(),
     }

@@ -47,6 +47,7 @@ impl<F: Fidelity> World<'_, F> {
             mesh.connect(now, peers[peer], vec![addresses[peer]]).expect("schedules are checked");
         }
         log!(self, Some(index), "begins life {life}");
+        self.tape.born(self.now, index, station.life);
         let info = self.info(index);
         for service in self.workload.services(&info) {
             let mesh = F::mesh_mut(&mut live.door);
@@ -127,8 +128,10 @@ impl<F: Fidelity> World<'_, F> {
     }
 
     /// A node is gone, now.
-    pub(super) fn take_down(&mut self, index: usize) {
+    pub(super) fn take_down(&mut self, index: usize, how: &str) {
         F::vanished(self, index);
+        self.tape.died(self.now, index, &self.peers, how);
+        self.tape.resumed(self.now, index);
         let station = &mut self.stations[index];
         station.live = None;
         station.armed = None;
@@ -146,6 +149,7 @@ impl<F: Fidelity> World<'_, F> {
             *told += self.now - since;
         }
         log!(self, Some(index), "goes on after a pause");
+        self.tape.resumed(self.now, index);
         let held = std::mem::take(&mut self.stations[index].held);
         for parcel in held {
             // It may stop, or its transport may give up, on the way.
