@@ -27,6 +27,7 @@ mod cpu;
 pub mod draw;
 mod draw_events;
 pub mod explore;
+pub mod export;
 pub mod faults;
 mod frames;
 mod history;

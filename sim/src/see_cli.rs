@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use dunlin_sim::campaign::choose;
 use dunlin_sim::draw::draw;
+use dunlin_sim::export::{pcapng, shiviz};
 use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
-use dunlin_sim::{BuiltIn, Extent, Outcome, Recording, report, run_recorded, view};
+use dunlin_sim::{BuiltIn, Extent, Recording, report, run_recorded, view};
 
 use crate::cli::say;
 
@@ -79,7 +80,7 @@ fn schedule_of(
 }
 
 impl Recorded {
-    fn run(&self, datagrams: bool) -> Result<(Outcome, Recording), String> {
+    fn run(&self, datagrams: bool) -> Result<Recording, String> {
         #[cfg(dunlin_planted)]
         dunlin_core::planted::set(self.planted);
         let kind = (self.fidelity, self.crypto);
@@ -107,7 +108,7 @@ impl Recorded {
                 self.messages_max
             );
         }
-        Ok((outcome, recording))
+        Ok(recording)
     }
 }
 
@@ -133,7 +134,7 @@ impl View {
     }
 
     fn try_run(&self) -> Result<(), String> {
-        let (_, recording) = self.recorded.run(false)?;
+        let recording = self.recorded.run(false)?;
         let page = view::page(&recording);
         write(&self.output, page.as_bytes())?;
         let megabytes = page.len() as f64 / 1e6;
@@ -142,6 +143,81 @@ impl View {
             recording.messages.len(),
             self.output.display()
         ));
+        Ok(())
+    }
+}
+
+/// The format of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A log with vector clocks, for ShiViz.
+    Shiviz,
+    /// The datagrams, for Wireshark; the secrets of TLS go into a file beside it, and inside. Implies `--fidelity packets`.
+    Pcapng,
+    /// Everything that was recorded, as data.
+    Json,
+}
+
+/// A run for another program.
+#[derive(Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    recorded: Recorded,
+    /// What it is to be read by.
+    #[arg(long, value_enum)]
+    format: Format,
+    /// Where it goes; by default `run` with the format's ending.
+    #[arg(long, short)]
+    output: Option<PathBuf>,
+    /// ShiViz: also keep-alives and heartbeats.
+    #[arg(long)]
+    upkeep: bool,
+}
+
+impl Export {
+    /// Runs, and writes the files.
+    pub(crate) fn run(self) -> ExitCode {
+        done(self.try_run())
+    }
+
+    fn try_run(mut self) -> Result<(), String> {
+        let ending = match self.format {
+            Format::Shiviz => "log",
+            Format::Pcapng => "pcapng",
+            Format::Json => "json",
+        };
+        let output = self.output.take().unwrap_or_else(|| Path::new("run").with_extension(ending));
+        let is_capture = self.format == Format::Pcapng;
+        if is_capture && self.recorded.seed.is_some() {
+            if self.recorded.fidelity == Some(Fidelity::Frames) {
+                return Err("at frames fidelity there are no datagrams to capture".into());
+            }
+            self.recorded.fidelity = Some(Fidelity::Packets);
+        }
+        let recording = self.recorded.run(is_capture)?;
+        let content = match self.format {
+            Format::Shiviz => shiviz::log(&recording, self.upkeep).into_bytes(),
+            Format::Json => serde_json::to_vec(&recording).map_err(|error| error.to_string())?,
+            Format::Pcapng if recording.summary.fidelity == Fidelity::Frames.to_string() => {
+                return Err(
+                    "the schedule is of frames fidelity: there are no datagrams to capture".into(),
+                );
+            }
+            Format::Pcapng => pcapng::capture(&recording),
+        };
+        write(&output, &content)?;
+        if is_capture {
+            let keys = pcapng::keys(&recording);
+            let datagrams = recording.datagrams.len();
+            say(&format!("{datagrams} datagrams: {}", output.display()));
+            if !keys.is_empty() {
+                let beside = output.with_extension("keys");
+                write(&beside, keys.as_bytes())?;
+                say(&format!("{} secrets: {}", recording.secrets.len(), beside.display()));
+            }
+        } else {
+            say(&format!("{} bytes: {}", content.len(), output.display()));
+        }
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
 use crate::copies::Copies;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
-use crate::log::{Log, describe, log};
+use crate::log::{Column, Log, describe, log};
 use crate::network::Network;
 use crate::published;
 use crate::queue::Queue;
@@ -198,6 +198,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             events: 0,
             healing: false,
         };
+        for index in 0..count {
+            world.log.becomes(index, Column::Down);
+        }
         world.ledger.withhold(schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect());
         for index in 0..count {
             world.start(index);

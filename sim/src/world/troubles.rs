@@ -1,7 +1,7 @@
 //! The faults of the schedule, from their beginning to their end, and the end of them all.
 
 use crate::faults::FaultKind;
-use crate::log::log;
+use crate::log::{Column, log};
 use crate::schedule::Trouble;
 use crate::station::Station;
 use crate::trace::Step;
@@ -86,6 +86,7 @@ impl<F: Fidelity> World<'_, F> {
                 if station.live.is_some() && station.paused.is_none() {
                     station.paused = Some(self.now);
                     self.tape.paused(self.now, usize::from(node));
+                    self.log.becomes(usize::from(node), Column::Paused);
                 }
             }
             _ => self.network.switch(&self.schedule.faults, index, true),
