@@ -11,7 +11,7 @@ use std::time::Duration;
 use dunlin_core::rpc::{CallError, Executed, Failure};
 
 use crate::checks;
-use crate::recording::{Doing, Ending, Tape, end_of_call};
+use crate::recording::{About, Doing, Ending, Mark, Tape, end_of_call};
 
 /// A node in one of its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,6 +261,15 @@ impl Ledger {
         let at = self.now();
         self.book().violations.push(Violation { at, node, rule, what });
         self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// A remark for whoever looks at the run later: a mark at a node, in what is recorded. What it says is asked for
+    /// only if the run is recorded.
+    pub fn note(&self, at: Life, what: impl FnOnce() -> String) {
+        if self.tape.is_on() {
+            let (at, node) = (self.now(), at.node);
+            self.tape.mark(Mark { at, node, about: About::Note, what: what() });
+        }
     }
 
     pub(crate) fn is_broken(&self) -> bool {

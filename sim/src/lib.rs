@@ -14,6 +14,7 @@
 //! * What truly happened is written down outside of all nodes, and judged: of calls in `history` and `checks`, of
 //!   events in `published`, of what nodes make known in `copies`, of rights in `rights`.
 //! * What happened in a run is recorded on request, as data that every picture and export reads: [`recording`].
+//! * Whether clients could believe that a service did one thing after the other says [`linear`].
 //! * Embedders bring their own services as a [`Workload`]; `examples/own_service.rs` is one.
 //!
 //! At *frames* fidelity a node is its mesh, and a model of QUIC carries whole frames. At *packets*
@@ -31,6 +32,7 @@ pub mod export;
 pub mod faults;
 mod frames;
 mod history;
+pub mod linear;
 mod log;
 mod network;
 mod packets;

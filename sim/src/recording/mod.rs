@@ -321,12 +321,21 @@ pub enum About {
     Call,
     Event,
     Rights,
+    /// What a workload says: [`crate::Ledger::note`].
+    Note,
 }
 
 impl About {
     /// All of them, in the order of their numbers.
-    pub const ALL: [About; 6] =
-        [About::Life, About::Peer, About::Service, About::Call, About::Event, About::Rights];
+    pub const ALL: [About; 7] = [
+        About::Life,
+        About::Peer,
+        About::Service,
+        About::Call,
+        About::Event,
+        About::Rights,
+        About::Note,
+    ];
 }
 
 /// Something that a node did or noticed.

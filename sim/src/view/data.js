@@ -85,7 +85,7 @@ function placeOf(thing) {
   }
 }
 
-const ABOUT = { life: "life", peer: "peer", service: "service", call: "call", event: "event", rights: "rights" };
+const ABOUT = { life: "life", peer: "peer", service: "service", call: "call", event: "event", rights: "rights", note: "says" };
 
 /** What a thing is called, and its details. */
 function describe(thing) {

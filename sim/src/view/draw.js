@@ -337,7 +337,7 @@ function drawUnderWay(chosen) {
   }
 }
 
-const MARKS = { life: "ink", peer: "links", service: "directory", call: "calls", event: "events", rights: "refused" };
+const MARKS = { life: "ink", peer: "links", service: "directory", call: "calls", event: "events", rights: "refused", note: "accent" };
 
 // What goes with messages is left to them where there is much.
 const DENSE = new Set(["call", "event"]);

@@ -27,7 +27,7 @@ struct Page<'a> {
     nodes: u16,
     kinds: Vec<KindName>,
     groups: [&'static str; 6],
-    abouts: [About; 6],
+    abouts: [About; 7],
     messages: Messages,
     marks: Marks,
     lives: Vec<(u16, u32, u64, i64, &'a str)>,
