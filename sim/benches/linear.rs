@@ -35,8 +35,8 @@ fn history(operations: u64) -> History {
 /// One that reads, near the end, what was there long before.
 fn stale(operations: u64) -> History {
     let mut history = history(operations);
-    let reads = history.iter_mut().rev().filter(|o| o.op == RegisterOp::Read);
-    if let Some(Operation { returned: Some((_, answer)), .. }) = reads.skip(2).next() {
+    let mut reads = history.iter_mut().rev().filter(|o| o.op == RegisterOp::Read);
+    if let Some(Operation { returned: Some((_, answer)), .. }) = reads.nth(2) {
         *answer = RegisterReturn::Value(0);
     }
     history

@@ -69,20 +69,21 @@ async fn one(clients: &Clients, node: &NodeInfo, handle: &Handle, number: u64) {
     let key = ["a", "b", "c"][(handle.random() % 3) as usize].to_string();
     let op = |what| KeyValueOp { key: key.clone(), what };
     let within = Duration::from_secs(1);
-    let (ticket, result): (_, Result<KeyValueReturn, CallError>) = if handle.random() % 2 == 0 {
-        let value = format!("{} wrote {number}", node.life);
-        let ticket = clients.history.begin(op(ValueOp::Put(value.clone())));
-        let call = handle.request("store/put").value((key.clone(), value)).timeout(within);
-        let result = call.to(node.peers[usize::from(STORE)]).send_as::<()>().await;
-        (ticket, result.map(|()| KeyValueReturn::Done))
-    } else {
-        let ticket = clients.history.begin(op(ValueOp::Get));
-        let at_copy = clients.read_the_copy && handle.random() % 2 == 0;
-        let (path, at) = if at_copy { ("copy/get", COPY) } else { ("store/get", STORE) };
-        let call = handle.request(path).value(key.clone()).timeout(within);
-        let result = call.to(node.peers[usize::from(at)]).send_as::<Option<String>>().await;
-        (ticket, result.map(KeyValueReturn::Value))
-    };
+    let (ticket, result): (_, Result<KeyValueReturn, CallError>) =
+        if handle.random().is_multiple_of(2) {
+            let value = format!("{} wrote {number}", node.life);
+            let ticket = clients.history.begin(op(ValueOp::Put(value.clone())));
+            let call = handle.request("store/put").value((key.clone(), value)).timeout(within);
+            let result = call.to(node.peers[usize::from(STORE)]).send_as::<()>().await;
+            (ticket, result.map(|()| KeyValueReturn::Done))
+        } else {
+            let ticket = clients.history.begin(op(ValueOp::Get));
+            let at_copy = clients.read_the_copy && handle.random().is_multiple_of(2);
+            let (path, at) = if at_copy { ("copy/get", COPY) } else { ("store/get", STORE) };
+            let call = handle.request(path).value(key.clone()).timeout(within);
+            let result = call.to(node.peers[usize::from(at)]).send_as::<Option<String>>().await;
+            (ticket, result.map(KeyValueReturn::Value))
+        };
     node.ledger.note(node.life, || format!("{key}: {result:?}"));
     match result {
         Ok(answer) => clients.history.end(ticket, answer),

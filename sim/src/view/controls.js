@@ -91,7 +91,7 @@ function pick(x, y) {
   }
   operations.forEach((operation, i) => {
     if (operation.place >= operationPlaces() || operation.from > until || untilEnd(operation.until) < from) return;
-    if (shown(operation.node) && !view.hidden.has(operation.doing)) offer(Math.abs(x - operationX(operation)) + 1, "operation", i);
+    if (shown(operation.node) && !view.hidden.has(operation.doing + "-bars")) offer(Math.abs(x - operationX(operation)) + 1, "operation", i);
   });
   if (!view.hidden.has("bars")) {
     links.forEach((link, i) => {
@@ -174,7 +174,7 @@ function listKinds() {
     if (of_.length > 1) for (const kind of of_) html += box(kind.name, kind.name, kind.count, true);
   }
   const doing = (name) => operations.filter((operation) => operation.doing === name).length;
-  html += "<hr>" + box("call", "calls as bars", doing("call")) + box("publish", "publications as bars", doing("publish"))
+  html += "<hr>" + box("call-bars", "calls as bars", doing("call")) + box("publish-bars", "publications as bars", doing("publish"))
     + box("bars", "links as bars", links.length) + box("marks", "what nodes notice", K.count);
   byId("kinds").innerHTML = html;
 }

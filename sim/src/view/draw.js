@@ -193,7 +193,7 @@ function drawOperations(until) {
   for (const operation of operations) {
     if (operation.from > until) break;
     const end = untilEnd(operation.until);
-    if (end < view.from || operation.place >= places || !shown(operation.node) || view.hidden.has(operation.doing)) continue;
+    if (end < view.from || operation.place >= places || !shown(operation.node) || view.hidden.has(operation.doing + "-bars")) continue;
     const [top, x] = [yOf(operation.from), operationX(operation)];
     const tall = Math.max(2, yOf(end) - top);
     pen.fillStyle = colour[operation.ending];
