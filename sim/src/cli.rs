@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::explore::Explore;
+use crate::see::{Export, View};
 use clap::{Args, Parser, Subcommand};
 use dunlin_sim::campaign::{Campaign, Summary, choose, run_campaign};
 use dunlin_sim::draw::draw;
@@ -20,6 +21,8 @@ Examples:
   cargo sim run --seed 7 --log             the same, with a line an event
   cargo sim schedule --seed 7 > seven.json what seed 7 does, as data
   cargo sim replay seven.json              runs it, edited or not
+  cargo sim view --seed 7 -o seven.html    the same as a picture, in a page
+  cargo sim export --seed 7 --format pcapng --crypto tls -o seven.pcapng    for Wireshark
   cargo sim explore glare                  two nodes that dial each other, every interleaving
 
 Exit codes:
@@ -55,13 +58,17 @@ enum Command {
     Replay {
         /// A file as `schedule` prints it.
         file: PathBuf,
-        /// Print a line an event.
+        /// Print a line an event: its time, its node, a column for each node, and what happened.
         #[arg(long)]
         log: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Runs a seed or a schedule, and writes a page that shows what happened: it opens in any browser.
+    View(View),
+    /// Runs a seed or a schedule, and writes what happened for another program.
+    Export(Export),
     /// Goes through all states of a small world, whatever the order of events.
     #[command(subcommand)]
     Explore(Explore),
@@ -105,7 +112,7 @@ struct Run {
     #[cfg(dunlin_planted)]
     #[arg(long, default_value_t = 0, hide = true)]
     planted: u32,
-    /// Print a line an event, with simulated time and node.
+    /// Print a line an event: its time, its node, a column for each node, and what happened.
     #[arg(long, visible_alias = "verbose", requires = "seed", conflicts_with = "json")]
     log: bool,
 }
@@ -146,6 +153,8 @@ pub(crate) fn main() -> ExitCode {
                 }
             }
         }
+        Command::View(view) => view.run(),
+        Command::Export(export) => export.run(),
         Command::Explore(explore) => explore.run(),
         Command::Bench => bench(),
     }

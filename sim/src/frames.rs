@@ -17,6 +17,7 @@ use dunlin_core::{Event, Mesh, MeshConfig, MonoTime, Now};
 
 use crate::log::log;
 use crate::network::Fate;
+use crate::recording::{self, Kind, Sent};
 use crate::station::{Live, station_at};
 use crate::trace::Step;
 use crate::world::{Birth, Fidelity, Happening, World};
@@ -90,6 +91,25 @@ pub(crate) enum Parcel {
     FlushEnds {
         link: u32,
     },
+}
+
+impl Parcel {
+    /// What it is called in a recording. What an end has for itself is none of it.
+    fn kind(&self) -> Kind {
+        match self {
+            Parcel::Dial { .. } => Kind::Dial,
+            Parcel::DialAnswer { .. } => Kind::DialAnswer,
+            Parcel::DialDone { .. } => Kind::DialDone,
+            Parcel::Close { .. } => Kind::Close,
+            Parcel::Reset { .. } => Kind::Reset,
+            Parcel::KeepAlive { .. } => Kind::KeepAlive,
+            Parcel::Frame { frame, .. } => recording::frame(frame).0,
+            Parcel::DialAgain { .. }
+            | Parcel::Again { .. }
+            | Parcel::Tick { .. }
+            | Parcel::FlushEnds { .. } => unreachable!("it does not travel"),
+        }
+    }
 }
 
 /// Where one end of a link is.
@@ -370,7 +390,13 @@ fn send(
 ) {
     let ends = &world.fidelity.links[link as usize].ends;
     let (from, to) = (ends[end].station, ends[1 - end].station);
-    if let Fate::Arrives { after, .. } = world.network.fate(world.now, from, to, bytes) {
+    let fate = world.network.fate(world.now, from, to, bytes);
+    if world.tape.is_on() {
+        let (at, kind) = (world.now, parcel(link).kind());
+        let (what, link) = (String::new(), Some(link));
+        world.tape.sent(Sent { at, from, to, bytes, link, kind, what }, fate);
+    }
+    if let Fate::Arrives { after, .. } = fate {
         world.queue.push(world.now + after, Happening::Parcel(to, parcel(link)));
     }
 }
@@ -384,7 +410,16 @@ fn send_frame(
 ) {
     let ends = &world.fidelity.links[link as usize].ends;
     let (from, to) = (ends[end].station, ends[1 - end].station);
-    match world.network.fate(world.now, from, to, frame.len()) {
+    let fate = world.network.fate(world.now, from, to, frame.len());
+    if world.tape.is_on() {
+        let (kind, mut what) = recording::frame(&frame);
+        if tries > 0 {
+            what = format!("{what} (sent again)").trim().to_string();
+        }
+        let (at, bytes, link) = (world.now, frame.len(), Some(link));
+        world.tape.sent(Sent { at, from, to, bytes, link, kind, what }, fate);
+    }
+    match fate {
         Fate::Arrives { after, .. } => {
             let parcel = Parcel::Frame { link, lane, order, frame };
             world.queue.push(world.now + after, Happening::Parcel(to, parcel));

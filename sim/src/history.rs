@@ -11,6 +11,7 @@ use std::time::Duration;
 use dunlin_core::rpc::{CallError, Executed, Failure};
 
 use crate::checks;
+use crate::recording::{About, Doing, Ending, Mark, Tape, end_of_call};
 
 /// A node in one of its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,6 +157,7 @@ pub struct Ledger {
     pub(crate) events: Mutex<crate::published::Events>,
     /// Something was written down of events that is to be judged when its node has had its turn.
     pub(crate) stirred: AtomicBool,
+    tape: Tape,
 }
 
 /// A call's place in the ledger. Dropped before [`OpenCall::end`], the call counts as given up.
@@ -167,9 +169,13 @@ pub struct OpenCall<'a> {
 
 impl Ledger {
     /// A ledger with room for so many calls.
-    pub(crate) fn with_capacity(calls: usize) -> Self {
+    pub(crate) fn with_capacity(calls: usize, tape: Tape) -> Self {
         let book = Book { calls: Vec::with_capacity(calls), ..Book::default() };
-        Ledger { book: Mutex::new(book), ..Ledger::default() }
+        Ledger { book: Mutex::new(book), tape, ..Ledger::default() }
+    }
+
+    pub(crate) fn tape(&self) -> &Tape {
+        &self.tape
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -207,7 +213,9 @@ impl Ledger {
         };
         let mut book = self.book();
         book.calls.push(record);
-        OpenCall { ledger: self, token: book.calls.len() as u64 }
+        let token = book.calls.len() as u64;
+        self.tape.begins(begun, caller.node, Doing::Call, token, "call of a handler or a probe");
+        OpenCall { ledger: self, token }
     }
 
     /// Writes down that the handler of a call runs.
@@ -223,6 +231,7 @@ impl Ledger {
         let verdict = checks::run(token, call, at);
         call.runs.push(at);
         drop(book);
+        self.tape.seen(now, at.node, Doing::Call, token);
         if let Err((rule, what)) = verdict {
             debug_assert!(now >= 1 || token > 0);
             self.violate(Some(at.node), rule, what);
@@ -236,6 +245,10 @@ impl Ledger {
         let node = call.caller.node;
         let pause = book.pauses.get(usize::from(node)).copied().unwrap_or_default();
         let verdict = checks::end(token, call, &end, now, pause);
+        if self.tape.is_on() {
+            let (ending, result) = end_of_call(&end);
+            self.tape.ends(now, Doing::Call, token, ending, &result);
+        }
         book.calls[token as usize - 1].end = Some((now, end));
         drop(book);
         if let Err((rule, what)) = verdict {
@@ -248,6 +261,15 @@ impl Ledger {
         let at = self.now();
         self.book().violations.push(Violation { at, node, rule, what });
         self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// A remark for whoever looks at the run later: a mark at a node, in what is recorded. What it says is asked for
+    /// only if the run is recorded.
+    pub fn note(&self, at: Life, what: impl FnOnce() -> String) {
+        if self.tape.is_on() {
+            let (at, node) = (self.now(), at.node);
+            self.tape.mark(Mark { at, node, about: About::Note, what: what() });
+        }
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -324,6 +346,8 @@ impl OpenCall<'_> {
 
 impl Drop for OpenCall<'_> {
     fn drop(&mut self) {
+        let Ledger { tape, .. } = self.ledger;
+        tape.ends(self.ledger.now(), Doing::Call, self.token, Ending::Dropped, "given up");
         self.ledger.book().calls[self.token as usize - 1].dropped = true;
     }
 }

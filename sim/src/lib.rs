@@ -13,6 +13,8 @@
 //!   says so.
 //! * What truly happened is written down outside of all nodes, and judged: of calls in `history` and `checks`, of
 //!   events in `published`, of what nodes make known in `copies`, of rights in `rights`.
+//! * What happened in a run is recorded on request, as data that every picture and export reads: [`recording`].
+//! * Whether clients could believe that a service did one thing after the other says [`linear`].
 //! * Embedders bring their own services as a [`Workload`]; `examples/own_service.rs` is one.
 //!
 //! At *frames* fidelity a node is its mesh, and a model of QUIC carries whole frames. At *packets*
@@ -26,9 +28,11 @@ mod cpu;
 pub mod draw;
 mod draw_events;
 pub mod explore;
+pub mod export;
 pub mod faults;
 mod frames;
 mod history;
+pub mod linear;
 mod log;
 mod network;
 mod packets;
@@ -36,18 +40,21 @@ mod published;
 mod pubsub;
 pub mod queue;
 mod random;
+pub mod recording;
 pub mod report;
 mod rights;
 pub mod run;
 pub mod schedule;
 mod station;
 mod trace;
+pub mod view;
 mod workload;
 mod world;
 
 pub use builtin::BuiltIn;
 pub use cpu::thread_cpu_nanos;
 pub use history::{CallRecord, End, Expect, Ledger, Life, OpenCall, Violation};
-pub use run::{Outcome, Verdict, run_with};
+pub use recording::{Extent, Recording};
+pub use run::{Outcome, Verdict, run_recorded, run_with};
 pub use schedule::Schedule;
 pub use workload::{NodeInfo, Workload};

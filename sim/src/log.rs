@@ -1,4 +1,12 @@
-//! The text log of one run: a line an event, with its simulated time and its node.
+//! The text log of one run: a line an event, in fixed columns.
+//!
+//! ```text
+//!     12.345678s n1   │ ● │ :   peer up: n0 (2:5c1f)
+//! ```
+//!
+//! They are the simulated time, the node, a column for each node, and what happened. `●` is the node that it
+//! happened to, `│` one that runs, `‖` one that is paused, `:` one that is down. Of worlds with many nodes the line
+//! has no such columns.
 
 use std::io::Write;
 
@@ -7,25 +15,66 @@ use dunlin_core::{Event, PeerId};
 use crate::checks::seconds;
 use crate::station::name;
 
+/// The most nodes that have columns of their own.
+const COLUMNS_MAX: usize = 24;
+
+/// What a node is doing, for its column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    Down,
+    Running,
+    Paused,
+}
+
 /// Where the lines go, if anywhere.
-pub(crate) struct Log(Option<Box<dyn Write + Send>>);
+pub(crate) struct Log {
+    out: Option<Box<dyn Write + Send>>,
+    columns: Vec<Column>,
+}
 
 impl Log {
     pub(crate) fn new(out: Option<Box<dyn Write + Send>>) -> Self {
-        Log(out)
+        Log { out, columns: Vec::new() }
+    }
+
+    /// A node is doing something else from now on.
+    pub(crate) fn becomes(&mut self, node: usize, column: Column) {
+        if self.is_on() {
+            if self.columns.len() <= node {
+                self.columns.resize(node + 1, Column::Down);
+            }
+            self.columns[node] = column;
+        }
+    }
+
+    fn columns(&self, of: Option<usize>) -> String {
+        if self.columns.len() > COLUMNS_MAX {
+            return String::new();
+        }
+        let sign = |(node, column): (usize, &Column)| match column {
+            _ if of == Some(node) => "● ",
+            Column::Running => "│ ",
+            Column::Paused => "‖ ",
+            Column::Down => ": ",
+        };
+        self.columns.iter().enumerate().map(sign).collect()
     }
 
     /// Whether anybody reads it: whether a line is worth its making.
     pub(crate) fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.out.is_some()
     }
 
     /// One line. A log that cannot be written is given up.
     pub(crate) fn line(&mut self, at: u64, node: Option<usize>, text: std::fmt::Arguments<'_>) {
-        let Some(out) = &mut self.0 else { return };
+        if !self.is_on() {
+            return;
+        }
+        let columns = self.columns(node);
+        let Some(out) = &mut self.out else { return };
         let node = node.map_or(String::new(), |node| format!("n{node}"));
-        if writeln!(out, "{:>14} {node:<4} {text}", seconds(at)).is_err() {
-            self.0 = None;
+        if writeln!(out, "{:>14} {node:<4} {columns} {text}", seconds(at)).is_err() {
+            self.out = None;
         }
     }
 }
@@ -79,5 +128,43 @@ pub(crate) fn describe(peers: &[PeerId], event: &Event) -> String {
             format!("runs {} for {from} (run {})", run.path, run.invocation.to_u64())
         }
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_have_a_column_for_each_node_and_say_who_is_down() {
+        let page = Page::default();
+        let mut log = Log::new(Some(Box::new(page.clone())));
+        for node in 0..3 {
+            log.becomes(node, Column::Running);
+        }
+        log.becomes(2, Column::Down);
+        log.line(1_500_000_000, Some(1), format_args!("hears n0"));
+        log.becomes(0, Column::Paused);
+        log.line(61_000_000_000, None, format_args!("fault begins"));
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "     1.500000s n1   │ ● :  hears n0");
+        assert_eq!(lines[1], "    61.000000s      ‖ │ :  fault begins");
     }
 }

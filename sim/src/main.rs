@@ -3,6 +3,8 @@
 mod cli;
 #[path = "explore_cli.rs"]
 mod explore;
+#[path = "see_cli.rs"]
+mod see;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,6 +1,9 @@
 //! Packets fidelity: whole nodes, and between them real QUIC datagrams.
 
-use bytes::BytesMut;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
 use dunlin_core::link::LinkHandle;
 use dunlin_core::peer::Admission;
 use dunlin_core::transport::{Crypto, Datagram, TransportConfig};
@@ -9,6 +12,7 @@ use dunlin_core::{Event, Mesh, MonoTime, Node, NodeConfig, Now};
 use crate::log::log;
 use crate::network::Fate;
 use crate::random::mix;
+use crate::recording::{self, Datagram as Captured, Sent, Tape};
 use crate::schedule;
 use crate::station::{Live, station_at};
 use crate::trace::Step;
@@ -26,12 +30,13 @@ pub(crate) struct Parcel {
 /// What the nodes of a world have in common.
 pub(crate) struct Packets {
     crypto: schedule::Crypto,
+    tape: Tape,
     buf: Vec<u8>,
 }
 
 impl Packets {
-    pub(crate) fn new(crypto: schedule::Crypto) -> Self {
-        Packets { crypto, buf: Vec::new() }
+    pub(crate) fn new(crypto: schedule::Crypto, tape: Tape) -> Self {
+        Packets { crypto, tape, buf: Vec::new() }
     }
 }
 
@@ -42,6 +47,13 @@ impl Fidelity for Packets {
     fn open(&mut self, now: Now, birth: Birth<'_>) -> Node {
         let crypto = match self.crypto {
             schedule::Crypto::Null => Crypto::null_for_simulation(birth.seed),
+            schedule::Crypto::Tls if self.tape.wants_datagrams() => {
+                let tape = self.tape.clone();
+                let told = Arc::new(move |label: &str, random: &[u8], secret: &[u8]| {
+                    tape.secret(label, random, secret);
+                });
+                Crypto::seeded_and_told_for_simulation(birth.seed, told)
+            }
             schedule::Crypto::Tls => Crypto::seeded_for_simulation(birth.seed),
         };
         let config = NodeConfig {
@@ -132,7 +144,11 @@ fn launch(world: &mut World<'_, Packets>, from: usize, to: usize, data: &[u8]) {
     if to >= world.stations.len() {
         return;
     }
-    match world.network.fate(world.now, from, to, data.len()) {
+    let fate = world.network.fate(world.now, from, to, data.len());
+    if world.tape.is_on() {
+        record(world, from, to, data, fate);
+    }
+    match fate {
         Fate::Lost(kind) => {
             world.trace.note(Step::Lost, world.now, from, to as u64, data.len() as u64);
             log!(world, Some(from), "lost to {}: {} bytes for n{to}", kind.name(), data.len());
@@ -151,5 +167,32 @@ fn launch(world: &mut World<'_, Packets>, from: usize, to: usize, data: &[u8]) {
             let parcel = Parcel { from, data };
             world.queue.push(world.now + after, Happening::Parcel(to, parcel));
         }
+    }
+}
+
+fn record(world: &World<'_, Packets>, from: usize, to: usize, data: &[u8], fate: Fate) {
+    let (at, kind) = (world.now, recording::datagram(data));
+    let (bytes, link, what) = (data.len(), None, String::new());
+    world.tape.sent(Sent { at, from, to, bytes, link, kind, what }, fate);
+    let address = |index: usize| match world.stations[index].address {
+        SocketAddr::V4(address) => address,
+        SocketAddr::V6(_) => unreachable!("stations have addresses of version 4"),
+    };
+    if world.tape.wants_datagrams() {
+        world.tape.datagram(Captured {
+            at,
+            node: from as u16,
+            from: address(from),
+            to: address(to),
+            data: Bytes::copy_from_slice(data),
+            fate: match fate {
+                Fate::Lost(kind) => format!("lost to {}", kind.name()),
+                Fate::Arrives { after, again, damaged } => {
+                    let damaged = if damaged { "damaged, " } else { "" };
+                    let again = if again.is_some() { ", and a second time" } else { "" };
+                    format!("{damaged}arrives after {} us{again}", after / 1_000)
+                }
+            },
+        });
     }
 }

@@ -17,6 +17,7 @@ use crate::frames::Frames;
 use crate::history::{Ledger, Violation};
 use crate::log::{Log, log};
 use crate::packets::Packets;
+use crate::recording::{Extent, Recording, Tape};
 use crate::schedule::{Crypto, Fidelity as Choice, Schedule, shared_network};
 use crate::workload::Workload;
 use crate::world::{Fidelity, World};
@@ -131,18 +132,39 @@ pub fn run_with(
     workload: &dyn Workload,
     log: Option<Box<dyn Write + Send>>,
 ) -> Outcome {
+    run_on(schedule, workload, log, Tape::default())
+}
+
+/// Runs a schedule with any workload, and records it. It takes the same steps as without.
+pub fn run_recorded(
+    schedule: &Schedule,
+    workload: &dyn Workload,
+    extent: Extent,
+) -> (Outcome, Recording) {
+    let tape = Tape::new(extent);
+    let outcome = run_on(schedule, workload, None, tape.clone());
+    let recording = tape.finish(&outcome);
+    (outcome, recording)
+}
+
+fn run_on(
+    schedule: &Schedule,
+    workload: &dyn Workload,
+    log: Option<Box<dyn Write + Send>>,
+    tape: Tape,
+) -> Outcome {
     hush();
     let begun = thread_cpu_nanos();
     // A few calls are made by handlers and probes.
     let calls = schedule.operations.len() * 9 / 8 + 64;
-    let ledger = Arc::new(Ledger::with_capacity(calls));
+    let ledger = Arc::new(Ledger::with_capacity(calls, tape));
     let log = Log::new(log);
     let books = Arc::clone(&ledger);
     QUIET.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| match schedule.fidelity {
         Choice::Frames => play(World::new(schedule, workload, Frames::default(), books, log)),
         Choice::Packets => {
-            let packets = Packets::new(schedule.crypto);
+            let packets = Packets::new(schedule.crypto, ledger.tape().clone());
             play(World::new(schedule, workload, packets, books, log))
         }
     }));

@@ -11,3 +11,20 @@ fn two_nodes_on_plain_threads_call_each_other() {
     assert!(output.status.success(), "{shown}{errors}");
     assert_eq!(shown, "2 + 3 = 5\n");
 }
+
+#[test]
+fn a_stale_read_is_found_and_a_right_store_is_clean() {
+    let program = dunlin_tests::build::program("--example", "stale_reads");
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("stale.html");
+    let output = Command::new(&program).arg("--picture").arg(&picture).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("no order explains"), "{shown}");
+    let page = std::fs::read_to_string(picture).unwrap();
+    assert!(page.contains("no order explains"), "the picture says what was broken");
+    let output = Command::new(program).arg("--right").output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    assert_eq!(shown.matches(": clean;").count(), 20, "{shown}");
+}

@@ -79,7 +79,7 @@ use outbound::Batch;
 
 pub use config::{AddressValidation, Congestion, TransportConfig};
 pub use connection::LinkStats;
-pub use crypto::Crypto;
+pub use crypto::{Crypto, ToldSecrets};
 pub use datagram::{BATCH_BYTES_MAX, Datagram, Ecn, Transmit};
 
 /// How many buffers of large frames are remembered. A guess.

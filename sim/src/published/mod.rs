@@ -15,6 +15,7 @@ use dunlin_core::{Event, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::history::{Ledger, Life};
+use crate::recording::{Doing, Ending};
 use crate::schedule::{Publish, Subscriber, networks_of};
 use crate::workload::NodeInfo;
 
@@ -200,6 +201,7 @@ impl Events {
 
     fn received(&mut self, node: &NodeInfo, index: usize, event: &EventMessage) -> Verdict {
         let here = node.life;
+        let (tape, at) = (node.ledger.tape(), node.ledger.now());
         let said: Said = event.decode().map_err(|error| (WHOLE, error.to_string()))?;
         let place = (said.token as usize).wrapping_sub(1);
         let Some(publication) = self.publications.get(place) else {
@@ -251,6 +253,7 @@ impl Events {
                 return Err((ONE_OF_GROUP, what(&format!("{other} has it, also in {group:?}"))));
             }
         }
+        tape.seen(at, here.node, Doing::Publish, said.token);
         self.publications[place].got.push(index);
         if again {
             self.publications[place].repeated.push(index);
@@ -337,6 +340,7 @@ impl Ledger {
             owed_to: Vec::new(),
         });
         let token = events.publications.len() as u64;
+        self.tape().begins(self.now(), by.node, Doing::Publish, token, "event of a probe");
         let said = Said { token, filler: filler(token).to_string().repeat(plan.bytes as usize) };
         (OpenPublication { ledger: self, token }, said)
     }
@@ -388,6 +392,11 @@ impl Ledger {
 }
 
 impl OpenPublication<'_> {
+    fn tell(&self, ending: Ending, result: &str) {
+        let now = self.ledger.now();
+        self.ledger.tape().ends(now, Doing::Publish, self.token, ending, result);
+    }
+
     /// It was accepted.
     pub(crate) fn accepted(&self, published: Published) {
         let at = self.ledger.now();
@@ -395,6 +404,7 @@ impl OpenPublication<'_> {
         let publication = &mut events.publications[self.token as usize - 1];
         publication.state = State::Accepted { at, published };
         events.fresh.push(self.token);
+        self.tell(Ending::Done, "accepted");
         self.ledger.stirred.store(true, Ordering::Relaxed);
     }
 
@@ -409,6 +419,7 @@ impl OpenPublication<'_> {
         };
         let node = publication.by.node;
         drop(events);
+        self.tell(Ending::Refused, "refused");
         self.ledger.judge(usize::from(node), verdict);
     }
 
@@ -420,6 +431,9 @@ impl OpenPublication<'_> {
         publication.outcome = Some(outcome);
         let node = publication.by.node;
         let within = u64::from(publication.plan.confirm_ms.unwrap_or(0)) * 1_000_000;
+        if self.ledger.tape().is_on() {
+            self.tell(Ending::Done, &format!("{outcome:?}"));
+        }
         let State::Accepted { at, .. } = publication.state else { unreachable!("it was accepted") };
         drop(events);
         let (from, to) = self.ledger.last_pause(node);

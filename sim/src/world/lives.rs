@@ -7,7 +7,7 @@ use dunlin_core::auth::Access;
 use dunlin_core::base::Incarnation;
 use dunlin_core::service::Host;
 
-use crate::log::log;
+use crate::log::{Column, log};
 use crate::random::bytes32;
 use crate::schedule::Trouble;
 use crate::station::{Live, Station, limits};
@@ -46,7 +46,9 @@ impl<F: Fidelity> World<'_, F> {
             let peer = usize::from(*peer);
             mesh.connect(now, peers[peer], vec![addresses[peer]]).expect("schedules are checked");
         }
+        self.log.becomes(index, Column::Running);
         log!(self, Some(index), "begins life {life}");
+        self.tape.born(self.now, index, station.life);
         let info = self.info(index);
         for service in self.workload.services(&info) {
             let mesh = F::mesh_mut(&mut live.door);
@@ -127,8 +129,11 @@ impl<F: Fidelity> World<'_, F> {
     }
 
     /// A node is gone, now.
-    pub(super) fn take_down(&mut self, index: usize) {
+    pub(super) fn take_down(&mut self, index: usize, how: &str) {
         F::vanished(self, index);
+        self.tape.died(self.now, index, &self.peers, how);
+        self.tape.resumed(self.now, index);
+        self.log.becomes(index, Column::Down);
         let station = &mut self.stations[index];
         station.live = None;
         station.armed = None;
@@ -145,7 +150,9 @@ impl<F: Fidelity> World<'_, F> {
             // A node that stops has all its time when it goes on.
             *told += self.now - since;
         }
+        self.log.becomes(index, Column::Running);
         log!(self, Some(index), "goes on after a pause");
+        self.tape.resumed(self.now, index);
         let held = std::mem::take(&mut self.stations[index].held);
         for parcel in held {
             // It may stop, or its transport may give up, on the way.

@@ -22,11 +22,12 @@ use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
 use crate::copies::Copies;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
-use crate::log::{Log, describe, log};
+use crate::log::{Column, Log, describe, log};
 use crate::network::Network;
 use crate::published;
 use crate::queue::Queue;
 use crate::random::bytes32;
+use crate::recording::Tape;
 use crate::rights::Rights;
 use crate::schedule::Schedule;
 use crate::station::{Live, Station, address, hash_event};
@@ -108,6 +109,7 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) fidelity: F,
     pub(crate) trace: Trace,
     pub(crate) log: Log,
+    pub(crate) tape: Tape,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) copies: Copies,
     /// Who may do what, in a world with a network of tokens.
@@ -181,6 +183,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             fidelity,
             trace: Trace::new(schedule.seed),
             log,
+            tape: ledger.tape().clone(),
             ledger,
             copies: Copies::default(),
             rights: schedule.rights.clone().map(|plan| {
@@ -195,6 +198,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             events: 0,
             healing: false,
         };
+        for index in 0..count {
+            world.log.becomes(index, Column::Down);
+        }
         world.ledger.withhold(schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect());
         for index in 0..count {
             world.start(index);
@@ -341,6 +347,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         loop {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
+            let tape = &self.tape;
             let mut stopped = false;
             let mut heard = Vec::new();
             let (mut counter, mut superseded, mut wrong) = (None, false, None);
@@ -363,9 +370,10 @@ impl<'s, F: Fidelity> World<'s, F> {
                 }
                 hash_event(trace, now.mono.as_nanos(), index, event);
                 stopped |= matches!(event, Event::Stopped);
-                if log.is_on() {
-                    let at = now.mono.as_nanos();
-                    log.line(at, Some(index), format_args!("{}", describe(peers, event)));
+                if log.is_on() || tape.is_on() {
+                    let (at, what) = (now.mono.as_nanos(), describe(peers, event));
+                    log.line(at, Some(index), format_args!("{what}"));
+                    tape.event(at, index, event, what);
                 }
             });
             self.judge_copies(index, &heard);
@@ -400,7 +408,10 @@ impl<'s, F: Fidelity> World<'s, F> {
         }
         if self.stations[index].stopped && F::is_drained(self, index) {
             log!(self, Some(index), "has stopped");
-            return self.take_down(index);
+            return self.take_down(index, "stopped");
+        }
+        if self.tape.is_on() {
+            self.tape.links(self.now, index, self.mesh(index), &self.peers);
         }
         let station = &mut self.stations[index];
         station.touched += 1;

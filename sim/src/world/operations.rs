@@ -43,6 +43,9 @@ impl<F: Fidelity> World<'_, F> {
             return;
         }
         self.trace.note(Step::Operation, self.now, at, index as u64, 0);
+        if self.tape.is_on() {
+            self.tape.deed(self.now, at, &operation.what);
+        }
         let mesh = F::mesh_mut(&mut live.door);
         let find = |mesh: &Mesh, number: u16| {
             let path = format!("s{number}");

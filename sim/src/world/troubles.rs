@@ -1,7 +1,7 @@
 //! The faults of the schedule, from their beginning to their end, and the end of them all.
 
 use crate::faults::FaultKind;
-use crate::log::log;
+use crate::log::{Column, log};
 use crate::schedule::Trouble;
 use crate::station::Station;
 use crate::trace::Step;
@@ -18,6 +18,7 @@ impl<F: Fidelity> World<'_, F> {
         self.network.tally.apply(kind);
         self.queue.push(fault.until_us * 1_000, Happening::FaultEnds(index));
         log!(self, None, "fault begins: {:?}", fault.what);
+        self.tape.fault_begins(self.now, index, fault);
         match fault.what {
             Trouble::Crash { node } | Trouble::LoseDisk { node } | Trouble::Readdress { node } => {
                 let node = usize::from(node);
@@ -26,7 +27,7 @@ impl<F: Fidelity> World<'_, F> {
                         self.network.tally.bite(kind);
                     }
                     log!(self, Some(node), "dies");
-                    self.take_down(node);
+                    self.take_down(node, kind.name());
                     if kind == FaultKind::LoseDisk {
                         self.stations[node].counter = 0;
                     }
@@ -75,7 +76,7 @@ impl<F: Fidelity> World<'_, F> {
                 if self.stations[node].live.is_some() && self.stations[node].impostor.is_none() {
                     self.switch_right(kind, node as u16, true);
                     log!(self, Some(node), "dies, and an impostor takes its place");
-                    self.take_down(node);
+                    self.take_down(node, kind.name());
                     self.stations[node].impostor = Some((forgery, victim));
                     self.start(node);
                 }
@@ -84,6 +85,8 @@ impl<F: Fidelity> World<'_, F> {
                 let station = &mut self.stations[usize::from(node)];
                 if station.live.is_some() && station.paused.is_none() {
                     station.paused = Some(self.now);
+                    self.tape.paused(self.now, usize::from(node));
+                    self.log.becomes(usize::from(node), Column::Paused);
                 }
             }
             _ => self.network.switch(&self.schedule.faults, index, true),
@@ -99,7 +102,7 @@ impl<F: Fidelity> World<'_, F> {
     /// An impostor gives way to the node whose key it had.
     fn unmask(&mut self, node: usize) {
         if self.stations[node].impostor.take().is_some() && self.stations[node].live.is_some() {
-            self.take_down(node);
+            self.take_down(node, "unmasked");
             self.start(node);
         }
     }
@@ -149,6 +152,7 @@ impl<F: Fidelity> World<'_, F> {
         let kind = FaultKind::of(&fault.what);
         self.trace.note(Step::Fault, self.now, 0, index as u64, 0);
         log!(self, None, "fault ends: {:?}", fault.what);
+        self.tape.fault_ends(self.now, index);
         match fault.what {
             Trouble::Crash { node } | Trouble::Stop { node } | Trouble::LoseDisk { node } => {
                 self.bring_back(usize::from(node));
@@ -198,7 +202,7 @@ impl<F: Fidelity> World<'_, F> {
             }
             let what = format!("told to stop {} ago", crate::checks::seconds(self.now - since));
             self.ledger.violate(Some(node as u16), "a stop ends in time", what);
-            self.take_down(node);
+            self.take_down(node, "killed: it took too long to stop");
         }
         if self.stations[node].live.is_none() {
             self.start(node);
@@ -210,6 +214,7 @@ impl<F: Fidelity> World<'_, F> {
     pub(crate) fn heal(&mut self) {
         self.healing = true;
         log!(self, None, "faults are over");
+        self.tape.healed(self.now);
         for index in 0..self.schedule.faults.len() {
             self.network.switch(&self.schedule.faults, index, false);
         }
@@ -222,7 +227,7 @@ impl<F: Fidelity> World<'_, F> {
         }
         for node in 0..self.stations.len() {
             if self.stations[node].live.is_some() && self.stations[node].stopping.is_some() {
-                self.take_down(node);
+                self.take_down(node, "killed while it stopped: faults are over");
             }
             if self.stations[node].live.is_none() {
                 self.start(node);

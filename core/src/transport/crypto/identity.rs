@@ -21,6 +21,7 @@ use rustls::{
 };
 
 use super::super::clock::Wall;
+use super::ToldSecrets;
 use crate::base::{Identity, PeerId};
 
 /// What stands before the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410).
@@ -55,6 +56,7 @@ pub(super) fn tls_configs(
     identity: &Identity,
     provider: Arc<CryptoProvider>,
     wall: Arc<Wall>,
+    told: Option<ToldSecrets>,
 ) -> (Arc<QuicClientConfig>, Arc<QuicServerConfig>) {
     let verifier = Arc::new(Verifier { algorithms: provider.signature_verification_algorithms });
     let own_key = Arc::new(OwnKey(certified_key(identity)));
@@ -78,11 +80,31 @@ pub(super) fn tls_configs(
     server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     server.max_early_data_size = 0;
+    if let Some(told) = told {
+        let log = Arc::new(SecretLog(told));
+        client.key_log = log.clone();
+        server.key_log = log;
+    }
     let suite = "the provider has the suite of QUIC's initial packets";
     (
         Arc::new(QuicClientConfig::try_from(client).expect(suite)),
         Arc::new(QuicServerConfig::try_from(server).expect(suite)),
     )
+}
+
+/// Hands the secrets of sessions on, to whoever a simulation names.
+struct SecretLog(ToldSecrets);
+
+impl std::fmt::Debug for SecretLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretLog")
+    }
+}
+
+impl rustls::KeyLog for SecretLog {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        (self.0)(label, client_random, secret);
+    }
 }
 
 #[cfg(test)]

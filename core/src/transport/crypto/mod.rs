@@ -37,10 +37,14 @@ const ALPN: &[u8] = b"dunlin/1";
 #[derive(Clone)]
 pub struct Crypto(Kind);
 
+/// Who is told the secrets of TLS sessions: the label that NSS's key log format gives a secret, the client's random
+/// bytes, and the secret. Both ends of a session tell the same.
+pub type ToldSecrets = Arc<dyn Fn(&str, &[u8], &[u8]) + Send + Sync>;
+
 #[derive(Clone)]
 enum Kind {
     System,
-    Seeded([u8; 32]),
+    Seeded([u8; 32], Option<ToldSecrets>),
     Null([u8; 32]),
 }
 
@@ -53,7 +57,13 @@ impl Crypto {
     /// TLS 1.3 whose randomness follows from `seed`, so that equal inputs give equal datagrams. Whoever
     /// knows the seed can read the traffic. For simulators and fuzzers.
     pub fn seeded_for_simulation(seed: [u8; 32]) -> Self {
-        Crypto(Kind::Seeded(seed))
+        Crypto(Kind::Seeded(seed, None))
+    }
+
+    /// As [`Crypto::seeded_for_simulation`], and tells the secrets of every session as they are made, so that a
+    /// capture of the datagrams can be read.
+    pub fn seeded_and_told_for_simulation(seed: [u8; 32], told: ToldSecrets) -> Self {
+        Crypto(Kind::Seeded(seed, Some(told)))
     }
 
     /// No encryption and no proof of identity: packets carry a checksum, peers state their key. For
@@ -65,15 +75,15 @@ impl Crypto {
     /// The keys and sessions of one node.
     pub(super) fn suite(&self, identity: &Identity, wall: Arc<Wall>) -> Suite {
         let keys = NodeKeys::derive(identity);
-        let tls = |provider| {
-            let (client, server) = identity::tls_configs(identity, provider, wall);
+        let tls = |provider, told| {
+            let (client, server) = identity::tls_configs(identity, provider, wall, told);
             (client as Arc<dyn ClientConfig>, server as Arc<dyn ServerConfig>)
         };
         match &self.0 {
-            Kind::System => keys.suite(tls(provider::system()), None),
-            Kind::Seeded(seed) => {
+            Kind::System => keys.suite(tls(provider::system(), None), None),
+            Kind::Seeded(seed, told) => {
                 let lease = provider::SlotLease::new(*seed);
-                keys.suite(tls(provider::seeded(&lease)), Some(lease))
+                keys.suite(tls(provider::seeded(&lease), told.clone()), Some(lease))
             }
             Kind::Null(seed) => {
                 let config = null::NullConfig::new(identity.id(), *seed);
@@ -95,7 +105,7 @@ impl std::fmt::Debug for Crypto {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
             Kind::System => "Crypto::system",
-            Kind::Seeded(_) => "Crypto::seeded_for_simulation",
+            Kind::Seeded(..) => "Crypto::seeded_for_simulation",
             Kind::Null(_) => "Crypto::null_for_simulation",
         })
     }

@@ -1,0 +1,4 @@
+//! Recordings in the formats of other programs.
+
+pub mod pcapng;
+pub mod shiviz;
