@@ -68,15 +68,18 @@ fn a_schedule_reads_back_as_it_is_written() {
     let schedule = draw(7, Fidelity::Packets, Crypto::Tls);
     assert_eq!(Schedule::from_json(&schedule.to_json()), Ok(schedule.clone()));
     let wrong = Schedule { version: 99, ..schedule };
-    assert!(Schedule::from_json(&wrong.to_json()).unwrap_err().contains("version 99"));
+    let error = Schedule::from_json(&wrong.to_json()).unwrap_err();
+    assert!(error.contains("version 99") && error.contains("written by dunlin-sim"), "{error}");
 }
 
 #[test]
 fn a_schedule_that_names_an_unknown_node_is_refused() {
     let mut schedule = draw(7, Fidelity::Frames, Crypto::Null);
-    schedule.operations[0].node = 99;
-    let error = Schedule::from_json(&schedule.to_json()).unwrap_err();
-    assert!(error.contains("operations[0]"), "{error}");
+    schedule.operations[2].node = 99;
+    let text = schedule.to_json();
+    let line = 1 + text.lines().position(|line| line.contains("\"node\": 99,")).expect("written");
+    let error = Schedule::from_json(&text).unwrap_err();
+    assert!(error.starts_with(&format!("line {line}: ")) && error.contains("node 99"), "{error}");
 }
 
 #[test]
