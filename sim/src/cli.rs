@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::explore::Explore;
+use crate::shrink::Shrink;
+use crate::source::{self, Kind};
 use clap::{Args, Parser, Subcommand};
-use dunlin_sim::campaign::{Campaign, Summary, choose, run_campaign};
-use dunlin_sim::draw::draw;
+use dunlin_sim::campaign::{Campaign, Summary, run_campaign};
 use dunlin_sim::queue::Queue;
-use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
-use dunlin_sim::{BuiltIn, Outcome, Verdict, report, run_with, thread_cpu_nanos};
+use dunlin_sim::{BuiltIn, Outcome, Schedule, Verdict, report, run_with, thread_cpu_nanos};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +20,7 @@ Examples:
   cargo sim run --seed 7 --log             the same, with a line an event
   cargo sim schedule --seed 7 > seven.json what seed 7 does, as data
   cargo sim replay seven.json              runs it, edited or not
+  cargo sim shrink --seed 7                makes what fails small enough to read
   cargo sim explore glare                  two nodes that dial each other, every interleaving
 
 Exit codes:
@@ -34,6 +35,10 @@ Exit codes:
 #[derive(Parser)]
 #[command(name = "dunlin-sim", version, after_help = EXAMPLES)]
 struct Cli {
+    /// Run with a planted bug: see `dunlin_core::planted`.
+    #[cfg(dunlin_planted)]
+    #[arg(long, global = true, default_value_t = 0)]
+    planted: u32,
     #[command(subcommand)]
     command: Command,
 }
@@ -62,21 +67,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Makes a failing schedule small enough to read.
+    Shrink(Shrink),
     /// Goes through all states of a small world, whatever the order of events.
     #[command(subcommand)]
     Explore(Explore),
     /// Measures the bare event loop.
     Bench,
-}
-
-#[derive(Args)]
-struct Kind {
-    /// How much of a node is real; drawn from the seed if not given.
-    #[arg(long, value_enum)]
-    fidelity: Option<Fidelity>,
-    /// What protects packets; drawn from the seed if not given. Implies `--fidelity packets`.
-    #[arg(long, value_enum)]
-    crypto: Option<Crypto>,
 }
 
 #[derive(Args)]
@@ -101,10 +98,6 @@ struct Run {
     /// Stop at the first seed that fails.
     #[arg(long, requires = "seeds")]
     fail_fast: bool,
-    /// Run with a planted bug: see `dunlin_core::planted`.
-    #[cfg(dunlin_planted)]
-    #[arg(long, default_value_t = 0, hide = true)]
-    planted: u32,
     /// Print a line an event, with simulated time and node.
     #[arg(long, visible_alias = "verbose", requires = "seed", conflicts_with = "json")]
     log: bool,
@@ -112,40 +105,29 @@ struct Run {
 
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
-    match Cli::parse().command {
-        #[cfg(dunlin_planted)]
-        Command::Run(run)
-            if {
-                dunlin_core::planted::set(run.planted);
-                false
-            } =>
-        {
-            ExitCode::FAILURE
-        }
+    let cli = Cli::parse();
+    #[cfg(dunlin_planted)]
+    dunlin_core::planted::set(cli.planted);
+    match cli.command {
         Command::Run(run) => match run.seed {
             Some(seed) => {
-                let (fidelity, crypto) = choose(seed, run.kind.fidelity, run.kind.crypto);
-                one(&draw(seed, fidelity, crypto), run.log, run.json)
+                let schedule = run.kind.schedule(seed);
+                one(&schedule, &report::reproduce(&schedule), run.log, run.json)
             }
             None => many(&run),
         },
         Command::Schedule { seed, kind } => {
-            let (fidelity, crypto) = choose(seed, kind.fidelity, kind.crypto);
-            say(&draw(seed, fidelity, crypto).to_json());
+            say(kind.schedule(seed).to_json().trim_end());
             ExitCode::SUCCESS
         }
-        Command::Replay { file, log, json } => {
-            let schedule = std::fs::read_to_string(&file)
-                .map_err(|error| error.to_string())
-                .and_then(|text| Schedule::from_json(&text));
-            match schedule {
-                Ok(schedule) => one(&schedule, log, json),
-                Err(error) => {
-                    eprintln!("{} cannot be replayed: {error}", file.display());
-                    ExitCode::from(2)
-                }
+        Command::Replay { file, log, json } => match source::read(&file) {
+            Ok(schedule) => {
+                let again = format!("cargo sim replay {}", file.display());
+                one(&schedule, &again, log, json)
             }
-        }
+            Err(code) => code,
+        },
+        Command::Shrink(shrink) => shrink.run(),
         Command::Explore(explore) => explore.run(),
         Command::Bench => bench(),
     }
@@ -164,7 +146,7 @@ fn json_line(kind: &str, value: &impl serde::Serialize) -> String {
     value.to_string()
 }
 
-fn one(schedule: &Schedule, log: bool, json: bool) -> ExitCode {
+fn one(schedule: &Schedule, again: &str, log: bool, json: bool) -> ExitCode {
     let log: Option<Box<dyn Write + Send>> =
         log.then(|| Box::new(std::io::BufWriter::new(std::io::stdout())) as _);
     let outcome = run_with(schedule, &BuiltIn::new(schedule), log);
@@ -179,7 +161,7 @@ fn one(schedule: &Schedule, log: bool, json: bool) -> ExitCode {
             ));
         }
         if outcome.verdict != Verdict::Clean {
-            say(&report::failure(&outcome));
+            say(&report::failure_by(&outcome, again));
         }
     }
     let code = match outcome.verdict {

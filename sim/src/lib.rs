@@ -40,6 +40,7 @@ pub mod report;
 mod rights;
 pub mod run;
 pub mod schedule;
+pub mod shrink;
 mod station;
 mod trace;
 mod workload;

@@ -3,6 +3,9 @@
 mod cli;
 #[path = "explore_cli.rs"]
 mod explore;
+#[path = "shrink_cli.rs"]
+mod shrink;
+mod source;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -5,27 +5,35 @@ use std::fmt::Write;
 use crate::campaign::Summary;
 use crate::checks::seconds;
 use crate::run::{Outcome, Verdict};
-use crate::schedule::Fidelity;
+use crate::schedule::{Crypto, Fidelity, Schedule};
 
-/// The line that reproduces a run.
-pub fn reproduce(outcome: &Outcome) -> String {
-    let crypto = match outcome.fidelity {
-        Fidelity::Frames => String::new(),
-        Fidelity::Packets => format!(" --crypto {}", outcome.crypto),
-    };
-    format!("cargo sim run --seed {} --fidelity {}{crypto}", outcome.seed, outcome.fidelity)
+/// The line that runs a seed's schedule.
+pub fn reproduce(schedule: &Schedule) -> String {
+    by_seed(schedule.seed, schedule.fidelity, schedule.crypto)
 }
 
-/// What went wrong in a run, and the line that reproduces it; empty for a clean run.
+fn by_seed(seed: u64, fidelity: Fidelity, crypto: Crypto) -> String {
+    let crypto = match fidelity {
+        Fidelity::Frames => String::new(),
+        Fidelity::Packets => format!(" --crypto {crypto}"),
+    };
+    format!("cargo sim run --seed {seed} --fidelity {fidelity}{crypto}")
+}
+
+/// What went wrong in the run of a seed, and the line that reproduces it; empty for a clean run.
 pub fn failure(outcome: &Outcome) -> String {
+    failure_by(outcome, &by_seed(outcome.seed, outcome.fidelity, outcome.crypto))
+}
+
+/// What went wrong in a run, and `again`, the line that reproduces it; empty for a clean run.
+pub fn failure_by(outcome: &Outcome, again: &str) -> String {
     let (kind, violations) = match &outcome.verdict {
         Verdict::Clean => return String::new(),
         Verdict::Crash { at, message } => {
             let at = seconds(*at);
             return format!(
-                "CRASH in seed {} at {at}: {message}\n  reproduce: {}",
-                outcome.seed,
-                reproduce(outcome)
+                "CRASH in seed {} at {at}: {message}\n  reproduce: {again}",
+                outcome.seed
             );
         }
         Verdict::Safety { violations } => ("SAFETY", violations),
@@ -43,7 +51,7 @@ pub fn failure(outcome: &Outcome) -> String {
             violation.what
         );
     }
-    text + "  reproduce: " + &reproduce(outcome)
+    text + "  reproduce: " + again
 }
 
 /// One run in a line.
