@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::explore::Explore;
+use crate::locate::Locate;
 use crate::shrink::Shrink;
 use crate::source::{self, Kind};
 use clap::{Args, Parser, Subcommand};
@@ -21,6 +22,7 @@ Examples:
   cargo sim schedule --seed 7 > seven.json what seed 7 does, as data
   cargo sim replay seven.json              runs it, edited or not
   cargo sim shrink --seed 7                makes what fails small enough to read
+  cargo sim locate seed-7-shrunk.json      from when on the failure is certain
   cargo sim explore glare                  two nodes that dial each other, every interleaving
 
 Exit codes:
@@ -69,6 +71,8 @@ enum Command {
     },
     /// Makes a failing schedule small enough to read.
     Shrink(Shrink),
+    /// Finds where two runs part, or from when on a failure is certain.
+    Locate(Locate),
     /// Goes through all states of a small world, whatever the order of events.
     #[command(subcommand)]
     Explore(Explore),
@@ -128,6 +132,7 @@ pub(crate) fn main() -> ExitCode {
             Err(code) => code,
         },
         Command::Shrink(shrink) => shrink.run(),
+        Command::Locate(locate) => locate.run(),
         Command::Explore(explore) => explore.run(),
         Command::Bench => bench(),
     }

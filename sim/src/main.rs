@@ -3,6 +3,8 @@
 mod cli;
 #[path = "explore_cli.rs"]
 mod explore;
+#[path = "locate_cli.rs"]
+mod locate;
 #[path = "shrink_cli.rs"]
 mod shrink;
 mod source;

@@ -15,6 +15,7 @@ use crate::cpu::thread_cpu_nanos;
 use crate::faults::Tally;
 use crate::frames::Frames;
 use crate::history::{Ledger, Violation};
+use crate::locate::Under;
 use crate::log::{Log, log};
 use crate::packets::Packets;
 use crate::schedule::{Crypto, Fidelity as Choice, Schedule, shared_network};
@@ -131,19 +132,37 @@ pub fn run_with(
     workload: &dyn Workload,
     log: Option<Box<dyn Write + Send>>,
 ) -> Outcome {
+    play_out(schedule, workload, log, Under::default())
+}
+
+/// Runs a schedule with any workload, watched or with another future.
+pub(crate) fn run_under(schedule: &Schedule, workload: &dyn Workload, under: Under) -> Outcome {
+    play_out(schedule, workload, None, under)
+}
+
+fn play_out(
+    schedule: &Schedule,
+    workload: &dyn Workload,
+    log: Option<Box<dyn Write + Send>>,
+    under: Under,
+) -> Outcome {
     hush();
     let begun = thread_cpu_nanos();
     // A few calls are made by handlers and probes.
     let calls = schedule.operations.len() * 9 / 8 + 64;
     let ledger = Arc::new(Ledger::with_capacity(calls));
-    let log = Log::new(log);
+    let lines = under.lines.map(|lines| lines.sink(Arc::clone(&ledger)));
+    let log = Log::new(log.or(lines));
+    let under = (under.watch, under.reseed);
     let books = Arc::clone(&ledger);
     QUIET.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| match schedule.fidelity {
-        Choice::Frames => play(World::new(schedule, workload, Frames::default(), books, log)),
+        Choice::Frames => {
+            play(World::new(schedule, workload, Frames::default(), books, log, under))
+        }
         Choice::Packets => {
             let packets = Packets::new(schedule.crypto);
-            play(World::new(schedule, workload, packets, books, log))
+            play(World::new(schedule, workload, packets, books, log, under))
         }
     }));
     QUIET.set(false);
@@ -203,6 +222,8 @@ fn play<F: Fidelity>(mut world: World<'_, F>) -> Played {
             mesh.check_invariants();
         }
     }
+    let now = world.now;
+    world.trace.end(now);
     let (hash, faults) = (Some(world.trace.digest()), world.network.tally.clone());
     Played { verdict, hash, events: world.events, faults }
 }

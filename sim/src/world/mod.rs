@@ -30,7 +30,7 @@ use crate::random::bytes32;
 use crate::rights::Rights;
 use crate::schedule::Schedule;
 use crate::station::{Live, Station, address, hash_event};
-use crate::trace::{Step, Trace};
+use crate::trace::{Step, Trace, Watch};
 use crate::workload::{NodeInfo, Workload, WorldInfo};
 
 /// The wall clock at the start of every run: some day in 2026.
@@ -133,6 +133,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         fidelity: F,
         ledger: Arc<Ledger>,
         log: Log,
+        (watch, reseed): (Option<Watch>, Option<(u64, u64)>),
     ) -> Self {
         let count = schedule.nodes.len();
         let stations: Vec<_> = (0..count)
@@ -195,6 +196,10 @@ impl<'s, F: Fidelity> World<'s, F> {
             events: 0,
             healing: false,
         };
+        world.network.reseed = reseed;
+        if let Some(watch) = watch {
+            world.trace.watch(watch);
+        }
         world.ledger.withhold(schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect());
         for index in 0..count {
             world.start(index);

@@ -33,7 +33,7 @@ impl<F: Fidelity> World<'_, F> {
             // Whoever would do it is paused too.
             return;
         }
-        self.trace.note(Step::Operation, self.now, at, index as u64, 0);
+        self.trace.note_given(Step::Operation, self.now, at, index as u64, 0);
         let mesh = F::mesh_mut(&mut live.door);
         let find = |mesh: &Mesh, number: u16| {
             let path = format!("s{number}");

@@ -14,7 +14,7 @@ impl<F: Fidelity> World<'_, F> {
     pub(super) fn fault_begins(&mut self, index: usize) {
         let fault = &self.schedule.faults[index];
         let kind = FaultKind::of(&fault.what);
-        self.trace.note(Step::Fault, self.now, 0, index as u64, 1);
+        self.trace.note_given(Step::Fault, self.now, 0, index as u64, 1);
         self.network.tally.apply(kind);
         self.queue.push(fault.until_us * 1_000, Happening::FaultEnds(index));
         log!(self, None, "fault begins: {:?}", fault.what);
@@ -147,7 +147,7 @@ impl<F: Fidelity> World<'_, F> {
     pub(super) fn fault_ends(&mut self, index: usize) {
         let fault = &self.schedule.faults[index];
         let kind = FaultKind::of(&fault.what);
-        self.trace.note(Step::Fault, self.now, 0, index as u64, 0);
+        self.trace.note_given(Step::Fault, self.now, 0, index as u64, 0);
         log!(self, None, "fault ends: {:?}", fault.what);
         match fault.what {
             Trouble::Crash { node } | Trouble::Stop { node } | Trouble::LoseDisk { node } => {
