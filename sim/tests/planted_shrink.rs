@@ -15,6 +15,21 @@ fn failing() -> Schedule {
     drawn.into_iter().find(|drawn| run(drawn).verdict != Verdict::Clean).expect("it is found")
 }
 
+/// The schedules of the corpus that were shrunk with a planted bug, and its number.
+fn corpus() -> Vec<(u32, String, Schedule)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the corpus is there") {
+        let path = entry.expect("it can be listed").path();
+        let name = path.file_stem().expect("a file").to_string_lossy().into_owned();
+        let Some((_, bug)) = name.split_once("-planted-") else { continue };
+        let text = std::fs::read_to_string(&path).expect("it can be read");
+        let schedule = Schedule::from_json(&text).expect("the corpus is well-formed");
+        found.push((bug.parse().expect("a number"), name, schedule));
+    }
+    found
+}
+
 #[test]
 fn a_failing_mutant_shrinks_to_three_nodes_and_ten_lines() {
     println!("bug  seed  runs  left");
@@ -32,4 +47,14 @@ fn a_failing_mutant_shrinks_to_three_nodes_and_ten_lines() {
         planted::set(0);
         assert_eq!(run(&read).verdict, Verdict::Clean, "what is left of bug {bug}, without it");
     }
+    // The corpus has teeth: most of what was shrunk with a bug still finds it. What no longer does may be shrunk anew.
+    let corpus = corpus();
+    let is_blunt = |bug: u32, schedule: &Schedule| {
+        planted::set(bug);
+        run(schedule).verdict == Verdict::Clean
+    };
+    let blunt = corpus.iter().filter(|(bug, _, schedule)| is_blunt(*bug, schedule));
+    let blunt: Vec<_> = blunt.map(|(_, name, _)| name).collect();
+    println!("{} of {} schedules of the corpus find nothing: {blunt:?}", blunt.len(), corpus.len());
+    assert!(blunt.len() * 4 < corpus.len(), "{blunt:?}");
 }
