@@ -10,9 +10,10 @@ use crate::draw::{draw, fidelity_of};
 use crate::faults::{Tally, TallyLine};
 use crate::run::{Outcome, Verdict, run};
 use crate::schedule::{Crypto, Fidelity};
+use crate::sometimes::{self, Reached};
 
 /// Which seeds to run, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Campaign {
     /// The first seed.
     pub from: u64,
@@ -22,7 +23,7 @@ pub struct Campaign {
     pub fidelity: Option<Fidelity>,
     /// One crypto for all packets; without it each seed draws its own.
     pub crypto: Option<Crypto>,
-    /// How many threads.
+    /// How many threads; 0 is one too.
     pub jobs: usize,
     /// Stop at the first seed that fails.
     pub fail_fast: bool,
@@ -47,6 +48,8 @@ pub struct Share {
     pub events: u64,
     pub calls: u64,
     pub answered: u64,
+    pub published: u64,
+    pub delivered: u64,
     pub simulated_seconds: u64,
     pub cpu_seconds: f64,
     pub scenarios_per_cpu_second: f64,
@@ -60,6 +63,8 @@ pub struct Summary {
     pub shares: BTreeMap<String, Share>,
     /// All faults together.
     pub faults: Vec<TallyLine>,
+    /// Rare states, and how often they were reached: 0 says that a campaign never got there.
+    pub sometimes: Reached,
     /// How calls ended.
     pub ends: BTreeMap<String, u64>,
     /// Seeds that broke a safety rule.
@@ -87,9 +92,12 @@ impl Summary {
         share.events += outcome.events;
         share.calls += outcome.calls;
         share.answered += outcome.answered;
+        share.published += outcome.published;
+        share.delivered += outcome.delivered;
         share.simulated_seconds += outcome.simulated_nanos / 1_000_000_000;
         share.cpu_seconds += outcome.cpu_nanos as f64 / 1e9;
         self.tally.add(&outcome.faults);
+        sometimes::add(&mut self.sometimes, &outcome.sometimes);
         for (end, count) in &outcome.ends {
             *self.ends.entry(end.clone()).or_default() += count;
         }

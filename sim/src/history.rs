@@ -11,6 +11,7 @@ use std::time::Duration;
 use dunlin_core::rpc::{CallError, Executed, Failure};
 
 use crate::checks;
+use crate::sometimes::{self, Reached, Sometimes};
 
 /// A node in one of its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +145,7 @@ struct Book {
     /// The last pause of each node: from, to.
     pauses: Vec<(u64, u64)>,
     violations: Vec<Violation>,
+    sometimes: Sometimes,
 }
 
 /// The world's own record of all calls. Shared with every handler and client of a run.
@@ -221,7 +223,15 @@ impl Ledger {
             return self.violate(Some(at.node), "runs belong to calls", what);
         };
         let verdict = checks::run(token, call, at);
+        let is_again = call.idempotent && call.runs.first().is_some();
+        let is_late = call.end.is_some() || call.dropped;
         call.runs.push(at);
+        if is_again {
+            book.sometimes.reach(sometimes::RAN_TWICE);
+        }
+        if is_late {
+            book.sometimes.reach(sometimes::RAN_LATE);
+        }
         drop(book);
         if let Err((rule, what)) = verdict {
             debug_assert!(now >= 1 || token > 0);
@@ -236,6 +246,13 @@ impl Ledger {
         let node = call.caller.node;
         let pause = book.pauses.get(usize::from(node)).copied().unwrap_or_default();
         let verdict = checks::end(token, call, &end, now, pause);
+        if let End::Failed { executed: Executed::Maybe, .. } = end {
+            let has_run = call.runs.first().is_some();
+            book.sometimes.reach(match has_run {
+                true => sometimes::RAN_IN_DOUBT,
+                false => sometimes::UNRUN_IN_DOUBT,
+            });
+        }
         book.calls[token as usize - 1].end = Some((now, end));
         drop(book);
         if let Err((rule, what)) = verdict {
@@ -248,6 +265,16 @@ impl Ledger {
         let at = self.now();
         self.book().violations.push(Violation { at, node, rule, what });
         self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// A rare state is reached: a campaign counts how often that happens. See [`crate::sometimes`].
+    pub fn sometimes(&self, what: &'static str) {
+        self.book().sometimes.reach(what);
+    }
+
+    /// The rare states that were reached, and with 0 those that were not.
+    pub(crate) fn reached(&self, of_workload: &[&'static str]) -> Reached {
+        self.book().sometimes.reached(of_workload)
     }
 
     pub(crate) fn is_broken(&self) -> bool {

@@ -42,6 +42,7 @@ mod rights;
 pub mod run;
 pub mod schedule;
 pub mod shrink;
+pub mod sometimes;
 mod station;
 mod trace;
 mod workload;

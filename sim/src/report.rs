@@ -82,17 +82,28 @@ pub fn summary(summary: &Summary) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{:<14} {:>9} {:>11} {:>10} {:>10} {:>9} {:>13} {:>13}",
-        "", "scenarios", "events", "calls", "answered", "CPU s", "scenarios/s", "events/s"
+        "{:<14} {:>9} {:>11} {:>10} {:>10} {:>10} {:>10} {:>9} {:>13} {:>13}",
+        "",
+        "scenarios",
+        "events",
+        "calls",
+        "answered",
+        "published",
+        "delivered",
+        "CPU s",
+        "scenarios/s",
+        "events/s"
     );
     for (name, share) in &summary.shares {
         let _ = writeln!(
             text,
-            "{name:<14} {:>9} {:>11} {:>10} {:>10} {:>9.2} {:>13.1} {:>13.0}",
+            "{name:<14} {:>9} {:>11} {:>10} {:>10} {:>10} {:>10} {:>9.2} {:>13.1} {:>13.0}",
             share.scenarios,
             share.events,
             share.calls,
             share.answered,
+            share.published,
+            share.delivered,
             share.cpu_seconds,
             share.scenarios_per_cpu_second,
             share.events_per_cpu_second,
@@ -101,6 +112,13 @@ pub fn summary(summary: &Summary) -> String {
     let _ = writeln!(text, "\nfaults         applied  effective");
     for line in &summary.faults {
         let _ = writeln!(text, "{:<12} {:>9} {:>10}", line.kind, line.applied, line.effective);
+    }
+    let _ = writeln!(text, "\nrare states");
+    for (what, count) in summary.sometimes.iter().filter(|(_, count)| **count > 0) {
+        let _ = writeln!(text, "{count:>12}  {what}");
+    }
+    for (what, _) in summary.sometimes.iter().filter(|(_, count)| **count == 0) {
+        let _ = writeln!(text, "       never  {what}");
     }
     let _ = writeln!(text, "\ncalls ended in");
     for (end, count) in &summary.ends {

@@ -19,6 +19,7 @@ use crate::locate::Under;
 use crate::log::{Log, log};
 use crate::packets::Packets;
 use crate::schedule::{Crypto, Fidelity as Choice, Schedule, shared_network};
+use crate::sometimes::Reached;
 use crate::workload::Workload;
 use crate::world::{Fidelity, World};
 
@@ -92,6 +93,9 @@ pub struct Outcome {
     /// Faults applied and effective.
     #[serde(serialize_with = "tally_lines")]
     pub faults: Tally,
+    /// Rare states, and how often they were reached.
+    #[serde(serialize_with = "those_reached")]
+    pub sometimes: Reached,
     /// How the calls ended.
     #[serde(skip)]
     pub ends: BTreeMap<String, u64>,
@@ -99,6 +103,11 @@ pub struct Outcome {
 
 fn tally_lines<S: serde::Serializer>(tally: &Tally, serializer: S) -> Result<S::Ok, S::Error> {
     tally.lines().serialize(serializer)
+}
+
+/// Of a run only what was reached is written; a campaign names the rest.
+fn those_reached<S: serde::Serializer>(all: &Reached, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(all.iter().filter(|(_, count)| **count > 0))
 }
 
 thread_local! {
@@ -189,6 +198,7 @@ fn play_out(
         simulated_nanos: ledger.now(),
         cpu_nanos: thread_cpu_nanos() - begun,
         faults: end.faults,
+        sometimes: ledger.reached(workload.sometimes()),
         ends: ledger.ends(),
     }
 }

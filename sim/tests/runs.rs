@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use dunlin_sim::campaign::{Campaign, run_campaign};
 use dunlin_sim::draw::{draw, fidelity_of};
 use dunlin_sim::run::run;
 use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
@@ -32,6 +33,24 @@ fn seeds_at_packets_fidelity_are_clean() {
     let tls = (100..102).map(|seed| clean(seed, Fidelity::Packets, Crypto::Tls));
     let delivered: u64 = null.chain(tls).map(|(_, delivered)| delivered).sum();
     assert!(delivered > 1_000, "{delivered}");
+}
+
+#[test]
+fn a_campaign_says_which_rare_states_it_reached_and_which_never() {
+    let campaign = Campaign { seeds: 12, jobs: 2, ..Campaign::default() };
+    let mut by_run = 0;
+    let summary = run_campaign(&campaign, |outcome| {
+        by_run += outcome.sometimes["a link was superseded"];
+    });
+    let count = |what: &str| summary.sometimes[what];
+    assert_eq!(count("a link was superseded"), by_run);
+    assert!(by_run > 0 && count("a node died while handlers ran") > 0, "{:?}", summary.sometimes);
+    let text = report::summary(&summary);
+    assert!(text.contains("published") && text.contains("  a link was superseded\n"), "{text}");
+    // With so few seeds some state is left out, and is named.
+    let never = summary.sometimes.iter().filter(|(_, count)| **count == 0);
+    let named = never.filter(|(what, _)| text.contains(&format!("never  {what}\n")));
+    assert!(named.count() > 0, "{text}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a schedule may say: every node that it names is there, times are in order, bounds are possible.
 
+use dunlin_core::topic::{Pattern, TopicPath};
+
 use super::{Deed, Fault, NETWORKS_MAX, Operation, RightsPlan, Schedule, Trouble};
 use crate::faults::FaultKind;
 
@@ -85,11 +87,25 @@ impl Schedule {
                 return wrong(format!("nodes.{index}"), format!("node {index} keeps itself"));
             }
         }
+        for (index, node) in self.nodes.iter().enumerate() {
+            for subscriber in &node.subscribers {
+                check_pattern(&subscriber.pattern)
+                    .or_else(|what| wrong(format!("nodes.{index}"), what))?;
+            }
+        }
         for (index, Operation { node, what, .. }) in self.operations.iter().enumerate() {
             let place = || format!("operations.{index}");
             if let Some(node) = unknown(&[*node]).or_else(|| unknown(&what.nodes())) {
                 return wrong(place(), format!("the operation names node {node}; {there}"));
             }
+            let text = match what {
+                Deed::Publish(publish) => TopicPath::parse(&publish.topic)
+                    .map(|_| ())
+                    .map_err(|error| format!("topic '{}': {error}", publish.topic)),
+                Deed::Subscribe(subscriber) => check_pattern(&subscriber.pattern),
+                _ => Ok(()),
+            };
+            text.or_else(|what| wrong(place(), what))?;
             if let Deed::Connect { peer } | Deed::Disconnect { peer } = what
                 && peer == node
             {
@@ -131,6 +147,10 @@ impl Schedule {
         }
         Ok(())
     }
+}
+
+fn check_pattern(pattern: &str) -> Result<(), String> {
+    Pattern::parse(pattern).map(|_| ()).map_err(|error| format!("pattern '{pattern}': {error}"))
 }
 
 fn check_rights(rights: &RightsPlan, count: usize) -> Result<(), Wrong> {

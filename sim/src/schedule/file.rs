@@ -366,6 +366,12 @@ mod tests {
             ("\"until_us\": 3000000, ", "", "line 15: ", "missing field `until_us`"),
             ("\"until_us\": 3", "\"until_us\": 1", "line 15: ", "ends before it begins"),
             ("{\"node\": 1}", "{\"node\": 4}", "line 15: ", "node 4"),
+            (
+                "\"call\": {\"service\": 0, \"timeout_ms\": 50}",
+                "\"publish\": {\"topic\": \"a//b\"}",
+                "line 11: ",
+                "topic 'a//b'",
+            ),
             ("{\"node\": 1}", "{\"node\": 1}, \"x\": 1", "line 15: ", "unknown field `x`"),
             ("  ],\n  \"operations\"", "  ]\n  \"operations\"", "line 10: ", "expected `,`"),
         ];

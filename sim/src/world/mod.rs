@@ -29,6 +29,7 @@ use crate::queue::Queue;
 use crate::random::bytes32;
 use crate::rights::Rights;
 use crate::schedule::Schedule;
+use crate::sometimes;
 use crate::station::{Live, Station, address, hash_event};
 use crate::trace::{Step, Trace, Watch};
 use crate::workload::{NodeInfo, Workload, WorldInfo};
@@ -97,6 +98,23 @@ pub(crate) enum Happening<P> {
     FaultBegins(usize),
     /// A fault ends.
     FaultEnds(usize),
+}
+
+/// The rare state that an event tells of.
+fn rare(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::LinkSuperseded { .. } => sometimes::SUPERSEDED,
+        Event::LifeBegan { .. } => sometimes::BEGAN_ANEW,
+        Event::PeerRefused { .. } => sometimes::REFUSED,
+        Event::ClaimIgnored { .. } => sometimes::CLAIM_IGNORED,
+        Event::NetworkLeft { .. } => sometimes::RIGHT_ENDED,
+        Event::NetworkEnded { .. } => sometimes::NETWORK_ENDED,
+        Event::NetworkOutdated { .. } => sometimes::OUTDATED,
+        Event::InvocationCancelled(_) => sometimes::RUN_CANCELLED,
+        Event::EventsLost { .. } => sometimes::EVENTS_LOST,
+        Event::PublishRoom => sometimes::WAITED_FOR_ROOM,
+        _ => return None,
+    })
 }
 
 /// All nodes, the network between them, and the time.
@@ -346,6 +364,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         loop {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
+            let ledger = &self.ledger;
             let mut stopped = false;
             let mut heard = Vec::new();
             let (mut counter, mut superseded, mut wrong) = (None, false, None);
@@ -357,6 +376,9 @@ impl<'s, F: Fidelity> World<'s, F> {
                 if let Some(rights) = rights {
                     let judged = rights.observe(tally, peers, index, now.wall, event);
                     wrong = wrong.take().or_else(|| judged.err());
+                }
+                if let Some(rare) = rare(event) {
+                    ledger.sometimes(rare);
                 }
                 match event {
                     Event::LifeBegan { incarnation, .. } => counter = Some(incarnation.counter),
@@ -377,6 +399,15 @@ impl<'s, F: Fidelity> World<'s, F> {
             self.judge_events(index, &heard);
             if let Some((rule, what)) = wrong {
                 self.ledger.violate(Some(index as u16), rule, what);
+            }
+            if superseded && let Some(mesh) = self.mesh(index) {
+                let load = mesh.load();
+                if load.calls_open > 0 {
+                    self.ledger.sometimes(sometimes::SUPERSEDED_IN_CALL);
+                }
+                if load.events_unacknowledged > 0 {
+                    self.ledger.sometimes(sometimes::SUPERSEDED_IN_EVENT);
+                }
             }
             if superseded && self.network.tally.is_applied(FaultKind::Dials) {
                 self.network.tally.bite(FaultKind::Dials);

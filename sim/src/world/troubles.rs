@@ -3,6 +3,7 @@
 use crate::faults::FaultKind;
 use crate::log::log;
 use crate::schedule::Trouble;
+use crate::sometimes;
 use crate::station::Station;
 use crate::trace::Step;
 use crate::world::{Fidelity, Happening, World};
@@ -26,6 +27,7 @@ impl<F: Fidelity> World<'_, F> {
                         self.network.tally.bite(kind);
                     }
                     log!(self, Some(node), "dies");
+                    self.note_death(node);
                     self.take_down(node);
                     if kind == FaultKind::LoseDisk {
                         self.stations[node].counter = 0;
@@ -49,6 +51,9 @@ impl<F: Fidelity> World<'_, F> {
                     (&mut station.live, station.paused, station.stopping)
                 {
                     self.network.tally.bite(kind);
+                    if F::mesh(&live.door).load().invocations > 0 {
+                        self.ledger.sometimes(sometimes::STOPPED_IN_RUN);
+                    }
                     station.stopping = Some(self.now);
                     F::mesh_mut(&mut live.door).shutdown(now);
                     log!(self, Some(node), "is told to stop");
@@ -87,6 +92,22 @@ impl<F: Fidelity> World<'_, F> {
                 }
             }
             _ => self.network.switch(&self.schedule.faults, index, true),
+        }
+    }
+
+    /// What a node leaves undone that dies now.
+    fn note_death(&self, node: usize) {
+        let Some(mesh) = self.mesh(node) else { return };
+        let load = mesh.load();
+        let others_down = self.stations.iter().any(|station| station.live.is_none());
+        let states = [
+            (load.invocations > 0, sometimes::CRASHED_IN_RUN),
+            (load.calls_open > 0, sometimes::CRASHED_IN_CALL),
+            (load.events_unacknowledged > 0, sometimes::CRASHED_IN_EVENT),
+            (others_down, sometimes::SEVERAL_DOWN),
+        ];
+        for (_, rare) in states.into_iter().filter(|(is_reached, _)| *is_reached) {
+            self.ledger.sometimes(rare);
         }
     }
 
