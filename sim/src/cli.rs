@@ -7,16 +7,20 @@ use std::time::{Duration, Instant};
 
 use crate::explore::Explore;
 use crate::locate::Locate;
+use crate::merge::{Merge, write_junit};
 use crate::shrink::Shrink;
 use crate::source::{self, Kind};
 use clap::{Args, Parser, Subcommand};
-use dunlin_sim::campaign::{Campaign, Summary, run_campaign};
+use dunlin_sim::campaign::{Campaign, Shard, Summary, run_campaign};
+use dunlin_sim::junit::Case;
 use dunlin_sim::queue::Queue;
 use dunlin_sim::{BuiltIn, Outcome, Schedule, Verdict, report, run_with, thread_cpu_nanos};
 
 const EXAMPLES: &str = "\
 Examples:
   cargo sim run --seeds 2000               a campaign; fidelities are mixed
+  cargo sim run --seeds 2000 --shard 0/4 --json > 0.jsonl    a quarter of them, on this machine
+  cargo sim merge 0.jsonl 1.jsonl 2.jsonl 3.jsonl            what the quarters come to
   cargo sim run --seed 7                   one run, and the hash of its trace
   cargo sim run --seed 7 --log             the same, with a line an event
   cargo sim schedule --seed 7 > seven.json what seed 7 does, as data
@@ -73,6 +77,8 @@ enum Command {
     Shrink(Shrink),
     /// Finds where two runs part, or from when on a failure is certain.
     Locate(Locate),
+    /// Adds up the shards of a campaign.
+    Merge(Merge),
     /// Goes through all states of a small world, whatever the order of events.
     #[command(subcommand)]
     Explore(Explore),
@@ -93,6 +99,12 @@ struct Run {
     seed: Option<u64>,
     #[command(flatten)]
     kind: Kind,
+    /// Run a part of the seeds: every N-th, the first index is 0. `merge` adds up what the parts print with --json.
+    #[arg(long, requires = "seeds", value_name = "INDEX/COUNT", default_value_t)]
+    shard: Shard,
+    /// Write JUnit XML, with a test case for each seed, into this file.
+    #[arg(long, requires = "seeds", value_name = "FILE")]
+    junit: Option<PathBuf>,
     /// Threads; by default as many as there are CPUs.
     #[arg(long, requires = "seeds", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -133,6 +145,7 @@ pub(crate) fn main() -> ExitCode {
         },
         Command::Shrink(shrink) => shrink.run(),
         Command::Locate(locate) => locate.run(),
+        Command::Merge(merge) => merge.run(),
         Command::Explore(explore) => explore.run(),
         Command::Bench => bench(),
     }
@@ -145,7 +158,7 @@ pub(crate) fn say(line: &str) {
     }
 }
 
-fn json_line(kind: &str, value: &impl serde::Serialize) -> String {
+pub(crate) fn json_line(kind: &str, value: &impl serde::Serialize) -> String {
     let mut value = serde_json::to_value(value).expect("plain data");
     value["type"] = kind.into();
     value.to_string()
@@ -185,13 +198,19 @@ fn many(run: &Run) -> ExitCode {
     let campaign = Campaign {
         from: run.from,
         seeds: run.seeds.expect("clap asks for it"),
+        shard: run.shard,
         fidelity: run.kind.fidelity,
         crypto: run.kind.crypto,
         jobs: run.jobs.map_or(cpus, usize::from),
         fail_fast: run.fail_fast,
     };
-    let mut progress = Progress::new(campaign.seeds);
+    let mut progress = Progress::new(campaign.shard.count(campaign.seeds));
+    let mut cases = Vec::new();
     let summary: Summary = run_campaign(&campaign, |outcome: &Outcome| {
+        if run.junit.is_some() {
+            let line = serde_json::to_value(outcome).expect("plain data");
+            cases.extend(Case::of_line(&line));
+        }
         if run.json {
             say(&json_line("scenario", outcome));
         } else if outcome.verdict != Verdict::Clean {
@@ -205,6 +224,10 @@ fn many(run: &Run) -> ExitCode {
         say(&json_line("summary", &summary));
     } else {
         say(report::summary(&summary).trim_end());
+    }
+    if let Some(Err(error)) = run.junit.as_ref().map(|file| write_junit(file, &cases)) {
+        eprintln!("{error}");
+        return ExitCode::from(2);
     }
     ExitCode::from(summary.exit_code())
 }

@@ -29,6 +29,7 @@ pub mod explore;
 pub mod faults;
 mod frames;
 mod history;
+pub mod junit;
 pub mod locate;
 mod log;
 mod network;

@@ -5,6 +5,8 @@ mod cli;
 mod explore;
 #[path = "locate_cli.rs"]
 mod locate;
+#[path = "merge_cli.rs"]
+mod merge;
 #[path = "shrink_cli.rs"]
 mod shrink;
 mod source;

@@ -145,6 +145,9 @@ pub fn summary(summary: &Summary) -> String {
             summary.toothless.join(", ")
         );
     }
+    if summary.stopped {
+        let _ = writeln!(text, "stopped at the first seed that failed");
+    }
     if summary.exit_code() == 0 {
         let _ = writeln!(text, "clean");
     }
