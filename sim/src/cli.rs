@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+#[cfg(dunlin_planted)]
+use crate::drill::Drill;
 use crate::explore::Explore;
 use crate::locate::Locate;
 use crate::merge::{Merge, write_junit};
@@ -82,6 +84,9 @@ enum Command {
     /// Goes through all states of a small world, whatever the order of events.
     #[command(subcommand)]
     Explore(Explore),
+    /// Measures how many seeds find each planted bug, and writes the table.
+    #[cfg(dunlin_planted)]
+    Drill(Drill),
     /// Measures the bare event loop.
     Bench,
 }
@@ -137,15 +142,14 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Replay { file, log, json } => match source::read(&file) {
-            Ok(schedule) => {
-                let again = format!("cargo sim replay {}", file.display());
-                one(&schedule, &again, log, json)
-            }
+            Ok(schedule) => one(&schedule, &source::replay_line(&file), log, json),
             Err(code) => code,
         },
         Command::Shrink(shrink) => shrink.run(),
         Command::Locate(locate) => locate.run(),
         Command::Merge(merge) => merge.run(),
+        #[cfg(dunlin_planted)]
+        Command::Drill(drill) => drill.run(),
         Command::Explore(explore) => explore.run(),
         Command::Bench => bench(),
     }

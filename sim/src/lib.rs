@@ -13,6 +13,8 @@
 //!   says so.
 //! * What truly happened is written down outside of all nodes, and judged: of calls in `history` and `checks`, of
 //!   events in `published`, of what nodes make known in `copies`, of rights in `rights`.
+//! * A schedule that fails is made small enough to read by [`shrink`], and explained by [`locate`]. A [`campaign`]
+//!   runs many, on one machine or on several, and counts faults and rare states ([`sometimes`]).
 //! * Embedders bring their own services as a [`Workload`]; `examples/own_service.rs` is one.
 //!
 //! At *frames* fidelity a node is its mesh, and a model of QUIC carries whole frames. At *packets*

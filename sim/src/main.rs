@@ -1,6 +1,9 @@
 //! The program `dunlin-sim`, also `cargo sim`.
 
 mod cli;
+#[cfg(dunlin_planted)]
+#[path = "drill_cli.rs"]
+mod drill;
 #[path = "explore_cli.rs"]
 mod explore;
 #[path = "locate_cli.rs"]

@@ -12,7 +12,7 @@ use dunlin_sim::{BuiltIn, report};
 use serde_json::json;
 
 use crate::cli::say;
-use crate::source::Source;
+use crate::source::{Source, replay_line};
 
 /// What to shrink, and how long to try.
 #[derive(Args)]
@@ -71,7 +71,7 @@ impl Shrink {
             eprintln!("{} cannot be written: {error}", file.display());
             return Err(ExitCode::from(2));
         }
-        let again = format!("cargo sim replay {}", file.display());
+        let again = replay_line(&file);
         if self.json {
             let Shrunk { failure, before, after, runs, is_minimal, outcome, .. } = &shrunk;
             say(&json!({

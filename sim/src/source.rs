@@ -80,3 +80,12 @@ pub(crate) fn read(file: &Path) -> Result<Schedule, ExitCode> {
         }
     }
 }
+
+/// The line that replays a file, in this build.
+pub(crate) fn replay_line(file: &Path) -> String {
+    #[cfg(dunlin_planted)]
+    let planted = format!(" --planted {}", dunlin_core::planted::chosen());
+    #[cfg(not(dunlin_planted))]
+    let planted = "";
+    format!("cargo sim replay {}{planted}", file.display())
+}

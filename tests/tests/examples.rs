@@ -11,3 +11,14 @@ fn two_nodes_on_plain_threads_call_each_other() {
     assert!(output.status.success(), "{shown}{errors}");
     assert_eq!(shown, "2 + 3 = 5\n");
 }
+
+#[test]
+fn a_service_with_a_mistake_is_found_and_shrunk() {
+    let program = dunlin_tests::build::program("--example", "wrong_service");
+    let output = Command::new(program).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{shown}{errors}");
+    assert!(shown.contains("after:  2 nodes, 1 operation, 0 faults"), "{shown}");
+    assert!(shown.contains("was booked 2 times"), "{shown}");
+}

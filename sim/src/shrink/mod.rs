@@ -107,7 +107,10 @@ impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Size { nodes, operations, faults, duration_us } = self;
         let seconds = duration_us.div_ceil(1_000) as f64 / 1e3;
-        write!(f, "{nodes} nodes, {operations} operations, {faults} faults, {seconds} s")
+        let of =
+            |count: &usize, what| format!("{count} {what}{}", if *count == 1 { "" } else { "s" });
+        let (nodes, operations) = (of(nodes, "node"), of(operations, "operation"));
+        write!(f, "{nodes}, {operations}, {}, {seconds} s", of(faults, "fault"))
     }
 }
 

@@ -100,7 +100,8 @@ pub(super) fn without(schedule: &Schedule, away: &BTreeSet<Item>) -> Schedule {
             }
         }
         None => {
-            left.faults.retain(|fault| !crate::faults::FaultKind::of(&fault.what).is_about_rights())
+            left.faults
+                .retain(|fault| !crate::faults::FaultKind::of(&fault.what).is_about_rights());
         }
     }
     if has(Item::Network) {

@@ -2,7 +2,8 @@
 //! choice that has a default, every moment.
 
 use crate::schedule::{
-    Action, Call, Deed, Latency, LimitsPlan, NodePlan, Publish, Schedule, Subscriber, Trouble,
+    Action, Call, Deed, Latency, LimitsPlan, NetworkPlan, NodePlan, Publish, Schedule, Subscriber,
+    Trouble,
 };
 
 /// One value of a schedule.
@@ -92,10 +93,14 @@ fn choice<T: PartialEq>(value: &mut T, default: T, see: &mut dyn FnMut(Value<'_>
 /// Shows all values of a schedule, always in the same order.
 fn each(schedule: &mut Schedule, see: &mut dyn FnMut(Value<'_>)) {
     let Schedule { nodes, network, faults, operations, .. } = schedule;
-    let latency = &mut network.latency;
-    if !matches!(latency, Latency::Constant { .. }) {
-        choice(latency, Latency::Constant { us: 200 }, see);
+    if !matches!(network.latency, Latency::Constant { .. }) {
+        for us in [200, 2_000, 20_000] {
+            choice(&mut network.latency, Latency::Constant { us }, see);
+        }
     }
+    let usual = NetworkPlan::default();
+    choice(&mut network.bytes_per_us, usual.bytes_per_us, see);
+    choice(&mut network.window_frames, usual.window_frames, see);
     for fault in faults {
         see(Value::Moment(&mut fault.at_us, Some(&mut fault.until_us)));
         see(Value::Span(&mut fault.at_us, &mut fault.until_us));
