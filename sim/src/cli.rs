@@ -131,10 +131,7 @@ pub(crate) fn main() -> ExitCode {
     dunlin_core::planted::set(cli.planted);
     match cli.command {
         Command::Run(run) => match run.seed {
-            Some(seed) => {
-                let schedule = run.kind.schedule(seed);
-                one(&schedule, &report::reproduce(&schedule), run.log, run.json)
-            }
+            Some(seed) => one(&run.kind.schedule(seed), run.log, run.json, &report::failure),
             None => many(&run),
         },
         Command::Schedule { seed, kind } => {
@@ -142,7 +139,10 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Replay { file, log, json } => match source::read(&file) {
-            Ok(schedule) => one(&schedule, &source::replay_line(&file), log, json),
+            Ok(schedule) => {
+                let again = source::replay_line(&file);
+                one(&schedule, log, json, &|outcome| report::failure_by(outcome, &again))
+            }
             Err(code) => code,
         },
         Command::Shrink(shrink) => shrink.run(),
@@ -168,7 +168,12 @@ pub(crate) fn json_line(kind: &str, value: &impl serde::Serialize) -> String {
     value.to_string()
 }
 
-fn one(schedule: &Schedule, again: &str, log: bool, json: bool) -> ExitCode {
+fn one(
+    schedule: &Schedule,
+    log: bool,
+    json: bool,
+    failure: &dyn Fn(&Outcome) -> String,
+) -> ExitCode {
     let log: Option<Box<dyn Write + Send>> =
         log.then(|| Box::new(std::io::BufWriter::new(std::io::stdout())) as _);
     let outcome = run_with(schedule, &BuiltIn::new(schedule), log);
@@ -183,7 +188,7 @@ fn one(schedule: &Schedule, again: &str, log: bool, json: bool) -> ExitCode {
             ));
         }
         if outcome.verdict != Verdict::Clean {
-            say(&report::failure_by(&outcome, again));
+            say(&failure(&outcome));
         }
     }
     let code = match outcome.verdict {

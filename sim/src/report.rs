@@ -5,13 +5,9 @@ use std::fmt::Write;
 use crate::campaign::Summary;
 use crate::checks::seconds;
 use crate::run::{Outcome, Verdict};
-use crate::schedule::{Crypto, Fidelity, Schedule};
+use crate::schedule::{Crypto, Fidelity};
 
 /// The line that runs a seed's schedule.
-pub fn reproduce(schedule: &Schedule) -> String {
-    by_seed(schedule.seed, schedule.fidelity, schedule.crypto)
-}
-
 fn by_seed(seed: u64, fidelity: Fidelity, crypto: Crypto) -> String {
     let crypto = match fidelity {
         Fidelity::Frames => String::new(),
@@ -20,9 +16,15 @@ fn by_seed(seed: u64, fidelity: Fidelity, crypto: Crypto) -> String {
     format!("cargo sim run --seed {seed} --fidelity {fidelity}{crypto}")
 }
 
-/// What went wrong in the run of a seed, and the line that reproduces it; empty for a clean run.
+/// What went wrong in the run of a seed, the line that reproduces it, and the one that makes it small; empty for a
+/// clean run.
 pub fn failure(outcome: &Outcome) -> String {
-    failure_by(outcome, &by_seed(outcome.seed, outcome.fidelity, outcome.crypto))
+    if outcome.verdict == Verdict::Clean {
+        return String::new();
+    }
+    let again = by_seed(outcome.seed, outcome.fidelity, outcome.crypto);
+    let smaller = again.replacen(" run ", " shrink ", 1);
+    format!("{}\n  shrink:    {smaller}", failure_by(outcome, &again))
 }
 
 /// What went wrong in a run, and `again`, the line that reproduces it; empty for a clean run.
