@@ -203,7 +203,7 @@ impl Locate {
             return ExitCode::SUCCESS;
         }
         say(&format!(
-            "from {} on it fails in each of {} futures; before it does not. Around it:",
+            "from {} on it fails in each of {} futures; a little before not in all. Around it:",
             seconds(found.at),
             self.tries
         ));

@@ -1,12 +1,14 @@
 //! What a user of the simulator relies on.
 
 use std::process::Command;
+use std::sync::Arc;
 
+use dunlin_core::service::{BoxFuture, Handle, Service};
 use dunlin_sim::campaign::{Campaign, run_campaign};
 use dunlin_sim::draw::{draw, fidelity_of};
 use dunlin_sim::run::run;
-use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
-use dunlin_sim::{Verdict, report};
+use dunlin_sim::schedule::{Crypto, Fault, Fidelity, Schedule, Trouble};
+use dunlin_sim::{NodeInfo, Verdict, Workload, report, run_with};
 
 /// How many events were published, and how often one of them came.
 fn clean(seed: u64, fidelity: Fidelity, crypto: Crypto) -> (u64, u64) {
@@ -51,6 +53,37 @@ fn a_campaign_says_which_rare_states_it_reached_and_which_never() {
     let never = summary.sometimes.iter().filter(|(_, count)| **count == 0);
     let named = never.filter(|(what, _)| text.contains(&format!("never  {what}\n")));
     assert!(named.count() > 0, "{text}");
+}
+
+/// Looks for two rare states of its own, and reaches one.
+struct Looking;
+
+impl Workload for Looking {
+    fn services(&self, _: &NodeInfo) -> Vec<Arc<dyn Service>> {
+        Vec::new()
+    }
+
+    fn start(&self, node: &NodeInfo, _: Handle) -> Option<BoxFuture<()>> {
+        if node.life.life > 1 {
+            node.ledger.sometimes("a node began a second life");
+        }
+        None
+    }
+
+    fn sometimes(&self) -> &[&'static str] {
+        &["a node began a second life", "the moon was full"]
+    }
+}
+
+#[test]
+fn a_workload_has_rare_states_of_its_own() {
+    let mut schedule = draw(1, Fidelity::Frames, Crypto::Null);
+    schedule.operations.clear();
+    let fault = |node, at_us| Fault { at_us, until_us: at_us + 1, what: Trouble::Crash { node } };
+    schedule.faults = vec![fault(0, 1_000), fault(1, 2_000)];
+    let outcome = run_with(&schedule, &Looking, None);
+    assert_eq!(outcome.sometimes["a node began a second life"], 2);
+    assert_eq!(outcome.sometimes["the moon was full"], 0);
 }
 
 #[test]
