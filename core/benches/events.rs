@@ -59,7 +59,7 @@ fn with_others(mesh: &mut Mesh, others: usize) -> SubscriptionKey {
 
 fn publish(mesh: &mut Mesh, topic: &TopicPath) {
     let payload = Payload::raw(bytes::Bytes::from_static(&[7; 64]));
-    mesh.publish(now(), PublishRequest::new(topic.clone(), payload)).expect("there is room");
+    mesh.publish(now(), &PublishRequest::new(topic.clone(), payload)).expect("there is room");
 }
 
 fn take(mesh: &mut Mesh, key: SubscriptionKey) {

@@ -15,14 +15,16 @@ use dunlin_core::{Identity, Now, PeerId, WallTime};
 const SHORT: Duration = Duration::from_secs(100);
 const LONG: Duration = Duration::from_secs(1 << 33);
 
+const ALL: &str = "call:> serve:> publish:> subscribe:>";
+
 /// (peer, network, its permissions, until when), in the order of the peer's claims.
 const RIGHTS: [(usize, &str, &str, Duration); 6] = [
-    (0, "fuzz", "call:> serve:>", LONG),
-    (0, "n", "call:> serve:>", LONG),
-    (1, "fuzz", "call:> serve:>", LONG),
-    (1, "n", "call:> serve:>", LONG),
-    (2, "fuzz", "call:math/add serve:echo/>", LONG),
-    (3, "n", "call:math/* serve:math/*", SHORT),
+    (0, "fuzz", ALL, LONG),
+    (0, "n", ALL, LONG),
+    (1, "fuzz", ALL, LONG),
+    (1, "n", ALL, LONG),
+    (2, "fuzz", "call:math/add serve:echo/> publish:math/add subscribe:echo/>", LONG),
+    (3, "n", "call:math/* serve:math/* publish:math/* subscribe:math/*", SHORT),
 ];
 
 fn identity(name: u8) -> Identity {
@@ -107,13 +109,23 @@ pub(crate) fn claims(peer: usize) -> Vec<NetworkClaim> {
 
 /// Whether a peer may call a path, by the table.
 pub(crate) fn may_call(peer: PeerId, path: &TopicPath, now: WallTime) -> bool {
+    may("call:", peer, path, now)
+}
+
+/// Whether a peer may ever publish to a topic, by the table.
+pub(crate) fn may_publish(peer: PeerId, topic: &TopicPath) -> bool {
+    may("publish:", peer, topic, WallTime::default())
+}
+
+fn may(what: &str, peer: PeerId, path: &TopicPath, now: WallTime) -> bool {
     let network = path.network().unwrap_or("fuzz");
     RIGHTS.iter().any(|(of, of_network, permissions, until)| {
-        let covers = match permissions.split(' ').next().expect("call comes first") {
-            "call:>" => true,
-            "call:math/*" => path.path().starts_with("math/") && path.depth() == 2,
-            exact => exact.strip_prefix("call:") == Some(path.path()),
-        };
+        let mut covers = permissions.split(' ').filter_map(|p| p.strip_prefix(what));
+        let covers = covers.any(|pattern| match pattern {
+            ">" => true,
+            "math/*" => path.path().starts_with("math/") && path.depth() == 2,
+            exact => exact == path.path(),
+        });
         id(*of) == peer && *of_network == network && covers && now < after(*until)
     })
 }

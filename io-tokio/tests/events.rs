@@ -76,15 +76,15 @@ async fn an_event_comes_once_and_in_order_to_all_who_subscribe() {
                     panic!("an event is missing, or the node has ended")
                 };
                 assert_eq!(event.decode::<u64>().unwrap(), n);
-                assert_eq!(event.id.publisher, hub.id());
-                assert!(event.id.sequence > sequence, "in the publisher's order");
-                assert!(!event.redelivered);
-                sequence = event.id.sequence;
+                assert_eq!(event.id().publisher, hub.id());
+                assert!(event.id().sequence > sequence, "in the publisher's order");
+                assert!(!event.is_redelivered());
+                sequence = event.id().sequence;
             }
             assert_eq!(subscription.missed(), 0);
         }
         let last = other.event().await.unwrap();
-        assert_eq!(last.topic.path(), "stock/1", "and nothing of another topic before it");
+        assert_eq!(last.topic().path(), "stock/1", "and nothing of another topic before it");
     };
     within(async { tokio::join!(publishing, reading) }).await;
 }
@@ -148,7 +148,7 @@ async fn a_receipt_says_who_has_it() {
     assert_eq!(receipt.outcome.groups_served, 1);
     for subscription in [&mut all, &mut group] {
         let event = within(subscription.event()).await.unwrap();
-        assert_eq!((event.id, event.decode::<i32>().unwrap()), (receipt.published.id, 1));
+        assert_eq!((event.id(), event.decode::<i32>().unwrap()), (receipt.published.id, 1));
     }
 
     // For one peer alone, and for nobody beyond this node.
@@ -156,9 +156,8 @@ async fn a_receipt_says_who_has_it() {
     assert_eq!(within(only.send_confirmed(BOUND)).await.unwrap().published.peers, 1);
     assert_eq!(hub.event("a/b").value(3).local().send().await.unwrap().peers, 0);
     within(hub.event("a/b").value(4).send_confirmed(BOUND)).await.unwrap();
-    let next = |event: Option<std::sync::Arc<dunlin_tokio::EventMessage>>| {
-        event.unwrap().payload.encode().unwrap().1
-    };
+    let next =
+        |event: Option<dunlin_tokio::EventMessage>| event.unwrap().payload().encode().unwrap().1;
     assert_eq!(next(within(all.event()).await), "2");
     assert_eq!(next(within(all.event()).await), "4");
     assert_eq!(next(within(group.event()).await), "4");

@@ -47,6 +47,8 @@ pub enum Kind {
     EventsSkipped = 21,
     /// [`v1::EventAck`].
     EventAck = 22,
+    /// [`v1::Events`]; the payload is theirs.
+    Events = 23,
 }
 
 impl Kind {
@@ -69,6 +71,7 @@ impl Kind {
             20 => Kind::EventsFrom,
             21 => Kind::EventsSkipped,
             22 => Kind::EventAck,
+            23 => Kind::Events,
             _ => return None,
         })
     }
@@ -96,6 +99,7 @@ pub enum Header {
     EventsFrom(v1::EventsFrom),
     EventsSkipped(v1::EventsSkipped),
     EventAck(v1::EventAck),
+    Events(v1::Events),
     /// Written already, for frames that go to many. Never read.
     Written(Written),
 }
@@ -147,6 +151,7 @@ macro_rules! with_message {
             Header::EventsFrom($message) => $body,
             Header::EventsSkipped($message) => $body,
             Header::EventAck($message) => $body,
+            Header::Events($message) => $body,
             Header::Written($written) => $otherwise,
         }
     };
@@ -173,6 +178,7 @@ impl Header {
             Header::EventsFrom(_) => Kind::EventsFrom,
             Header::EventsSkipped(_) => Kind::EventsSkipped,
             Header::EventAck(_) => Kind::EventAck,
+            Header::Events(_) => Kind::Events,
             Header::Written(written) => written.kind(),
         }
     }
@@ -337,6 +343,7 @@ impl FrameView {
             Kind::EventsFrom => Header::EventsFrom(read(kind, header)?),
             Kind::EventsSkipped => Header::EventsSkipped(read(kind, header)?),
             Kind::EventAck => Header::EventAck(read(kind, header)?),
+            Kind::Events => Header::Events(read(kind, header)?),
         };
         Ok(FrameView::Known(header, rest))
     }

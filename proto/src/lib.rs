@@ -7,6 +7,7 @@
 //! The generated code is part of the repository, so that building needs neither `protoc` nor a
 //! build script; the test `generated_code_is_current` proves that it matches the schema.
 
+pub mod events;
 pub mod frame;
 mod hot;
 pub mod splitter;

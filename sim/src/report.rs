@@ -5,15 +5,15 @@ use std::fmt::Write;
 use crate::campaign::Summary;
 use crate::checks::seconds;
 use crate::run::{Outcome, Verdict};
-use crate::schedule::{Crypto, Fidelity};
+use crate::schedule::Fidelity;
 
-/// The line that runs a seed's schedule.
-fn by_seed(seed: u64, fidelity: Fidelity, crypto: Crypto) -> String {
-    let crypto = match fidelity {
+/// The line that reproduces the run of a seed.
+pub fn reproduce(outcome: &Outcome) -> String {
+    let crypto = match outcome.fidelity {
         Fidelity::Frames => String::new(),
-        Fidelity::Packets => format!(" --crypto {crypto}"),
+        Fidelity::Packets => format!(" --crypto {}", outcome.crypto),
     };
-    format!("cargo sim run --seed {seed} --fidelity {fidelity}{crypto}")
+    format!("cargo sim run --seed {} --fidelity {}{crypto}", outcome.seed, outcome.fidelity)
 }
 
 /// What went wrong in the run of a seed, the line that reproduces it, and the one that makes it small; empty for a
@@ -22,7 +22,7 @@ pub fn failure(outcome: &Outcome) -> String {
     if outcome.verdict == Verdict::Clean {
         return String::new();
     }
-    let again = by_seed(outcome.seed, outcome.fidelity, outcome.crypto);
+    let again = reproduce(outcome);
     let smaller = again.replacen(" run ", " shrink ", 1);
     format!("{}\n  shrink:    {smaller}", failure_by(outcome, &again))
 }

@@ -9,16 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use dunlin_core::Limits;
 use dunlin_core::auth::{NetworkClaim, NetworkId};
 use dunlin_core::base::Incarnation;
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
 };
+use dunlin_core::events::receiver::{Declined, EventAck};
 use dunlin_core::link::{End, LinkId, Sent};
 use dunlin_core::rpc::Status;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::{Pattern, TopicPath};
-use dunlin_core::wire::{CallMessage, Hello, Message, ReplyMessage};
+use dunlin_core::wire::{
+    CallMessage, EventFrame, EventsFrame, EventsFrom, Hello, Message, ReplyMessage, RunFrame, parse,
+};
 use dunlin_fuzz::hello::op as hello;
 use dunlin_fuzz::mesh::op as mesh;
 use dunlin_fuzz::node::op as node;
@@ -86,6 +90,45 @@ fn messages() -> Vec<(&'static str, Message)> {
         error_message: "too large".into(),
         payload: Bytes::from_static(b"3"),
     };
+    let event = EventFrame {
+        sequence: 7,
+        topic: TopicPath::parse("orders/1/created").unwrap(),
+        content: ContentType::JSON,
+        everyone: true,
+        groups: Vec::new(),
+        services: Vec::new(),
+        one_per_service: false,
+        redelivered: false,
+        payload: Bytes::from_static(b"17"),
+    };
+    let event_for_groups = EventFrame {
+        groups: vec![Some("workers".into()), None],
+        services: vec![Some(TopicPath::parse("audit").unwrap())],
+        one_per_service: true,
+        redelivered: true,
+        ..event.clone()
+    };
+    let run = |topic, events| RunFrame {
+        topic: TopicPath::parse(topic).unwrap(),
+        content: ContentType::JSON,
+        events,
+    };
+    let events = EventsFrame {
+        count: 3,
+        runs: vec![
+            run("orders/1/created", vec![(7, 0..2), (9, 2..3)]),
+            run("stock/1", vec![(8, 3..3)]),
+        ],
+        bytes: Bytes::from_static(b"171"),
+    };
+    let declined = Declined { lane: 1, number: 4, places: vec![0, 2] };
+    let ack = EventAck {
+        stream: 2,
+        next: [9, 1, 4, 5],
+        again: 2,
+        declined: vec![declined],
+        nothing_came: false,
+    };
     vec![
         ("hello", Message::Hello(hello)),
         (
@@ -118,7 +161,21 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("call", Message::Call(call)),
         ("reply", Message::Reply(reply)),
         ("cancel", Message::Cancel { sequence: 9, floor: 2 }),
+        ("event", Message::Event(event.clone())),
+        ("event-for-groups", Message::Event(event_for_groups)),
+        ("events", as_it_arrives(Message::Events(events))),
+        (
+            "events-from",
+            Message::EventsFrom(EventsFrom { stream: 2, number: 9, lost: 3, acknowledged: 7 }),
+        ),
+        ("events-skipped", Message::EventsSkipped { count: 5 }),
+        ("event-ack", Message::EventAck(ack)),
     ]
+}
+
+/// The same, cut out of the frame that carries it.
+fn as_it_arrives(message: Message) -> Message {
+    parse(message.into_frame().unwrap().to_body(), &Limits::default()).unwrap()
 }
 
 /// Every seed: its target, its name and its bytes.
@@ -377,7 +434,82 @@ fn meshes() -> Vec<(&'static str, u8, Program)> {
         .step(mesh::WAKE, &[])
         .step(mesh::PULL, &[0, 200])
         .step(mesh::DELTA, &[0, 2, 9, 7, 0, 3]);
+    // Events to a peer that acknowledges some, is passed over with others, and goes; outcomes that are asked for.
+    let mut published = Program::new()
+        .step(mesh::GREET, &[0, 0x80])
+        .step(mesh::INTEREST, &[0, 2, 3, 1, 0, 0, 1, 4, 5])
+        .step(mesh::EVENT_ACK, &[0, 0, 1, 1, 1, 1, 16])
+        .step(mesh::SUBSCRIBE, &[2, 0, 9]);
+    for n in 0..4 {
+        published = published
+            .step(mesh::PUBLISH, &[0, n, 0, 0])
+            .step(mesh::PUBLISH, &[1, n, 24, 8])
+            .step(mesh::PUBLISH_MANY, &[0, 0, 8, 0])
+            .bytes(&[n, 7, 200])
+            .step(mesh::PULL, &[0, 200])
+            .step(mesh::EVENT_ACK, &[0, 1, 1 + n, 2, n, 1, 1])
+            .step(mesh::TAKE, &[0, 3]);
+    }
+    let published = published
+        .step(mesh::LINK_DOWN, &[0, 0])
+        .step(mesh::PUBLISH, &[0, 9, 20, 200])
+        .step(mesh::GREET, &[0, 0x80])
+        .step(mesh::EVENT_ACK, &[0, 1, 2, 2, 2, 2, 15])
+        .step(mesh::PULL, &[0, 200])
+        .step(mesh::WAKE, &[])
+        .step(mesh::UNSUBSCRIBE, &[0]);
+    // Events of a peer: alone, for groups, several together, twice, too early, of another stream.
+    let mut heard = Program::new()
+        .step(mesh::SUBSCRIBE, &[1, 0, 3])
+        .step(mesh::SUBSCRIBE, &[2, 16, 2])
+        .step(mesh::SUBSCRIBE, &[0, 1, 9])
+        .step(mesh::SUBSCRIBE, &[3, 8, 9])
+        .step(mesh::GREET, &[0, 0x80])
+        .step(mesh::PULL, &[0, 200]);
+    for lane in 0..2 {
+        heard = heard
+            .step(mesh::EVENTS_FROM, &[0, lane, 1, 1, 0, 0])
+            .step(mesh::EVENT, &[0, lane, 0, 1, 0, 5])
+            .step(mesh::EVENT, &[0, lane, 0, 2, 6, 5])
+            .step(mesh::EVENT, &[0, lane, 3, 3, 24, 5])
+            .step(mesh::EVENTS, &[0, lane, 1, 0, 4])
+            .bytes(&[1, 2, 3])
+            .step(1, &[9])
+            .bytes(&[30, 0])
+            .step(mesh::EVENTS_SKIPPED, &[0, lane, 4])
+            .step(mesh::EVENTS_FROM, &[0, lane, 3, 1, 0, 1])
+            .step(mesh::EVENTS, &[0, lane, 0, 0, 7])
+            .bytes(&[1; 9])
+            .step(mesh::EVENTS_FROM, &[0, lane, 99, 1, 0, 9])
+            .step(mesh::EVENT, &[0, lane, 0, 20, 0, 5])
+            .step(mesh::EVENTS_FROM, &[0, lane, 1, 2, 7, 0])
+            .step(mesh::EVENT, &[0, lane, 1, 21, 0, 5])
+            .step(mesh::TAKE, &[0, 9])
+            .step(mesh::TAKE, &[1, 9])
+            .step(mesh::TAKE, &[2, 9])
+            .step(mesh::PULL, &[0, 200]);
+    }
+    let mut heard_by_tokens = Program::new();
+    for which in 0..5 {
+        heard_by_tokens = heard_by_tokens.step(mesh::SUBSCRIBE, &[which, 0, 200]);
+    }
+    for peer in 0..3 {
+        heard_by_tokens = heard_by_tokens
+            .step(mesh::GREET, &[peer, 0x80])
+            .step(mesh::EVENTS_FROM, &[peer, 0, 1, 1, 0, 0]);
+        for topic in 0..4 {
+            heard_by_tokens = heard_by_tokens.step(mesh::EVENT, &[peer, 0, topic, topic + 1, 0, 5]);
+        }
+        for reader in 0..5 {
+            heard_by_tokens = heard_by_tokens.step(mesh::TAKE, &[reader, 9]);
+        }
+    }
     vec![
+        ("published", 0, published.clone()),
+        ("published_within_small_limits", 1, published),
+        ("heard", 0, heard.clone()),
+        ("heard_within_small_limits", 1, heard),
+        ("heard_by_tokens", 8, heard_by_tokens),
         ("told", 0, told.clone()),
         ("told_within_small_limits", 1, told.clone()),
         ("told_in_small_steps", 3, told),

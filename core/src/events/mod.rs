@@ -24,13 +24,13 @@
 //!
 //! Source: protocols.md, section 5.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::PeerId;
-use crate::payload::{Payload, PayloadError};
+use crate::payload::Payload;
 use crate::topic::TopicPath;
 
+pub mod batch;
 pub mod decisions;
 pub mod group;
 pub mod interest;
@@ -38,12 +38,14 @@ pub mod plan;
 pub mod publications;
 pub mod queue;
 pub mod receiver;
+pub mod run;
 pub mod sender;
 pub mod subscriptions;
 
 pub use group::{Group, GroupName};
 pub use publications::{PublicationKey, PublicationTimer, PublishOutcome};
 pub use queue::{Overflow, QueueLimits};
+pub use run::EventMessage;
 pub use subscriptions::{SubscribeRequest, Subscriptions};
 
 #[cfg(test)]
@@ -60,39 +62,11 @@ pub struct EventId {
     pub sequence: u64,
 }
 
-/// An event as a subscriber gets it.
-#[derive(Clone, Debug)]
-pub struct EventMessage {
-    /// Its name.
-    pub id: EventId,
-    /// Its topic, as it is written on this node.
-    pub topic: TopicPath,
-    /// What it carries.
-    pub payload: Payload,
-    /// Another member of the group was sent it before, and what became of it there is not known.
-    pub redelivered: bool,
-}
-
-impl EventMessage {
-    /// What it carries, read as a `T`: from JSON, or the value itself as JSON if it has not left the node. To look at
-    /// the value without writing and reading it: [`Payload::get`].
-    ///
-    /// # Errors
-    ///
-    /// When it is not a `T`.
-    pub fn decode<T>(&self) -> Result<T, PayloadError>
-    where
-        T: serde::de::DeserializeOwned + Send + Sync + 'static,
-    {
-        self.payload.clone().decode()
-    }
-}
-
 /// What a subscriber finds in its queue.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// An event.
-    Event(Arc<EventMessage>),
+    Event(EventMessage),
     /// In this place there were events that did not come.
     Missed(Missed),
 }

@@ -29,8 +29,13 @@ pub const DECLINED_MAX: usize = 4_096;
 /// What a frame of an event is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// It was awaited. Its number in its lane.
-    New(u64),
+    /// It was awaited.
+    New {
+        /// Its number in its lane, or that of the first of several.
+        number: u64,
+        /// So many of them, from the first, have come before.
+        old: u64,
+    },
     /// It has come before.
     Old,
     /// Something before it is missing.
@@ -161,7 +166,7 @@ impl Receiver {
         Ok(interrupted)
     }
 
-    /// A frame that has a number came on a lane.
+    /// A frame that has so many numbers came on a lane.
     ///
     /// # Errors
     ///
@@ -171,6 +176,7 @@ impl Receiver {
         peer: PeerKey,
         link: LinkHandle,
         lane: Lane,
+        count: u64,
     ) -> Result<Arrival, &'static str> {
         const UNNUMBERED: &str = "an event on a lane that has not begun to count";
         let place = place_of(lane).ok_or(UNNUMBERED)?;
@@ -178,21 +184,24 @@ impl Receiver {
         let of_link = incoming.positions.iter_mut().find(|(known, _)| *known == link);
         let position = of_link.and_then(|(_, lanes)| lanes[place].as_mut()).ok_or(UNNUMBERED)?;
         let Position { stream, number } = *position;
-        position.number += 1;
+        position.number += count;
+        let end = position.number;
         if stream != incoming.stream {
             return Ok(Arrival::Old);
         }
         let next = &mut incoming.next[place];
-        if number < *next && !is_planted(70) {
+        if end <= *next && !is_planted(70) {
             return Ok(Arrival::Old);
         }
         if number > *next {
             incoming.again |= 1 << place;
             return Ok(Arrival::Early);
         }
-        *next = number + 1;
+        // A sender that sends in other frames what it sent before is not ours, but legal.
+        let old = if is_planted(70) { 0 } else { *next - number };
+        *next = end;
         incoming.again &= !(1 << place);
-        Ok(Arrival::New(number))
+        Ok(Arrival::New { number, old })
     }
 
     /// Nobody took an event for these of its groups.
@@ -302,22 +311,41 @@ mod tests {
     }
 
     fn arrived(receiver: &mut Receiver, link: LinkHandle) -> Arrival {
-        receiver.arrived(peer(), link, LANE).unwrap()
+        receiver.arrived(peer(), link, LANE, 1).unwrap()
     }
 
     #[test]
     fn what_comes_on_two_links_counts_once_and_in_order() {
         let mut receiver = Receiver::default();
         begins(&mut receiver, OLD, 5, 1);
-        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New { number: 1, old: 0 });
         // The sender has given the old link up; its frames still come.
         begins(&mut receiver, NEW, 5, 1);
         assert_eq!(arrived(&mut receiver, NEW), Arrival::Old);
-        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(2));
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New { number: 2, old: 0 });
         assert_eq!(arrived(&mut receiver, OLD), Arrival::Old);
-        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(3));
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New { number: 3, old: 0 });
         assert_eq!(arrived(&mut receiver, NEW), Arrival::Old);
         assert_eq!(receiver.take_ack(peer()).next, [1, 4, 1, 1]);
+    }
+
+    #[test]
+    fn several_numbers_in_one_frame_count_as_far_as_they_are_new() {
+        let mut receiver = Receiver::default();
+        let several = |receiver: &mut Receiver, link, count| {
+            receiver.arrived(peer(), link, LANE, count).unwrap()
+        };
+        begins(&mut receiver, OLD, 5, 1);
+        assert_eq!(several(&mut receiver, OLD, 3), Arrival::New { number: 1, old: 0 });
+        // The same ones, cut otherwise.
+        begins(&mut receiver, NEW, 5, 2);
+        assert_eq!(several(&mut receiver, NEW, 2), Arrival::Old);
+        assert_eq!(several(&mut receiver, NEW, 2), Arrival::New { number: 4, old: 0 });
+        begins(&mut receiver, OLD, 5, 3);
+        assert_eq!(several(&mut receiver, OLD, 4), Arrival::New { number: 3, old: 3 });
+        assert_eq!(receiver.take_ack(peer()).next, [1, 7, 1, 1]);
+        begins(&mut receiver, NEW, 5, 8);
+        assert_eq!(several(&mut receiver, NEW, 2), Arrival::Early);
     }
 
     #[test]
@@ -329,7 +357,7 @@ mod tests {
         let ack = receiver.take_ack(peer());
         assert_eq!((ack.again, ack.next[1]), (0b10, 1));
         begins(&mut receiver, NEW, 5, 1);
-        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(1));
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New { number: 1, old: 0 });
         assert_eq!(receiver.take_ack(peer()).again, 0);
     }
 
@@ -337,25 +365,25 @@ mod tests {
     fn a_new_stream_begins_anew_and_the_old_one_counts_no_more() {
         let mut receiver = Receiver::default();
         begins(&mut receiver, OLD, 5, 1);
-        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New { number: 1, old: 0 });
         assert_eq!(receiver.begins(peer(), NEW, LANE, 1, from(6, 1, 7)), Ok(7));
         assert_eq!(receiver.begins(peer(), NEW, Lane(1), 1, from(6, 1, 7)), Ok(0), "said once");
         assert_eq!(arrived(&mut receiver, OLD), Arrival::Old);
-        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(1));
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New { number: 1, old: 0 });
     }
 
     #[test]
     fn a_peer_that_comes_back_in_the_same_life_goes_on_and_a_new_life_begins_anew() {
         let mut receiver = Receiver::default();
         begins(&mut receiver, OLD, 5, 1);
-        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New { number: 1, old: 0 });
         receiver.session_ended(peer());
         begins(&mut receiver, NEW, 5, 1);
         assert_eq!(arrived(&mut receiver, NEW), Arrival::Old);
-        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(2));
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New { number: 2, old: 0 });
         receiver.session_ended(peer());
         assert_eq!(receiver.begins(peer(), OLD, LANE, 2, from(5, 1, 0)), Ok(0));
-        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New { number: 1, old: 0 });
     }
 
     #[test]
@@ -365,27 +393,27 @@ mod tests {
         assert_eq!(receiver.begins(peer(), OLD, LANE, 1, from), Ok(0));
         assert_eq!(arrived(&mut receiver, OLD), Arrival::Early, "number 3 is under way elsewhere");
         begins(&mut receiver, NEW, 5, 3);
-        assert_eq!(arrived(&mut receiver, NEW), Arrival::New(3));
+        assert_eq!(arrived(&mut receiver, NEW), Arrival::New { number: 3, old: 0 });
         assert_eq!(receiver.take_ack(peer()).next, [1, 4, 1, 1]);
     }
 
     #[test]
     fn a_lane_must_begin_to_count() {
         let mut receiver = Receiver::default();
-        assert!(receiver.arrived(peer(), OLD, LANE).is_err());
+        assert!(receiver.arrived(peer(), OLD, LANE, 1).is_err());
         begins(&mut receiver, OLD, 1, 1);
-        assert!(receiver.arrived(peer(), NEW, LANE).is_err());
-        assert!(receiver.arrived(peer(), OLD, Lane(1)).is_err());
+        assert!(receiver.arrived(peer(), NEW, LANE, 1).is_err());
+        assert!(receiver.arrived(peer(), OLD, Lane(1), 1).is_err());
         assert!(receiver.begins(peer(), OLD, Lane::CONTROL, 1, from(1, 1, 0)).is_err());
         receiver.link_gone(peer(), OLD);
-        assert!(receiver.arrived(peer(), OLD, LANE).is_err());
+        assert!(receiver.arrived(peer(), OLD, LANE, 1).is_err());
     }
 
     #[test]
     fn what_nobody_took_is_said_once_on_a_link_and_again_when_that_is_lost() {
         let mut receiver = Receiver::default();
         begins(&mut receiver, OLD, 1, 1);
-        assert_eq!(arrived(&mut receiver, OLD), Arrival::New(1));
+        assert_eq!(arrived(&mut receiver, OLD), Arrival::New { number: 1, old: 0 });
         receiver.declined(peer(), LANE, 1, vec![0]);
         assert!(receiver.wants_ack(peer()) && !receiver.wants_ack(peer()));
         for _ in 0..2 {

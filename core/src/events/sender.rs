@@ -12,6 +12,9 @@
 //! | the peer misses something | likewise |
 //! | the peer's life, or ours, is over | what is not acknowledged is lost; the next stream says how much |
 //!
+//! Small events in a row for the same peers are written once, behind one another, and go out in one frame with as
+//! many numbers (batch.rs). Such a frame grows until the first of its peers' links pulls it.
+//!
 //! A peer may have so much unacknowledged and no more. What does not fit is not taken
 //! ([`Sender::has_room`]), or the peer is passed over: a word in its place says so, and takes no room.
 
@@ -21,6 +24,7 @@ use bytes::{Bytes, BytesMut};
 use dunlin_proto::{Frame, Header, Written, v1};
 
 use crate::base::{KeyMap, Limits, PeerKey, PeerTag};
+use crate::events::batch::{self, Batch, OpenBatch, Together};
 use crate::events::publications::{Part, PartEnd, PartGroup, PublicationKey};
 use crate::events::receiver::{EventAck, LANES};
 use crate::link::LinkHandle;
@@ -31,7 +35,7 @@ const EVENT_BYTES: usize = 128;
 
 /// Payloads up to this size are written behind their header, once for all peers; larger ones are shared as they
 /// are. What copying 64 B a hundred times costs is less than counting references to them. A guess.
-const JOINED_BYTES_MAX: usize = 2_048;
+pub const JOINED_BYTES_MAX: usize = 2_048;
 
 /// Events are written into buffers of this size, in bytes. Each lives as long as an event in it is not
 /// acknowledged.
@@ -64,15 +68,30 @@ enum Item {
         event: Outgoing,
         part: Option<Box<Part>>,
     },
+    /// Several events, each with a number.
+    Batch(Batch),
+    /// The batch of the lane that is being written: see [`Sender::open`]. Always the last.
+    Open,
     /// So many events were not for this peer in the end, or not taken: nothing is sent in their place.
     Skipped(u64),
 }
 
 impl Item {
-    fn bytes(&self) -> usize {
+    /// How many numbers it has. None while it is open.
+    fn numbers(&self) -> u64 {
         match self {
-            Item::Event { event, .. } => EVENT_BYTES + event.payload_bytes,
-            Item::Skipped(_) => 0,
+            Item::Event { .. } | Item::Skipped(_) => 1,
+            Item::Batch(batch) => u64::from(batch.count),
+            Item::Open => 0,
+        }
+    }
+
+    /// How many events it is, and how many bytes they count for, unless it is open.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Item::Event { event, .. } => (1, EVENT_BYTES + event.payload_bytes),
+            Item::Batch(batch) => (batch.count as usize, batch.counted_bytes),
+            Item::Open | Item::Skipped(_) => (0, 0),
         }
     }
 
@@ -120,9 +139,13 @@ impl Item {
 struct Lane {
     /// The number of the first item. Those before it are acknowledged.
     first: u64,
+    /// The number behind the last item that is not open.
+    next: u64,
     items: VecDeque<Item>,
     /// How many of the items the link that counts now has pulled.
     pulled: usize,
+    /// The number behind them.
+    pulled_to: u64,
     /// Numbers below this one were pulled at some time.
     sent_to: u64,
     /// The link on which the lane counts.
@@ -156,6 +179,17 @@ pub enum Word {
     Forgotten,
 }
 
+/// What became of an event for several peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It goes with the one before it.
+    Joined,
+    /// It may be the first that waits to be pulled.
+    Begun,
+    /// Somebody has no room for it. Nobody gets it.
+    NoRoom,
+}
+
 /// What a publication is to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -182,8 +216,11 @@ pub struct Sender {
     events_max: usize,
     bytes_max: usize,
     publications_max: usize,
-    /// Where events are written.
+    /// Where events that go alone are written.
     buffer: BytesMut,
+    /// For each lane the events that are being written together. Those to whom they go have [`Item::Open`] as the
+    /// last item of the lane.
+    open: [OpenBatch; LANES],
 }
 
 impl Sender {
@@ -197,6 +234,7 @@ impl Sender {
             bytes_max: limits.events_unacknowledged_bytes_max,
             publications_max: limits.publications_open_max,
             buffer: BytesMut::new(),
+            open: Default::default(),
         }
     }
 
@@ -215,7 +253,7 @@ impl Sender {
         self.streams.iter().all(|(_, stream)| stream.events == 0)
     }
 
-    /// Whether one more event of this size may be sent to the peer. One fits always.
+    /// Whether one more event with a payload of this size may be sent to the peer. One fits always.
     pub fn has_room(&self, peer: PeerKey, payload_bytes: usize) -> bool {
         let Some(stream) = self.streams.get(peer) else { return true };
         stream.events == 0
@@ -236,7 +274,7 @@ impl Sender {
             let number = self.next_stream;
             self.next_stream += 1;
             let lost_before = self.lost.remove(peer).unwrap_or(0);
-            let lane = Lane { first: 1, sent_to: 1, ..Lane::default() };
+            let lane = Lane { first: 1, next: 1, pulled_to: 1, sent_to: 1, ..Lane::default() };
             let lanes = std::array::from_fn(|_| lane.clone());
             let stream = Stream {
                 number,
@@ -265,18 +303,66 @@ impl Sender {
         event: Outgoing,
         part: Option<Box<Part>>,
     ) -> bool {
+        self.close_for(peer, lane);
         let stream = self.stream(peer);
         let item = Item::Event { event, part };
-        stream.events += 1;
-        stream.bytes += item.bytes();
+        let (events, bytes) = item.size();
+        stream.events += events;
+        stream.bytes += bytes;
         stream.lanes[lane].push(item)
+    }
+
+    /// Queues an event for several peers, together with the one before if it goes to the same ones. Nothing is
+    /// done if one of them has no room: see [`Sender::has_room`].
+    pub fn push_to_all(&mut self, peers: &[PeerKey], lane: usize, event: &Together<'_>) -> Pushed {
+        let bytes = event.payload.len();
+        if peers.iter().any(|peer| !self.has_room(*peer, bytes)) {
+            return Pushed::NoRoom;
+        }
+        let begins = !self.open[lane].takes(peers, event);
+        if begins {
+            self.close(lane);
+            self.open[lane].begin(peers);
+        }
+        self.open[lane].write(event);
+        for peer in peers {
+            if begins {
+                self.stream(*peer).lanes[lane].push(Item::Open);
+            }
+            let stream = self.streams.get_mut(*peer).expect("it has what is open");
+            stream.events += 1;
+            stream.bytes += batch::counted(1, bytes);
+        }
+        if begins { Pushed::Begun } else { Pushed::Joined }
+    }
+
+    /// No more joins the events that are being written on a lane, if they are for this peer.
+    fn close_for(&mut self, peer: PeerKey, lane: usize) {
+        if self.open[lane].peers().contains(&peer) {
+            self.close(lane);
+        }
+    }
+
+    fn close(&mut self, lane: usize) {
+        if self.open[lane].peers().is_empty() {
+            return;
+        }
+        let (peers, batch) = self.open[lane].close();
+        for peer in &peers {
+            let stream = self.streams.get_mut(*peer).expect("it is closed before they go");
+            let lane = &mut stream.lanes[lane];
+            lane.next += u64::from(batch.count);
+            *lane.items.back_mut().expect("what is open is there") = Item::Batch(batch.clone());
+        }
+        self.open[lane].reuse(peers);
     }
 
     /// Tells a peer that it was passed over with an event. Says whether nothing waited to be pulled before.
     pub fn pass_over(&mut self, peer: PeerKey, lane: usize) -> bool {
+        self.close_for(peer, lane);
         let lane = &mut self.stream(peer).lanes[lane];
         if lane.pulled < lane.items.len()
-            && lane.first + lane.items.len() as u64 > lane.sent_to
+            && lane.next > lane.sent_to
             && let Some(Item::Skipped(count)) = lane.items.back_mut()
         {
             *count += 1;
@@ -301,7 +387,12 @@ impl Sender {
         link: LinkHandle,
         lane: usize,
     ) -> Option<(Frame, bool)> {
-        let stream = self.streams.get_mut(peer).filter(|stream| !stream.unsure)?;
+        let stream = self.streams.get(peer).filter(|stream| !stream.unsure)?;
+        let next = stream.lanes[lane].items.get(stream.lanes[lane].pulled)?;
+        if matches!(next, Item::Open) {
+            self.close(lane);
+        }
+        let stream = self.streams.get_mut(peer)?;
         let (number, lost) = (stream.number, stream.lost_before);
         let lane = &mut stream.lanes[lane];
         let item = lane.items.get(lane.pulled)?;
@@ -309,7 +400,7 @@ impl Sender {
             lane.on = Some(link);
             let header = v1::EventsFrom {
                 stream: number,
-                number: lane.first + lane.pulled as u64,
+                number: lane.pulled_to,
                 lost,
                 acknowledged: lane.first,
             };
@@ -319,13 +410,19 @@ impl Sender {
             Item::Event { event: Outgoing { written, rest, .. }, .. } => {
                 Frame::with_payload(Header::Written(written.clone()), rest.clone())
             }
+            Item::Batch(batch) => {
+                let header = Header::Events(v1::Events { count: batch.count });
+                Frame::with_payload(header, batch.bytes.clone())
+            }
             Item::Skipped(count) => {
                 let count = if is_planted(75) { 0 } else { *count };
                 Frame::new(Header::EventsSkipped(v1::EventsSkipped { count }))
             }
+            Item::Open => unreachable!("it was closed"),
         };
         lane.pulled += 1;
-        lane.sent_to = lane.sent_to.max(lane.first + lane.pulled as u64);
+        lane.pulled_to += item.numbers();
+        lane.sent_to = lane.sent_to.max(lane.pulled_to);
         Some((frame, lane.pulled < lane.items.len()))
     }
 
@@ -357,33 +454,33 @@ impl Sender {
             return false;
         }
         for (place, lane) in stream.lanes.iter_mut().enumerate() {
-            // Nobody has what was not sent.
+            // Nobody has what was not sent, or has a part of what came in one frame.
             let next = ack.next[place].min(lane.sent_to);
             while lane.first < next
+                && let Some(item) = lane.items.front()
+                && lane.first + item.numbers() <= next
                 && let Some(item) = lane.items.pop_front()
             {
                 let number = lane.first;
-                lane.first += 1;
+                lane.first += item.numbers();
                 match lane.pulled.checked_sub(1) {
                     Some(pulled) => lane.pulled = pulled,
                     // It was to be sent again on this link, and is not: the link counts from elsewhere.
-                    None => lane.on = None,
+                    None => (lane.on, lane.pulled_to) = (None, lane.first),
                 }
-                let bytes = item.bytes();
-                if let Item::Event { part, .. } = item {
-                    stream.events -= 1;
-                    stream.bytes -= bytes;
-                    if let Some(part) = part {
-                        let declined = ack
-                            .declined
-                            .iter()
-                            .filter(|declined| declined.lane == place && declined.number == number)
-                            .flat_map(|declined| &declined.places)
-                            .filter_map(|at| part.groups.iter().find(|g| g.in_frame == *at))
-                            .map(|group| group.place)
-                            .collect();
-                        ended.push(Report::Ended(*part, PartEnd::Acknowledged { declined }));
-                    }
+                let (events, bytes) = item.size();
+                stream.events -= events;
+                stream.bytes -= bytes;
+                if let Item::Event { part: Some(part), .. } = item {
+                    let declined = ack
+                        .declined
+                        .iter()
+                        .filter(|declined| declined.lane == place && declined.number == number)
+                        .flat_map(|declined| &declined.places)
+                        .filter_map(|at| part.groups.iter().find(|g| g.in_frame == *at))
+                        .map(|group| group.place)
+                        .collect();
+                    ended.push(Report::Ended(*part, PartEnd::Acknowledged { declined }));
                 }
             }
             if ack.again & 1 << place != 0 && lane.on.is_some() {
@@ -408,12 +505,13 @@ impl Sender {
             if connected {
                 continue;
             }
-            let (first, sent_to) = (lane.first, lane.sent_to);
-            for (at, item) in lane.items.iter_mut().enumerate() {
-                let unsent = first + at as u64 >= sent_to;
-                let bytes = item.bytes();
+            let mut number = lane.first;
+            for item in &mut lane.items {
+                let unsent = number >= lane.sent_to;
+                number += item.numbers();
+                let (events, bytes) = item.size();
                 if item.return_groups(unsent, ended) {
-                    stream.events -= 1;
+                    stream.events -= events;
                     stream.bytes -= bytes;
                     *item = Item::Skipped(0);
                 }
@@ -424,20 +522,24 @@ impl Sender {
     /// The peer's life, or ours, is over. Gives how many events the peer had not acknowledged, and whether
     /// somebody waits for room.
     pub fn forget(&mut self, peer: PeerKey, ended: &mut Vec<Report>) -> (u64, bool) {
+        for lane in 0..LANES {
+            self.close_for(peer, lane);
+        }
         let Some(stream) = self.streams.remove(peer) else { return (0, false) };
         let mut lost = 0;
         for lane in stream.lanes {
-            for (at, item) in lane.items.into_iter().enumerate() {
+            let mut number = lane.first;
+            for item in lane.items {
+                let unsent = number >= lane.sent_to;
+                number += item.numbers();
+                lost += item.size().0 as u64;
                 match item {
                     Item::Skipped(count) => lost += count,
-                    Item::Event { part, .. } => {
-                        lost += 1;
-                        if let Some(part) = part {
-                            let unsent = lane.first + at as u64 >= lane.sent_to;
-                            let end = if unsent { PartEnd::Unsent } else { PartEnd::Unknown };
-                            ended.push(Report::Ended(*part, end));
-                        }
+                    Item::Event { part: Some(part), .. } => {
+                        let end = if unsent { PartEnd::Unsent } else { PartEnd::Unknown };
+                        ended.push(Report::Ended(*part, end));
                     }
+                    Item::Event { part: None, .. } | Item::Batch(_) | Item::Open => {}
                 }
             }
         }
@@ -449,13 +551,20 @@ impl Sender {
 
     /// Asserts what must hold between inputs.
     pub fn check_invariants(&self) {
-        for (_, stream) in self.streams.iter() {
+        for (peer, stream) in self.streams.iter() {
             let mut kept = (0, 0);
-            for lane in &stream.lanes {
+            for (lane, open) in stream.lanes.iter().zip(&self.open) {
                 assert!(lane.pulled <= lane.items.len(), "what was pulled is kept");
-                for item in &lane.items {
-                    kept.0 += usize::from(matches!(item, Item::Event { .. }));
-                    kept.1 += item.bytes();
+                let numbers = |items: usize| {
+                    lane.items.iter().take(items).map(Item::numbers).sum::<u64>() + lane.first
+                };
+                assert_eq!(numbers(lane.pulled), lane.pulled_to, "what was pulled is counted");
+                assert_eq!(numbers(usize::MAX), lane.next, "what is to be sent is counted");
+                let is_open = matches!(lane.items.back(), Some(Item::Open));
+                assert_eq!(is_open, open.peers().contains(&peer), "what is open is the last");
+                let opened = if is_open { open.size() } else { (0, 0) };
+                for (events, bytes) in lane.items.iter().map(Item::size).chain([opened]) {
+                    kept = (kept.0 + events, kept.1 + bytes);
                 }
             }
             assert_eq!(kept, (stream.events, stream.bytes), "what is kept is counted");
@@ -468,12 +577,14 @@ impl Sender {
 
 impl Lane {
     fn push(&mut self, item: Item) -> bool {
+        self.next += item.numbers();
         self.items.push_back(item);
         self.pulled + 1 == self.items.len()
     }
 
     fn rewind(&mut self) {
         self.pulled = 0;
+        self.pulled_to = self.first;
         self.on = None;
     }
 }

@@ -9,8 +9,9 @@ use crate::directory::numbers::{ENTRY_BITS, Numbers};
 use crate::directory::{Entry, EntryKey, SubscriptionOffer};
 use crate::events::group::{Group, GroupName};
 use crate::events::plan::Here;
-use crate::events::queue::{Queue, QueueLimits};
-use crate::events::{Delivery, EventMessage, Missed};
+use crate::events::queue::{Queue, QueueLimits, Queued};
+use crate::events::run::Run;
+use crate::events::{Delivery, Missed};
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
 
 /// A subscriber to be.
@@ -179,16 +180,11 @@ impl Subscriptions {
         self.index.get(key).is_some_and(|subscriber| subscriber.queue.has_room(bytes))
     }
 
-    /// Puts an event into a subscriber's queue. Says whether nothing waited there before.
-    pub fn deliver(
-        &mut self,
-        key: SubscriptionKey,
-        event: &Arc<EventMessage>,
-        bytes: usize,
-    ) -> bool {
+    /// Puts events into a subscriber's queue. Says whether nothing waited there before.
+    pub fn deliver(&mut self, key: SubscriptionKey, run: &Run) -> bool {
         let Some(subscriber) = self.index.get_mut(key) else { return false };
         let was_empty = subscriber.queue.is_empty();
-        subscriber.queue.push(Arc::clone(event), bytes);
+        subscriber.queue.push(run);
         was_empty
     }
 
@@ -203,6 +199,15 @@ impl Subscriptions {
             subscriber.queue.miss(missed);
         }
         ready
+    }
+
+    /// The next things that wait for a subscriber: see [`Queue::take`].
+    pub(crate) fn take_together(
+        &mut self,
+        key: SubscriptionKey,
+        events_max: usize,
+    ) -> Option<Queued> {
+        self.index.get_mut(key)?.queue.take(events_max)
     }
 
     /// The next thing that waits for a subscriber.

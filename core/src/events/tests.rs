@@ -3,13 +3,17 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use dunlin_proto::events::{Events, Place};
 use dunlin_proto::{Frame, FrameView, Header, v1};
 use proptest::prelude::*;
 
 use crate::base::{Limits, PeerKey};
+use crate::events::batch::Together;
 use crate::events::receiver::{Arrival, EventAck, LANES, Receiver};
-use crate::events::sender::{Report, Sender, Word};
+use crate::events::sender::{Pushed, Report, Sender, Word};
 use crate::link::{Lane, LinkHandle};
+use crate::payload::ContentType;
+use crate::topic::TopicPath;
 use crate::wire::EventsFrom;
 
 fn peer() -> PeerKey {
@@ -29,6 +33,7 @@ struct Bench {
     receiver: Receiver,
     wires: Vec<Wire>,
     next_link: u64,
+    topics: [TopicPath; 2],
     /// Acknowledgements on their way.
     acks: VecDeque<EventAck>,
     published: [u64; LANES],
@@ -49,6 +54,7 @@ impl Bench {
             receiver: Receiver::default(),
             wires: Vec::new(),
             next_link: 0,
+            topics: ["a/b", "a/c"].map(|topic| TopicPath::parse(topic).unwrap()),
             acks: VecDeque::new(),
             published: [0; LANES],
             came: Default::default(),
@@ -84,8 +90,16 @@ impl Bench {
     fn publish(&mut self, lane: usize) {
         if self.sender.has_room(peer(), 0) {
             self.published[lane] += 1;
-            let event = self.sender.write(header(self.published[lane]), Bytes::new());
-            self.sender.push(peer(), lane, event, None);
+            let sequence = self.published[lane];
+            if sequence.is_multiple_of(5) {
+                let event = self.sender.write(header(sequence), Bytes::new());
+                self.sender.push(peer(), lane, event, None);
+                return;
+            }
+            let topic = &self.topics[(sequence % 7 / 4) as usize];
+            let (content, payload) = (ContentType::RAW, &Bytes::from_static(b"carried"));
+            let event = Together { sequence, topic, content, payload };
+            assert_ne!(self.sender.push_to_all(&[peer()], lane, &event), Pushed::NoRoom);
         } else {
             self.sender.pass_over(peer(), lane);
             self.skipped[lane] += 1;
@@ -103,7 +117,7 @@ impl Bench {
         let count = self.wires.len();
         let wire = &mut self.wires[wire % count];
         let Some(frame) = wire.lanes[lane].pop_front() else { return };
-        let Ok(FrameView::Known(header, _)) = FrameView::decode(frame.to_body()) else {
+        let Ok(FrameView::Known(header, payload)) = FrameView::decode(frame.to_body()) else {
             panic!("our own frames are legal");
         };
         let on = Lane(lane as u64 + 1);
@@ -114,12 +128,29 @@ impl Bench {
                 assert_eq!(self.receiver.begins(peer(), wire.link, on, 1, from), Ok(0));
             }
             Header::Event(event) => {
-                if let Arrival::New(_) = self.receiver.arrived(peer(), wire.link, on).unwrap() {
+                let arrival = self.receiver.arrived(peer(), wire.link, on, 1).unwrap();
+                if let Arrival::New { .. } = arrival {
                     self.came[lane].push(event.sequence);
                 }
             }
+            Header::Events(events) => {
+                let count = u64::from(events.count);
+                let arrival = self.receiver.arrived(peer(), wire.link, on, count).unwrap();
+                if let Arrival::New { old, .. } = arrival {
+                    assert_eq!(old, 0, "what went together goes together again");
+                    let places = Events::new(payload).map(|event| event.unwrap().0);
+                    for place in places {
+                        let last = self.came[lane].last().copied();
+                        self.came[lane].push(match place {
+                            Place::First(run) => run.sequence,
+                            Place::Next(more) => last.expect("it follows another") + more,
+                        });
+                    }
+                }
+            }
             Header::EventsSkipped(skipped) => {
-                if let Arrival::New(_) = self.receiver.arrived(peer(), wire.link, on).unwrap() {
+                let arrival = self.receiver.arrived(peer(), wire.link, on, 1).unwrap();
+                if let Arrival::New { .. } = arrival {
                     self.skipped[lane] -= skipped.count;
                 }
             }
@@ -224,11 +255,11 @@ proptest! {
 #[test]
 fn what_a_peer_has_not_acknowledged_is_lost_with_its_life_and_the_next_stream_says_so() {
     let mut bench = Bench::new();
-    for _ in 0..3 {
-        bench.publish(0);
-    }
+    bench.publish(0);
     bench.pull(0);
     bench.pull(0);
+    bench.publish(0);
+    bench.publish(0);
     bench.arrive(0, 0);
     bench.arrive(0, 0);
     bench.ack();
@@ -240,6 +271,66 @@ fn what_a_peer_has_not_acknowledged_is_lost_with_its_life_and_the_next_stream_sa
     let frame = bench.wires[0].lanes[0].pop_front().unwrap();
     let Header::EventsFrom(from) = frame.header else { panic!("{frame:?}") };
     assert_eq!((from.stream, from.number, from.lost), (2, 1, 2));
+}
+
+#[test]
+fn events_in_a_row_for_the_same_peers_are_written_once_and_go_out_together() {
+    let limits = Limits { events_unacknowledged_max: 8, ..Limits::default() };
+    let mut sender = Sender::new(&limits);
+    let peers = [PeerKey::from_u64(0), PeerKey::from_u64(1)];
+    let (link, topic) = (LinkHandle(1), TopicPath::parse("a/b").unwrap());
+    let mut sequence = 0;
+    let mut push = |sender: &mut Sender, peers: &[PeerKey], payload: &'static [u8]| {
+        sequence += 1;
+        let payload = &Bytes::from_static(payload);
+        let event = Together { sequence, topic: &topic, content: ContentType::RAW, payload };
+        let pushed = sender.push_to_all(peers, 0, &event);
+        sender.check_invariants();
+        pushed
+    };
+    let pull = |sender: &mut Sender, peer| {
+        let frame = sender.take_frame(peer, link, 0).map(|(frame, _)| frame);
+        sender.check_invariants();
+        match frame {
+            Some(Frame { header: Header::Events(events), payload }) => {
+                Some((events.count, payload))
+            }
+            Some(Frame { header: Header::EventsFrom(_), .. }) => Some((0, Bytes::new())),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(push(&mut sender, &peers, b"one"), Pushed::Begun);
+    assert_eq!(push(&mut sender, &peers, b"two"), Pushed::Joined);
+    assert_eq!(pull(&mut sender, peers[0]).map(|pulled| pulled.0), Some(0));
+    let (count, bytes) = pull(&mut sender, peers[0]).unwrap();
+    assert_eq!(count, 2);
+    // The other one has not pulled, and gets the same bytes nevertheless.
+    assert_eq!(push(&mut sender, &peers, b"three"), Pushed::Begun);
+    assert_eq!(pull(&mut sender, peers[1]).map(|pulled| pulled.0), Some(0));
+    let (count, same) = pull(&mut sender, peers[1]).unwrap();
+    assert_eq!((count, same.as_ptr()), (2, bytes.as_ptr()));
+    // Other peers, other bytes: what is open for both of them ends.
+    assert_eq!(push(&mut sender, &peers[..1], b"four"), Pushed::Begun);
+    assert_eq!(pull(&mut sender, peers[0]).map(|pulled| pulled.0), Some(1));
+    assert_eq!(pull(&mut sender, peers[0]).map(|pulled| pulled.0), Some(1));
+    assert_eq!(pull(&mut sender, peers[0]), None);
+    // A word in between stays in between.
+    assert_eq!(push(&mut sender, &peers, b"five"), Pushed::Begun);
+    sender.pass_over(peers[1], 0);
+    assert_eq!(push(&mut sender, &peers, b"six"), Pushed::Begun);
+    let three = Some(1);
+    assert_eq!(pull(&mut sender, peers[1]).map(|pulled| pulled.0), three);
+    assert_eq!(pull(&mut sender, peers[1]).map(|pulled| pulled.0), Some(1), "five");
+    // Nobody gets what one of them has no room for.
+    for _ in 0..2 {
+        assert_eq!(push(&mut sender, &peers, b"more"), Pushed::Joined);
+    }
+    assert_eq!((sender.unacknowledged(peers[0]), sender.unacknowledged(peers[1])), (8, 7));
+    assert_eq!(push(&mut sender, &peers, b"too much"), Pushed::NoRoom);
+    assert_eq!(sender.forget(peers[0], &mut Vec::new()), (8, false));
+    assert_eq!(sender.unacknowledged(peers[1]), 7);
+    sender.check_invariants();
 }
 
 #[test]

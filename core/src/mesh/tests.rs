@@ -20,6 +20,7 @@ mod glare;
 mod isolation;
 mod lives;
 mod played;
+mod publisher;
 
 const MS: Duration = Duration::from_millis(1);
 

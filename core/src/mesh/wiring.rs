@@ -166,6 +166,7 @@ impl Mesh {
                 self.feed_callee(CalleeInput::Cancel { peer, sequence, floor });
             }
             Message::Event(event) => self.event_arrived(peer, link, lane, event),
+            Message::Events(events) => self.events_arrived(peer, link, lane, events),
             Message::EventsFrom(from) => self.events_begin(peer, link, lane, from),
             Message::EventsSkipped { count } => self.events_skipped(peer, link, lane, count),
             Message::EventAck(ack) => self.events_acknowledged(peer, &ack),

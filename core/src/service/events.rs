@@ -11,21 +11,27 @@ use futures_core::Stream;
 use serde::Serialize;
 
 use crate::base::PeerId;
+use crate::events::queue::Queued;
 use crate::events::{
-    Delivery, EventMessage, Group, Missed, Mode, PublishError, PublishOutcome, PublishRequest,
-    Published, QueueLimits, Scope, SubscribeRequest, WhenFull,
+    Delivery, EventMessage, Group, Mode, PublishError, PublishOutcome, PublishRequest, Published,
+    QueueLimits, Scope, SubscribeRequest, WhenFull,
 };
 use crate::mesh::{CommandError, Subscribed};
 use crate::service::Payload;
 use crate::service::handle::{Handle, Op, Shared};
+use crate::service::publisher::Publisher;
 use crate::service::slot::Slot;
 use crate::topic::{Pattern, TopicError, TopicPath};
 
 /// How long a publisher waits for peers that are slow, unless it says otherwise. A guess.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Events that are in the hands of one [`Subscription`], beside those that wait in its queue.
-pub const IN_HAND_MAX: usize = 256;
+/// Events that are in the hands of one [`Subscription`], beside those that wait in its queue. A guess: more than come
+/// in one turn of a node, so that who reads as fast as they come finds room for what comes next.
+pub const IN_HAND_MAX: usize = 16_384;
+
+/// Bytes that they carry. One batch more than fits.
+pub const IN_HAND_BYTES_MAX: usize = 8 << 20;
 
 /// Why nobody subscribes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +100,20 @@ impl Handle {
             target: None,
             patience: Some(PATIENCE),
         }
+    }
+
+    /// A publisher of many events of one topic: [`Publisher::send`] waits only while too much is waiting, so that
+    /// they go out together. The topic is a text, or a [`TopicPath`].
+    ///
+    /// # Errors
+    ///
+    /// When the topic is not well-formed. What else may be wrong is told by [`Publisher::send`].
+    pub fn publisher<P>(&self, topic: P) -> Result<Publisher, TopicError>
+    where
+        P: TryInto<TopicPath>,
+        TopicError: From<P::Error>,
+    {
+        self.event(topic).publisher()
     }
 
     /// Subscribes to events of the topics that match a pattern.
@@ -182,6 +202,24 @@ impl EventBuilder {
     pub async fn send(self) -> Result<Published, PublishError> {
         let slot = self.start(None)?.0;
         Waiting(slot).await
+    }
+
+    /// A publisher of many such events, each with its own payload; that of this one means nothing.
+    ///
+    /// With patience, the publisher waits for peers that are slow; when it is over, they are passed over without
+    /// waiting until all have room again.
+    ///
+    /// # Errors
+    ///
+    /// When the topic is not well-formed.
+    pub fn publisher(self) -> Result<Publisher, TopicError> {
+        let request = PublishRequest {
+            scope: self.scope,
+            mode: self.mode,
+            target: self.target,
+            ..PublishRequest::new(self.topic?, self.payload)
+        };
+        Ok(Publisher::new(self.handle.shared, request, self.patience))
     }
 
     /// Publishes it, and waits until it is known what became of it, for so long at most.
@@ -347,7 +385,11 @@ pub(super) struct Inbox {
 
 #[derive(Default)]
 struct InboxState {
-    items: VecDeque<Delivery>,
+    items: VecDeque<Queued>,
+    /// How many events they are.
+    events: usize,
+    /// How many bytes they carry.
+    bytes: usize,
     waker: Option<Waker>,
     /// More waits in the mesh.
     more: bool,
@@ -359,15 +401,24 @@ struct InboxState {
 
 impl Inbox {
     /// Moves over what fits. Says whether somebody reads.
-    pub(super) fn fill(&self, mut take: impl FnMut() -> Option<Delivery>) -> bool {
+    pub(super) fn fill(&self, mut take: impl FnMut(usize) -> Option<Queued>) -> bool {
         let mut state = self.state.lock().expect("nothing panics under this lock");
         if state.abandoned {
             return false;
         }
         state.more = true;
-        while state.items.len() < IN_HAND_MAX {
-            match take() {
-                Some(item) => state.items.push_back(item),
+        while state.events < IN_HAND_MAX && state.bytes < IN_HAND_BYTES_MAX {
+            match take(IN_HAND_MAX - state.events) {
+                Some(item) => {
+                    let (events, bytes) = match &item {
+                        Queued::Events(run) => (run.len(), run.bytes()),
+                        // It takes room too.
+                        Queued::Missed(_) => (1, 0),
+                    };
+                    state.events += events;
+                    state.bytes += bytes;
+                    state.items.push_back(item);
+                }
                 None => {
                     state.more = false;
                     break;
@@ -404,7 +455,7 @@ pub struct Subscription {
     inbox: Arc<Inbox>,
     /// None until the node has taken it.
     subscribed: Option<Subscribed>,
-    in_hand: VecDeque<Delivery>,
+    in_hand: VecDeque<Queued>,
     missed: u64,
 }
 
@@ -415,7 +466,7 @@ impl Subscription {
     }
 
     /// The next event; none once the node has gone. What did not come is counted: [`Subscription::missed`].
-    pub async fn event(&mut self) -> Option<Arc<EventMessage>> {
+    pub async fn event(&mut self) -> Option<EventMessage> {
         loop {
             match self.next().await? {
                 Delivery::Event(event) => return Some(event),
@@ -452,17 +503,29 @@ impl Subscription {
                 return Poll::Pending;
             }
             std::mem::swap(&mut state.items, &mut self.in_hand);
+            (state.events, state.bytes) = (0, 0);
             let refill = std::mem::take(&mut state.more);
             drop(state);
             if refill && let Some(subscribed) = self.subscribed {
                 self.shared.push(Op::Refill(subscribed.key));
             }
         }
-        let item = self.in_hand.pop_front();
-        if let Some(Delivery::Missed(Missed { count, .. })) = &item {
-            self.missed += count;
-        }
-        Poll::Ready(item)
+        let delivery = match self.in_hand.front_mut().expect("something is in hand") {
+            Queued::Events(run) => {
+                let event = run.pop().expect("what waits is something");
+                if run.is_empty() {
+                    self.in_hand.pop_front();
+                }
+                Delivery::Event(event)
+            }
+            Queued::Missed(missed) => {
+                let missed = *missed;
+                self.missed += missed.count;
+                self.in_hand.pop_front();
+                Delivery::Missed(missed)
+            }
+        };
+        Poll::Ready(Some(delivery))
     }
 }
 

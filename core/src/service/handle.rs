@@ -23,6 +23,7 @@ use crate::rpc::{CallError, CallResult, Executed, Failure};
 use crate::service::Payload;
 use crate::service::events::{Inbox, Publishing};
 use crate::service::host::Host;
+use crate::service::publisher::Outbox;
 use crate::service::slot::Slot;
 use crate::topic::{SubscriptionKey, TopicPath};
 
@@ -49,6 +50,8 @@ pub(super) enum Op {
         result: Result<(), String>,
     },
     Publish(Box<Publishing>),
+    /// Something waits there.
+    PublishMany(Arc<Outbox>),
     Subscribe {
         request: Box<SubscribeRequest>,
         inbox: Arc<Inbox>,
@@ -151,6 +154,7 @@ fn refuse(op: Op) {
             slot.fill(Err(CallError::unrun(Failure::ShuttingDown, "the node is gone")));
         }
         Op::Publish(publishing) => publishing.slot.fill(Err(PublishError::Stopping)),
+        Op::PublishMany(outbox) => outbox.close(),
         Op::Subscribe { slot, .. } => slot.fill(Err(CommandError::Stopping)),
         Op::AwaitKnown { slot, .. } => slot.fill(()),
         _ => {}

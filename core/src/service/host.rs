@@ -260,6 +260,7 @@ impl Host {
             }
             Op::HookDone { service, hook, result } => mesh.hook_done(now, service, hook, result),
             Op::Publish(publishing) => self.events.publish(now, mesh, *publishing),
+            Op::PublishMany(outbox) => self.events.publish_many(now, mesh, outbox),
             Op::Subscribe { request, inbox, slot } => {
                 self.events.subscribe(now, mesh, *request, inbox, &slot);
             }

@@ -10,6 +10,7 @@ pub mod executor;
 pub mod handle;
 pub mod handler;
 pub mod host;
+pub mod publisher;
 pub mod slot;
 pub mod typed;
 
@@ -19,6 +20,7 @@ pub use events::{
 pub use handle::{CallFuture, Handle, RequestBuilder, Sleep};
 pub use handler::{BoxFuture, Context, Description, DescriptionError, Placement, Service};
 pub use host::{Host, Spawner};
+pub use publisher::{Publisher, Totals};
 pub use typed::{ActionBuilder, ServiceBuilder, action, service};
 
 pub use crate::directory::{Selection, Spread};

@@ -1,7 +1,10 @@
 //! Events and what is said of them, to and from the wire.
 
-use bytes::Bytes;
-use dunlin_proto::v1;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use dunlin_proto::events::{EVENTS_BYTES_MAX, Events, Place, write_event};
+use dunlin_proto::{Frame, Header, v1};
 
 use super::{SEQUENCE_MAX, WireFault, fault};
 use crate::base::Limits;
@@ -32,6 +35,28 @@ pub struct EventFrame {
     pub redelivered: bool,
     /// What it carries.
     pub payload: Bytes,
+}
+
+/// Several events as they travel together, all of them for subscribers that get every event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsFrame {
+    /// How many there are in all its runs. At least 1.
+    pub count: u64,
+    /// One after the other.
+    pub runs: Vec<RunFrame>,
+    /// What they carry is in here.
+    pub bytes: Bytes,
+}
+
+/// Events in a row that have a topic in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFrame {
+    /// Their topic, as their publisher writes it.
+    pub topic: TopicPath,
+    /// How to read what they carry.
+    pub content: ContentType,
+    /// Of each its number among those of its publisher's life, and where in the frame's bytes what it carries is.
+    pub events: Vec<(u64, Range<u32>)>,
 }
 
 /// From which number on what follows on a lane counts.
@@ -86,6 +111,45 @@ pub(super) fn parse(
     })
 }
 
+pub(super) fn parse_events(
+    header: v1::Events,
+    bytes: Bytes,
+    paths: &mut TopicMemory,
+) -> Result<EventsFrame, WireFault> {
+    let wrong = |field, why: String| fault("Events", field, why);
+    if bytes.len() > EVENTS_BYTES_MAX {
+        return Err(wrong("payload", format!("{} bytes", bytes.len())));
+    }
+    let mut runs = Vec::<RunFrame>::with_capacity(1);
+    let (mut count, mut sequence) = (0, 0u64);
+    for event in Events::new(bytes.clone()) {
+        let (place, carries) = event.map_err(|error| wrong("payload", error.to_string()))?;
+        let carries = carries.start as u32..carries.end as u32;
+        sequence = match place {
+            Place::First(run) => {
+                let topic = paths.read(run.topic);
+                let topic = topic.map_err(|error| fault("EventRun", "topic", error.to_string()))?;
+                let content = ContentType(run.content_type);
+                // As many as there can be, or as many as are said to be left: whatever is less.
+                let left = (header.count as usize).saturating_sub(count);
+                let events = Vec::with_capacity(left.min(bytes.len() - carries.start as usize + 1));
+                runs.push(RunFrame { topic, content, events });
+                run.sequence
+            }
+            Place::Next(more) => sequence.saturating_add(more),
+        };
+        if sequence == 0 || sequence > SEQUENCE_MAX {
+            return Err(fault("EventRun", "sequence", format!("{sequence}")));
+        }
+        runs.last_mut().expect("a run begins with the first").events.push((sequence, carries));
+        count += 1;
+    }
+    if count == 0 || count != header.count as usize {
+        return Err(wrong("count", format!("{} of {count} events", header.count)));
+    }
+    Ok(EventsFrame { count: count as u64, runs, bytes })
+}
+
 pub(super) fn parse_from(from: v1::EventsFrom) -> Result<EventsFrom, WireFault> {
     if from.stream == 0 || from.number == 0 || from.number > SEQUENCE_MAX {
         let why = format!("{} of stream {}", from.number, from.stream);
@@ -124,6 +188,31 @@ pub(super) fn parse_ack(ack: v1::EventAck, limits: &Limits) -> Result<EventAck, 
         declined: declined.collect::<Result<_, _>>()?,
         nothing_came: ack.nothing_came,
     })
+}
+
+impl EventsFrame {
+    /// The frame that says this.
+    pub fn into_frame(self) -> Frame {
+        let mut out = BytesMut::with_capacity(self.bytes.len());
+        for run in self.runs {
+            let mut last = None;
+            for (sequence, carries) in run.events {
+                let place = match last {
+                    None => Place::First(v1::EventRun {
+                        sequence,
+                        topic: run.topic.as_bytes().clone(),
+                        content_type: run.content.0,
+                    }),
+                    Some(last) => Place::Next(sequence - last),
+                };
+                let carries = &self.bytes[carries.start as usize..carries.end as usize];
+                write_event(&place, carries, &mut out);
+                last = Some(sequence);
+            }
+        }
+        let header = Header::Events(v1::Events { count: self.count as u32 });
+        Frame::with_payload(header, out.freeze())
+    }
 }
 
 impl EventFrame {

@@ -22,7 +22,7 @@ use crate::payload::ContentType;
 use crate::rpc::Status;
 use crate::topic::{TopicMemory, TopicPath};
 
-pub use events::{EventFrame, EventsFrom};
+pub use events::{EventFrame, EventsFrame, EventsFrom, RunFrame};
 
 /// The lowest protocol version that this code speaks.
 pub const VERSION_MIN: u32 = 1;
@@ -152,6 +152,8 @@ pub enum Message {
         floor: u64,
     },
     Event(EventFrame),
+    /// Several events.
+    Events(EventsFrame),
     /// From which number on the events that follow on this lane count.
     EventsFrom(EventsFrom),
     /// The receiver was passed over with so many events.
@@ -250,6 +252,7 @@ pub fn parse_with(
             Message::Cancel { sequence: cancel.sequence, floor: cancel.floor }
         }
         Header::Event(event) => Message::Event(events::parse(event, payload, limits, paths)?),
+        Header::Events(header) => Message::Events(events::parse_events(header, payload, paths)?),
         Header::EventsFrom(from) => Message::EventsFrom(events::parse_from(from)?),
         Header::EventsSkipped(skipped) => Message::EventsSkipped { count: skipped.count },
         Header::EventAck(ack) => Message::EventAck(events::parse_ack(ack, limits)?),
@@ -509,6 +512,7 @@ impl Message {
                 let header = Header::Event(event.header());
                 Frame::with_payload(header, event.payload)
             }
+            Message::Events(events) => events.into_frame(),
             Message::EventsFrom(from) => Frame::new(Header::EventsFrom(v1::EventsFrom {
                 stream: from.stream,
                 number: from.number,

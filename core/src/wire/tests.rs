@@ -292,3 +292,65 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn events_that_go_together_survive_the_trip() {
+    let bytes = Bytes::from_static(b"onetwothree");
+    let run =
+        |topic: &str, events| RunFrame { topic: path(topic), content: ContentType::JSON, events };
+    let events = EventsFrame {
+        count: 3,
+        runs: vec![run("main:a/b", vec![(7, 0..3), (9, 3..6)]), run("a/c", vec![(8, 6..11)])],
+        bytes: bytes.clone(),
+    };
+    let Message::Events(back) = roundtrip(Message::Events(events.clone())) else { panic!() };
+    assert_eq!(back.count, 3);
+    for (run, other) in back.runs.iter().zip(&events.runs) {
+        assert_eq!((&run.topic, run.content), (&other.topic, other.content));
+        for ((sequence, at), (wanted, from)) in run.events.iter().zip(&other.events) {
+            assert_eq!(sequence, wanted);
+            let carried = |bytes: &Bytes, at: &std::ops::Range<u32>| {
+                bytes.slice(at.start as usize..at.end as usize)
+            };
+            assert_eq!(carried(&back.bytes, at), carried(&bytes, from));
+        }
+    }
+}
+
+#[test]
+fn events_that_do_not_go_together_are_refused() {
+    use dunlin_proto::events::{EVENTS_BYTES_MAX, Place, write_event};
+    let refused = |count, write: &dyn Fn(&mut BytesMut)| {
+        let mut payload = BytesMut::new();
+        write(&mut payload);
+        let header = Header::Events(v1::Events { count });
+        let body = Frame::with_payload(header, payload.freeze()).to_body();
+        match parse(body, &Limits::default()) {
+            Err(WireFault::Field { field, .. }) => Some(field),
+            Err(other) => panic!("{other}"),
+            Ok(_) => None,
+        }
+    };
+    let run = |sequence, topic: &'static str| {
+        Place::First(v1::EventRun { sequence, topic: Bytes::from(topic), content_type: 0 })
+    };
+    let two = |out: &mut BytesMut| {
+        write_event(&run(1, "a"), b"x", out);
+        write_event(&Place::Next(1), b"y", out);
+    };
+    assert_eq!(refused(2, &two), None);
+    for count in [0, 1, 3, u32::MAX] {
+        assert_eq!(refused(count, &two), Some("count"));
+    }
+    assert_eq!(refused(0, &|_| {}), Some("count"));
+    assert_eq!(refused(1, &|out| write_event(&run(0, "a"), b"", out)), Some("sequence"));
+    assert_eq!(refused(1, &|out| write_event(&run(1, "a//b"), b"", out)), Some("topic"));
+    assert_eq!(refused(1, &|out| write_event(&Place::Next(1), b"", out)), Some("payload"));
+    let far = |out: &mut BytesMut| {
+        two(out);
+        write_event(&Place::Next(SEQUENCE_MAX), b"", out);
+    };
+    assert_eq!(refused(3, &far), Some("sequence"));
+    let large = |out: &mut BytesMut| write_event(&run(1, "a"), &[0; EVENTS_BYTES_MAX], out);
+    assert_eq!(refused(1, &large), Some("payload"));
+}

@@ -153,12 +153,12 @@ impl PublishedEntry {
 impl EventEntry {
     pub(super) fn new(event: &EventMessage, content: u32) -> Self {
         EventEntry {
-            topic: event.topic.as_str().to_string(),
-            publisher: event.id.publisher,
-            boot: event.id.boot,
-            sequence: event.id.sequence,
+            topic: event.topic().as_str().to_string(),
+            publisher: event.id().publisher,
+            boot: event.id().boot,
+            sequence: event.id().sequence,
             content,
-            redelivered: event.redelivered,
+            redelivered: event.is_redelivered(),
         }
     }
 }

@@ -187,13 +187,13 @@ impl Subscriber {
         loop {
             match self.subscription.next().await? {
                 Delivery::Missed(missed) => return Some(Item::Missed(MissedEntry::new(&missed))),
-                Delivery::Event(event) => match event.payload.encode() {
+                Delivery::Event(event) => match event.payload().encode() {
                     Ok((content, bytes)) => {
                         return Some(Item::Event(EventEntry::new(&event, content.0), bytes));
                     }
                     // Published on this very node, as a value that nobody else could read either.
                     Err(error) => {
-                        tracing::warn!(topic = %event.topic, %error, "an event is not shown");
+                        tracing::warn!(topic = %event.topic(), %error, "an event is not shown");
                     }
                 },
             }

@@ -463,7 +463,33 @@ pub struct Event {
     #[prost(bool, tag = "8")]
     pub redelivered: bool,
 }
-/// Kind 20, a shared lane. Events, and EventsSkipped, that follow on this lane of this link have the numbers
+/// Kind 23, a shared lane: that of the topics' hashes. Several events in one frame, each for every subscriber that
+/// is in no group; each has a number of its own, like as many events alone. The payload holds one after the other:
+///
+/// - a varint: twice the length of what the event carries, and 1 more if a run begins with it;
+/// - if one does, the length of an EventRun as a varint, and that; if not, by how much its sequence is more than
+///    that of the event before it, a varint that is at least 1;
+/// - what it carries.
+///
+/// The first event begins a run. The payload has at most 64 KiB.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Events {
+    /// How many there are. At least 1.
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
+}
+/// What events in a row have in common.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventRun {
+    /// Of the first of them; see Event.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub topic: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "3")]
+    pub content_type: u32,
+}
+/// Kind 20, a shared lane. Events, alone or several, and EventsSkipped, that follow on this lane of this link have the numbers
 /// from this one on. A stream is all that one incarnation sends to another between two losses of what each
 /// remembers of the other; each lane counts for itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

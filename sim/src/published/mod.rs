@@ -214,7 +214,7 @@ impl Events {
             format!("{here} got event {} of {by} to '{}': {text}", said.token, plan.topic)
         };
         let is_its_topic =
-            node.is_in(plan.network, event.topic.network()) && event.topic.path() == plan.topic;
+            node.is_in(plan.network, event.topic().network()) && event.topic().path() == plan.topic;
         if !is_filler(&said, plan.bytes) || !is_its_topic {
             return Err((WHOLE, what("it was damaged")));
         }
@@ -223,7 +223,7 @@ impl Events {
             State::Waiting => None,
             State::Accepted { published, .. } => Some(published.id),
         };
-        let id = event.id;
+        let id = event.id();
         if id.publisher != node.peers[usize::from(by.node)] || known.is_some_and(|k| k != id) {
             return Err((WHOLE, what(&format!("its name is {id:?}"))));
         }
@@ -237,7 +237,7 @@ impl Events {
         let group = reader.group(plan);
         let may_repeat = group.is_some_and(|group| self.may_repeat(group));
         // What comes a second time says so. It may be read before what came first.
-        let again = may_repeat && event.redelivered;
+        let again = may_repeat && event.is_redelivered();
         let is_first = |r: &&usize| !publication.repeated.contains(r);
         if publication.got.contains(&index) && !may_repeat {
             return Err((ONCE, what("it has it already")));
@@ -458,7 +458,7 @@ impl OpenReader<'_> {
             Delivery::Event(event) => {
                 let verdict = events.received(self.node, self.reader, event);
                 drop(events);
-                if event.redelivered {
+                if event.is_redelivered() {
                     self.node.ledger.sometimes(sometimes::REDELIVERED);
                 }
                 self.node.ledger.judge(usize::from(self.node.life.node), verdict);

@@ -57,12 +57,8 @@ impl Bench {
     }
 
     fn delivery_of(&self, sequence: u64, topic: &str, said: &Said) -> Delivery {
-        Delivery::Event(Arc::new(EventMessage {
-            id: self.id(sequence),
-            topic: TopicPath::parse(topic).unwrap(),
-            payload: Payload::value(said.clone()),
-            redelivered: false,
-        }))
+        let (topic, payload) = (TopicPath::parse(topic).unwrap(), Payload::value(said.clone()));
+        Delivery::Event(EventMessage::new(self.id(sequence), topic, payload, 0, false))
     }
 
     /// An event is owed to the first reader, as if its publisher had known of it.

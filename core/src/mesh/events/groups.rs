@@ -1,7 +1,5 @@
 //! Which member of a group gets an event, and what becomes of it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::base::{Effects, PeerId, PeerKey};
@@ -143,13 +141,10 @@ impl Mesh {
         let (content_type, bytes) = (content.content, content.bytes.clone());
         match self.choose(&content.id, members, &eligible) {
             Choice::Here(key) => {
-                let message = Arc::new(EventMessage {
-                    id: content.id,
-                    topic,
-                    payload: Payload::Encoded { content: content_type, bytes },
-                    redelivered: redelivery.redelivered,
-                });
-                self.deliver_to(key, &message, size);
+                let payload = Payload::Encoded { content: content_type, bytes };
+                let again = redelivery.redelivered;
+                let event = EventMessage::new(content.id, topic, payload, size, again);
+                self.deliver_to(key, &event.into());
                 Assigned::Here
             }
             Choice::Peer(peer, id) => {

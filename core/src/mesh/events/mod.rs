@@ -18,7 +18,9 @@ use crate::base::{Now, PeerId, PeerKey};
 use crate::directory::document::GROUP_BYTES_MAX;
 use crate::directory::{Document, EntryKey, PublisherInput};
 use crate::events::plan::Plan;
-use crate::events::{Delivery, EventMessage, Missed, MissedWhy, SubscribeRequest, Subscriptions};
+use crate::events::queue::Queued;
+use crate::events::run::Run;
+use crate::events::{Delivery, Missed, MissedWhy, SubscribeRequest, Subscriptions};
 use crate::mesh::event::Event;
 use crate::mesh::{CommandError, Mesh, Phase};
 use crate::topic::{Pattern, SubscriptionKey, TopicPath};
@@ -115,6 +117,15 @@ impl Mesh {
         self.subscriptions.take(subscription)
     }
 
+    /// The next things that wait for a subscriber: events in a row that came together, or one word of missed ones.
+    pub(crate) fn take_deliveries(
+        &mut self,
+        subscription: SubscriptionKey,
+        events_max: usize,
+    ) -> Option<Queued> {
+        self.subscriptions.take_together(subscription, events_max)
+    }
+
     /// The subscribers of this node.
     pub fn subscriptions(&self) -> &Subscriptions {
         &self.subscriptions
@@ -152,8 +163,8 @@ impl Mesh {
 
     // To subscribers here.
 
-    fn deliver_to(&mut self, key: SubscriptionKey, message: &Arc<EventMessage>, size: usize) {
-        if self.subscriptions.deliver(key, message, size) {
+    fn deliver_to(&mut self, key: SubscriptionKey, run: &Run) {
+        if self.subscriptions.deliver(key, run) {
             self.events.push_back(Event::SubscriptionReady(key));
         }
     }

@@ -1,8 +1,9 @@
 //! The streams of events to peers: when they go on, and when what is under way is lost.
 
 use crate::base::PeerKey;
+use crate::events::batch::Together;
 use crate::events::publications::Part;
-use crate::events::sender::Outgoing;
+use crate::events::sender::{Outgoing, Pushed};
 use crate::link::LinkCommand;
 use crate::mesh::Mesh;
 use crate::mesh::event::Event;
@@ -22,6 +23,22 @@ impl Mesh {
         if self.sender.push(peer, lane, event, part.map(Box::new)) {
             self.mark_events(peer, lane);
         }
+    }
+
+    /// Says whether they get it. Everybody does, or nobody.
+    pub(super) fn push_event_to_all(
+        &mut self,
+        peers: &[PeerKey],
+        lane: usize,
+        event: &Together<'_>,
+    ) -> bool {
+        let pushed = self.sender.push_to_all(peers, lane, event);
+        if pushed == Pushed::Begun {
+            for peer in peers {
+                self.mark_events(*peer, lane);
+            }
+        }
+        pushed != Pushed::NoRoom
     }
 
     /// Tells the link that is sent on that events wait.

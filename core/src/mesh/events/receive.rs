@@ -10,6 +10,7 @@ use crate::events::decisions::Decision;
 use crate::events::group::GroupName;
 use crate::events::plan::Plan;
 use crate::events::receiver::{Arrival, EventAck};
+use crate::events::run::Run;
 use crate::events::sender::Word;
 use crate::events::{EventId, EventMessage, MissedWhy};
 use crate::link::{Lane, LinkHandle};
@@ -20,7 +21,7 @@ use crate::payload::Payload;
 use crate::peer::PeerInput;
 use crate::planted::is_planted;
 use crate::topic::TopicPath;
-use crate::wire::{EventFrame, EventsFrom};
+use crate::wire::{EventFrame, EventsFrame, EventsFrom};
 
 /// Payloads up to this size are copied out of what came, so that one small event does not keep a whole datagram.
 const COPIED_BYTES_MAX: usize = 1_024;
@@ -52,7 +53,7 @@ impl Mesh {
         lane: Lane,
         event: EventFrame,
     ) {
-        let Some(number) = self.event_counts(peer, link, lane) else { return };
+        let Some((number, _)) = self.event_counts(peer, link, lane, 1) else { return };
         let Some(entry) = self.peers.get(peer) else { return };
         let Some(session) = entry.machine.session() else { return };
         let id = EventId { publisher: entry.id, boot: session.boot, sequence: event.sequence };
@@ -65,16 +66,12 @@ impl Mesh {
             true => self.copy_payload(&event.payload),
             false => event.payload,
         };
-        let message = Arc::new(EventMessage {
-            id,
-            topic,
-            payload: Payload::Encoded { content: event.content, bytes },
-            redelivered: event.redelivered,
-        });
+        let payload = Payload::Encoded { content: event.content, bytes };
+        let run = EventMessage::new(id, topic, payload, size, event.redelivered).into();
         if event.everyone {
             let here = if event.one_per_service { &plan.plain_here } else { &plan.all_here };
             for key in here {
-                self.deliver_to(*key, &message, size);
+                self.deliver_to(*key, &run);
             }
         }
         let groups = event.groups.into_iter().map(|g| g.map(|g| GroupName::Group(g.into())));
@@ -87,12 +84,52 @@ impl Mesh {
             let Some(name) = name else { continue };
             let members = name.as_ref().and_then(|name| plan.members(name));
             match members.and_then(|members| self.choose_here(&id, members, size)) {
-                Some(key) => self.deliver_to(key, &message, size),
+                Some(key) => self.deliver_to(key, &run),
                 None => declined.push(place as u32),
             }
         }
         if !declined.is_empty() {
             self.receiver.declined(peer, lane, number, declined);
+        }
+    }
+
+    /// Several events that came together.
+    pub(in crate::mesh) fn events_arrived(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        lane: Lane,
+        events: EventsFrame,
+    ) {
+        let Some((_, old)) = self.event_counts(peer, link, lane, events.count) else { return };
+        let Some(entry) = self.peers.get(peer) else { return };
+        let Some(session) = entry.machine.session() else { return };
+        let (publisher, boot) = (entry.id, session.boot);
+        let mut old = old as usize;
+        for run in events.runs {
+            let known = old.min(run.events.len());
+            old -= known;
+            let new = &run.events[known..];
+            if new.is_empty() {
+                continue;
+            }
+            let (topic, plan) = match self.decide(peer, run.topic) {
+                Ok(decided) => decided,
+                Err(what) => {
+                    self.complain(peer, what);
+                    continue;
+                }
+            };
+            if plan.all_here.is_empty() {
+                continue;
+            }
+            let carried = new.iter().map(|(sequence, at)| {
+                (*sequence, &events.bytes[at.start as usize..at.end as usize])
+            });
+            let run = Run::copied(publisher, boot, topic, run.content, carried);
+            for key in &plan.all_here {
+                self.deliver_to(*key, &run);
+            }
         }
     }
 
@@ -148,20 +185,27 @@ impl Mesh {
         lane: Lane,
         count: u64,
     ) {
-        if self.event_counts(peer, link, lane).is_some() && count > 0 {
+        if self.event_counts(peer, link, lane, 1).is_some() && count > 0 {
             self.missed(peer, count, MissedWhy::PassedOver);
         }
     }
 
-    /// Counts a frame in. Its number, if it is to be looked at.
-    fn event_counts(&mut self, peer: PeerKey, link: LinkHandle, lane: Lane) -> Option<u64> {
-        match self.receiver.arrived(peer, link, lane) {
+    /// Counts a frame of so many events in. Its first number, and how many of them have come before, if the frame is
+    /// to be looked at.
+    fn event_counts(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        lane: Lane,
+        count: u64,
+    ) -> Option<(u64, u64)> {
+        match self.receiver.arrived(peer, link, lane, count) {
             Ok(arrival) => {
                 if self.receiver.wants_ack(peer) {
                     self.send_on_control(peer, OutItem::EventAck);
                 }
                 match arrival {
-                    Arrival::New(number) => Some(number),
+                    Arrival::New { number, old } => Some((number, old)),
                     Arrival::Old | Arrival::Early => None,
                 }
             }

@@ -11,7 +11,7 @@ fn path(text: &str) -> TopicPath {
     TopicPath::parse(text).unwrap()
 }
 
-fn wish(pattern: &str) -> SubscribeRequest {
+pub(super) fn wish(pattern: &str) -> SubscribeRequest {
     SubscribeRequest::new(Pattern::parse(pattern).unwrap())
 }
 
@@ -24,7 +24,7 @@ fn event(topic: &str, text: &str) -> PublishRequest {
 }
 
 impl World {
-    fn subscribe(&mut self, index: usize, request: SubscribeRequest) -> SubscriptionKey {
+    pub(super) fn subscribe(&mut self, index: usize, request: SubscribeRequest) -> SubscriptionKey {
         let now = self.time();
         let subscribed = self.stations[index].mesh.subscribe(now, request).unwrap();
         self.settle();
@@ -42,7 +42,7 @@ impl World {
 
     fn publish(&mut self, index: usize, request: PublishRequest) -> Published {
         let now = self.time();
-        let published = self.stations[index].mesh.publish(now, request).unwrap();
+        let published = self.stations[index].mesh.publish(now, &request).unwrap();
         self.settle();
         published
     }
@@ -51,9 +51,9 @@ impl World {
         let mesh = &mut self.stations[index].mesh;
         let text = |delivery| match delivery {
             Delivery::Event(event) => {
-                let (_, bytes) = event.payload.encode().unwrap();
+                let (_, bytes) = event.payload().encode().unwrap();
                 let text = String::from_utf8(bytes.to_vec()).unwrap();
-                if event.redelivered { format!("{text} again") } else { text }
+                if event.is_redelivered() { format!("{text} again") } else { text }
             }
             Delivery::Missed(Missed { count, why, .. }) => format!("{count} {why:?}"),
         };
@@ -71,7 +71,7 @@ impl World {
 }
 
 /// Everybody is connected to everybody.
-fn all_linked(count: usize) -> World {
+pub(super) fn all_linked(count: usize) -> World {
     let mut world = World::new(count);
     for a in 0..count {
         for b in a + 1..count {
@@ -313,7 +313,7 @@ fn a_peer_that_takes_nothing_keeps_a_publisher_waiting_or_is_passed_over_and_tol
     assert_eq!(world.take(2, other).len(), max);
     let now = world.time();
     let mesh = &mut world.stations[0].mesh;
-    let refused = mesh.publish(now, event("a/b", "refused")).unwrap_err();
+    let refused = mesh.publish(now, &event("a/b", "refused")).unwrap_err();
     assert_eq!(refused, PublishError::WouldBlock { peer: id(1), events: max });
     let patient = PublishRequest { when_full: WhenFull::PassOver, ..event("a/b", "y") };
     assert_eq!(world.publish(0, patient.clone()).passed_over, 1);
@@ -417,7 +417,7 @@ fn an_own_value_reaches_own_subscribers_as_it_is() {
     let Some(Delivery::Event(event)) = world.stations[0].mesh.take_delivery(key) else {
         panic!("it is there")
     };
-    assert_eq!(event.payload.get::<Unreadable>().unwrap().0, 7);
+    assert_eq!(event.get::<Unreadable>().unwrap().0, 7);
 }
 
 #[test]
@@ -482,10 +482,10 @@ fn a_node_that_stops_first_brings_its_events_home() {
     let now = world.time();
     let mesh = &mut world.stations[0].mesh;
     for n in 0..100 {
-        mesh.publish(now, event("a/b", &n.to_string())).unwrap();
+        mesh.publish(now, &event("a/b", &n.to_string())).unwrap();
     }
     mesh.shutdown(now);
-    let refused = mesh.publish(now, event("a/b", "late"));
+    let refused = mesh.publish(now, &event("a/b", "late"));
     assert_eq!(refused, Err(PublishError::Stopping));
     world.settle();
     assert!(world.stations[0].mesh.is_stopped());
@@ -500,12 +500,12 @@ fn bounds_and_misuse_are_answered() {
     assert!(mesh.subscribe(now, wish("nowhere:a/b")).is_err());
     assert!(mesh.subscribe(now, in_group("a/b", "", false)).is_err());
     assert!(mesh.subscribe(now, in_group("a/b", &"g".repeat(200), false)).is_err());
-    assert!(matches!(mesh.publish(now, event("nowhere:a", "")), Err(PublishError::Denied(_))));
+    assert!(matches!(mesh.publish(now, &event("nowhere:a", "")), Err(PublishError::Denied(_))));
     let large = Payload::raw(vec![0; mesh.limits().message_bytes_max + 1]);
-    let refused = mesh.publish(now, PublishRequest::new(path("a"), large));
+    let refused = mesh.publish(now, &PublishRequest::new(path("a"), large));
     assert!(matches!(refused, Err(PublishError::TooLarge { .. })));
     assert!(mesh.subscriptions().is_empty());
-    let published = mesh.publish(now, event("a/b", "nobody")).unwrap();
+    let published = mesh.publish(now, &event("a/b", "nobody")).unwrap();
     assert_eq!((published.local, published.peers, published.groups), (0, 0, 0));
 }
 

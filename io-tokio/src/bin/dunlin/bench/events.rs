@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use dunlin_tokio::topic::TopicPath;
 use dunlin_tokio::{Delivery, Node, Payload, PeerAddress, PeerId, service};
 use tokio::sync::Notify;
 
@@ -75,7 +74,12 @@ pub(super) async fn serve(
     announce(&Place { address: node.local_addr(), key: node.id().to_string() })?;
     while let Some(delivery) = subscription.next().await {
         match delivery {
-            Delivery::Event(_) => counts.add(&counts.came, 1),
+            Delivery::Event(event) => {
+                if event.bytes().is_none_or(|(_, bytes)| bytes.len() != setting.size) {
+                    return Err("an event came with another size than it was published with".into());
+                }
+                counts.add(&counts.came, 1);
+            }
             Delivery::Missed(missed) => counts.add(&counts.missed, missed.count),
         }
     }
@@ -113,34 +117,24 @@ pub(super) async fn measure(
     .await
 }
 
-/// Keeps so many tasks publishing. Says how many events there were.
+/// Publishes, so many events at a time. Says how many there were.
 async fn publish(
     setting: &Setting,
     node: &Node,
     peers: usize,
     tally: &Tally,
 ) -> Result<u64, Failure> {
-    let tasks: Vec<_> = (0..setting.outstanding)
-        .map(|_| {
-            let (handle, until) = (node.handle(), tally.until);
-            let payload = Payload::raw(vec![7; setting.size]);
-            let topic = TopicPath::parse(TOPIC).expect("well-formed");
-            tokio::spawn(async move {
-                let mut published = 0;
-                while Instant::now() < until {
-                    let event = handle.event(topic.clone()).payload(payload.clone()).send().await?;
-                    if event.peers + event.passed_over != peers {
-                        return Err(format!("{event:?}: {peers} peers subscribe").into());
-                    }
-                    published += 1;
-                }
-                Ok::<u64, Failure>(published)
-            })
-        })
-        .collect();
-    let mut published = 0;
-    for task in tasks {
-        published += task.await??;
+    let publisher = node.publisher(TOPIC)?;
+    let payload = Payload::raw(vec![7; setting.size]);
+    while Instant::now() < tally.until {
+        for _ in 0..setting.outstanding {
+            publisher.send_payload(payload.clone()).await?;
+        }
+        tokio::task::yield_now().await;
     }
-    Ok(published)
+    let totals = publisher.flush().await?;
+    if totals.peers + totals.passed_over != totals.events * peers as u64 {
+        return Err(format!("{totals:?}: {peers} peers subscribe").into());
+    }
+    Ok(totals.events)
 }
