@@ -1,31 +1,94 @@
-//! Many seeds on several threads, reported in the order of their seeds.
+//! Many seeds on several threads, reported in the order of their seeds; and the same on several machines.
+//!
+//! A campaign may be split into shards, each of which runs every n-th seed. Shards know nothing of each other; what
+//! they come to is added up by [`merge`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::draw::{draw, fidelity_of};
 use crate::faults::{Tally, TallyLine};
 use crate::run::{Outcome, Verdict, run};
-use crate::schedule::{Crypto, Fidelity};
+use crate::schedule::{Crypto, Fidelity, PROGRAM};
+use crate::sometimes::{self, Reached};
 
 /// Which seeds to run, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Campaign {
     /// The first seed.
     pub from: u64,
-    /// How many.
+    /// How many, in all shards together.
     pub seeds: u64,
+    /// Which of them: a part of all, or all.
+    pub shard: Shard,
     /// One fidelity for all; without it each seed draws its own.
     pub fidelity: Option<Fidelity>,
     /// One crypto for all packets; without it each seed draws its own.
     pub crypto: Option<Crypto>,
-    /// How many threads.
+    /// How many threads; 0 is one too.
     pub jobs: usize,
     /// Stop at the first seed that fails.
     pub fail_fast: bool,
+}
+
+/// Every n-th seed of a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shard {
+    /// Which shard, from 0.
+    pub index: u64,
+    /// Of how many.
+    pub of: u64,
+}
+
+impl Default for Shard {
+    /// All seeds.
+    fn default() -> Self {
+        Shard { index: 0, of: 1 }
+    }
+}
+
+impl Shard {
+    /// How many of so many seeds it has.
+    pub fn count(self, seeds: u64) -> u64 {
+        (seeds + self.of - 1 - self.index) / self.of
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/');
+        let parsed = numbers.and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
+        match parsed {
+            Some((index, of)) if index < of => Ok(Shard { index, of }),
+            _ => Err("a shard is INDEX/COUNT, and the first index is 0: 0/4, 1/4, 2/4, 3/4".into()),
+        }
+    }
+}
+
+/// What makes shards parts of one campaign.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The program and its version.
+    pub program: String,
+    /// The first seed.
+    pub from: u64,
+    /// How many, in all shards.
+    pub seeds: u64,
+    /// One fidelity for all, or drawn.
+    pub fidelity: Option<Fidelity>,
+    /// One crypto for all, or drawn.
+    pub crypto: Option<Crypto>,
 }
 
 /// Which fidelity a seed has, told or drawn. Asking for a crypto asks for packets.
@@ -40,13 +103,15 @@ pub fn choose(seed: u64, fidelity: Option<Fidelity>, crypto: Option<Crypto>) -> 
 }
 
 /// Scenarios of one kind, and how fast they were.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Share {
     pub scenarios: u64,
     pub events: u64,
     pub calls: u64,
     pub answered: u64,
+    pub published: u64,
+    pub delivered: u64,
     pub simulated_seconds: u64,
     pub cpu_seconds: f64,
     pub scenarios_per_cpu_second: f64,
@@ -54,12 +119,20 @@ pub struct Share {
 }
 
 /// What a campaign came to.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
+    /// The campaign.
+    pub plan: Plan,
+    /// Which part of it this is.
+    pub shard: Shard,
+    /// It stopped at a seed that failed, before its end.
+    pub stopped: bool,
     /// By fidelity and crypto.
     pub shares: BTreeMap<String, Share>,
     /// All faults together.
     pub faults: Vec<TallyLine>,
+    /// Rare states, and how often they were reached: 0 says that a campaign never got there.
+    pub sometimes: Reached,
     /// How calls ended.
     pub ends: BTreeMap<String, u64>,
     /// Seeds that broke a safety rule.
@@ -71,7 +144,7 @@ pub struct Summary {
     /// Seeds in which no fault changed anything: they do not count.
     pub faultless: Vec<u64>,
     /// Kinds of fault that were applied and never changed anything.
-    pub toothless: Vec<&'static str>,
+    pub toothless: Vec<String>,
     #[serde(skip)]
     tally: Tally,
 }
@@ -87,9 +160,12 @@ impl Summary {
         share.events += outcome.events;
         share.calls += outcome.calls;
         share.answered += outcome.answered;
+        share.published += outcome.published;
+        share.delivered += outcome.delivered;
         share.simulated_seconds += outcome.simulated_nanos / 1_000_000_000;
         share.cpu_seconds += outcome.cpu_nanos as f64 / 1e9;
         self.tally.add(&outcome.faults);
+        sometimes::add(&mut self.sometimes, &outcome.sometimes);
         for (end, count) in &outcome.ends {
             *self.ends.entry(end.clone()).or_default() += count;
         }
@@ -102,13 +178,44 @@ impl Summary {
         }
     }
 
+    /// Adds another shard.
+    fn absorb(&mut self, part: &Summary) -> Result<(), String> {
+        for (name, other) in &part.shares {
+            let share = self.shares.entry(name.clone()).or_default();
+            share.scenarios += other.scenarios;
+            share.events += other.events;
+            share.calls += other.calls;
+            share.answered += other.answered;
+            share.published += other.published;
+            share.delivered += other.delivered;
+            share.simulated_seconds += other.simulated_seconds;
+            share.cpu_seconds += other.cpu_seconds;
+        }
+        self.tally.add_lines(&part.faults)?;
+        sometimes::add(&mut self.sometimes, &part.sometimes);
+        sometimes::add(&mut self.ends, &part.ends);
+        let lists = [
+            (&mut self.safety, &part.safety),
+            (&mut self.liveness, &part.liveness),
+            (&mut self.crashes, &part.crashes),
+            (&mut self.faultless, &part.faultless),
+        ];
+        for (seeds, others) in lists {
+            seeds.extend(others);
+            seeds.sort_unstable();
+        }
+        self.stopped |= part.stopped;
+        Ok(())
+    }
+
     fn finish(&mut self) {
         for share in self.shares.values_mut() {
             share.scenarios_per_cpu_second = share.scenarios as f64 / share.cpu_seconds;
             share.events_per_cpu_second = share.events as f64 / share.cpu_seconds;
         }
         self.faults = self.tally.lines();
-        self.toothless = self.tally.toothless().into_iter().map(|kind| kind.name()).collect();
+        self.toothless =
+            self.tally.toothless().into_iter().map(|kind| kind.name().into()).collect();
     }
 
     /// What the program's exit code says, the worst first.
@@ -119,7 +226,8 @@ impl Summary {
             1
         } else if !self.liveness.is_empty() {
             3
-        } else if !self.faultless.is_empty() || !self.toothless.is_empty() {
+        } else if !self.faultless.is_empty() || (self.shard.of == 1 && !self.toothless.is_empty()) {
+            // A shard may be too small for every kind of fault to bite; all together are not.
             5
         } else {
             0
@@ -129,20 +237,29 @@ impl Summary {
 
 /// Runs a campaign. `report` sees every outcome, in the order of the seeds.
 pub fn run_campaign(campaign: &Campaign, mut report: impl FnMut(&Outcome)) -> Summary {
+    let Shard { index: first, of: every } = campaign.shard;
+    let seeds = campaign.shard.count(campaign.seeds);
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let (sender, receiver) = mpsc::channel::<Outcome>();
-    let mut summary = Summary::default();
+    let plan = Plan {
+        program: PROGRAM.into(),
+        from: campaign.from,
+        seeds: campaign.seeds,
+        fidelity: campaign.fidelity,
+        crypto: campaign.crypto,
+    };
+    let mut summary = Summary { plan, shard: campaign.shard, ..Summary::default() };
     std::thread::scope(|scope| {
         for _ in 0..campaign.jobs.max(1) {
             let (sender, next, stop) = (sender.clone(), &next, &stop);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= campaign.seeds {
+                    if index >= seeds {
                         return;
                     }
-                    let seed = campaign.from + index;
+                    let seed = campaign.from + first + index * every;
                     let (fidelity, crypto) = choose(seed, campaign.fidelity, campaign.crypto);
                     let outcome = run(&draw(seed, fidelity, crypto));
                     if sender.send(outcome).is_err() {
@@ -153,11 +270,11 @@ pub fn run_campaign(campaign: &Campaign, mut report: impl FnMut(&Outcome)) -> Su
         }
         drop(sender);
         let mut early = BTreeMap::new();
-        let mut due = campaign.from;
+        let mut due = campaign.from + first;
         for outcome in receiver {
             early.insert(outcome.seed, outcome);
             while let Some(outcome) = early.remove(&due) {
-                due += 1;
+                due += every;
                 if stop.load(Ordering::Relaxed) {
                     // Seeds behind the first that failed are not reported.
                     continue;
@@ -166,10 +283,53 @@ pub fn run_campaign(campaign: &Campaign, mut report: impl FnMut(&Outcome)) -> Su
                 report(&outcome);
                 if campaign.fail_fast && outcome.verdict != Verdict::Clean {
                     stop.store(true, Ordering::Relaxed);
+                    summary.stopped = true;
                 }
             }
         }
     });
     summary.finish();
     summary
+}
+
+/// Adds up the shards of a campaign. Each comes with the name of where it is from.
+///
+/// # Errors
+///
+/// When they are parts of different campaigns, or one of them is missing, unfinished or there twice.
+pub fn merge(parts: &[(String, Summary)]) -> Result<Summary, String> {
+    let Some((first_name, first)) = parts.first() else {
+        return Err("there is nothing to add up".into());
+    };
+    let of = first.shard.of;
+    let mut sum = Summary { plan: first.plan.clone(), ..Summary::default() };
+    let mut seen = BTreeMap::new();
+    for (name, part) in parts {
+        if part.plan != first.plan || part.shard.of != of {
+            return Err(format!(
+                "{name} and {first_name} are of different campaigns:\n  {:?}, shard {}\n  {:?}, shard {}",
+                part.plan, part.shard, first.plan, first.shard
+            ));
+        }
+        if let Some(other) = seen.insert(part.shard, name) {
+            return Err(format!("shard {} is there twice: {other} and {name}", part.shard));
+        }
+        let scenarios: u64 = part.shares.values().map(|share| share.scenarios).sum();
+        let due = part.shard.count(part.plan.seeds);
+        if scenarios != due && !part.stopped {
+            return Err(format!(
+                "shard {} in {name} has {scenarios} scenarios; it should have {due}",
+                part.shard
+            ));
+        }
+        sum.absorb(part).map_err(|error| format!("{name}: {error}"))?;
+    }
+    let all = (0..of).map(|index| Shard { index, of });
+    let missing: Vec<_> =
+        all.filter(|shard| !seen.contains_key(shard)).map(|shard| shard.to_string()).collect();
+    if !missing.is_empty() {
+        return Err(format!("missing: shard {}", missing.join(", ")));
+    }
+    sum.finish();
+    Ok(sum)
 }

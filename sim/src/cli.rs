@@ -5,24 +5,33 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+#[cfg(dunlin_planted)]
+use crate::drill::Drill;
 use crate::explore::Explore;
 use crate::see::{Export, View};
+use crate::locate::Locate;
+use crate::merge::{Merge, write_junit};
+use crate::shrink::Shrink;
+use crate::source::{self, Kind};
 use clap::{Args, Parser, Subcommand};
-use dunlin_sim::campaign::{Campaign, Summary, choose, run_campaign};
-use dunlin_sim::draw::draw;
+use dunlin_sim::campaign::{Campaign, Shard, Summary, run_campaign};
+use dunlin_sim::junit::Case;
 use dunlin_sim::queue::Queue;
-use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
-use dunlin_sim::{BuiltIn, Outcome, Verdict, report, run_with, thread_cpu_nanos};
+use dunlin_sim::{BuiltIn, Outcome, Schedule, Verdict, report, run_with, thread_cpu_nanos};
 
 const EXAMPLES: &str = "\
 Examples:
   cargo sim run --seeds 2000               a campaign; fidelities are mixed
+  cargo sim run --seeds 2000 --shard 0/4 --json > 0.jsonl    a quarter of them, on this machine
+  cargo sim merge 0.jsonl 1.jsonl 2.jsonl 3.jsonl            what the quarters come to
   cargo sim run --seed 7                   one run, and the hash of its trace
   cargo sim run --seed 7 --log             the same, with a line an event
   cargo sim schedule --seed 7 > seven.json what seed 7 does, as data
   cargo sim replay seven.json              runs it, edited or not
   cargo sim view --seed 7 -o seven.html    the same as a picture, in a page
   cargo sim export --seed 7 --format pcapng --crypto tls -o seven.pcapng    for Wireshark
+  cargo sim shrink --seed 7                makes what fails small enough to read
+  cargo sim locate seed-7-shrunk.json      from when on the failure is certain
   cargo sim explore glare                  two nodes that dial each other, every interleaving
 
 Exit codes:
@@ -37,6 +46,10 @@ Exit codes:
 #[derive(Parser)]
 #[command(name = "dunlin-sim", version, after_help = EXAMPLES)]
 struct Cli {
+    /// Run with a planted bug: see `dunlin_core::planted`.
+    #[cfg(dunlin_planted)]
+    #[arg(long, global = true, default_value_t = 0)]
+    planted: u32,
     #[command(subcommand)]
     command: Command,
 }
@@ -69,21 +82,20 @@ enum Command {
     View(View),
     /// Runs a seed or a schedule, and writes what happened for another program.
     Export(Export),
+    /// Makes a failing schedule small enough to read.
+    Shrink(Shrink),
+    /// Finds where two runs part, or from when on a failure is certain.
+    Locate(Locate),
+    /// Adds up the shards of a campaign.
+    Merge(Merge),
     /// Goes through all states of a small world, whatever the order of events.
     #[command(subcommand)]
     Explore(Explore),
+    /// Measures how many seeds find each planted bug, and writes the table.
+    #[cfg(dunlin_planted)]
+    Drill(Drill),
     /// Measures the bare event loop.
     Bench,
-}
-
-#[derive(Args)]
-struct Kind {
-    /// How much of a node is real; drawn from the seed if not given.
-    #[arg(long, value_enum)]
-    fidelity: Option<Fidelity>,
-    /// What protects packets; drawn from the seed if not given. Implies `--fidelity packets`.
-    #[arg(long, value_enum)]
-    crypto: Option<Crypto>,
 }
 
 #[derive(Args)]
@@ -99,6 +111,12 @@ struct Run {
     seed: Option<u64>,
     #[command(flatten)]
     kind: Kind,
+    /// Run a part of the seeds: every N-th, the first index is 0. `merge` adds up what the parts print with --json.
+    #[arg(long, requires = "seeds", value_name = "INDEX/COUNT", default_value_t)]
+    shard: Shard,
+    /// Write JUnit XML, with a test case for each seed, into this file.
+    #[arg(long, requires = "seeds", value_name = "FILE")]
+    junit: Option<PathBuf>,
     /// Threads; by default as many as there are CPUs.
     #[arg(long, requires = "seeds", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -108,10 +126,6 @@ struct Run {
     /// Stop at the first seed that fails.
     #[arg(long, requires = "seeds")]
     fail_fast: bool,
-    /// Run with a planted bug: see `dunlin_core::planted`.
-    #[cfg(dunlin_planted)]
-    #[arg(long, default_value_t = 0, hide = true)]
-    planted: u32,
     /// Print a line an event: its time, its node, a column for each node, and what happened.
     #[arg(long, visible_alias = "verbose", requires = "seed", conflicts_with = "json")]
     log: bool,
@@ -119,42 +133,32 @@ struct Run {
 
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
-    match Cli::parse().command {
-        #[cfg(dunlin_planted)]
-        Command::Run(run)
-            if {
-                dunlin_core::planted::set(run.planted);
-                false
-            } =>
-        {
-            ExitCode::FAILURE
-        }
+    let cli = Cli::parse();
+    #[cfg(dunlin_planted)]
+    dunlin_core::planted::set(cli.planted);
+    match cli.command {
         Command::Run(run) => match run.seed {
-            Some(seed) => {
-                let (fidelity, crypto) = choose(seed, run.kind.fidelity, run.kind.crypto);
-                one(&draw(seed, fidelity, crypto), run.log, run.json)
-            }
+            Some(seed) => one(&run.kind.schedule(seed), run.log, run.json, &report::failure),
             None => many(&run),
         },
         Command::Schedule { seed, kind } => {
-            let (fidelity, crypto) = choose(seed, kind.fidelity, kind.crypto);
-            say(&draw(seed, fidelity, crypto).to_json());
+            say(kind.schedule(seed).to_json().trim_end());
             ExitCode::SUCCESS
         }
-        Command::Replay { file, log, json } => {
-            let schedule = std::fs::read_to_string(&file)
-                .map_err(|error| error.to_string())
-                .and_then(|text| Schedule::from_json(&text));
-            match schedule {
-                Ok(schedule) => one(&schedule, log, json),
-                Err(error) => {
-                    eprintln!("{} cannot be replayed: {error}", file.display());
-                    ExitCode::from(2)
-                }
+        Command::Replay { file, log, json } => match source::read(&file) {
+            Ok(schedule) => {
+                let again = source::replay_line(&file);
+                one(&schedule, log, json, &|outcome| report::failure_by(outcome, &again))
             }
-        }
+            Err(code) => code,
+        },
         Command::View(view) => view.run(),
         Command::Export(export) => export.run(),
+        Command::Shrink(shrink) => shrink.run(),
+        Command::Locate(locate) => locate.run(),
+        Command::Merge(merge) => merge.run(),
+        #[cfg(dunlin_planted)]
+        Command::Drill(drill) => drill.run(),
         Command::Explore(explore) => explore.run(),
         Command::Bench => bench(),
     }
@@ -167,13 +171,18 @@ pub(crate) fn say(line: &str) {
     }
 }
 
-fn json_line(kind: &str, value: &impl serde::Serialize) -> String {
+pub(crate) fn json_line(kind: &str, value: &impl serde::Serialize) -> String {
     let mut value = serde_json::to_value(value).expect("plain data");
     value["type"] = kind.into();
     value.to_string()
 }
 
-fn one(schedule: &Schedule, log: bool, json: bool) -> ExitCode {
+fn one(
+    schedule: &Schedule,
+    log: bool,
+    json: bool,
+    failure: &dyn Fn(&Outcome) -> String,
+) -> ExitCode {
     let log: Option<Box<dyn Write + Send>> =
         log.then(|| Box::new(std::io::BufWriter::new(std::io::stdout())) as _);
     let outcome = run_with(schedule, &BuiltIn::new(schedule), log);
@@ -188,7 +197,7 @@ fn one(schedule: &Schedule, log: bool, json: bool) -> ExitCode {
             ));
         }
         if outcome.verdict != Verdict::Clean {
-            say(&report::failure(&outcome));
+            say(&failure(&outcome));
         }
     }
     let code = match outcome.verdict {
@@ -207,13 +216,19 @@ fn many(run: &Run) -> ExitCode {
     let campaign = Campaign {
         from: run.from,
         seeds: run.seeds.expect("clap asks for it"),
+        shard: run.shard,
         fidelity: run.kind.fidelity,
         crypto: run.kind.crypto,
         jobs: run.jobs.map_or(cpus, usize::from),
         fail_fast: run.fail_fast,
     };
-    let mut progress = Progress::new(campaign.seeds);
+    let mut progress = Progress::new(campaign.shard.count(campaign.seeds));
+    let mut cases = Vec::new();
     let summary: Summary = run_campaign(&campaign, |outcome: &Outcome| {
+        if run.junit.is_some() {
+            let line = serde_json::to_value(outcome).expect("plain data");
+            cases.extend(Case::of_line(&line));
+        }
         if run.json {
             say(&json_line("scenario", outcome));
         } else if outcome.verdict != Verdict::Clean {
@@ -227,6 +242,10 @@ fn many(run: &Run) -> ExitCode {
         say(&json_line("summary", &summary));
     } else {
         say(report::summary(&summary).trim_end());
+    }
+    if let Some(Err(error)) = run.junit.as_ref().map(|file| write_junit(file, &cases)) {
+        eprintln!("{error}");
+        return ExitCode::from(2);
     }
     ExitCode::from(summary.exit_code())
 }

@@ -9,7 +9,7 @@ use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
     Action, Call, Crypto, Deed, Fault, Fidelity, Forgery, Latency, LimitsPlan, NetworkPlan,
-    NodePlan, Operation, RightsPlan, Rule, Schedule, Trouble, VERSION, shared_network,
+    NodePlan, Operation, PROGRAM, RightsPlan, Rule, Schedule, Trouble, VERSION, shared_network,
 };
 
 /// How long operations and faults go on, in microseconds.
@@ -46,6 +46,8 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     draw_events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     Schedule {
         version: VERSION,
+        program: PROGRAM.into(),
+        comment: String::new(),
         seed,
         fidelity,
         crypto,

@@ -1,6 +1,8 @@
 //! Which kinds of fault there are, how often each was applied, and how often it changed something.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::schedule::Trouble;
 
@@ -121,10 +123,10 @@ pub struct Tally {
 }
 
 /// One kind's line of a tally.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TallyLine {
     /// The kind's name.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// How often it was applied.
     pub applied: u64,
     /// How often it changed something.
@@ -145,6 +147,17 @@ impl Tally {
     /// A fault of this kind has changed something.
     pub fn bite(&mut self, kind: FaultKind) {
         self.effective[kind as usize] += 1;
+    }
+
+    /// Adds lines that were written. Says which kind there is not.
+    pub(crate) fn add_lines(&mut self, lines: &[TallyLine]) -> Result<(), String> {
+        for line in lines {
+            let kind = FaultKind::ALL.into_iter().find(|kind| kind.name() == line.kind);
+            let kind = kind.ok_or_else(|| format!("there is no fault '{}'", line.kind))?;
+            self.applied[kind as usize] += line.applied;
+            self.effective[kind as usize] += line.effective;
+        }
+        Ok(())
     }
 
     /// Adds another tally.
@@ -173,7 +186,7 @@ impl Tally {
         FaultKind::ALL
             .into_iter()
             .map(|kind| TallyLine {
-                kind: kind.name(),
+                kind: kind.name().into(),
                 applied: self.applied[kind as usize],
                 effective: self.effective[kind as usize],
             })

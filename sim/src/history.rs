@@ -12,6 +12,7 @@ use dunlin_core::rpc::{CallError, Executed, Failure};
 
 use crate::checks;
 use crate::recording::{About, Doing, Ending, Mark, Tape, end_of_call};
+use crate::sometimes::{self, Reached, Sometimes};
 
 /// A node in one of its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,6 +146,7 @@ struct Book {
     /// The last pause of each node: from, to.
     pauses: Vec<(u64, u64)>,
     violations: Vec<Violation>,
+    sometimes: Sometimes,
 }
 
 /// The world's own record of all calls. Shared with every handler and client of a run.
@@ -229,7 +231,15 @@ impl Ledger {
             return self.violate(Some(at.node), "runs belong to calls", what);
         };
         let verdict = checks::run(token, call, at);
+        let is_again = call.idempotent && call.runs.first().is_some();
+        let is_late = call.end.is_some() || call.dropped;
         call.runs.push(at);
+        if is_again {
+            book.sometimes.reach(sometimes::RAN_TWICE);
+        }
+        if is_late {
+            book.sometimes.reach(sometimes::RAN_LATE);
+        }
         drop(book);
         self.tape.seen(now, at.node, Doing::Call, token);
         if let Err((rule, what)) = verdict {
@@ -245,6 +255,13 @@ impl Ledger {
         let node = call.caller.node;
         let pause = book.pauses.get(usize::from(node)).copied().unwrap_or_default();
         let verdict = checks::end(token, call, &end, now, pause);
+        if let End::Failed { executed: Executed::Maybe, .. } = end {
+            let has_run = call.runs.first().is_some();
+            book.sometimes.reach(match has_run {
+                true => sometimes::RAN_IN_DOUBT,
+                false => sometimes::UNRUN_IN_DOUBT,
+            });
+        }
         if self.tape.is_on() {
             let (ending, result) = end_of_call(&end);
             self.tape.ends(now, Doing::Call, token, ending, &result);
@@ -270,6 +287,16 @@ impl Ledger {
             let (at, node) = (self.now(), at.node);
             self.tape.mark(Mark { at, node, about: About::Note, what: what() });
         }
+    }
+
+    /// A rare state is reached: a campaign counts how often that happens. See [`crate::sometimes`].
+    pub fn sometimes(&self, what: &'static str) {
+        self.book().sometimes.reach(what);
+    }
+
+    /// The rare states that were reached, and with 0 those that were not.
+    pub(crate) fn reached(&self, of_workload: &[&'static str]) -> Reached {
+        self.book().sometimes.reached(of_workload)
     }
 
     pub(crate) fn is_broken(&self) -> bool {

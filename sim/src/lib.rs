@@ -15,6 +15,8 @@
 //!   events in `published`, of what nodes make known in `copies`, of rights in `rights`.
 //! * What happened in a run is recorded on request, as data that every picture and export reads: [`recording`].
 //! * Whether clients could believe that a service did one thing after the other says [`linear`].
+//! * A schedule that fails is made small enough to read by [`shrink`], and explained by [`locate`]. A [`campaign`]
+//!   runs many, on one machine or on several, and counts faults and rare states ([`sometimes`]).
 //! * Embedders bring their own services as a [`Workload`]; `examples/own_service.rs` is one.
 //!
 //! At *frames* fidelity a node is its mesh, and a model of QUIC carries whole frames. At *packets*
@@ -33,6 +35,8 @@ pub mod faults;
 mod frames;
 mod history;
 pub mod linear;
+pub mod junit;
+pub mod locate;
 mod log;
 mod network;
 mod packets;
@@ -45,6 +49,8 @@ pub mod report;
 mod rights;
 pub mod run;
 pub mod schedule;
+pub mod shrink;
+pub mod sometimes;
 mod station;
 mod trace;
 pub mod view;

@@ -36,6 +36,8 @@ struct Path {
 /// The network between all nodes.
 pub(crate) struct Network {
     seed: u64,
+    /// From when on messages meet the fates of another seed, and which.
+    pub(crate) reseed: Option<(u64, u64)>,
     count: usize,
     plan: NetworkPlan,
     paths: Vec<Path>,
@@ -46,7 +48,8 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new(seed: u64, count: usize, plan: NetworkPlan) -> Self {
         let paths = vec![Path::default(); count * count];
-        Network { seed, count, plan, paths, on: Vec::new(), tally: Tally::default() }
+        let (reseed, on, tally) = (None, Vec::new(), Tally::default());
+        Network { seed, reseed, count, plan, paths, on, tally }
     }
 
     pub(crate) fn window_frames(&self) -> u32 {
@@ -77,9 +80,10 @@ impl Network {
     pub(crate) fn fate(&mut self, now: u64, from: usize, to: usize, bytes: usize) -> Fate {
         let path = &mut self.paths[from * self.count + to];
         path.sent += 1;
+        let seed = self.reseed.filter(|(from, _)| now >= *from).map_or(self.seed, |(_, seed)| seed);
         let random = |what: u64| {
             let place = (from as u64) << 32 | to as u64;
-            mix(self.seed, place, path.sent, what)
+            mix(seed, place, path.sent, what)
         };
         let happens = |what: u64, per_mille: u32| {
             per_mille > 0 && below(random(what), 1_000) < u64::from(per_mille)

@@ -7,7 +7,7 @@ use crate::checks::seconds;
 use crate::run::{Outcome, Verdict};
 use crate::schedule::Fidelity;
 
-/// The line that reproduces a run.
+/// The line that reproduces the run of a seed.
 pub fn reproduce(outcome: &Outcome) -> String {
     let crypto = match outcome.fidelity {
         Fidelity::Frames => String::new(),
@@ -16,16 +16,26 @@ pub fn reproduce(outcome: &Outcome) -> String {
     format!("cargo sim run --seed {} --fidelity {}{crypto}", outcome.seed, outcome.fidelity)
 }
 
-/// What went wrong in a run, and the line that reproduces it; empty for a clean run.
+/// What went wrong in the run of a seed, the line that reproduces it, and the one that makes it small; empty for a
+/// clean run.
 pub fn failure(outcome: &Outcome) -> String {
+    if outcome.verdict == Verdict::Clean {
+        return String::new();
+    }
+    let again = reproduce(outcome);
+    let smaller = again.replacen(" run ", " shrink ", 1);
+    format!("{}\n  shrink:    {smaller}", failure_by(outcome, &again))
+}
+
+/// What went wrong in a run, and `again`, the line that reproduces it; empty for a clean run.
+pub fn failure_by(outcome: &Outcome, again: &str) -> String {
     let (kind, violations) = match &outcome.verdict {
         Verdict::Clean => return String::new(),
         Verdict::Crash { at, message } => {
             let at = seconds(*at);
             return format!(
-                "CRASH in seed {} at {at}: {message}\n  reproduce: {}",
-                outcome.seed,
-                reproduce(outcome)
+                "CRASH in seed {} at {at}: {message}\n  reproduce: {again}",
+                outcome.seed
             );
         }
         Verdict::Safety { violations } => ("SAFETY", violations),
@@ -43,7 +53,7 @@ pub fn failure(outcome: &Outcome) -> String {
             violation.what
         );
     }
-    text + "  reproduce: " + &reproduce(outcome)
+    text + "  reproduce: " + again
 }
 
 /// One run in a line.
@@ -74,17 +84,28 @@ pub fn summary(summary: &Summary) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{:<14} {:>9} {:>11} {:>10} {:>10} {:>9} {:>13} {:>13}",
-        "", "scenarios", "events", "calls", "answered", "CPU s", "scenarios/s", "events/s"
+        "{:<14} {:>9} {:>11} {:>10} {:>10} {:>10} {:>10} {:>9} {:>13} {:>13}",
+        "",
+        "scenarios",
+        "events",
+        "calls",
+        "answered",
+        "published",
+        "delivered",
+        "CPU s",
+        "scenarios/s",
+        "events/s"
     );
     for (name, share) in &summary.shares {
         let _ = writeln!(
             text,
-            "{name:<14} {:>9} {:>11} {:>10} {:>10} {:>9.2} {:>13.1} {:>13.0}",
+            "{name:<14} {:>9} {:>11} {:>10} {:>10} {:>10} {:>10} {:>9.2} {:>13.1} {:>13.0}",
             share.scenarios,
             share.events,
             share.calls,
             share.answered,
+            share.published,
+            share.delivered,
             share.cpu_seconds,
             share.scenarios_per_cpu_second,
             share.events_per_cpu_second,
@@ -93,6 +114,13 @@ pub fn summary(summary: &Summary) -> String {
     let _ = writeln!(text, "\nfaults         applied  effective");
     for line in &summary.faults {
         let _ = writeln!(text, "{:<12} {:>9} {:>10}", line.kind, line.applied, line.effective);
+    }
+    let _ = writeln!(text, "\nrare states");
+    for (what, count) in summary.sometimes.iter().filter(|(_, count)| **count > 0) {
+        let _ = writeln!(text, "{count:>12}  {what}");
+    }
+    for (what, _) in summary.sometimes.iter().filter(|(_, count)| **count == 0) {
+        let _ = writeln!(text, "       never  {what}");
     }
     let _ = writeln!(text, "\ncalls ended in");
     for (end, count) in &summary.ends {
@@ -118,6 +146,9 @@ pub fn summary(summary: &Summary) -> String {
             "INVALID: applied and never effective: {}",
             summary.toothless.join(", ")
         );
+    }
+    if summary.stopped {
+        let _ = writeln!(text, "stopped at the first seed that failed");
     }
     if summary.exit_code() == 0 {
         let _ = writeln!(text, "clean");

@@ -15,10 +15,12 @@ use crate::cpu::thread_cpu_nanos;
 use crate::faults::Tally;
 use crate::frames::Frames;
 use crate::history::{Ledger, Violation};
+use crate::locate::Under;
 use crate::log::{Log, log};
 use crate::packets::Packets;
 use crate::recording::{Extent, Recording, Tape};
 use crate::schedule::{Crypto, Fidelity as Choice, Schedule, shared_network};
+use crate::sometimes::Reached;
 use crate::workload::Workload;
 use crate::world::{Fidelity, World};
 
@@ -92,6 +94,9 @@ pub struct Outcome {
     /// Faults applied and effective.
     #[serde(serialize_with = "tally_lines")]
     pub faults: Tally,
+    /// Rare states, and how often they were reached.
+    #[serde(serialize_with = "those_reached")]
+    pub sometimes: Reached,
     /// How the calls ended.
     #[serde(skip)]
     pub ends: BTreeMap<String, u64>,
@@ -99,6 +104,11 @@ pub struct Outcome {
 
 fn tally_lines<S: serde::Serializer>(tally: &Tally, serializer: S) -> Result<S::Ok, S::Error> {
     tally.lines().serialize(serializer)
+}
+
+/// Of a run only what was reached is written; a campaign names the rest.
+fn those_reached<S: serde::Serializer>(all: &Reached, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(all.iter().filter(|(_, count)| **count > 0))
 }
 
 thread_local! {
@@ -132,7 +142,7 @@ pub fn run_with(
     workload: &dyn Workload,
     log: Option<Box<dyn Write + Send>>,
 ) -> Outcome {
-    run_on(schedule, workload, log, Tape::default())
+    play_out(schedule, workload, log, Tape::default(), Under::default())
 }
 
 /// Runs a schedule with any workload, and records it. It takes the same steps as without.
@@ -142,30 +152,40 @@ pub fn run_recorded(
     extent: Extent,
 ) -> (Outcome, Recording) {
     let tape = Tape::new(extent);
-    let outcome = run_on(schedule, workload, None, tape.clone());
+    let outcome = play_out(schedule, workload, None, tape.clone(), Under::default());
     let recording = tape.finish(&outcome);
     (outcome, recording)
 }
 
-fn run_on(
+/// Runs a schedule with any workload, watched or with another future.
+pub(crate) fn run_under(schedule: &Schedule, workload: &dyn Workload, under: Under) -> Outcome {
+    play_out(schedule, workload, None, Tape::default(), under)
+}
+
+fn play_out(
     schedule: &Schedule,
     workload: &dyn Workload,
     log: Option<Box<dyn Write + Send>>,
     tape: Tape,
+    under: Under,
 ) -> Outcome {
     hush();
     let begun = thread_cpu_nanos();
     // A few calls are made by handlers and probes.
     let calls = schedule.operations.len() * 9 / 8 + 64;
     let ledger = Arc::new(Ledger::with_capacity(calls, tape));
-    let log = Log::new(log);
+    let lines = under.lines.map(|lines| lines.sink(Arc::clone(&ledger)));
+    let log = Log::new(log.or(lines));
+    let under = (under.watch, under.reseed);
     let books = Arc::clone(&ledger);
     QUIET.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| match schedule.fidelity {
-        Choice::Frames => play(World::new(schedule, workload, Frames::default(), books, log)),
+        Choice::Frames => {
+            play(World::new(schedule, workload, Frames::default(), books, log, under))
+        }
         Choice::Packets => {
             let packets = Packets::new(schedule.crypto, ledger.tape().clone());
-            play(World::new(schedule, workload, packets, books, log))
+            play(World::new(schedule, workload, packets, books, log, under))
         }
     }));
     QUIET.set(false);
@@ -192,6 +212,7 @@ fn run_on(
         simulated_nanos: ledger.now(),
         cpu_nanos: thread_cpu_nanos() - begun,
         faults: end.faults,
+        sometimes: ledger.reached(workload.sometimes()),
         ends: ledger.ends(),
     }
 }
@@ -225,6 +246,8 @@ fn play<F: Fidelity>(mut world: World<'_, F>) -> Played {
             mesh.check_invariants();
         }
     }
+    let now = world.now;
+    world.trace.end(now);
     let (hash, faults) = (Some(world.trace.digest()), world.network.tally.clone());
     Played { verdict, hash, events: world.events, faults }
 }

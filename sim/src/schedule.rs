@@ -3,21 +3,43 @@
 //! A seed is turned into a schedule by [`crate::draw`]; the schedule, not the seed, is what runs. It can be
 //! printed, saved as JSON, edited and replayed. What is random *while* a schedule runs (the fate of one
 //! message, the boot number of one life) follows from [`Schedule::seed`] by a keyed hash.
+//!
+//! How a schedule looks as a file is in `file`, what it may say in `check`.
+
+mod check;
+mod file;
 
 use serde::{Deserialize, Serialize};
 
-use crate::faults::FaultKind;
-
 /// The format of schedules that this program reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// The program that writes schedules, and its version.
+pub const PROGRAM: &str = concat!("dunlin-sim ", env!("CARGO_PKG_VERSION"));
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
 /// How much of a node is real.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Fidelity {
     /// The mesh over ideal links: whole frames travel.
+    #[default]
     Frames,
     /// The whole node: QUIC datagrams travel.
     Packets,
@@ -25,11 +47,23 @@ pub enum Fidelity {
 
 /// What QUIC's packets are protected with. Without meaning at frames fidelity.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Crypto {
     /// Nothing but a checksum.
+    #[default]
     Null,
     /// TLS 1.3 with seeded randomness.
     Tls,
@@ -54,42 +88,55 @@ impl std::fmt::Display for Crypto {
 }
 
 /// Everything that a run is told beforehand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// [`VERSION`].
     pub version: u32,
+    /// The program that made it: [`PROGRAM`] of its time. One of another version may take other steps.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub program: String,
+    /// What it is for, or what it once found.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub comment: String,
     /// From which the randomness of the run follows.
     pub seed: u64,
     /// How much of a node is real.
     pub fidelity: Fidelity,
     /// What protects packets.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub crypto: Crypto,
     /// How long operations and faults go on, in microseconds. Healing comes after it.
     pub duration_us: u64,
     /// The nodes.
     pub nodes: Vec<NodePlan>,
     /// The network between them when no fault is on.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkPlan,
     /// The nodes' network and tokens; without them all are in the development network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rights: Option<RightsPlan>,
     /// What users do, by time.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub operations: Vec<Operation>,
     /// What goes wrong, by time.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub faults: Vec<Fault>,
 }
 
 /// What nodes may do in a network with tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RightsPlan {
     /// For each node the services that it may not call. All else is allowed.
+    #[serde(skip_serializing_if = "is_default")]
     pub withheld: Vec<Vec<u16>>,
     /// For each node how far its wall clock is ahead, in milliseconds.
+    #[serde(skip_serializing_if = "is_default")]
     pub clock_ahead_ms: Vec<i64>,
     /// For each node the networks that it is in, its default one first. Without it all are in network 0 alone.
     /// Faults are about rights in network 0; those in the others last.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "is_default")]
     pub networks: Vec<Vec<u16>>,
 }
 
@@ -113,7 +160,7 @@ pub fn network_of_service(networks: &[Vec<u16>], service: u16) -> u16 {
 }
 
 /// How somebody pretends to have a right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Forgery {
     /// Another node's token.
@@ -129,38 +176,51 @@ pub enum Forgery {
 }
 
 /// One node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct NodePlan {
     /// The nodes that it stays connected to.
+    #[serde(skip_serializing_if = "is_default")]
     pub keeps: Vec<u16>,
     /// The services that it has from the start of each life, by number.
+    #[serde(skip_serializing_if = "is_default")]
     pub services: Vec<u16>,
     /// Who subscribes there from the start of each life.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "is_default")]
     pub subscribers: Vec<Subscriber>,
     /// Its bounds, where they are not the defaults.
+    #[serde(skip_serializing_if = "is_default")]
     pub limits: LimitsPlan,
 }
 
 /// Bounds of a node that a schedule may set. Zero means the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct LimitsPlan {
+    #[serde(skip_serializing_if = "is_default")]
     pub own_lane_from_bytes: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub calls_served_per_peer_max: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub kept_answers_per_peer_max: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub kept_answer_bytes_per_peer_max: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub calls_waiting_per_peer_max: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub steps_per_input_max: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub protocol_version_max: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub events_unacknowledged_max: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub publications_open_max: u32,
 }
 
 /// How long a message is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[allow(missing_docs)]
 pub enum Latency {
     /// Always so long.
@@ -172,7 +232,8 @@ pub enum Latency {
 }
 
 /// The network when no fault is on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct NetworkPlan {
     /// How long a message is under way.
     pub latency: Latency,
@@ -182,20 +243,29 @@ pub struct NetworkPlan {
     pub window_frames: u32,
 }
 
+impl Default for NetworkPlan {
+    /// A quick network without surprises.
+    fn default() -> Self {
+        let latency = Latency::Constant { us: 200 };
+        NetworkPlan { latency, bytes_per_us: 125, window_frames: 1_024 }
+    }
+}
+
 /// Something that a user does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Operation {
     /// When, in microseconds.
     pub at_us: u64,
     /// At which node.
     pub node: u16,
     /// What.
+    #[serde(flatten)]
     pub what: Deed,
 }
 
 /// What a user does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[allow(missing_docs)]
 pub enum Deed {
     /// Calls something.
@@ -219,83 +289,111 @@ pub enum Deed {
 }
 
 /// One call of the built-in workload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Call {
     /// Which service; one that no node has stands for a path that nobody serves.
     pub service: u16,
     /// What its handler does.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub action: Action,
     /// Which node is to serve it; none leaves it to the caller's node.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub target: Option<u16>,
     /// How long the caller waits, in milliseconds.
     pub timeout_ms: u32,
     /// Without a target: only services of version 1.N and later will do.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub minor_least: Option<u16>,
     /// Without a target: by which rule an instance is chosen, if several will do.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rule: Rule,
     /// Whether it may run more than once.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub idempotent: bool,
     /// Filler in the argument, in bytes.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub argument_bytes: u32,
     /// Filler in the answer, in bytes.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub answer_bytes: u32,
     /// The caller drops the call after this time, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cancel_after_ms: Option<u32>,
 }
 
 /// One subscriber of the built-in workload.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Subscriber {
     /// In which network.
+    #[serde(skip_serializing_if = "is_default")]
     pub network: u16,
     /// The topics that it wants.
+    #[serde(skip_serializing_if = "is_default")]
     pub pattern: String,
     /// The group that it joins, by number.
+    #[serde(skip_serializing_if = "is_default")]
     pub group: Option<u16>,
     /// Whether another member may get what came to an unknown end.
+    #[serde(skip_serializing_if = "is_default")]
     pub at_least_one: bool,
     /// The service that it belongs to, by number.
+    #[serde(skip_serializing_if = "is_default")]
     pub service: Option<u16>,
     /// How many events may wait for it; zero means the default.
+    #[serde(skip_serializing_if = "is_default")]
     pub queue: u32,
     /// Whether it misses what has waited longest, and not what is newest.
+    #[serde(skip_serializing_if = "is_default")]
     pub drops_oldest: bool,
     /// It reads nothing at first, for so long.
+    #[serde(skip_serializing_if = "is_default")]
     pub stalls_ms: u32,
     /// Then, for so long, it is slow:
+    #[serde(skip_serializing_if = "is_default")]
     pub slow_ms: u32,
     /// so long for each event.
+    #[serde(skip_serializing_if = "is_default")]
     pub each_ms: u32,
     /// It leaves after this time; without it, it stays.
+    #[serde(skip_serializing_if = "is_default")]
     pub lasts_ms: Option<u32>,
 }
 
 /// One event of the built-in workload.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Publish {
     /// In which network.
+    #[serde(skip_serializing_if = "is_default")]
     pub network: u16,
     /// Its topic. Topics below `eN` are for those that may call service N.
+    #[serde(skip_serializing_if = "is_default")]
     pub topic: String,
     /// Whether it stays on its node.
+    #[serde(skip_serializing_if = "is_default")]
     pub local: bool,
     /// The one node that it is for.
+    #[serde(skip_serializing_if = "is_default")]
     pub target: Option<u16>,
     /// Whether one subscriber of each service is enough.
+    #[serde(skip_serializing_if = "is_default")]
     pub one_per_service: bool,
     /// Within what time its publisher wants to know what became of it, in milliseconds.
+    #[serde(skip_serializing_if = "is_default")]
     pub confirm_ms: Option<u32>,
     /// How long its publisher waits for those who are slow, in milliseconds; without it, not at all.
+    #[serde(skip_serializing_if = "is_default")]
     pub patience_ms: Option<u32>,
     /// Filler, in bytes.
+    #[serde(skip_serializing_if = "is_default")]
     pub bytes: u32,
 }
 
 /// By which rule a call goes to one of several instances.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[allow(missing_docs)]
 pub enum Rule {
     /// As the service says.
@@ -315,18 +413,23 @@ impl Rule {
 }
 
 /// What a handler of the built-in workload does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[allow(missing_docs)]
 pub enum Action {
     /// Answers at once.
+    #[default]
     Echo,
     /// Answers at once, in raw bytes.
     Bulk,
     /// Answers after a while.
     Sleep { ms: u32 },
     /// Calls another service, and answers with what that said.
-    Relay { service: u16, target: Option<u16> },
+    Relay {
+        service: u16,
+        #[serde(default, skip_serializing_if = "is_default")]
+        target: Option<u16>,
+    },
     /// Answers with an error of its own.
     Refuse,
     /// Panics.
@@ -334,23 +437,28 @@ pub enum Action {
 }
 
 /// Something that goes wrong for a while.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Fault {
     /// From when, in microseconds.
     pub at_us: u64,
     /// Until when, in microseconds.
     pub until_us: u64,
     /// What.
+    #[serde(flatten)]
     pub what: Trouble,
 }
 
 /// What goes wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[allow(missing_docs)]
 pub enum Trouble {
     /// Messages are lost: on one directed path, or on all.
-    Loss { per_mille: u32, path: Option<(u16, u16)> },
+    Loss {
+        per_mille: u32,
+        #[serde(default, skip_serializing_if = "is_default")]
+        path: Option<(u16, u16)>,
+    },
     /// Datagrams arrive twice. At frames fidelity links are reliable, and it is never drawn.
     Duplicate { per_mille: u32 },
     /// Datagrams arrive with a flipped bit. Never drawn at frames fidelity.
@@ -391,106 +499,4 @@ pub enum Trouble {
     /// The node dies, and until the end somebody who holds its key pretends to a right. `victim` is whose
     /// token a thief shows.
     Impostor { node: u16, forgery: Forgery, victim: u16 },
-}
-
-impl Schedule {
-    /// Reads a schedule from JSON and checks that it makes sense.
-    ///
-    /// # Errors
-    ///
-    /// When it is not well-formed, of another version, or names a node that it does not have.
-    pub fn from_json(text: &str) -> Result<Schedule, String> {
-        let schedule: Schedule = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if schedule.version != VERSION {
-            return Err(format!(
-                "the schedule has version {}, this program reads version {VERSION}",
-                schedule.version
-            ));
-        }
-        schedule.check()?;
-        Ok(schedule)
-    }
-
-    /// The schedule as JSON, for people.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a schedule is plain data")
-    }
-
-    fn check(&self) -> Result<(), String> {
-        let count = self.nodes.len();
-        let known = |node: &u16| usize::from(*node) < count;
-        let all_known = |nodes: &[u16]| nodes.iter().all(known);
-        if count == 0 || count > 60_000 {
-            return Err(format!("{count} nodes; from 1 to 60,000 are possible"));
-        }
-        if self.network.bytes_per_us == 0 || self.network.window_frames == 0 {
-            return Err("network.bytes_per_us and network.window_frames must not be 0".into());
-        }
-        for (index, node) in self.nodes.iter().enumerate() {
-            if !all_known(&node.keeps) || node.keeps.contains(&(index as u16)) {
-                return Err(format!("nodes[{index}].keeps names itself or an unknown node"));
-            }
-        }
-        for (index, operation) in self.operations.iter().enumerate() {
-            let fine = match &operation.what {
-                Deed::Call(call) => call.target.iter().all(known),
-                Deed::Publish(publish) => publish.target.iter().all(known),
-                Deed::Disconnect { peer } | Deed::Connect { peer } => {
-                    known(peer) && *peer != operation.node
-                }
-                _ => true,
-            };
-            if !fine || !known(&operation.node) {
-                return Err(format!("operations[{index}] names a node that is not there"));
-            }
-        }
-        for (index, fault) in self.faults.iter().enumerate() {
-            let fine = match &fault.what {
-                Trouble::Loss { path, .. } => path.iter().all(|(a, b)| known(a) && known(b)),
-                Trouble::Slow { a, b, .. }
-                | Trouble::Partial { a, b }
-                | Trouble::Dials { a, b }
-                | Trouble::Replay { from: a, to: b } => known(a) && known(b) && a != b,
-                Trouble::Partition { side } => all_known(side),
-                Trouble::OneWay { from, to } => all_known(from) && all_known(to),
-                Trouble::Crash { node }
-                | Trouble::Stop { node }
-                | Trouble::Pause { node }
-                | Trouble::LoseDisk { node }
-                | Trouble::Readdress { node }
-                | Trouble::Clock { node, .. }
-                | Trouble::Lapse { node } => known(node),
-                Trouble::Revoke { node, told } => known(node) && all_known(told),
-                Trouble::Impostor { node, victim, .. } => known(node) && known(victim),
-                Trouble::Duplicate { .. } | Trouble::Corrupt { .. } | Trouble::Reorder { .. } => {
-                    true
-                }
-            };
-            if !fine || fault.until_us < fault.at_us {
-                return Err(format!(
-                    "faults[{index}] names a node that is not there, or ends before it begins"
-                ));
-            }
-            if self.rights.is_none() && FaultKind::of(&fault.what).is_about_rights() {
-                return Err(format!("faults[{index}] is about rights, and the schedule has none"));
-            }
-        }
-        let lists = self.rights.iter().map(|r| r.withheld.len().max(r.clock_ahead_ms.len()));
-        if lists.into_iter().any(|len| len > count) {
-            return Err("rights are given to more nodes than there are".into());
-        }
-        for (index, networks) in self.rights.iter().flat_map(|r| &r.networks).enumerate() {
-            let mut sorted = networks.clone();
-            sorted.sort_unstable();
-            sorted.dedup();
-            let fine = sorted.len() == networks.len() && !networks.is_empty();
-            if !fine || networks.iter().any(|network| *network >= NETWORKS_MAX) || index >= count {
-                return Err(format!(
-                    "rights.networks[{index}] must name at least one network, each once and below \
-                     {NETWORKS_MAX}, of a node that is there"
-                ));
-            }
-        }
-        Ok(())
-    }
 }

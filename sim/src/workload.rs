@@ -137,6 +137,12 @@ pub trait Workload: Send + Sync {
         None
     }
 
+    /// Rare states that the workload marks with [`Ledger::sometimes`], so that a campaign can name those that were
+    /// never reached.
+    fn sometimes(&self) -> &[&'static str] {
+        &[]
+    }
+
     /// What must hold after every event.
     ///
     /// # Errors

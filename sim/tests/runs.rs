@@ -1,11 +1,14 @@
 //! What a user of the simulator relies on.
 
 use std::process::Command;
+use std::sync::Arc;
 
+use dunlin_core::service::{BoxFuture, Handle, Service};
+use dunlin_sim::campaign::{Campaign, run_campaign};
 use dunlin_sim::draw::{draw, fidelity_of};
 use dunlin_sim::run::run;
-use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
-use dunlin_sim::{Verdict, report};
+use dunlin_sim::schedule::{Crypto, Fault, Fidelity, Schedule, Trouble};
+use dunlin_sim::{NodeInfo, Verdict, Workload, report, run_with};
 
 /// How many events were published, and how often one of them came.
 fn clean(seed: u64, fidelity: Fidelity, crypto: Crypto) -> (u64, u64) {
@@ -32,6 +35,55 @@ fn seeds_at_packets_fidelity_are_clean() {
     let tls = (100..102).map(|seed| clean(seed, Fidelity::Packets, Crypto::Tls));
     let delivered: u64 = null.chain(tls).map(|(_, delivered)| delivered).sum();
     assert!(delivered > 1_000, "{delivered}");
+}
+
+#[test]
+fn a_campaign_says_which_rare_states_it_reached_and_which_never() {
+    let campaign = Campaign { seeds: 12, jobs: 2, ..Campaign::default() };
+    let mut by_run = 0;
+    let summary = run_campaign(&campaign, |outcome| {
+        by_run += outcome.sometimes["a link was superseded"];
+    });
+    let count = |what: &str| summary.sometimes[what];
+    assert_eq!(count("a link was superseded"), by_run);
+    assert!(by_run > 0 && count("a node died while handlers ran") > 0, "{:?}", summary.sometimes);
+    let text = report::summary(&summary);
+    assert!(text.contains("published") && text.contains("  a link was superseded\n"), "{text}");
+    // With so few seeds some state is left out, and is named.
+    let never = summary.sometimes.iter().filter(|(_, count)| **count == 0);
+    let named = never.filter(|(what, _)| text.contains(&format!("never  {what}\n")));
+    assert!(named.count() > 0, "{text}");
+}
+
+/// Looks for two rare states of its own, and reaches one.
+struct Looking;
+
+impl Workload for Looking {
+    fn services(&self, _: &NodeInfo) -> Vec<Arc<dyn Service>> {
+        Vec::new()
+    }
+
+    fn start(&self, node: &NodeInfo, _: Handle) -> Option<BoxFuture<()>> {
+        if node.life.life > 1 {
+            node.ledger.sometimes("a node began a second life");
+        }
+        None
+    }
+
+    fn sometimes(&self) -> &[&'static str] {
+        &["a node began a second life", "the moon was full"]
+    }
+}
+
+#[test]
+fn a_workload_has_rare_states_of_its_own() {
+    let mut schedule = draw(1, Fidelity::Frames, Crypto::Null);
+    schedule.operations.clear();
+    let fault = |node, at_us| Fault { at_us, until_us: at_us + 1, what: Trouble::Crash { node } };
+    schedule.faults = vec![fault(0, 1_000), fault(1, 2_000)];
+    let outcome = run_with(&schedule, &Looking, None);
+    assert_eq!(outcome.sometimes["a node began a second life"], 2);
+    assert_eq!(outcome.sometimes["the moon was full"], 0);
 }
 
 #[test]
@@ -68,15 +120,18 @@ fn a_schedule_reads_back_as_it_is_written() {
     let schedule = draw(7, Fidelity::Packets, Crypto::Tls);
     assert_eq!(Schedule::from_json(&schedule.to_json()), Ok(schedule.clone()));
     let wrong = Schedule { version: 99, ..schedule };
-    assert!(Schedule::from_json(&wrong.to_json()).unwrap_err().contains("version 99"));
+    let error = Schedule::from_json(&wrong.to_json()).unwrap_err();
+    assert!(error.contains("version 99") && error.contains("written by dunlin-sim"), "{error}");
 }
 
 #[test]
 fn a_schedule_that_names_an_unknown_node_is_refused() {
     let mut schedule = draw(7, Fidelity::Frames, Crypto::Null);
-    schedule.operations[0].node = 99;
-    let error = Schedule::from_json(&schedule.to_json()).unwrap_err();
-    assert!(error.contains("operations[0]"), "{error}");
+    schedule.operations[2].node = 99;
+    let text = schedule.to_json();
+    let line = 1 + text.lines().position(|line| line.contains("\"node\": 99,")).expect("written");
+    let error = Schedule::from_json(&text).unwrap_err();
+    assert!(error.starts_with(&format!("line {line}: ")) && error.contains("node 99"), "{error}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn a_recording_agrees_with_what_the_run_came_to() {
         // What a cut, or loss, swallowed is what the tally says.
         let kinds = ["loss", "partition", "one-way", "partial"];
         let lines = outcome.faults.lines();
-        let swallowed = lines.iter().filter(|line| kinds.contains(&line.kind));
+        let swallowed = lines.iter().filter(|line| kinds.contains(&&*line.kind));
         let lost = recording.messages.iter().filter(|m| m.fate == Fate::Lost).count();
         assert_eq!(lost as u64, swallowed.map(|line| line.effective).sum::<u64>());
         assert!(!recording.messages.iter().any(|m| m.kind == Kind::Unreadable));

@@ -28,3 +28,14 @@ fn a_stale_read_is_found_and_a_right_store_is_clean() {
     assert!(output.status.success(), "{shown}");
     assert_eq!(shown.matches(": clean;").count(), 20, "{shown}");
 }
+
+#[test]
+fn a_service_with_a_mistake_is_found_and_shrunk() {
+    let program = dunlin_tests::build::program("--example", "wrong_service");
+    let output = Command::new(program).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{shown}{errors}");
+    assert!(shown.contains("after:  2 nodes, 1 operation, 0 faults"), "{shown}");
+    assert!(shown.contains("was booked 2 times"), "{shown}");
+}

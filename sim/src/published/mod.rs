@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::history::{Ledger, Life};
 use crate::recording::{Doing, Ending};
 use crate::schedule::{Publish, Subscriber, networks_of};
+use crate::sometimes;
 use crate::workload::NodeInfo;
 
 mod owed;
@@ -426,6 +427,12 @@ impl OpenPublication<'_> {
     /// Its publisher was told what became of it.
     pub(crate) fn ended(&self, outcome: PublishOutcome) {
         let now = self.ledger.now();
+        if outcome.groups_lost > 0 {
+            self.ledger.sometimes(sometimes::GROUP_WITHOUT);
+        }
+        if outcome.undecided > 0 {
+            self.ledger.sometimes(sometimes::UNDECIDED);
+        }
         let mut events = self.ledger.events();
         let publication = &mut events.publications[self.token as usize - 1];
         publication.outcome = Some(outcome);
@@ -459,10 +466,15 @@ impl OpenReader<'_> {
             Delivery::Missed(missed) => {
                 let told = &mut events.readers[self.reader].missed;
                 *told.entry(missed.publisher).or_default() += missed.count;
+                drop(events);
+                self.node.ledger.sometimes(sometimes::MISSED);
             }
             Delivery::Event(event) => {
                 let verdict = events.received(self.node, self.reader, event);
                 drop(events);
+                if event.is_redelivered() {
+                    self.node.ledger.sometimes(sometimes::REDELIVERED);
+                }
                 self.node.ledger.judge(usize::from(self.node.life.node), verdict);
             }
         }
@@ -474,6 +486,11 @@ impl Drop for OpenReader<'_> {
         let mut events = self.node.ledger.events();
         events.readers[self.reader].closed_at = Some(self.node.ledger.now());
         events.reading.retain(|reader| *reader != self.reader);
+        let is_member = events.readers[self.reader].plan.group.is_some();
+        drop(events);
+        if is_member {
+            self.node.ledger.sometimes(sometimes::MEMBER_LEFT);
+        }
     }
 }
 

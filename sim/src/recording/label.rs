@@ -50,6 +50,14 @@ pub(crate) fn frame(frame: &Bytes) -> (Kind, String) {
         }
         Wire::Cancel { sequence, .. } => (Kind::Cancel, format!("#{sequence}")),
         Wire::Event(event) => (Kind::Event, format!("#{} {}", event.sequence, event.topic)),
+        Wire::Events(events) => {
+            let run = &events.runs[0];
+            let more = match events.count - 1 {
+                0 => none(),
+                more => format!(" and {more} more"),
+            };
+            (Kind::Event, format!("#{} {}{more}", run.events[0].0, run.topic))
+        }
         Wire::EventsFrom(from) => (Kind::EventsFrom, format!("number {} on", from.number)),
         Wire::EventsSkipped { count } => (Kind::EventsSkipped, format!("{count}")),
         Wire::EventAck(_) => (Kind::EventAck, none()),

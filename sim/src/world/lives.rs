@@ -10,9 +10,13 @@ use dunlin_core::service::Host;
 use crate::log::{Column, log};
 use crate::random::bytes32;
 use crate::schedule::Trouble;
+use crate::sometimes;
 use crate::station::{Live, Station, limits};
 use crate::trace::Step;
 use crate::world::{Birth, Fidelity, World};
+
+/// A link of which nothing is heard for so long is dead.
+const LINKS_LAST: u64 = 15_000_000_000;
 
 impl<F: Fidelity> World<'_, F> {
     /// A node begins its next life.
@@ -146,6 +150,12 @@ impl<F: Fidelity> World<'_, F> {
     pub(super) fn resume(&mut self, index: usize) {
         let Some(since) = self.stations[index].paused.take() else { return };
         self.ledger.paused(index, since, self.now);
+        if self.now - since > LINKS_LAST {
+            self.ledger.sometimes(sometimes::LONG_PAUSE);
+        }
+        if self.stations[index].stopping.is_some() {
+            self.ledger.sometimes(sometimes::PAUSED_IN_STOP);
+        }
         if let Some(told) = &mut self.stations[index].stopping {
             // A node that stops has all its time when it goes on.
             *told += self.now - since;

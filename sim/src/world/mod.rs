@@ -30,8 +30,9 @@ use crate::random::bytes32;
 use crate::recording::Tape;
 use crate::rights::Rights;
 use crate::schedule::Schedule;
+use crate::sometimes;
 use crate::station::{Live, Station, address, hash_event};
-use crate::trace::{Step, Trace};
+use crate::trace::{Step, Trace, Watch};
 use crate::workload::{NodeInfo, Workload, WorldInfo};
 
 /// The wall clock at the start of every run: some day in 2026.
@@ -100,6 +101,23 @@ pub(crate) enum Happening<P> {
     FaultEnds(usize),
 }
 
+/// The rare state that an event tells of.
+fn rare(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::LinkSuperseded { .. } => sometimes::SUPERSEDED,
+        Event::LifeBegan { .. } => sometimes::BEGAN_ANEW,
+        Event::PeerRefused { .. } => sometimes::REFUSED,
+        Event::ClaimIgnored { .. } => sometimes::CLAIM_IGNORED,
+        Event::NetworkLeft { .. } => sometimes::RIGHT_ENDED,
+        Event::NetworkEnded { .. } => sometimes::NETWORK_ENDED,
+        Event::NetworkOutdated { .. } => sometimes::OUTDATED,
+        Event::InvocationCancelled(_) => sometimes::RUN_CANCELLED,
+        Event::EventsLost { .. } => sometimes::EVENTS_LOST,
+        Event::PublishRoom => sometimes::WAITED_FOR_ROOM,
+        _ => return None,
+    })
+}
+
 /// All nodes, the network between them, and the time.
 pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) now: u64,
@@ -135,6 +153,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         fidelity: F,
         ledger: Arc<Ledger>,
         log: Log,
+        (watch, reseed): (Option<Watch>, Option<(u64, u64)>),
     ) -> Self {
         let count = schedule.nodes.len();
         let stations: Vec<_> = (0..count)
@@ -200,6 +219,10 @@ impl<'s, F: Fidelity> World<'s, F> {
         };
         for index in 0..count {
             world.log.becomes(index, Column::Down);
+        }
+        world.network.reseed = reseed;
+        if let Some(watch) = watch {
+            world.trace.watch(watch);
         }
         world.ledger.withhold(schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect());
         for index in 0..count {
@@ -347,7 +370,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         loop {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
-            let tape = &self.tape;
+            let (tape, ledger) = (&self.tape, &self.ledger);
             let mut stopped = false;
             let mut heard = Vec::new();
             let (mut counter, mut superseded, mut wrong) = (None, false, None);
@@ -359,6 +382,9 @@ impl<'s, F: Fidelity> World<'s, F> {
                 if let Some(rights) = rights {
                     let judged = rights.observe(tally, peers, index, now.wall, event);
                     wrong = wrong.take().or_else(|| judged.err());
+                }
+                if let Some(rare) = rare(event) {
+                    ledger.sometimes(rare);
                 }
                 match event {
                     Event::LifeBegan { incarnation, .. } => counter = Some(incarnation.counter),
@@ -380,6 +406,15 @@ impl<'s, F: Fidelity> World<'s, F> {
             self.judge_events(index, &heard);
             if let Some((rule, what)) = wrong {
                 self.ledger.violate(Some(index as u16), rule, what);
+            }
+            if superseded && let Some(mesh) = self.mesh(index) {
+                let load = mesh.load();
+                if load.calls_open > 0 {
+                    self.ledger.sometimes(sometimes::SUPERSEDED_IN_CALL);
+                }
+                if load.events_unacknowledged > 0 {
+                    self.ledger.sometimes(sometimes::SUPERSEDED_IN_EVENT);
+                }
             }
             if superseded && self.network.tally.is_applied(FaultKind::Dials) {
                 self.network.tally.bite(FaultKind::Dials);

@@ -42,7 +42,7 @@ impl<F: Fidelity> World<'_, F> {
             // Whoever would do it is paused too.
             return;
         }
-        self.trace.note(Step::Operation, self.now, at, index as u64, 0);
+        self.trace.note_given(Step::Operation, self.now, at, index as u64, 0);
         if self.tape.is_on() {
             self.tape.deed(self.now, at, &operation.what);
         }

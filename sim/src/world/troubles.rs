@@ -3,6 +3,7 @@
 use crate::faults::FaultKind;
 use crate::log::{Column, log};
 use crate::schedule::Trouble;
+use crate::sometimes;
 use crate::station::Station;
 use crate::trace::Step;
 use crate::world::{Fidelity, Happening, World};
@@ -14,7 +15,7 @@ impl<F: Fidelity> World<'_, F> {
     pub(super) fn fault_begins(&mut self, index: usize) {
         let fault = &self.schedule.faults[index];
         let kind = FaultKind::of(&fault.what);
-        self.trace.note(Step::Fault, self.now, 0, index as u64, 1);
+        self.trace.note_given(Step::Fault, self.now, 0, index as u64, 1);
         self.network.tally.apply(kind);
         self.queue.push(fault.until_us * 1_000, Happening::FaultEnds(index));
         log!(self, None, "fault begins: {:?}", fault.what);
@@ -27,6 +28,7 @@ impl<F: Fidelity> World<'_, F> {
                         self.network.tally.bite(kind);
                     }
                     log!(self, Some(node), "dies");
+                    self.note_death(node);
                     self.take_down(node, kind.name());
                     if kind == FaultKind::LoseDisk {
                         self.stations[node].counter = 0;
@@ -50,6 +52,9 @@ impl<F: Fidelity> World<'_, F> {
                     (&mut station.live, station.paused, station.stopping)
                 {
                     self.network.tally.bite(kind);
+                    if F::mesh(&live.door).load().invocations > 0 {
+                        self.ledger.sometimes(sometimes::STOPPED_IN_RUN);
+                    }
                     station.stopping = Some(self.now);
                     F::mesh_mut(&mut live.door).shutdown(now);
                     log!(self, Some(node), "is told to stop");
@@ -90,6 +95,22 @@ impl<F: Fidelity> World<'_, F> {
                 }
             }
             _ => self.network.switch(&self.schedule.faults, index, true),
+        }
+    }
+
+    /// What a node leaves undone that dies now.
+    fn note_death(&self, node: usize) {
+        let Some(mesh) = self.mesh(node) else { return };
+        let load = mesh.load();
+        let others_down = self.stations.iter().any(|station| station.live.is_none());
+        let states = [
+            (load.invocations > 0, sometimes::CRASHED_IN_RUN),
+            (load.calls_open > 0, sometimes::CRASHED_IN_CALL),
+            (load.events_unacknowledged > 0, sometimes::CRASHED_IN_EVENT),
+            (others_down, sometimes::SEVERAL_DOWN),
+        ];
+        for (_, rare) in states.into_iter().filter(|(is_reached, _)| *is_reached) {
+            self.ledger.sometimes(rare);
         }
     }
 
@@ -150,7 +171,7 @@ impl<F: Fidelity> World<'_, F> {
     pub(super) fn fault_ends(&mut self, index: usize) {
         let fault = &self.schedule.faults[index];
         let kind = FaultKind::of(&fault.what);
-        self.trace.note(Step::Fault, self.now, 0, index as u64, 0);
+        self.trace.note_given(Step::Fault, self.now, 0, index as u64, 0);
         log!(self, None, "fault ends: {:?}", fault.what);
         self.tape.fault_ends(self.now, index);
         match fault.what {

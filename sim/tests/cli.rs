@@ -1,0 +1,125 @@
+//! The program's commands on schedules, as a user types them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a command prints, what it complains of, and its exit code.
+fn sim(arguments: &[&str]) -> (String, String, i32) {
+    let output = Command::new(env!("CARGO_BIN_EXE_dunlin-sim"))
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr), output.status.code().expect("an exit code"))
+}
+
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).expect("a file for the test");
+    path
+}
+
+fn hash(shown: &str) -> String {
+    let json: serde_json::Value = serde_json::from_str(shown.trim()).expect("a JSON line");
+    json["hash"].as_str().expect("a hash").to_string()
+}
+
+#[test]
+fn a_printed_schedule_replays_to_the_same_hash_and_an_edited_one_does_not() {
+    let (text, _, code) = sim(&["schedule", "--seed", "3", "--fidelity", "frames"]);
+    assert_eq!(code, 0);
+    let path = file("three.json", &text);
+    let path = path.to_str().expect("plain");
+    let (replayed, errors, _) = sim(&["replay", path, "--json"]);
+    assert_eq!(errors, "");
+    let (run, ..) = sim(&["run", "--seed", "3", "--fidelity", "frames", "--json"]);
+    assert_eq!(hash(&replayed), hash(&run));
+    // Without its faults, by cutting lines; made by another version, which is said.
+    let head = text.split("\"faults\"").next().expect("it has faults");
+    let edited = head.trim_end().trim_end_matches(',').replace("dunlin-sim 0.", "dunlin-sim 99.");
+    let path = file("edited.json", &(edited + "\n}"));
+    let (edited, errors, code) = sim(&["replay", path.to_str().expect("plain"), "--json"]);
+    assert!(errors.contains("was made by dunlin-sim 99."), "{errors}");
+    assert_eq!(code, 5, "no fault changed anything");
+    assert_ne!(hash(&edited), hash(&run));
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_its_line() {
+    let wrong = "{\n  \"version\": 2,\n  \"seeds\": 1\n}";
+    let path = file("wrong.json", wrong);
+    let path = path.to_str().expect("plain");
+    for command in [&["replay", path][..], &["shrink", path], &["locate", path]] {
+        let (shown, errors, code) = sim(command);
+        assert_eq!((&*shown, code), ("", 2), "{errors}");
+        assert!(errors.contains("wrong.json: line 3: unknown field `seeds`"), "{errors}");
+    }
+    let (_, errors, code) = sim(&["replay", "/no/such.json"]);
+    assert!(code == 2 && errors.contains("/no/such.json"), "{errors}");
+}
+
+#[test]
+fn what_is_clean_is_neither_shrunk_nor_explained() {
+    let seed = ["--seed", "1", "--fidelity", "frames"];
+    let (_, errors, code) = sim(&[&["shrink"][..], &seed].concat());
+    assert!(code == 2 && errors.contains("the run is clean"), "{errors}");
+    let (_, errors, code) = sim(&[&["locate"][..], &seed].concat());
+    assert!(code == 2 && errors.contains("the run is clean"), "{errors}");
+    let (_, _, code) = sim(&["shrink", "--seed", "1", "some.json"]);
+    assert_eq!(code, 2, "a seed or a file");
+}
+
+#[test]
+fn hashes_of_another_build_are_compared_by_bisection() {
+    let seed = ["locate", "--seed", "2", "--fidelity", "frames"];
+    let (list, _, code) = sim(&[&seed[..], &["--hashes", "--every", "500"]].concat());
+    assert_eq!(code, 0);
+    let path = file("hashes.txt", &list);
+    let against =
+        |path: &Path| sim(&[&seed[..], &["--against", path.to_str().expect("plain")]].concat());
+    let (shown, _, code) = against(&path);
+    assert!(code == 0 && shown.contains("hashes agree"), "{shown}");
+    // Another build that differs from its step 4,501 on: every hash from the one before step 5,000 differs.
+    let differs = |line: &str| {
+        let step = line.split(' ').next().and_then(|step| step.parse::<u64>().ok());
+        match step {
+            Some(step) if step >= 5_000 => line.replace(['a', 'b', 'c', '1', '2'], "0"),
+            _ => line.to_string(),
+        }
+    };
+    let other: Vec<_> = list.lines().map(differs).collect();
+    assert!(other.len() > 12);
+    let (shown, _, code) = against(&file("others.txt", &other.join("\n")));
+    assert!(code == 1 && shown.contains("part between step 4500 and step 5000"), "{shown}");
+    // Step by step, the other build's list names the step itself.
+    let fine = ["--hashes", "--every", "1", "--from", "4500", "--to", "5000"];
+    let (list, ..) = sim(&[&seed[..], &fine].concat());
+    let other: Vec<_> = list.lines().map(differs).collect();
+    let (shown, _, code) = against(&file("fine.txt", &other.join("\n")));
+    assert!(code == 1 && shown.contains("the builds part at step 4999"), "{shown}");
+    let (_, errors, code) = against(&file("none.txt", "1 2\n"));
+    assert!(code == 2 && errors.contains("line 1: expected a step"), "{errors}");
+}
+
+#[test]
+fn two_schedules_part_where_a_node_first_does_otherwise() {
+    let (text, ..) = sim(&["schedule", "--seed", "4", "--fidelity", "frames"]);
+    let path = file("four.json", &text);
+    let path = path.to_str().expect("plain");
+    let (shown, _, code) = sim(&["locate", path, "--with", path]);
+    assert!(code == 0 && shown.contains("same steps in both"), "{shown}");
+    let (shown, errors, code) = sim(&["locate", path, "--without-fault", "1"]);
+    assert!(code == 0 && shown.contains("steps of the nodes are the same; then"), "{shown}");
+    assert!(errors.starts_with("without "), "{errors}");
+    let (_, errors, code) = sim(&["locate", path, "--without-fault", "99"]);
+    assert!(code == 2 && errors.contains("there is no fault 99"), "{errors}");
+}
+
+#[test]
+fn a_shard_that_is_none_and_a_merge_of_nothing_are_refused() {
+    let (_, errors, code) = sim(&["run", "--seeds", "4", "--shard", "4/4"]);
+    assert!(code == 2 && errors.contains("the first index is 0"), "{errors}");
+    let path = file("empty.jsonl", "");
+    let (_, errors, code) = sim(&["merge", path.to_str().expect("plain")]);
+    assert!(code == 2 && errors.contains("has not come to its end"), "{errors}");
+}

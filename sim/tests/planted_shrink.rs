@@ -1,0 +1,60 @@
+//! Failures of planted bugs become schedules that a person can read. In a build of its own, as `planted.rs`.
+#![cfg(dunlin_planted)]
+
+use dunlin_core::planted;
+use dunlin_sim::draw::draw;
+use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
+use dunlin_sim::shrink::{Options, Size, shrink};
+use dunlin_sim::{BuiltIn, Verdict, run::run};
+
+/// Of each part of the core one: calls, dialling, tokens, directories, groups of events.
+const BUGS: [u32; 5] = [2, 6, 44, 60, 72];
+
+fn failing() -> Schedule {
+    let drawn = (0..300).map(|seed| draw(seed, Fidelity::Frames, Crypto::Null));
+    drawn.into_iter().find(|drawn| run(drawn).verdict != Verdict::Clean).expect("it is found")
+}
+
+/// The schedules of the corpus that were shrunk with a planted bug, and its number.
+fn corpus() -> Vec<(u32, String, Schedule)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the corpus is there") {
+        let path = entry.expect("it can be listed").path();
+        let name = path.file_stem().expect("a file").to_string_lossy().into_owned();
+        let Some((_, bug)) = name.split_once("-planted-") else { continue };
+        let text = std::fs::read_to_string(&path).expect("it can be read");
+        let schedule = Schedule::from_json(&text).expect("the corpus is well-formed");
+        found.push((bug.parse().expect("a number"), name, schedule));
+    }
+    found
+}
+
+#[test]
+fn a_failing_mutant_shrinks_to_three_nodes_and_ten_lines() {
+    println!("bug  seed  runs  left");
+    for bug in BUGS {
+        planted::set(bug);
+        let schedule = failing();
+        let options = Options { jobs: 2, ..Options::default() };
+        let workload = |schedule: &Schedule| Box::new(BuiltIn::new(schedule)) as _;
+        let shrunk = shrink(&schedule, &options, &workload, &|_| {}).expect("it fails");
+        let Size { nodes, operations, faults, .. } = shrunk.after;
+        println!("{bug:>3}  {:>4}  {:>4}  {}", schedule.seed, shrunk.runs, shrunk.after);
+        assert!(shrunk.is_minimal && nodes <= 3 && operations + faults <= 10, "bug {bug}");
+        let read = Schedule::from_json(&shrunk.schedule.to_json()).expect("it is well-formed");
+        assert_eq!(run(&read).hash, shrunk.outcome.hash, "bug {bug}");
+        planted::set(0);
+        assert_eq!(run(&read).verdict, Verdict::Clean, "what is left of bug {bug}, without it");
+    }
+    // The corpus has teeth: most of what was shrunk with a bug still finds it. What no longer does may be shrunk anew.
+    let corpus = corpus();
+    let is_blunt = |bug: u32, schedule: &Schedule| {
+        planted::set(bug);
+        run(schedule).verdict == Verdict::Clean
+    };
+    let blunt = corpus.iter().filter(|(bug, _, schedule)| is_blunt(*bug, schedule));
+    let blunt: Vec<_> = blunt.map(|(_, name, _)| name).collect();
+    println!("{} of {} schedules of the corpus find nothing: {blunt:?}", blunt.len(), corpus.len());
+    assert!(blunt.len() * 4 < corpus.len(), "{blunt:?}");
+}
