@@ -12,7 +12,7 @@ use dunlin_sim::{BuiltIn, report};
 use serde_json::json;
 
 use crate::cli::say;
-use crate::source::{Source, replay_line};
+use crate::cli::source::{Source, replay_line};
 
 /// What to shrink, and how long to try.
 #[derive(Args)]

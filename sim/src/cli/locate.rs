@@ -10,7 +10,7 @@ use dunlin_sim::{BuiltIn, Schedule, Workload};
 use serde_json::json;
 
 use crate::cli::say;
-use crate::source::{Source, read};
+use crate::cli::source::{Source, read};
 
 const HELP: &str = "\
 Without an option: from when on does a failing run fail, whatever happens to its messages then?

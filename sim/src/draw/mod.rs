@@ -4,13 +4,15 @@
 //! happen and how large everything is, and then the schedule from that. So some seeds do a great deal of
 //! one thing, which finds bugs that a little of everything hides.
 
-use crate::draw_events::{self, Share};
+mod events;
+
 use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
     Action, Call, Crypto, Deed, Fault, Fidelity, Forgery, Latency, LimitsPlan, NetworkPlan,
     NodePlan, Operation, PROGRAM, RightsPlan, Rule, Schedule, Trouble, VERSION, shared_network,
 };
+use events::Share;
 
 /// How long operations and faults go on, in microseconds.
 pub(crate) const DURATION_US: u64 = 60_000_000;
@@ -43,7 +45,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let share = Share::draw(seed);
     let mut operations = operations(seed, &nodes, fidelity, share);
     let faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
-    draw_events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
+    events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     Schedule {
         version: VERSION,
         program: PROGRAM.into(),

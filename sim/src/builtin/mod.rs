@@ -1,6 +1,8 @@
 //! The built-in workload: services with quick, slow, relaying, refusing and panicking handlers, written as
 //! any user would write them, and clients that know what they must be told.
 
+mod events;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +20,6 @@ use dunlin_core::topic::TopicPath;
 use serde::{Deserialize, Serialize};
 
 use crate::history::{End, Expect, Life};
-use crate::pubsub;
 use crate::schedule::{
     Action, Call, Publish, Rule, Schedule, Subscriber, network_of_service, networks_of,
     shared_network,
@@ -400,11 +401,11 @@ impl Workload for BuiltIn {
         subscriber: &Subscriber,
         handle: Handle,
     ) -> Option<BoxFuture<()>> {
-        Some(Box::pin(pubsub::read(node.clone(), subscriber.clone(), handle)))
+        Some(Box::pin(events::read(node.clone(), subscriber.clone(), handle)))
     }
 
     fn publish(&self, node: &NodeInfo, event: &Publish, handle: Handle) -> Option<BoxFuture<()>> {
-        Some(Box::pin(pubsub::publish(node.clone(), event.clone(), false, handle)))
+        Some(Box::pin(events::publish(node.clone(), event.clone(), false, handle)))
     }
 
     fn probe_events(&self, node: &NodeInfo, handle: Handle) -> Option<BoxFuture<()>> {
@@ -412,7 +413,7 @@ impl Workload for BuiltIn {
             return None;
         }
         let withheld = self.withheld.get(usize::from(node.life.node)).cloned().unwrap_or_default();
-        Some(Box::pin(pubsub::publish_probes(node.clone(), withheld, handle)))
+        Some(Box::pin(events::publish_probes(node.clone(), withheld, handle)))
     }
 
     fn probe(&self, node: &NodeInfo, peer: u16, handle: Handle) -> Option<BoxFuture<()>> {

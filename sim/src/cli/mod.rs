@@ -1,23 +1,33 @@
 //! The command line.
 
+#[cfg(dunlin_planted)]
+mod drill;
+mod explore;
+mod locate;
+mod merge;
+mod see;
+mod shrink;
+mod source;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-#[cfg(dunlin_planted)]
-use crate::drill::Drill;
-use crate::explore::Explore;
-use crate::see::{Export, View};
-use crate::locate::Locate;
-use crate::merge::{Merge, write_junit};
-use crate::shrink::Shrink;
-use crate::source::{self, Kind};
 use clap::{Args, Parser, Subcommand};
 use dunlin_sim::campaign::{Campaign, Shard, Summary, run_campaign};
 use dunlin_sim::junit::Case;
 use dunlin_sim::queue::Queue;
 use dunlin_sim::{BuiltIn, Outcome, Schedule, Verdict, report, run_with, thread_cpu_nanos};
+
+#[cfg(dunlin_planted)]
+use drill::Drill;
+use explore::Explore;
+use locate::Locate;
+use merge::{Merge, write_junit};
+use see::{Export, View};
+use shrink::Shrink;
+use source::Kind;
 
 const EXAMPLES: &str = "\
 Examples:
