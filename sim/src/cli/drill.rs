@@ -1,7 +1,6 @@
 //! `dunlin-sim drill`: how many seeds it takes to find each planted bug, with which faults. In planted builds only.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -142,18 +141,22 @@ impl Drill {
             let rule = rules.into_iter().max_by_key(|(_, count)| *count);
             row += &format!(" {} |", rule.map_or_else(String::new, |(rule, _)| rule));
             table += &(row + "\n");
-        }
-        say(table.trim_end());
-        if let Some(file) = &self.output {
-            let written =
-                std::fs::File::create(file).and_then(|mut f| f.write_all(table.as_bytes()));
-            if let Err(error) = written {
-                eprintln!("{} cannot be written: {error}", file.display());
-                return ExitCode::from(2);
+            // It takes long: what is known is written at once.
+            if let Err(code) = self.write(&table) {
+                return code;
             }
         }
+        say(table.trim_end());
         // A bug that no subset finds is a hole in the simulator.
         ExitCode::from(if missed > 0 { 1 } else { 0 })
+    }
+
+    fn write(&self, table: &str) -> Result<(), ExitCode> {
+        let Some(file) = &self.output else { return Ok(()) };
+        std::fs::write(file, table).map_err(|error| {
+            eprintln!("{} cannot be written: {error}", file.display());
+            ExitCode::from(2)
+        })
     }
 
     fn head(&self, subsets: &[Subset]) -> String {
