@@ -12,9 +12,6 @@ use crate::topic::TopicPath;
 /// for it than for a large event. A guess.
 const BATCH_BYTES_MAX: usize = 8 << 10;
 
-/// What an event of a batch takes of a sender's memory beside what it carries, in bytes.
-const EVENT_BYTES: usize = 16;
-
 const _: () = assert!(BATCH_BYTES_MAX + super::sender::JOINED_BYTES_MAX < EVENTS_BYTES_MAX);
 
 /// An event that goes together with others, to all subscribers that get every event.
@@ -30,15 +27,24 @@ pub struct Together<'a> {
     pub payload: &'a Bytes,
 }
 
-/// Events that were written together, as several peers are sent them.
+/// Events that were written together, as several peers are sent them. At least two.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// How many.
     pub count: u32,
-    /// How many bytes they count for.
-    pub counted_bytes: usize,
+    /// How many bytes they carry.
+    pub carried_bytes: usize,
     /// As [`v1::Events`] has them.
     pub bytes: Bytes,
+}
+
+/// What became of an open batch.
+#[derive(Clone, Debug)]
+pub enum Closed {
+    /// Nothing joined the first event: its header, and what it carries.
+    One(v1::Event, Bytes),
+    /// Several go together.
+    Several(Batch),
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +59,8 @@ struct Last {
 pub struct OpenBatch {
     /// To whom they go. Nobody, if nothing is being written.
     peers: Vec<PeerKey>,
+    /// The first one, as long as it is alone: then it goes as any other.
+    alone: Option<(Last, Bytes)>,
     last: Option<Last>,
     count: u32,
     carried_bytes: usize,
@@ -69,7 +77,7 @@ impl OpenBatch {
     /// Whether there is room for one more event for these peers.
     pub fn takes(&self, peers: &[PeerKey], event: &Together<'_>) -> bool {
         let needed = event_bytes_max(None, event.payload.len()) + event.topic.as_bytes().len() + 32;
-        self.peers == peers && self.buffer.len() + needed <= BATCH_BYTES_MAX
+        self.peers == peers && self.carried_bytes.max(self.buffer.len()) + needed <= BATCH_BYTES_MAX
     }
 
     /// Begins with events for these peers.
@@ -78,8 +86,23 @@ impl OpenBatch {
         self.peers.extend_from_slice(peers);
     }
 
-    /// Writes an event.
-    pub fn write(&mut self, event: &Together<'_>) {
+    /// Adds an event.
+    pub fn add(&mut self, event: &Together<'_>) {
+        self.count += 1;
+        self.carried_bytes += event.payload.len();
+        if self.count == 1 {
+            let Together { sequence, topic, content, payload } = *event;
+            let first = Last { sequence, topic: topic.clone(), content };
+            self.alone = Some((first, payload.clone()));
+            return;
+        }
+        if let Some((Last { sequence, topic, content }, payload)) = self.alone.take() {
+            self.write(&Together { sequence, topic: &topic, content, payload: &payload });
+        }
+        self.write(event);
+    }
+
+    fn write(&mut self, event: &Together<'_>) {
         let follows = self.last.as_ref().is_some_and(|last| {
             last.sequence < event.sequence
                 && last.content == event.content
@@ -108,17 +131,28 @@ impl OpenBatch {
             self.buffer.reserve(needed.max(BATCH_BYTES_MAX));
         }
         write_event(&place, event.payload, &mut self.buffer);
-        self.count += 1;
-        self.carried_bytes += event.payload.len();
     }
 
     /// Ends what was written, and says to whom it goes.
-    pub fn close(&mut self) -> (Vec<PeerKey>, Batch) {
+    pub fn close(&mut self) -> (Vec<PeerKey>, Closed) {
         self.last = None;
         let count = std::mem::take(&mut self.count);
-        let counted_bytes = std::mem::take(&mut self.carried_bytes) + counted(count, 0);
-        let bytes = self.buffer.split().freeze();
-        (std::mem::take(&mut self.peers), Batch { count, counted_bytes, bytes })
+        let carried_bytes = std::mem::take(&mut self.carried_bytes);
+        let closed = match self.alone.take() {
+            Some((Last { sequence, topic, content }, payload)) => {
+                let topic = topic.as_bytes().clone();
+                let content_type = content.0;
+                let everyone = true;
+                let header =
+                    v1::Event { sequence, topic, content_type, everyone, ..v1::Event::default() };
+                Closed::One(header, payload)
+            }
+            None => {
+                let bytes = self.buffer.split().freeze();
+                Closed::Several(Batch { count, carried_bytes, bytes })
+            }
+        };
+        (std::mem::take(&mut self.peers), closed)
     }
 
     /// Gives back the list that [`OpenBatch::close`] gave, to be filled again.
@@ -127,13 +161,8 @@ impl OpenBatch {
         self.peers = peers;
     }
 
-    /// How many events are being written, and for how many bytes they count.
+    /// How many events there are, and how many bytes they carry.
     pub fn size(&self) -> (usize, usize) {
-        (self.count as usize, counted(self.count, self.carried_bytes))
+        (self.count as usize, self.carried_bytes)
     }
-}
-
-/// For how many bytes events count that carry so many.
-pub fn counted(count: u32, carried: usize) -> usize {
-    count as usize * EVENT_BYTES + carried
 }

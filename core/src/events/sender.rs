@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use dunlin_proto::{Frame, Header, Written, v1};
 
 use crate::base::{KeyMap, Limits, PeerKey, PeerTag};
-use crate::events::batch::{self, Batch, OpenBatch, Together};
+use crate::events::batch::{Batch, Closed, OpenBatch, Together};
 use crate::events::publications::{Part, PartEnd, PartGroup, PublicationKey};
 use crate::events::receiver::{EventAck, LANES};
 use crate::link::LinkHandle;
@@ -90,7 +90,10 @@ impl Item {
     fn size(&self) -> (usize, usize) {
         match self {
             Item::Event { event, .. } => (1, EVENT_BYTES + event.payload_bytes),
-            Item::Batch(batch) => (batch.count as usize, batch.counted_bytes),
+            Item::Batch(batch) => {
+                let count = batch.count as usize;
+                (count, count * EVENT_BYTES + batch.carried_bytes)
+            }
             Item::Open | Item::Skipped(_) => (0, 0),
         }
     }
@@ -324,14 +327,14 @@ impl Sender {
             self.close(lane);
             self.open[lane].begin(peers);
         }
-        self.open[lane].write(event);
+        self.open[lane].add(event);
         for peer in peers {
             if begins {
                 self.stream(*peer).lanes[lane].push(Item::Open);
             }
             let stream = self.streams.get_mut(*peer).expect("it has what is open");
             stream.events += 1;
-            stream.bytes += batch::counted(1, bytes);
+            stream.bytes += EVENT_BYTES + bytes;
         }
         if begins { Pushed::Begun } else { Pushed::Joined }
     }
@@ -347,12 +350,18 @@ impl Sender {
         if self.open[lane].peers().is_empty() {
             return;
         }
-        let (peers, batch) = self.open[lane].close();
+        let (peers, closed) = self.open[lane].close();
+        let item = match closed {
+            Closed::One(header, payload) => {
+                Item::Event { event: self.write(header, payload), part: None }
+            }
+            Closed::Several(batch) => Item::Batch(batch),
+        };
         for peer in &peers {
             let stream = self.streams.get_mut(*peer).expect("it is closed before they go");
             let lane = &mut stream.lanes[lane];
-            lane.next += u64::from(batch.count);
-            *lane.items.back_mut().expect("what is open is there") = Item::Batch(batch.clone());
+            lane.next += item.numbers();
+            *lane.items.back_mut().expect("what is open is there") = item.clone();
         }
         self.open[lane].reuse(peers);
     }
@@ -562,7 +571,8 @@ impl Sender {
                 assert_eq!(numbers(usize::MAX), lane.next, "what is to be sent is counted");
                 let is_open = matches!(lane.items.back(), Some(Item::Open));
                 assert_eq!(is_open, open.peers().contains(&peer), "what is open is the last");
-                let opened = if is_open { open.size() } else { (0, 0) };
+                let (count, carried) = if is_open { open.size() } else { (0, 0) };
+                let opened = (count, count * EVENT_BYTES + carried);
                 for (events, bytes) in lane.items.iter().map(Item::size).chain([opened]) {
                     kept = (kept.0 + events, kept.1 + bytes);
                 }

@@ -296,6 +296,11 @@ fn events_in_a_row_for_the_same_peers_are_written_once_and_go_out_together() {
                 Some((events.count, payload))
             }
             Some(Frame { header: Header::EventsFrom(_), .. }) => Some((0, Bytes::new())),
+            // One alone goes as any other.
+            Some(Frame { header: Header::Written(written), payload }) => {
+                assert!(written.event().is_some_and(|(event, _)| event.everyone));
+                Some((1, payload))
+            }
             None => None,
             other => panic!("{other:?}"),
         }

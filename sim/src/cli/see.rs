@@ -4,29 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use dunlin_sim::campaign::choose;
-use dunlin_sim::draw::draw;
 use dunlin_sim::export::{pcapng, shiviz};
-use dunlin_sim::schedule::{Crypto, Fidelity, Schedule};
+use dunlin_sim::schedule::Fidelity;
 use dunlin_sim::{BuiltIn, Extent, Recording, report, run_recorded, view};
 
 use crate::cli::say;
+use crate::cli::source::{Source, replay_line};
 
 /// Which run is recorded, and how much of it.
 #[derive(Args)]
 pub(crate) struct Recorded {
-    /// A schedule, as `schedule` prints it.
-    #[arg(required_unless_present = "seed", conflicts_with = "seed")]
-    file: Option<PathBuf>,
-    /// The seed of a run.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// How much of a node is real; drawn from the seed if not given.
-    #[arg(long, value_enum, requires = "seed")]
-    fidelity: Option<Fidelity>,
-    /// What protects packets; drawn from the seed if not given. Implies `--fidelity packets`.
-    #[arg(long, value_enum, requires = "seed")]
-    crypto: Option<Crypto>,
+    #[command(flatten)]
+    source: Source,
     /// Messages from this time on, in simulated seconds.
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS", value_parser = time)]
     from: f64,
@@ -36,10 +25,6 @@ pub(crate) struct Recorded {
     /// At most so many messages; of more, the newest stay.
     #[arg(long, default_value_t = Extent::default().entries_max, value_name = "COUNT")]
     messages_max: usize,
-    /// Run with a planted bug: see `dunlin_core::planted`.
-    #[cfg(dunlin_planted)]
-    #[arg(long, default_value_t = 0, hide = true)]
-    planted: u32,
 }
 
 fn time(text: &str) -> Result<f64, String> {
@@ -60,31 +45,10 @@ pub(crate) struct View {
     output: PathBuf,
 }
 
-fn schedule_of(
-    file: Option<&Path>,
-    seed: Option<u64>,
-    kind: (Option<Fidelity>, Option<Crypto>),
-) -> Result<Schedule, String> {
-    match (file, seed) {
-        (Some(file), _) => {
-            let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
-            text.and_then(|text| Schedule::from_json(&text))
-                .map_err(|error| format!("{} cannot be replayed: {error}", file.display()))
-        }
-        (None, Some(seed)) => {
-            let (fidelity, crypto) = choose(seed, kind.0, kind.1);
-            Ok(draw(seed, fidelity, crypto))
-        }
-        (None, None) => Err("a run needs --seed or a file".into()),
-    }
-}
-
 impl Recorded {
-    fn run(&self, datagrams: bool) -> Result<Recording, String> {
-        #[cfg(dunlin_planted)]
-        dunlin_core::planted::set(self.planted);
-        let kind = (self.fidelity, self.crypto);
-        let schedule = schedule_of(self.file.as_deref(), self.seed, kind)?;
+    /// Runs, and says what it came to; or what the program ends with.
+    fn run(&self, datagrams: bool) -> Result<Recording, ExitCode> {
+        let schedule = self.source.schedule()?;
         let nanos = |seconds: f64| (seconds * 1e9) as u64;
         let extent = Extent {
             from: nanos(self.from),
@@ -94,8 +58,8 @@ impl Recorded {
         };
         let (outcome, mut recording) = run_recorded(&schedule, &BuiltIn::new(&schedule), extent);
         say(&report::line(&outcome));
-        if let Some(file) = &self.file {
-            recording.summary.reproduce = format!("cargo sim replay {}", file.display());
+        if let Some(file) = &self.source.file {
+            recording.summary.reproduce = replay_line(file);
         }
         let left_out = recording.left_out;
         if left_out.messages + left_out.marks > 0 {
@@ -113,18 +77,18 @@ impl Recorded {
 }
 
 /// Writes a file, or says why not.
-fn write(file: &Path, content: &[u8]) -> Result<(), String> {
-    std::fs::write(file, content).map_err(|error| format!("{}: {error}", file.display()))
+fn write(file: &Path, content: &[u8]) -> Result<(), ExitCode> {
+    std::fs::write(file, content).map_err(|error| refuse(&format!("{}: {error}", file.display())))
 }
 
-fn done(result: Result<(), String>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(2)
-        }
-    }
+/// What the program ends with when it cannot do what it was told.
+fn refuse(why: &str) -> ExitCode {
+    eprintln!("{why}");
+    ExitCode::from(2)
+}
+
+fn done(result: Result<(), ExitCode>) -> ExitCode {
+    result.err().unwrap_or(ExitCode::SUCCESS)
 }
 
 impl View {
@@ -133,7 +97,7 @@ impl View {
         done(self.try_run())
     }
 
-    fn try_run(&self) -> Result<(), String> {
+    fn try_run(&self) -> Result<(), ExitCode> {
         let recording = self.recorded.run(false)?;
         let page = view::page(&recording);
         write(&self.output, page.as_bytes())?;
@@ -180,7 +144,7 @@ impl Export {
         done(self.try_run())
     }
 
-    fn try_run(mut self) -> Result<(), String> {
+    fn try_run(mut self) -> Result<(), ExitCode> {
         let ending = match self.format {
             Format::Shiviz => "log",
             Format::Pcapng => "pcapng",
@@ -188,20 +152,23 @@ impl Export {
         };
         let output = self.output.take().unwrap_or_else(|| Path::new("run").with_extension(ending));
         let is_capture = self.format == Format::Pcapng;
-        if is_capture && self.recorded.seed.is_some() {
-            if self.recorded.fidelity == Some(Fidelity::Frames) {
-                return Err("at frames fidelity there are no datagrams to capture".into());
+        let source = &mut self.recorded.source;
+        if is_capture && source.file.is_none() {
+            if source.kind.fidelity == Some(Fidelity::Frames) {
+                return Err(refuse("at frames fidelity there are no datagrams to capture"));
             }
-            self.recorded.fidelity = Some(Fidelity::Packets);
+            source.kind.fidelity = Some(Fidelity::Packets);
         }
         let recording = self.recorded.run(is_capture)?;
         let content = match self.format {
             Format::Shiviz => shiviz::log(&recording, self.upkeep).into_bytes(),
-            Format::Json => serde_json::to_vec(&recording).map_err(|error| error.to_string())?,
+            Format::Json => {
+                let json = serde_json::to_vec(&recording);
+                json.map_err(|error| refuse(&error.to_string()))?
+            }
             Format::Pcapng if recording.summary.fidelity == Fidelity::Frames.to_string() => {
-                return Err(
-                    "the schedule is of frames fidelity: there are no datagrams to capture".into(),
-                );
+                let why = "the schedule is of frames fidelity: there are no datagrams to capture";
+                return Err(refuse(why));
             }
             Format::Pcapng => pcapng::capture(&recording),
         };

@@ -33,12 +33,12 @@ impl Kind {
 pub(crate) struct Source {
     /// A file as `schedule` prints it.
     #[arg(required_unless_present = "seed", conflicts_with_all = ["seed", "fidelity", "crypto"])]
-    file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// The schedule of this seed.
     #[arg(long)]
     seed: Option<u64>,
     #[command(flatten)]
-    kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 impl Source {
