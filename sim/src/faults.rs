@@ -29,6 +29,9 @@ pub enum FaultKind {
     Lapse,
     Revoke,
     Impostor,
+    Clog,
+    Narrow,
+    Mtu,
 }
 
 impl FaultKind {
@@ -41,7 +44,7 @@ impl FaultKind {
     }
 
     /// All of them.
-    pub const ALL: [FaultKind; 19] = [
+    pub const ALL: [FaultKind; 22] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Corrupt,
@@ -61,6 +64,9 @@ impl FaultKind {
         FaultKind::Lapse,
         FaultKind::Revoke,
         FaultKind::Impostor,
+        FaultKind::Clog,
+        FaultKind::Narrow,
+        FaultKind::Mtu,
     ];
 
     /// Its name in reports.
@@ -85,6 +91,9 @@ impl FaultKind {
             FaultKind::Lapse => "lapse",
             FaultKind::Revoke => "revoke",
             FaultKind::Impostor => "impostor",
+            FaultKind::Clog => "clog",
+            FaultKind::Narrow => "narrow",
+            FaultKind::Mtu => "mtu",
         }
     }
 
@@ -110,6 +119,9 @@ impl FaultKind {
             Trouble::Lapse { .. } => FaultKind::Lapse,
             Trouble::Revoke { .. } => FaultKind::Revoke,
             Trouble::Impostor { .. } => FaultKind::Impostor,
+            Trouble::Clog { .. } => FaultKind::Clog,
+            Trouble::Narrow { .. } => FaultKind::Narrow,
+            Trouble::Mtu { .. } => FaultKind::Mtu,
         }
     }
 }

@@ -9,6 +9,9 @@ use crate::schedule::{Fault, Latency, NetworkPlan, Trouble};
 
 const US: u64 = 1_000;
 
+/// So long one message takes at most on a narrow path.
+const FRAME_TAKES_MAX: u64 = 2_000_000 * US;
+
 /// What becomes of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -28,7 +31,15 @@ struct Path {
     reorder_per_mille: u32,
     reorder_extra: u64,
     slow_extra: u64,
+    /// What is sent before is held until then.
+    clogged_until: u64,
+    /// How many bytes it carries in a millisecond, and how long they may wait for that; none if that is the plan's.
+    narrow: Option<(u64, u64)>,
+    /// Larger datagrams are lost.
+    mtu: Option<u32>,
     sent: u64,
+    /// When what was sent on a narrow path will have left.
+    busy_until: u64,
     /// When the last message that was held back to be overtaken arrives.
     held_until: u64,
 }
@@ -63,14 +74,14 @@ impl Network {
             self.on.push(index);
         }
         for path in &mut self.paths {
-            let (sent, held_until) = (path.sent, path.held_until);
-            *path = Path { sent, held_until, ..Path::default() };
+            let Path { sent, held_until, busy_until, .. } = *path;
+            *path = Path { sent, held_until, busy_until, ..Path::default() };
         }
         for index in &self.on {
             for from in 0..self.count {
                 for to in 0..self.count {
                     let path = &mut self.paths[from * self.count + to];
-                    apply(&faults[*index].what, from as u16, to as u16, path);
+                    apply(&faults[*index], from as u16, to as u16, path);
                 }
             }
         }
@@ -92,6 +103,10 @@ impl Network {
             self.tally.bite(kind);
             return Fate::Lost(kind);
         }
+        if path.mtu.is_some_and(|mtu| bytes > mtu as usize) {
+            self.tally.bite(FaultKind::Mtu);
+            return Fate::Lost(FaultKind::Mtu);
+        }
         if happens(1, path.loss_per_mille) {
             self.tally.bite(FaultKind::Loss);
             return Fate::Lost(FaultKind::Loss);
@@ -107,6 +122,24 @@ impl Network {
             }
         };
         let mut after = on_the_way(random(2)) + bytes as u64 * US / self.plan.bytes_per_us;
+        if let Some((bytes_per_ms, queue)) = path.narrow {
+            let waits = path.busy_until.saturating_sub(now);
+            if waits > queue {
+                self.tally.bite(FaultKind::Narrow);
+                return Fate::Lost(FaultKind::Narrow);
+            }
+            // A frame of the model stands for many datagrams, and must not outlast the fault by much.
+            let takes = (bytes as u64 * 1_000 * US / bytes_per_ms).min(FRAME_TAKES_MAX);
+            path.busy_until = now + waits + takes;
+            after += waits + takes;
+            if waits > 0 {
+                self.tally.bite(FaultKind::Narrow);
+            }
+        }
+        if path.clogged_until > now {
+            after += path.clogged_until - now;
+            self.tally.bite(FaultKind::Clog);
+        }
         if path.slow_extra > 0 {
             after += path.slow_extra;
             self.tally.bite(FaultKind::Slow);
@@ -131,9 +164,9 @@ impl Network {
     }
 }
 
-fn apply(trouble: &Trouble, from: u16, to: u16, path: &mut Path) {
+fn apply(fault: &Fault, from: u16, to: u16, path: &mut Path) {
     let pair = |a: u16, b: u16| (from, to) == (a, b) || (from, to) == (b, a);
-    match trouble {
+    match &fault.what {
         Trouble::Loss { per_mille, path: only } => {
             if only.is_none_or(|only| only == (from, to)) {
                 path.loss_per_mille = path.loss_per_mille.max(*per_mille);
@@ -148,6 +181,23 @@ fn apply(trouble: &Trouble, from: u16, to: u16, path: &mut Path) {
         Trouble::Slow { a, b, extra_us } => {
             if pair(*a, *b) {
                 path.slow_extra += extra_us * US;
+            }
+        }
+        Trouble::Clog { node } => {
+            if *node == from || *node == to {
+                path.clogged_until = path.clogged_until.max(fault.until_us * US);
+            }
+        }
+        Trouble::Narrow { a, b, bytes_per_ms, queue_ms } => {
+            if pair(*a, *b) {
+                let (rate, queue) = (u64::from(*bytes_per_ms), u64::from(*queue_ms) * 1_000 * US);
+                let narrower = path.narrow.is_none_or(|(other, _)| rate < other);
+                path.narrow = if narrower { Some((rate, queue)) } else { path.narrow };
+            }
+        }
+        Trouble::Mtu { a, b, bytes } => {
+            if pair(*a, *b) {
+                path.mtu = Some(path.mtu.map_or(*bytes, |other| other.min(*bytes)));
             }
         }
         Trouble::Partition { side } => {
@@ -210,6 +260,50 @@ mod tests {
         network.switch(&faults, 0, true);
         assert_eq!(network.fate(0, 0, 1, 0), Fate::Lost(FaultKind::OneWay));
         assert!(matches!(network.fate(0, 1, 0, 0), Fate::Arrives { .. }));
+    }
+
+    #[test]
+    fn what_is_clogged_comes_once_that_is_over_and_in_its_order() {
+        let mut network = network();
+        let faults = vec![Fault { at_us: 0, until_us: 5_000, what: Trouble::Clog { node: 1 } }];
+        network.switch(&faults, 0, true);
+        let arrives = |network: &mut Network, now, from, to| match network.fate(now, from, to, 0) {
+            Fate::Arrives { after, .. } => now + after,
+            lost => panic!("{lost:?}"),
+        };
+        assert_eq!(arrives(&mut network, 0, 0, 1), 5_100_000);
+        assert_eq!(arrives(&mut network, 1_000, 1, 2), 5_100_000);
+        assert_eq!(arrives(&mut network, 0, 0, 2), 100_000, "the others are not held");
+        network.switch(&faults, 0, false);
+        assert_eq!(arrives(&mut network, 6_000_000, 0, 1), 6_100_000);
+    }
+
+    #[test]
+    fn a_narrow_path_makes_wait_and_drops_what_would_wait_too_long() {
+        let mut network = network();
+        // 1,000 bytes take 10 ms, and nothing waits longer than 15.
+        let what = Trouble::Narrow { a: 0, b: 1, bytes_per_ms: 100, queue_ms: 15 };
+        let faults = fault(what);
+        network.switch(&faults, 0, true);
+        let mut fates = || network.fate(0, 0, 1, 1_000);
+        let ms = |ms: u64| ms * 1_000_000 + 200_000;
+        assert!(matches!(fates(), Fate::Arrives { after, .. } if after == ms(10)));
+        assert!(matches!(fates(), Fate::Arrives { after, .. } if after == ms(20)));
+        assert_eq!(fates(), Fate::Lost(FaultKind::Narrow));
+        assert!(
+            matches!(network.fate(0, 1, 0, 1_000), Fate::Arrives { after, .. } if after == ms(10))
+        );
+        let later = network.fate(20_000_000, 0, 1, 1_000);
+        assert!(matches!(later, Fate::Arrives { after, .. } if after == ms(10)));
+    }
+
+    #[test]
+    fn what_is_larger_than_a_path_carries_is_lost() {
+        let mut network = network();
+        network.switch(&fault(Trouble::Mtu { a: 0, b: 1, bytes: 1_280 }), 0, true);
+        assert_eq!(network.fate(0, 0, 1, 1_281), Fate::Lost(FaultKind::Mtu));
+        assert!(matches!(network.fate(0, 0, 1, 1_280), Fate::Arrives { .. }));
+        assert!(matches!(network.fate(0, 0, 2, 9_000), Fate::Arrives { .. }));
     }
 
     #[test]

@@ -80,6 +80,9 @@ impl Subset {
                 | FaultKind::OneWay
                 | FaultKind::Partial
                 | FaultKind::Replay
+                | FaultKind::Clog
+                | FaultKind::Narrow
+                | FaultKind::Mtu
         );
         match self {
             Subset::Swarm => true,

@@ -346,7 +346,9 @@ fn target_of_any(draw: &mut Stream, count: u16) -> u16 {
 fn kinds(fidelity: Fidelity) -> Vec<FaultKind> {
     let mut kinds = FaultKind::ALL.to_vec();
     if fidelity == Fidelity::Frames {
-        kinds.retain(|kind| !matches!(kind, FaultKind::Duplicate | FaultKind::Corrupt));
+        kinds.retain(|kind| {
+            !matches!(kind, FaultKind::Duplicate | FaultKind::Corrupt | FaultKind::Mtu)
+        });
     } else {
         kinds.retain(|kind| *kind != FaultKind::Replay);
     }
@@ -405,6 +407,13 @@ fn faults(
     let mut faults = Vec::new();
     for kind in on {
         let mut draw = Stream::new(seed, 100 + kind as u64);
+        if kind == FaultKind::Clog {
+            swizzle(&mut draw, count, &mut faults);
+            continue;
+        }
+        if matches!(kind, FaultKind::Partition | FaultKind::OneWay | FaultKind::Partial) {
+            flap(&mut Stream::new(seed, 200 + kind as u64), kind, count, &mut faults);
+        }
         // Between the first and the last seconds, so that each meets the workload.
         let times = match kind {
             FaultKind::Dials | FaultKind::Replay => draw.range(4, 24),
@@ -449,6 +458,55 @@ fn is_sure(fault: &Fault) -> bool {
     }
 }
 
+/// Sometimes a cut comes and goes again and again.
+fn flap(draw: &mut Stream, kind: FaultKind, count: u16, faults: &mut Vec<Fault>) {
+    if !draw.chance(200) {
+        return;
+    }
+    let what = trouble(draw, kind, count);
+    let begin = draw.range(2 * SECOND, DURATION_US - 10 * SECOND);
+    let (cut, whole) =
+        (draw.pick(&[100 * MS, SECOND, 5 * SECOND]), draw.pick(&[100 * MS, 3 * SECOND]));
+    for n in 0..draw.range(3, 20) {
+        let at_us = begin + n * (cut + whole);
+        let until_us = at_us + cut;
+        if until_us < DURATION_US - SECOND {
+            faults.push(Fault { at_us, until_us, what: what.clone() });
+        }
+    }
+}
+
+/// Some nodes are clogged one after the other, and unclogged in another order: each moment has other ones that reach
+/// each other. As FoundationDB's simulator does it.
+fn swizzle(draw: &mut Stream, count: u16, faults: &mut Vec<Fault>) {
+    for _ in 0..draw.range(1, 3) {
+        let share = draw.pick(&[300, 700, 1_000]);
+        let clogged = |node| {
+            let orders = (draw.number(), draw.number());
+            draw.chance(share).then_some((orders.0, orders.1, node))
+        };
+        let mut nodes: Vec<(u64, u64, u16)> = (0..count).filter_map(clogged).collect();
+        if nodes.is_empty() {
+            nodes.push((0, 0, draw.below(u64::from(count)) as u16));
+        }
+        let step = draw.pick(&[20 * MS, 300 * MS, 2 * SECOND]);
+        let hold = 200 * MS + exponential(draw.number(), draw.pick(&[SECOND, 8 * SECOND]));
+        let begin = draw.range(2 * SECOND, DURATION_US - 8 * SECOND);
+        nodes.sort_unstable();
+        let begins: Vec<u64> = (0..nodes.len() as u64).map(|n| begin + n * step).collect();
+        let clogged = begin + nodes.len() as u64 * step + hold;
+        let mut ends: Vec<(u64, usize)> =
+            nodes.iter().enumerate().map(|(at, (_, order, _))| (*order, at)).collect();
+        ends.sort_unstable();
+        for (n, (_, at)) in (0..).zip(ends) {
+            let last = DURATION_US - SECOND;
+            let at_us = begins[at].min(last);
+            let until_us = (clogged + n * step).min(last);
+            faults.push(Fault { at_us, until_us, what: Trouble::Clog { node: nodes[at].2 } });
+        }
+    }
+}
+
 fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
     let node = draw.below(u64::from(count)) as u16;
     let other = (node + 1 + draw.below(u64::from(count) - 1) as u16) % count;
@@ -473,6 +531,16 @@ fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
             b: other,
             extra_us: draw.pick(&[50 * MS, 500 * MS, 3 * SECOND]),
         },
+        FaultKind::Narrow => Trouble::Narrow {
+            a: node,
+            b: other,
+            bytes_per_ms: draw.pick(&[4, 40, 400]),
+            queue_ms: draw.pick(&[20, 200, 2_000]),
+        },
+        // QUIC needs 1,200 bytes.
+        FaultKind::Mtu => {
+            Trouble::Mtu { a: node, b: other, bytes: draw.pick(&[1_200, 1_280, 1_452]) }
+        }
         FaultKind::Partition => Trouble::Partition { side: side(draw) },
         FaultKind::OneWay => {
             let from = side(draw);
@@ -510,5 +578,6 @@ fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
         FaultKind::LoseDisk => Trouble::LoseDisk { node },
         FaultKind::Readdress => Trouble::Readdress { node },
         FaultKind::Replay => Trouble::Replay { from: node, to: other },
+        FaultKind::Clog => Trouble::Clog { node },
     }
 }

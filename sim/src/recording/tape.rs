@@ -418,6 +418,8 @@ fn concerned(trouble: &Trouble) -> Vec<u16> {
         | Trouble::Reorder { .. } => Vec::new(),
         Trouble::Loss { path: Some((a, b)), .. }
         | Trouble::Slow { a, b, .. }
+        | Trouble::Narrow { a, b, .. }
+        | Trouble::Mtu { a, b, .. }
         | Trouble::Partial { a, b }
         | Trouble::Dials { a, b } => vec![*a, *b],
         Trouble::Replay { from, to } => vec![*from, *to],
@@ -430,6 +432,7 @@ fn concerned(trouble: &Trouble) -> Vec<u16> {
         | Trouble::Readdress { node }
         | Trouble::Clock { node, .. }
         | Trouble::Lapse { node }
+        | Trouble::Clog { node }
         | Trouble::Revoke { node, .. }
         | Trouble::Impostor { node, .. } => vec![*node],
     }

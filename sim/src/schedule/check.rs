@@ -16,6 +16,8 @@ impl Trouble {
         match self {
             Trouble::Loss { path, .. } => path.iter().flat_map(|(a, b)| [*a, *b]).collect(),
             Trouble::Slow { a, b, .. }
+            | Trouble::Narrow { a, b, .. }
+            | Trouble::Mtu { a, b, .. }
             | Trouble::Partial { a, b }
             | Trouble::Dials { a, b }
             | Trouble::Replay { from: a, to: b } => vec![*a, *b],
@@ -27,7 +29,8 @@ impl Trouble {
             | Trouble::LoseDisk { node }
             | Trouble::Readdress { node }
             | Trouble::Clock { node, .. }
-            | Trouble::Lapse { node } => vec![*node],
+            | Trouble::Lapse { node }
+            | Trouble::Clog { node } => vec![*node],
             Trouble::Revoke { node, told } => told.iter().chain([node]).copied().collect(),
             Trouble::Impostor { node, victim, .. } => vec![*node, *victim],
             Trouble::Duplicate { .. } | Trouble::Corrupt { .. } | Trouble::Reorder { .. } => {
@@ -129,12 +132,19 @@ impl Schedule {
             return Err(format!("the fault names node {node}; {there}"));
         }
         if let Trouble::Slow { a, b, .. }
+        | Trouble::Narrow { a, b, .. }
+        | Trouble::Mtu { a, b, .. }
         | Trouble::Partial { a, b }
         | Trouble::Dials { a, b }
         | Trouble::Replay { from: a, to: b } = fault.what
             && a == b
         {
             return Err(format!("the fault is between node {a} and itself"));
+        }
+        if matches!(fault.what, Trouble::Narrow { bytes_per_ms: 0, .. }) {
+            return Err(
+                "a path that carries nothing is a partition: bytes_per_ms must be 1 or more".into(),
+            );
         }
         if fault.until_us < fault.at_us {
             return Err(format!(

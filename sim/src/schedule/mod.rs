@@ -499,4 +499,11 @@ pub enum Trouble {
     /// The node dies, and until the end somebody who holds its key pretends to a right. `victim` is whose
     /// token a thief shows.
     Impostor { node: u16, forgery: Forgery, victim: u16 },
+    /// What is sent to the node, and what it sends, is held until the end, and then goes on.
+    Clog { node: u16 },
+    /// The path between these two, each way, carries so many bytes in a millisecond. What would wait for that longer
+    /// than said is lost.
+    Narrow { a: u16, b: u16, bytes_per_ms: u32, queue_ms: u32 },
+    /// Larger datagrams are lost between these two. Never drawn at frames fidelity: frames know no datagrams.
+    Mtu { a: u16, b: u16, bytes: u32 },
 }

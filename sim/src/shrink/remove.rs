@@ -220,6 +220,8 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
                 }
             }
             Trouble::Slow { a, b, .. }
+            | Trouble::Narrow { a, b, .. }
+            | Trouble::Mtu { a, b, .. }
             | Trouble::Partial { a, b }
             | Trouble::Dials { a, b }
             | Trouble::Replay { from: a, to: b } => {
@@ -233,6 +235,7 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
             | Trouble::Readdress { node }
             | Trouble::Clock { node, .. }
             | Trouble::Lapse { node }
+            | Trouble::Clog { node }
             | Trouble::Revoke { node, .. } => renumber(node),
             Trouble::Impostor { node, victim, .. } => {
                 renumber(node);

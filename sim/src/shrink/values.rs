@@ -109,6 +109,7 @@ fn each(schedule: &mut Schedule, see: &mut dyn FnMut(Value<'_>)) {
             Trouble::Reorder { extra_us, .. } | Trouble::Slow { extra_us, .. } => {
                 see(Value::Small(extra_us, 1));
             }
+            Trouble::Narrow { queue_ms, .. } => see(Value::Small32(queue_ms, 1)),
             Trouble::Clock { by_ms, .. } => {
                 let is_back = *by_ms < 0;
                 let mut far = by_ms.unsigned_abs();
