@@ -22,8 +22,8 @@ pub(crate) enum Fate {
 }
 
 /// What the faults that are on mean for one directed path.
-#[derive(Clone, Debug, Default)]
-struct Path {
+#[derive(Clone, Copy, Debug, Default)]
+struct Trials {
     cut: Option<FaultKind>,
     loss_per_mille: u32,
     duplicate_per_mille: u32,
@@ -37,81 +37,91 @@ struct Path {
     narrow: Option<(u64, u64)>,
     /// Larger datagrams are lost.
     mtu: Option<u32>,
+}
+
+/// One directed path that was used.
+#[derive(Clone, Debug, Default)]
+struct Path {
+    trials: Trials,
+    /// After so many changes of the faults that are on the trials were looked up.
+    looked_up: u64,
     sent: u64,
-    /// When what was sent on a narrow path will have left.
+    /// When what was sent while it was narrow will have left.
     busy_until: u64,
     /// When the last message that was held back to be overtaken arrives.
     held_until: u64,
 }
 
 /// The network between all nodes.
-pub(crate) struct Network {
+pub(crate) struct Network<'s> {
     seed: u64,
     /// From when on messages meet the fates of another seed, and which.
     pub(crate) reseed: Option<(u64, u64)>,
-    count: usize,
     plan: NetworkPlan,
-    paths: Vec<Path>,
+    faults: &'s [Fault],
+    /// For each node the paths from it, by where they lead. Most nodes of a large world talk to few.
+    paths: Vec<Vec<(u32, Path)>>,
     on: Vec<usize>,
+    /// Counts the changes of the faults that are on, from 1.
+    changes: u64,
     pub(crate) tally: Tally,
 }
 
-impl Network {
-    pub(crate) fn new(seed: u64, count: usize, plan: NetworkPlan) -> Self {
-        let paths = vec![Path::default(); count * count];
+impl<'s> Network<'s> {
+    pub(crate) fn new(seed: u64, count: usize, plan: NetworkPlan, faults: &'s [Fault]) -> Self {
+        let paths = vec![Vec::new(); count];
         let (reseed, on, tally) = (None, Vec::new(), Tally::default());
-        Network { seed, reseed, count, plan, paths, on, tally }
+        Network { seed, reseed, plan, faults, paths, on, changes: 1, tally }
     }
 
     pub(crate) fn window_frames(&self) -> u32 {
         self.plan.window_frames
     }
 
-    /// A fault of the network begins or ends; the index is its place in `faults`.
-    pub(crate) fn switch(&mut self, faults: &[Fault], index: usize, on: bool) {
+    /// A fault of the network begins or ends; the index is its place among the schedule's.
+    pub(crate) fn switch(&mut self, index: usize, on: bool) {
         self.on.retain(|other| *other != index);
         if on {
             self.on.push(index);
         }
-        for path in &mut self.paths {
-            let Path { sent, held_until, busy_until, .. } = *path;
-            *path = Path { sent, held_until, busy_until, ..Path::default() };
-        }
-        for index in &self.on {
-            for from in 0..self.count {
-                for to in 0..self.count {
-                    let path = &mut self.paths[from * self.count + to];
-                    apply(&faults[*index], from as u16, to as u16, path);
-                }
-            }
-        }
+        self.changes += 1;
     }
 
     /// Decides what becomes of a message that leaves now.
     pub(crate) fn fate(&mut self, now: u64, from: usize, to: usize, bytes: usize) -> Fate {
-        let path = &mut self.paths[from * self.count + to];
-        path.sent += 1;
         let seed = self.reseed.filter(|(from, _)| now >= *from).map_or(self.seed, |(_, seed)| seed);
+        let Network { plan, paths, tally, .. } = self;
+        let path = path_to(&mut paths[from], to);
+        if path.looked_up != self.changes {
+            path.looked_up = self.changes;
+            path.trials = Trials::default();
+            for index in &self.on {
+                apply(&self.faults[*index], from as u16, to as u16, &mut path.trials);
+            }
+        }
+        let trials = path.trials;
+        path.sent += 1;
+        let sent = path.sent;
         let random = |what: u64| {
             let place = (from as u64) << 32 | to as u64;
-            mix(seed, place, path.sent, what)
+            mix(seed, place, sent, what)
         };
         let happens = |what: u64, per_mille: u32| {
             per_mille > 0 && below(random(what), 1_000) < u64::from(per_mille)
         };
-        if let Some(kind) = path.cut {
-            self.tally.bite(kind);
+        if let Some(kind) = trials.cut {
+            tally.bite(kind);
             return Fate::Lost(kind);
         }
-        if path.mtu.is_some_and(|mtu| bytes > mtu as usize) {
-            self.tally.bite(FaultKind::Mtu);
+        if trials.mtu.is_some_and(|mtu| bytes > mtu as usize) {
+            tally.bite(FaultKind::Mtu);
             return Fate::Lost(FaultKind::Mtu);
         }
-        if happens(1, path.loss_per_mille) {
-            self.tally.bite(FaultKind::Loss);
+        if happens(1, trials.loss_per_mille) {
+            tally.bite(FaultKind::Loss);
             return Fate::Lost(FaultKind::Loss);
         }
-        let on_the_way = |random: u64| match self.plan.latency {
+        let on_the_way = |random: u64| match plan.latency {
             Latency::Constant { us } => us * US,
             Latency::Exponential { least_us, mean_us } => {
                 least_us * US + exponential(random, mean_us * US)
@@ -121,11 +131,11 @@ impl Network {
                 US * if slow { slow_us } else { fast_us }
             }
         };
-        let mut after = on_the_way(random(2)) + bytes as u64 * US / self.plan.bytes_per_us;
-        if let Some((bytes_per_ms, queue)) = path.narrow {
+        let mut after = on_the_way(random(2)) + bytes as u64 * US / plan.bytes_per_us;
+        if let Some((bytes_per_ms, queue)) = trials.narrow {
             let waits = path.busy_until.saturating_sub(now);
             if waits > queue {
-                self.tally.bite(FaultKind::Narrow);
+                tally.bite(FaultKind::Narrow);
                 return Fate::Lost(FaultKind::Narrow);
             }
             // A frame of the model stands for many datagrams, and must not outlast the fault by much.
@@ -133,86 +143,99 @@ impl Network {
             path.busy_until = now + waits + takes;
             after += waits + takes;
             if waits > 0 {
-                self.tally.bite(FaultKind::Narrow);
+                tally.bite(FaultKind::Narrow);
             }
         }
-        if path.clogged_until > now {
-            after += path.clogged_until - now;
-            self.tally.bite(FaultKind::Clog);
+        if trials.clogged_until > now {
+            after += trials.clogged_until - now;
+            tally.bite(FaultKind::Clog);
         }
-        if path.slow_extra > 0 {
-            after += path.slow_extra;
-            self.tally.bite(FaultKind::Slow);
+        if trials.slow_extra > 0 {
+            after += trials.slow_extra;
+            tally.bite(FaultKind::Slow);
         }
-        if happens(3, path.reorder_per_mille) {
-            after += below(random(4), path.reorder_extra) + 1;
+        if happens(3, trials.reorder_per_mille) {
+            after += below(random(4), trials.reorder_extra) + 1;
             path.held_until = path.held_until.max(now + after);
         } else if now + after < path.held_until {
             path.held_until = 0;
-            self.tally.bite(FaultKind::Reorder);
+            tally.bite(FaultKind::Reorder);
         }
         let mut again = None;
-        if happens(5, path.duplicate_per_mille) {
+        if happens(5, trials.duplicate_per_mille) {
             again = Some(after + below(random(6), 5_000 * US));
-            self.tally.bite(FaultKind::Duplicate);
+            tally.bite(FaultKind::Duplicate);
         }
-        let damaged = happens(7, path.corrupt_per_mille);
+        let damaged = happens(7, trials.corrupt_per_mille);
         if damaged {
-            self.tally.bite(FaultKind::Corrupt);
+            tally.bite(FaultKind::Corrupt);
         }
         Fate::Arrives { after, again, damaged }
     }
 }
 
-fn apply(fault: &Fault, from: u16, to: u16, path: &mut Path) {
+/// The path to a node, among those that were used.
+fn path_to(paths: &mut Vec<(u32, Path)>, to: usize) -> &mut Path {
+    let to = to as u32;
+    let at = match paths.binary_search_by_key(&to, |(to, _)| *to) {
+        Ok(at) => at,
+        Err(at) => {
+            paths.insert(at, (to, Path::default()));
+            at
+        }
+    };
+    &mut paths[at].1
+}
+
+fn apply(fault: &Fault, from: u16, to: u16, trials: &mut Trials) {
     let pair = |a: u16, b: u16| (from, to) == (a, b) || (from, to) == (b, a);
     match &fault.what {
         Trouble::Loss { per_mille, path: only } => {
             if only.is_none_or(|only| only == (from, to)) {
-                path.loss_per_mille = path.loss_per_mille.max(*per_mille);
+                trials.loss_per_mille = trials.loss_per_mille.max(*per_mille);
             }
         }
-        Trouble::Duplicate { per_mille } => path.duplicate_per_mille = *per_mille,
-        Trouble::Corrupt { per_mille } => path.corrupt_per_mille = *per_mille,
+        Trouble::Duplicate { per_mille } => trials.duplicate_per_mille = *per_mille,
+        Trouble::Corrupt { per_mille } => trials.corrupt_per_mille = *per_mille,
         Trouble::Reorder { per_mille, extra_us } => {
-            path.reorder_per_mille = *per_mille;
-            path.reorder_extra = extra_us * US;
+            trials.reorder_per_mille = *per_mille;
+            trials.reorder_extra = extra_us * US;
         }
         Trouble::Slow { a, b, extra_us } => {
             if pair(*a, *b) {
-                path.slow_extra += extra_us * US;
+                trials.slow_extra += extra_us * US;
             }
         }
         Trouble::Clog { node } => {
             if *node == from || *node == to {
-                path.clogged_until = path.clogged_until.max(fault.until_us * US);
+                trials.clogged_until = trials.clogged_until.max(fault.until_us * US);
             }
         }
         Trouble::Narrow { a, b, bytes_per_ms, queue_ms } => {
             if pair(*a, *b) {
                 let (rate, queue) = (u64::from(*bytes_per_ms), u64::from(*queue_ms) * 1_000 * US);
-                let narrower = path.narrow.is_none_or(|(other, _)| rate < other);
-                path.narrow = if narrower { Some((rate, queue)) } else { path.narrow };
+                let narrower = trials.narrow.is_none_or(|(other, _)| rate < other);
+                trials.narrow = if narrower { Some((rate, queue)) } else { trials.narrow };
             }
         }
         Trouble::Mtu { a, b, bytes } => {
             if pair(*a, *b) {
-                path.mtu = Some(path.mtu.map_or(*bytes, |other| other.min(*bytes)));
+                trials.mtu = Some(trials.mtu.map_or(*bytes, |other| other.min(*bytes)));
             }
         }
         Trouble::Partition { side } => {
             if side.contains(&from) != side.contains(&to) {
-                path.cut = Some(FaultKind::Partition);
+                trials.cut = Some(FaultKind::Partition);
             }
         }
         Trouble::OneWay { from: senders, to: receivers } => {
             if senders.contains(&from) && receivers.contains(&to) {
-                path.cut = Some(FaultKind::OneWay);
+                trials.cut = Some(FaultKind::OneWay);
             }
         }
         Trouble::Partial { a, b } => {
             if pair(*a, *b) {
-                path.cut = Some(FaultKind::Partial);
+                trials.cut = Some(FaultKind::Partial);
             }
         }
         Trouble::Crash { .. }
@@ -233,9 +256,12 @@ fn apply(fault: &Fault, from: u16, to: u16, path: &mut Path) {
 mod tests {
     use super::*;
 
-    fn network() -> Network {
+    fn network(faults: &[Fault]) -> Network<'_> {
         let latency = Latency::Constant { us: 100 };
-        Network::new(1, 3, NetworkPlan { latency, bytes_per_us: 10, window_frames: 8 })
+        let plan = NetworkPlan { latency, bytes_per_us: 10, window_frames: 8 };
+        let mut network = Network::new(1, 3, plan, faults);
+        network.switch(0, true);
+        network
     }
 
     fn fault(what: Trouble) -> Vec<Fault> {
@@ -244,47 +270,44 @@ mod tests {
 
     #[test]
     fn a_partial_partition_cuts_one_pair_and_ends() {
-        let mut network = network();
         let faults = fault(Trouble::Partial { a: 0, b: 1 });
-        network.switch(&faults, 0, true);
+        let mut network = network(&faults);
         assert_eq!(network.fate(0, 1, 0, 10), Fate::Lost(FaultKind::Partial));
         assert!(matches!(network.fate(0, 0, 2, 10), Fate::Arrives { after: 101_000, .. }));
-        network.switch(&faults, 0, false);
+        network.switch(0, false);
         assert!(matches!(network.fate(0, 1, 0, 10), Fate::Arrives { .. }));
     }
 
     #[test]
     fn a_one_way_partition_lets_the_other_way_through() {
-        let mut network = network();
         let faults = fault(Trouble::OneWay { from: vec![0], to: vec![1, 2] });
-        network.switch(&faults, 0, true);
+        let mut network = network(&faults);
         assert_eq!(network.fate(0, 0, 1, 0), Fate::Lost(FaultKind::OneWay));
         assert!(matches!(network.fate(0, 1, 0, 0), Fate::Arrives { .. }));
     }
 
     #[test]
     fn what_is_clogged_comes_once_that_is_over_and_in_its_order() {
-        let mut network = network();
         let faults = vec![Fault { at_us: 0, until_us: 5_000, what: Trouble::Clog { node: 1 } }];
-        network.switch(&faults, 0, true);
-        let arrives = |network: &mut Network, now, from, to| match network.fate(now, from, to, 0) {
-            Fate::Arrives { after, .. } => now + after,
-            lost => panic!("{lost:?}"),
-        };
+        let mut network = network(&faults);
+        let arrives =
+            |network: &mut Network<'_>, now, from, to| match network.fate(now, from, to, 0) {
+                Fate::Arrives { after, .. } => now + after,
+                lost => panic!("{lost:?}"),
+            };
         assert_eq!(arrives(&mut network, 0, 0, 1), 5_100_000);
         assert_eq!(arrives(&mut network, 1_000, 1, 2), 5_100_000);
         assert_eq!(arrives(&mut network, 0, 0, 2), 100_000, "the others are not held");
-        network.switch(&faults, 0, false);
+        network.switch(0, false);
         assert_eq!(arrives(&mut network, 6_000_000, 0, 1), 6_100_000);
     }
 
     #[test]
     fn a_narrow_path_makes_wait_and_drops_what_would_wait_too_long() {
-        let mut network = network();
         // 1,000 bytes take 10 ms, and nothing waits longer than 15.
         let what = Trouble::Narrow { a: 0, b: 1, bytes_per_ms: 100, queue_ms: 15 };
         let faults = fault(what);
-        network.switch(&faults, 0, true);
+        let mut network = network(&faults);
         let mut fates = || network.fate(0, 0, 1, 1_000);
         let ms = |ms: u64| ms * 1_000_000 + 200_000;
         assert!(matches!(fates(), Fate::Arrives { after, .. } if after == ms(10)));
@@ -299,8 +322,8 @@ mod tests {
 
     #[test]
     fn what_is_larger_than_a_path_carries_is_lost() {
-        let mut network = network();
-        network.switch(&fault(Trouble::Mtu { a: 0, b: 1, bytes: 1_280 }), 0, true);
+        let faults = fault(Trouble::Mtu { a: 0, b: 1, bytes: 1_280 });
+        let mut network = network(&faults);
         assert_eq!(network.fate(0, 0, 1, 1_281), Fate::Lost(FaultKind::Mtu));
         assert!(matches!(network.fate(0, 0, 1, 1_280), Fate::Arrives { .. }));
         assert!(matches!(network.fate(0, 0, 2, 9_000), Fate::Arrives { .. }));
@@ -310,8 +333,7 @@ mod tests {
     fn a_messages_fate_follows_from_its_number_alone() {
         let faults = fault(Trouble::Loss { per_mille: 500, path: None });
         let fates = |between: bool| {
-            let mut network = network();
-            network.switch(&faults, 0, true);
+            let mut network = network(&faults);
             let mut fates = Vec::new();
             for _ in 0..50 {
                 fates.push(network.fate(0, 0, 1, 0));

@@ -31,6 +31,8 @@ pub(super) struct Events {
     subscriptions: BTreeMap<SubscriptionKey, Pattern>,
     /// Of which it was said that something waits, since they were last read to the end.
     ready: BTreeSet<SubscriptionKey>,
+    /// Of those, the ones that nobody has read from since.
+    unread: BTreeSet<SubscriptionKey>,
     /// Whose outcome was asked for.
     publications: BTreeSet<PublicationKey>,
 }
@@ -39,7 +41,8 @@ impl Events {
     /// Something waits for a subscriber.
     pub(super) fn subscription_ready(&mut self, key: SubscriptionKey) {
         assert!(self.subscriptions.contains_key(&key), "only subscribers are told");
-        assert!(self.ready.insert(key), "told once, until all is read");
+        self.ready.insert(key);
+        assert!(self.unread.insert(key), "told once, until somebody reads");
     }
 
     /// It is known what became of an event.
@@ -77,6 +80,7 @@ impl World {
                 if let Some(key) = tape.pick_in(&known) {
                     self.events.subscriptions.remove(key);
                     self.events.ready.remove(key);
+                    self.events.unread.remove(key);
                     self.mesh.unsubscribe(now, *key);
                 }
             }
@@ -154,6 +158,7 @@ impl World {
     }
 
     fn take(&mut self, key: SubscriptionKey) {
+        self.events.unread.remove(&key);
         let Some(delivery) = self.mesh.take_delivery(key) else {
             self.events.ready.remove(&key);
             return;

@@ -94,7 +94,7 @@ impl<F: Fidelity> World<'_, F> {
                     self.log.becomes(usize::from(node), Column::Paused);
                 }
             }
-            _ => self.network.switch(&self.schedule.faults, index, true),
+            _ => self.network.switch(index, true),
         }
     }
 
@@ -210,7 +210,7 @@ impl<F: Fidelity> World<'_, F> {
                 self.switch_right(kind, node, false);
                 self.unmask(usize::from(node));
             }
-            _ => self.network.switch(&self.schedule.faults, index, false),
+            _ => self.network.switch(index, false),
         }
     }
 
@@ -237,7 +237,7 @@ impl<F: Fidelity> World<'_, F> {
         log!(self, None, "faults are over");
         self.tape.healed(self.now);
         for index in 0..self.schedule.faults.len() {
-            self.network.switch(&self.schedule.faults, index, false);
+            self.network.switch(index, false);
         }
         for station in &mut self.stations {
             station.clock_wrong_ms = 0;
