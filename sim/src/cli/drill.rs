@@ -107,7 +107,7 @@ struct Found {
 
 /// The numbers and sentences of the catalogue.
 fn catalogue() -> BTreeMap<u32, &'static str> {
-    let rows = include_str!("../../core/src/planted.rs").lines();
+    let rows = include_str!("../../../core/src/planted.rs").lines();
     let cells =
         rows.filter_map(|row| row.strip_prefix("//! | ")?.strip_suffix(" |")?.split_once(" | "));
     cells.filter_map(|(number, what)| Some((number.parse().ok()?, what))).collect()
