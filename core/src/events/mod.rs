@@ -169,7 +169,7 @@ pub struct Published {
     pub peers: usize,
     /// How many groups, and services, have a member that it goes to, here or elsewhere.
     pub groups: usize,
-    /// How many peers were passed over because they are too slow.
+    /// How many peers were passed over because they are too slow, or accept no payload of this size.
     pub passed_over: usize,
     /// Names it in [`crate::mesh::Event::PublishEnded`], if that was asked for.
     pub publication: Option<PublicationKey>,

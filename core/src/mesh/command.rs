@@ -409,6 +409,7 @@ impl Mesh {
             lanes,
             uncertain: Vec::new(),
             asked_on: None,
+            accepts_bytes: usize::MAX,
         });
         self.by_id.insert(id, key);
         Some(key)

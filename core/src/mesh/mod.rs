@@ -179,6 +179,8 @@ struct PeerEntry {
     uncertain: Vec<LinkHandle>,
     /// Where it asked last. Answers go there: a link that is newer here may be dead at its end.
     asked_on: Option<LinkHandle>,
+    /// The largest payload that it accepts, in bytes, as it said last.
+    accepts_bytes: usize,
 }
 
 #[derive(Clone)]

@@ -237,6 +237,9 @@ impl Mesh {
                     let remote = self.links.get(&link).and_then(|l| l.remote);
                     self.events.push_back(Event::PeerUp { peer: id, incarnation, remote });
                 }
+                if let Some(entry) = self.peers.get_mut(peer) {
+                    entry.accepts_bytes = message_bytes_max;
+                }
                 let incremental = directory.incremental;
                 self.feed_replicas(ReplicaInput::Whole { peer, document: directory });
                 self.feed_publisher(PublisherInput::Ready { peer, incremental });

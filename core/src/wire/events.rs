@@ -114,6 +114,7 @@ pub(super) fn parse(
 pub(super) fn parse_events(
     header: v1::Events,
     bytes: Bytes,
+    limits: &Limits,
     paths: &mut TopicMemory,
 ) -> Result<EventsFrame, WireFault> {
     let wrong = |field, why: String| fault("Events", field, why);
@@ -124,6 +125,9 @@ pub(super) fn parse_events(
     let (mut count, mut sequence) = (0, 0u64);
     for event in Events::new(bytes.clone()) {
         let (place, carries) = event.map_err(|error| wrong("payload", error.to_string()))?;
+        if carries.len() > limits.message_bytes_max {
+            return Err(wrong("payload", format!("an event carries {} bytes", carries.len())));
+        }
         let carries = carries.start as u32..carries.end as u32;
         sequence = match place {
             Place::First(run) => {

@@ -211,7 +211,8 @@ pub fn parse_with(
         FrameView::Known(header, payload) => (header, payload),
         FrameView::Skippable(_) => return Ok(Message::Skippable),
     };
-    if payload.len() > limits.message_bytes_max {
+    // Several events have a bound of their own, and each of them this one.
+    if payload.len() > limits.message_bytes_max && !matches!(header, Header::Events(_)) {
         return Err(fault("frame", "payload", format!("{} bytes", payload.len())));
     }
     Ok(match header {
@@ -252,7 +253,9 @@ pub fn parse_with(
             Message::Cancel { sequence: cancel.sequence, floor: cancel.floor }
         }
         Header::Event(event) => Message::Event(events::parse(event, payload, limits, paths)?),
-        Header::Events(header) => Message::Events(events::parse_events(header, payload, paths)?),
+        Header::Events(header) => {
+            Message::Events(events::parse_events(header, payload, limits, paths)?)
+        }
         Header::EventsFrom(from) => Message::EventsFrom(events::parse_from(from)?),
         Header::EventsSkipped(skipped) => Message::EventsSkipped { count: skipped.count },
         Header::EventAck(ack) => Message::EventAck(events::parse_ack(ack, limits)?),

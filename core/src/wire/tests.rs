@@ -351,6 +351,13 @@ fn events_that_do_not_go_together_are_refused() {
         write_event(&Place::Next(SEQUENCE_MAX), b"", out);
     };
     assert_eq!(refused(3, &far), Some("sequence"));
+    let mut payload = BytesMut::new();
+    write_event(&run(1, "a"), &[0; 50], &mut payload);
+    write_event(&Place::Next(1), &[0; 50], &mut payload);
+    let frame = Frame::with_payload(Header::Events(v1::Events { count: 2 }), payload.freeze());
+    let small = |message_bytes_max| Limits { message_bytes_max, ..Limits::default() };
+    assert!(parse(frame.to_body(), &small(50)).is_ok(), "the bound is for each");
+    assert!(parse(frame.to_body(), &small(49)).is_err());
     let large = |out: &mut BytesMut| write_event(&run(1, "a"), &[0; EVENTS_BYTES_MAX], out);
     assert_eq!(refused(1, &large), Some("payload"));
 }

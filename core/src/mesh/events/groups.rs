@@ -33,11 +33,18 @@ pub(super) struct Eligible<'a> {
     pub(super) peers: bool,
     pub(super) only: Option<PeerId>,
     pub(super) tried: &'a [PeerId],
-    /// The size that must fit; none if it may be more than fits.
-    pub(super) room_for: Option<usize>,
+    /// The size of its payload, in bytes.
+    pub(super) size: usize,
+    /// Whether it may be more than fits a queue.
+    pub(super) may_overflow: bool,
 }
 
 impl Eligible<'_> {
+    /// The room that it needs in a queue here.
+    fn room_here(&self) -> usize {
+        if self.may_overflow { 0 } else { self.size }
+    }
+
     /// Whether some member of a group may get the event, if it can.
     pub(super) fn includes(&self, group: &Members) -> bool {
         let may = |id: &PeerId| self.only.is_none_or(|only| only == *id);
@@ -59,7 +66,7 @@ impl Mesh {
         let own_id = self.local.id;
         if eligible.local
             && !eligible.tried.contains(&own_id)
-            && let Some(key) = self.choose_here(id, group, eligible.room_for.unwrap_or(0))
+            && let Some(key) = self.choose_here(id, group, eligible.room_here())
         {
             let members = u32::try_from(group.here.len()).unwrap_or(u32::MAX);
             let members = members.min(crate::directory::document::MEMBERS_MAX);
@@ -69,11 +76,12 @@ impl Mesh {
             let excluded = !eligible.peers
                 || eligible.only.is_some_and(|only| only != *id)
                 || eligible.tried.contains(id)
-                || !self.peers.get(*peer).is_some_and(|entry| entry.machine.is_up());
+                || !self.peers.get(*peer).is_some_and(|entry| entry.machine.is_up())
+                || self.accepts_bytes(*peer) < eligible.size;
             if excluded {
                 continue;
             }
-            if eligible.room_for.is_some_and(|size| !self.sender.has_room(*peer, size)) {
+            if !eligible.may_overflow && !self.sender.has_room(*peer, eligible.size) {
                 full = Some(*peer);
                 continue;
             }
@@ -135,7 +143,8 @@ impl Mesh {
             peers: true,
             only,
             tried: &redelivery.tried,
-            room_for: None,
+            size: content.bytes.len(),
+            may_overflow: true,
         };
         let size = content.bytes.len();
         let (content_type, bytes) = (content.content, content.bytes.clone());

@@ -25,6 +25,11 @@ impl Mesh {
         }
     }
 
+    /// The largest payload that a peer accepts, in bytes.
+    pub(super) fn accepts_bytes(&self, peer: PeerKey) -> usize {
+        self.peers.get(peer).map_or(usize::MAX, |entry| entry.accepts_bytes)
+    }
+
     /// Says whether they get it. Everybody does, or nobody.
     pub(super) fn push_event_to_all(
         &mut self,

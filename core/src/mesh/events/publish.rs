@@ -29,6 +29,8 @@ struct Decided {
     lane: usize,
     /// They just go to every subscriber.
     is_plain: bool,
+    /// Larger ones are not small, or not accepted by everybody.
+    plain_bytes_max: usize,
 }
 
 impl Mesh {
@@ -95,12 +97,14 @@ impl Mesh {
             return Err(denied.into());
         }
         let (topic, plan, lane) = self.plan(&topic);
+        let accepts_bytes = plan.all_peers.iter().map(|peer| self.accepts_bytes(*peer)).min();
         let is_plain = request.mode == Mode::All
             && request.scope == Scope::Network
             && request.target.is_none()
             && request.confirm_within.is_none()
             && plan.groups.is_empty();
-        Ok(Decided { topic, plan, lane, is_plain })
+        let plain_bytes_max = accepts_bytes.unwrap_or(usize::MAX).min(JOINED_BYTES_MAX);
+        Ok(Decided { topic, plan, lane, is_plain, plain_bytes_max })
     }
 
     fn publish_decided(
@@ -142,7 +146,7 @@ impl Mesh {
         decided: &Decided,
         payload: &Payload,
     ) -> Result<Option<Published>, PublishError> {
-        let Decided { topic, plan, lane, .. } = decided;
+        let Decided { topic, plan, lane, plain_bytes_max, .. } = decided;
         let mut published = None;
         let mut size = 0;
         if !plan.all_peers.is_empty() {
@@ -155,7 +159,11 @@ impl Mesh {
                 }
             };
             size = bytes.len();
-            if size > JOINED_BYTES_MAX || is_planted(73) {
+            let max = self.limits.message_bytes_max;
+            if size > max {
+                return Err(PublishError::TooLarge { bytes: size, max });
+            }
+            if size > *plain_bytes_max || is_planted(73) {
                 return Ok(None);
             }
             let id = self.next_event(topic);
@@ -223,8 +231,9 @@ impl Mesh {
         let is_up = |peer: PeerKey| machines.get(peer).is_some_and(|p| p.machine.is_up());
         let mut full = None;
         peers.retain(|peer| {
-            let room = sender.has_room(*peer, size);
-            if !room && refuse && is_up(*peer) {
+            let accepts = machines.get(*peer).is_none_or(|entry| size <= entry.accepts_bytes);
+            let room = accepts && sender.has_room(*peer, size);
+            if !room && accepts && refuse && is_up(*peer) {
                 full.get_or_insert(*peer);
             } else if !room {
                 passed_over.push(*peer);
@@ -232,7 +241,8 @@ impl Mesh {
             room
         });
         let id = self.next_event(&topic);
-        let eligible = Eligible { local, peers: remote, only, tried: &[], room_for: Some(size) };
+        let eligible =
+            Eligible { local, peers: remote, only, tried: &[], size, may_overflow: false };
         let mut chosen = Vec::new();
         for group in competing() {
             let choice = self.choose(&id, group, &eligible);

@@ -171,3 +171,46 @@ fn an_answer_goes_where_the_question_came_and_not_to_a_link_that_is_dead_at_the_
     world.pass(2_000 * MS);
     assert_eq!(cell.lock().unwrap().take().expect("it was answered").unwrap(), 1);
 }
+
+#[test]
+fn an_event_that_a_peer_does_not_accept_passes_it_over_and_it_is_told() {
+    use crate::directory::{Entry, EntryKey, SubscriptionOffer};
+    use crate::events::PublishRequest;
+    use crate::payload::Payload;
+    use crate::topic::Pattern;
+
+    let mut world = World::new(1);
+    greet(&mut world, 1, 10);
+    let offer = SubscriptionOffer::new(Pattern::parse("a/b").unwrap());
+    let entries = [(EntryKey::Subscription(1), Entry::Subscription(Arc::new(offer)))];
+    let wishes = Document { version: 2, entries: entries.into(), incremental: true };
+    say(&mut world, 1, Lane::CONTROL, Message::Directory(wishes));
+    let now = world.time();
+    let mesh = &mut world.stations[0].mesh;
+    // It accepts 1,000 bytes.
+    let topic = TopicPath::parse("a/b").unwrap();
+    for (bytes, peers) in [(1_000, 1), (1_001, 0), (3_000, 0), (10, 1)] {
+        let request = PublishRequest::new(topic.clone(), Payload::raw(vec![0; bytes]));
+        let published = mesh.publish(now, &request).unwrap();
+        assert_eq!((published.peers, published.passed_over), (peers, 1 - peers), "{bytes}");
+    }
+    let link = LinkHandle(1);
+    let mut said = Vec::new();
+    let mut from = Lane(1);
+    while let Some(lane) = mesh.next_lane(link, from) {
+        while let Some(frame) = mesh.pull_frame(link, lane) {
+            said.push(wire::parse(frame.to_body(), &Limits::default()).unwrap());
+        }
+        from = Lane(lane.0 + 1);
+    }
+    let sizes: Vec<usize> = said
+        .iter()
+        .map(|message| match message {
+            Message::EventsFrom(_) => 0,
+            Message::Event(event) => event.payload.len(),
+            Message::EventsSkipped { count } => *count as usize,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(sizes, [0, 1_000, 2, 10]);
+}
