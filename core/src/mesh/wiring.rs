@@ -504,6 +504,11 @@ impl Mesh {
         for peer in up {
             self.events.push_back(Event::PeerDown { peer, reason: DownReason::ClosedHere });
         }
+        // What they have not acknowledged is lost, and nobody's wishes count any more.
+        let known: Vec<PeerKey> = self.peers.iter().map(|(key, _)| key).collect();
+        for peer in known {
+            self.forget_events(peer);
+        }
         self.peers = Default::default();
         self.by_id.clear();
         self.timers = Default::default();
