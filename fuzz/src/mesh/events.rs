@@ -115,7 +115,8 @@ impl World {
                     open.extend(published.publication);
                 });
                 assert_eq!(told + payloads.len(), sizes.len(), "what is published is told of");
-                assert_eq!(result.is_ok(), payloads.is_empty());
+                // With nothing to publish there may be an error nevertheless.
+                assert!(sizes.is_empty() || result.is_ok() == payloads.is_empty());
                 self.events.publications.extend(open);
                 if let Err(error) = result {
                     self.refused(&error);
