@@ -61,9 +61,8 @@ fn a_capture_has_every_datagram_at_its_time_and_the_secrets() {
     assert!(whole >= 10 && sessions.values().all(|count| *count <= 5), "{sessions:?}");
 }
 
-/// With `cargo test -p dunlin-sim --test export -- --ignored`, where there is a tshark.
+/// Where there is a tshark; elsewhere it says that it is skipped.
 #[test]
-#[ignore = "needs tshark"]
 fn tshark_reads_and_decrypts_a_capture() {
     let recording = recorded(2, Fidelity::Packets, Crypto::Tls);
     let folder = tempfile::tempdir().expect("a folder");

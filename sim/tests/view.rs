@@ -184,9 +184,8 @@ draw();
 }
 "#;
 
-/// With `cargo test -p dunlin-sim --test view -- --ignored`, where there is a Chromium.
+/// Where there is a Chromium; elsewhere it says that it is skipped.
 #[test]
-#[ignore = "needs Chromium"]
 fn a_browser_shows_the_failure_and_obeys() {
     let Some(chromium) = chromium() else {
         eprintln!("skipped: no chromium in PATH");
