@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dunlin_core::Limits;
 use dunlin_core::wire;
+use dunlin_proto::events::EVENTS_BYTES_MAX;
 
 /// The first byte chooses the limits; the rest is one frame.
 pub fn run(data: &[u8]) {
@@ -19,7 +20,12 @@ pub fn run(data: &[u8]) {
     match wire::parse(Bytes::copy_from_slice(frame), &limits) {
         Ok(message) => {
             if let Some(frame) = message.clone().into_frame() {
-                assert!(frame.payload.len() <= limits.message_bytes_max);
+                let payload_bytes_max = match message {
+                    // Each of the events is bound, and all of them together.
+                    wire::Message::Events(_) => EVENTS_BYTES_MAX,
+                    _ => limits.message_bytes_max,
+                };
+                assert!(frame.payload.len() <= payload_bytes_max);
                 // At the other end, who dialled from here is there; and there and back again.
                 let there = wire::parse(frame.to_body(), &limits).expect("our own are legal");
                 let frame = there.into_frame().expect("it still says something");
