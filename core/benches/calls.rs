@@ -68,6 +68,7 @@ impl Station {
         let config = MeshConfig {
             id: identity(index).id(),
             incarnation_counter: 1,
+            stored: None,
             seed: [index; 32],
             admission: Admission::Anyone,
             access: Access::development(&identity(index).id()),

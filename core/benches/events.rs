@@ -32,6 +32,7 @@ fn mesh(index: u8) -> Mesh {
     let config = MeshConfig {
         id: identity(index).id(),
         incarnation_counter: 1,
+        stored: None,
         seed: [index; 32],
         admission: Admission::Anyone,
         access: Access::development(&identity(index).id()),

@@ -11,6 +11,7 @@
 //!   | peer                    deadlines             and elsewhere      |
 //!   | auth: networks, tokens, and who may do what                      |
 //!   | events: who subscribes, and what each is sent                    |
+//!   | store: what must survive, and what waits until it does           |
 //!   +-------------------------------------------------------------------+
 //!        |        ^                  the seam: link::{LinkCommand, LinkInput, FrameSource}
 //!        v        |
@@ -66,6 +67,7 @@ pub mod peer;
 pub mod planted;
 pub mod rpc;
 pub mod service;
+pub mod store;
 pub mod topic;
 pub mod transport;
 pub mod wire;

@@ -6,6 +6,7 @@ use crate::link::FrameSource;
 use crate::mesh::{Event, Mesh, MeshConfig, Wake, WakeReason};
 use crate::peer::Admission;
 use crate::service::Host;
+use crate::store::{StoreInput, StoreMisuse, StoreRequest, Stored};
 use crate::transport::{Crypto, Datagram, Transmit, Transport, TransportConfig};
 use crate::wire::HEADER_BYTES_MAX;
 
@@ -14,8 +15,10 @@ use crate::wire::HEADER_BYTES_MAX;
 pub struct NodeConfig {
     /// The key pair; its public half is the peer id.
     pub identity: Identity,
-    /// Grows at every start of this node. Peers refuse a life older than one they know.
+    /// See [`MeshConfig::incarnation_counter`].
     pub incarnation_counter: u64,
+    /// See [`MeshConfig::stored`].
+    pub stored: Option<Stored>,
     /// All randomness but TLS's follows from it. A production node draws it from the operating system.
     pub seed: [u8; 32],
     /// Where TLS takes its randomness from: [`Crypto::system`] but in simulations.
@@ -31,7 +34,7 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// A production node with default settings.
+    /// A production node with default settings, that stores nothing.
     ///
     /// `access` says in which networks; it must be made for this identity.
     pub fn new(
@@ -44,6 +47,7 @@ impl NodeConfig {
             identity,
             access,
             incarnation_counter,
+            stored: None,
             seed,
             crypto: Crypto::system(),
             admission: Admission::default(),
@@ -60,8 +64,8 @@ impl NodeConfig {
 /// 1. Feed any number of datagrams with [`Node::handle_datagram`], and [`Node::handle_timeout`] when
 ///    [`Node::next_wake`] has come.
 /// 2. Give commands through [`Node::mesh_mut`], and let services act with [`Node::turn`].
-/// 3. Drain [`Node::poll_event`] (a [`Host`] does it in `turn`) and [`Node::poll_transmit`] until both
-///    are empty, or the socket takes no more.
+/// 3. Drain [`Node::poll_event`] (a [`Host`] does it in `turn`), [`Node::poll_store`] if it stores anything, and
+///    [`Node::poll_transmit`] until all are empty, or the socket takes no more.
 /// 4. Sleep until [`Node::next_wake`], or until something happens.
 ///
 /// The more is fed before it is drained, the larger the batches that go out. Time must not go back.
@@ -87,6 +91,7 @@ impl Node {
                 MeshConfig {
                     id: config.identity.id(),
                     incarnation_counter: config.incarnation_counter,
+                    stored: config.stored,
                     seed: config.seed,
                     admission: config.admission,
                     access: config.access,
@@ -153,6 +158,20 @@ impl Node {
         self.settle(now);
         self.transport.flush(now, &mut self.mesh);
         self.transport.poll_transmit(now, datagrams_max, buf)
+    }
+
+    /// What to store next; see [`Mesh::poll_store`].
+    pub fn poll_store(&mut self) -> Option<StoreRequest> {
+        self.mesh.poll_store()
+    }
+
+    /// What became of it; see [`Mesh::handle_store`].
+    ///
+    /// # Errors
+    ///
+    /// When something is said to be durable that was never given out.
+    pub fn handle_store(&mut self, now: Now, input: StoreInput) -> Result<(), StoreMisuse> {
+        self.mesh.handle_store(now, input)
     }
 
     /// When to call [`Node::handle_timeout`] if nothing happens before.

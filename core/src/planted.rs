@@ -55,6 +55,7 @@
 //! | 77 | who may not publish does, and it is delivered |
 //! | 78 | events that come together count as one |
 //! | 79 | an event that no member of a group takes is said to be taken |
+//! | 90 | a life is shown to others before it is stored |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration.

@@ -111,6 +111,7 @@ impl World {
         let config = MeshConfig {
             id,
             incarnation_counter: 1,
+            stored: None,
             seed: [choice; 32],
             admission: Admission::Anyone,
             access: Access::development(&id),

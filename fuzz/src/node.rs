@@ -129,6 +129,7 @@ impl Side {
         let config = NodeConfig {
             identity: IDENTITIES[which].clone(),
             incarnation_counter: lives,
+            stored: None,
             seed,
             crypto: Crypto::null_for_simulation(seed),
             admission: Admission::Anyone,

@@ -121,6 +121,11 @@ pub struct Incarnation {
     pub boot: u64,
 }
 
+impl Incarnation {
+    /// The highest counter. No life has a later one.
+    pub const COUNTER_MAX: u64 = 1 << 62;
+}
+
 impl std::fmt::Debug for Incarnation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{:08x}", self.counter, self.boot >> 32)

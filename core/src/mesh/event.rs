@@ -120,7 +120,8 @@ pub enum Event {
         stays: LinkHandle,
     },
     /// A peer knew a later life of this node, which had lost its counter. This node has begun its next
-    /// life: everything of the old one has ended, its services go on. Store the counter.
+    /// life: everything of the old one has ended, its services go on. An embedder that stores nothing keeps the
+    /// counter for its next start.
     LifeBegan {
         /// The new life.
         incarnation: Incarnation,
@@ -189,6 +190,11 @@ pub enum Event {
         network: String,
         /// The sequence of the peer's descriptor.
         sequence: u64,
+    },
+    /// Something could not be stored. What the store holds is not known any more, so this node stops.
+    StoreFailed {
+        /// Why, for people.
+        why: String,
     },
     /// The node has stopped: every call has ended and every link is closed. The last event.
     Stopped,

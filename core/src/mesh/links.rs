@@ -226,6 +226,7 @@ impl Mesh {
         let incarnation = Incarnation { counter, boot: self.draws.number(Label::Boot) };
         self.local.incarnation = incarnation;
         self.life_told_at = Some(self.now.mono);
+        self.store_life();
         let peers: Vec<PeerKey> = self.peers.iter().map(|(key, _)| key).collect();
         self.caller.set_boot(incarnation.boot);
         for peer in &peers {

@@ -6,7 +6,8 @@
 //! 1. Tell it what happened: [`Mesh::handle_link`], [`Mesh::handle_timeout`], or a command such as
 //!    [`Mesh::call`]. Each takes the time; time never goes back.
 //! 2. Drain what it wants: [`Mesh::poll_link_command`] and [`Mesh::poll_event`] until both are empty,
-//!    and pull frames through [`FrameSource`] as the transport has room.
+//!    and pull frames through [`FrameSource`] as the transport has room. Who stores anything drains
+//!    [`Mesh::poll_store`] too, and answers with [`Mesh::handle_store`].
 //! 3. Come back at [`Mesh::next_wake`], or earlier with the next thing that happened.
 //!
 //! Polling takes from a queue and changes nothing else. Nothing here blocks, allocates threads, reads
@@ -24,6 +25,7 @@ mod event;
 mod events;
 mod links;
 mod outbound;
+mod store;
 mod wiring;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -54,6 +56,8 @@ use crate::peer::lanes::Lanes;
 use crate::peer::{Admission, LocalNode, Peer, PeerInput, PeerTimer};
 use crate::planted::is_planted;
 use crate::rpc::{Callee, CalleeTimer, Caller, CallerTimer};
+use crate::store::journal::Journal;
+use crate::store::{Stored, StoreRequest};
 use crate::topic::TopicMemory;
 use crate::wire::{self, Message, VERSION_MAX, VERSION_MIN};
 
@@ -68,8 +72,12 @@ use wiring::Work;
 pub struct MeshConfig {
     /// Our id. The transport proves to peers that we hold its key.
     pub id: PeerId,
-    /// Grows at every start of this node. Peers refuse a life older than one they know.
+    /// The least counter of this life; at most [`Incarnation::COUNTER_MAX`]. Peers refuse a life older than one
+    /// they know, so without a store it must grow at every start of this node.
     pub incarnation_counter: u64,
+    /// What earlier lives have stored, from an embedder that stores what [`Mesh::poll_store`] gives: the counter
+    /// of this life is then more than that of the last one, whatever clocks say. None from one that does not.
+    pub stored: Option<Stored>,
     /// All randomness follows from it. A production node draws it from the operating system.
     pub seed: [u8; 32],
     /// Who may connect.
@@ -245,6 +253,10 @@ pub struct Mesh {
     /// Sequences of the events that are published here.
     event_numbers: Numbers,
 
+    journal: Journal,
+    /// The request by which the present life is stored.
+    life_request: u64,
+
     link_commands: VecDeque<LinkCommand>,
     events: VecDeque<Event>,
 }
@@ -258,8 +270,9 @@ impl Mesh {
     pub fn new(now: Now, config: MeshConfig) -> Mesh {
         assert_eq!(config.access.id(), config.id, "the rights are this node's own");
         let mut draws = Draws::new(config.seed);
-        let incarnation =
-            Incarnation { counter: config.incarnation_counter, boot: draws.number(Label::Boot) };
+        let after = config.stored.as_ref().and_then(Stored::life).map_or(0, |life| life + 1);
+        let counter = config.incarnation_counter.max(after);
+        let incarnation = Incarnation { counter, boot: draws.number(Label::Boot) };
         let mut limits = config.limits;
         if let Some(bytes) = config.access.message_bytes_max() {
             limits.message_bytes_max = limits.message_bytes_max.min(bytes);
@@ -310,10 +323,13 @@ impl Mesh {
             receiver: Receiver::default(),
             publications: Publications::default(),
             event_numbers: Numbers::new(EVENT_BITS, single_network),
+            journal: Journal::new(config.stored.is_some()),
+            life_request: 0,
             link_commands: VecDeque::new(),
             events: VecDeque::new(),
             limits,
         };
+        mesh.store_life();
         // Begins to wait for the end of its own tokens.
         mesh.feed_access(AccessInput::Timer(AccessTimer::Own));
         mesh
@@ -470,6 +486,11 @@ impl Mesh {
         self.link_commands.pop_front()
     }
 
+    /// What the embedder is to store next, in this order. Nothing for one that stores nothing.
+    pub fn poll_store(&mut self) -> Option<StoreRequest> {
+        self.journal.poll()
+    }
+
     /// The next thing for the application to know.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -516,6 +537,7 @@ impl Mesh {
         self.subscriptions.check_invariants();
         self.interest.check_invariants();
         self.sender.check_invariants();
+        self.journal.check_invariants();
         assert!(self.links.len() <= self.limits.links_max, "links are bounded");
         assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");
         assert!(self.caller.len() <= self.limits.calls_open_max, "open calls are bounded");
@@ -572,10 +594,16 @@ pub struct Load {
 
 impl FrameSource for Mesh {
     fn next_lane(&self, link: LinkHandle, from: Lane) -> Option<Lane> {
+        if self.is_silent() {
+            return None;
+        }
         self.links.get(&link)?.out.next_lane(from)
     }
 
     fn pull_frame(&mut self, link: LinkHandle, lane: Lane) -> Option<Frame> {
+        if self.is_silent() {
+            return None;
+        }
         loop {
             let entry = self.links.get_mut(&link)?;
             let peer = entry.peer;

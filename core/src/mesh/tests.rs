@@ -21,6 +21,7 @@ mod isolation;
 mod lives;
 mod played;
 mod publisher;
+mod store;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -83,6 +84,7 @@ impl World {
         let config = MeshConfig {
             id: id(index),
             incarnation_counter: counter,
+            stored: None,
             seed: [self.seed; 32],
             admission: Admission::Anyone,
             access,

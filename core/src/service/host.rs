@@ -313,7 +313,8 @@ impl Host {
             | Event::ClaimIgnored { .. }
             | Event::NetworkLeft { .. }
             | Event::NetworkEnded { .. }
-            | Event::NetworkOutdated { .. } => {}
+            | Event::NetworkOutdated { .. }
+            | Event::StoreFailed { .. } => {}
         }
     }
 

@@ -22,6 +22,7 @@ fn never(now: Now) -> (Mesh, Host) {
     let config = MeshConfig {
         id,
         incarnation_counter: 1,
+        stored: None,
         seed: [1; 32],
         admission: Admission::Anyone,
         access: crate::auth::Access::development(&id),

@@ -33,7 +33,7 @@ pub const VERSION_MAX: u32 = 2;
 pub const ABANDONS_MAX: usize = 16;
 
 /// The highest counter of an incarnation: there is always a next one.
-pub const COUNTER_MAX: u64 = 1 << 62;
+pub const COUNTER_MAX: u64 = Incarnation::COUNTER_MAX;
 
 /// The longest header of a frame, in bytes: a directory's. Frames may be this much longer than the
 /// largest payload.

@@ -183,6 +183,7 @@ impl World {
         let config = MeshConfig {
             id: peer_id(0),
             incarnation_counter: 1,
+            stored: None,
             seed: [choice; 32],
             admission,
             access: match choice & 8 {

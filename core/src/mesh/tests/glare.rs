@@ -175,6 +175,7 @@ fn a_node_told_of_a_newer_self_stops_and_says_so() {
     let copy = MeshConfig {
         id: id(1),
         incarnation_counter: 9,
+        stored: None,
         seed: [99; 32],
         admission: Admission::Anyone,
         access: Access::development(&id(1)),
