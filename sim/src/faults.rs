@@ -32,6 +32,11 @@ pub enum FaultKind {
     Clog,
     Narrow,
     Mtu,
+    SlowDisk,
+    FullDisk,
+    FailSync,
+    TornWrite,
+    Rot,
 }
 
 impl FaultKind {
@@ -44,7 +49,7 @@ impl FaultKind {
     }
 
     /// All of them.
-    pub const ALL: [FaultKind; 22] = [
+    pub const ALL: [FaultKind; 27] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Corrupt,
@@ -67,6 +72,11 @@ impl FaultKind {
         FaultKind::Clog,
         FaultKind::Narrow,
         FaultKind::Mtu,
+        FaultKind::SlowDisk,
+        FaultKind::FullDisk,
+        FaultKind::FailSync,
+        FaultKind::TornWrite,
+        FaultKind::Rot,
     ];
 
     /// Its name in reports.
@@ -94,6 +104,11 @@ impl FaultKind {
             FaultKind::Clog => "clog",
             FaultKind::Narrow => "narrow",
             FaultKind::Mtu => "mtu",
+            FaultKind::SlowDisk => "slow-disk",
+            FaultKind::FullDisk => "full-disk",
+            FaultKind::FailSync => "fail-sync",
+            FaultKind::TornWrite => "torn-write",
+            FaultKind::Rot => "rot",
         }
     }
 
@@ -122,6 +137,11 @@ impl FaultKind {
             Trouble::Clog { .. } => FaultKind::Clog,
             Trouble::Narrow { .. } => FaultKind::Narrow,
             Trouble::Mtu { .. } => FaultKind::Mtu,
+            Trouble::SlowDisk { .. } => FaultKind::SlowDisk,
+            Trouble::FullDisk { .. } => FaultKind::FullDisk,
+            Trouble::FailSync { .. } => FaultKind::FailSync,
+            Trouble::TornWrite { .. } => FaultKind::TornWrite,
+            Trouble::Rot { .. } => FaultKind::Rot,
         }
     }
 }

@@ -222,7 +222,8 @@ impl Fidelity for Frames {
     fn open(&mut self, now: Now, birth: Birth<'_>) -> Mesh {
         let config = MeshConfig {
             id: birth.identity.id(),
-            incarnation_counter: birth.incarnation_counter,
+            incarnation_counter: 1,
+            stored: Some(birth.stored),
             seed: birth.seed,
             admission: Admission::Anyone,
             access: birth.access,

@@ -27,6 +27,7 @@ pub mod campaign;
 mod checks;
 mod copies;
 mod cpu;
+mod disk;
 pub mod draw;
 pub mod explore;
 pub mod export;

@@ -107,6 +107,7 @@ pub(crate) fn describe(peers: &[PeerId], event: &Event) -> String {
         Event::LifeBegan { incarnation, told_by } => {
             format!("begins life {incarnation:?}: {} knew a later one", name(peers, *told_by))
         }
+        Event::StoreFailed { why } => format!("its store has failed: {why}"),
         Event::NewerSelf { told_by } => {
             format!("stops: {} knows a later life of it", name(peers, *told_by))
         }

@@ -121,16 +121,7 @@ impl<'s> Network<'s> {
             tally.bite(FaultKind::Loss);
             return Fate::Lost(FaultKind::Loss);
         }
-        let on_the_way = |random: u64| match plan.latency {
-            Latency::Constant { us } => us * US,
-            Latency::Exponential { least_us, mean_us } => {
-                least_us * US + exponential(random, mean_us * US)
-            }
-            Latency::Bimodal { fast_us, slow_us, slow_per_mille } => {
-                let slow = below(random, 1_000) < u64::from(slow_per_mille);
-                US * if slow { slow_us } else { fast_us }
-            }
-        };
+        let on_the_way = |random: u64| on_the_way(plan.latency, random);
         let mut after = on_the_way(random(2)) + bytes as u64 * US / plan.bytes_per_us;
         if let Some((bytes_per_ms, queue)) = trials.narrow {
             let waits = path.busy_until.saturating_sub(now);
@@ -244,11 +235,30 @@ fn apply(fault: &Fault, from: u16, to: u16, trials: &mut Trials) {
         | Trouble::Dials { .. }
         | Trouble::LoseDisk { .. }
         | Trouble::Readdress { .. }
+        | Trouble::SlowDisk { .. }
+        | Trouble::FullDisk { .. }
+        | Trouble::FailSync { .. }
+        | Trouble::TornWrite { .. }
+        | Trouble::Rot { .. }
         | Trouble::Replay { .. }
         | Trouble::Clock { .. }
         | Trouble::Lapse { .. }
         | Trouble::Revoke { .. }
         | Trouble::Impostor { .. } => {}
+    }
+}
+
+/// How many nanoseconds something takes, from a random number.
+pub(crate) fn on_the_way(latency: Latency, random: u64) -> u64 {
+    match latency {
+        Latency::Constant { us } => us * US,
+        Latency::Exponential { least_us, mean_us } => {
+            least_us * US + exponential(random, mean_us * US)
+        }
+        Latency::Bimodal { fast_us, slow_us, slow_per_mille } => {
+            let slow = below(random, 1_000) < u64::from(slow_per_mille);
+            US * if slow { slow_us } else { fast_us }
+        }
     }
 }
 

@@ -61,12 +61,8 @@ impl Fidelity for Packets {
             admission: Admission::Anyone,
             limits: birth.limits,
             transport: TransportConfig::for_simulation(),
-            ..NodeConfig::new(
-                birth.identity.clone(),
-                birth.access,
-                birth.incarnation_counter,
-                birth.seed,
-            )
+            stored: Some(birth.stored),
+            ..NodeConfig::new(birth.identity.clone(), birth.access, 1, birth.seed)
         };
         Node::new(now, config)
     }

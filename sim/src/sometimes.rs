@@ -37,9 +37,11 @@ pub(crate) const REDELIVERED: &str = "an event came again, and said so";
 pub(crate) const GROUP_WITHOUT: &str = "no member of a group took an event";
 pub(crate) const UNDECIDED: &str = "the time was over before an event was decided";
 pub(crate) const MEMBER_LEFT: &str = "a member of a group left";
+pub(crate) const CRASHED_IN_SYNC: &str = "a node died before what it stored was durable";
+pub(crate) const STORE_FAILED: &str = "a node stopped because its store failed";
 
 /// What every world looks for.
-pub const OF_THE_WORLD: [&str; 28] = [
+pub const OF_THE_WORLD: [&str; 30] = [
     SUPERSEDED,
     SUPERSEDED_IN_CALL,
     SUPERSEDED_IN_EVENT,
@@ -48,6 +50,8 @@ pub const OF_THE_WORLD: [&str; 28] = [
     CRASHED_IN_EVENT,
     STOPPED_IN_RUN,
     SEVERAL_DOWN,
+    CRASHED_IN_SYNC,
+    STORE_FAILED,
     LONG_PAUSE,
     PAUSED_IN_STOP,
     BEGAN_ANEW,

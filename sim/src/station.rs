@@ -9,6 +9,7 @@ use dunlin_core::rpc::{CallError, Executed};
 use dunlin_core::service::Host;
 use dunlin_core::{Event, Identity, Limits, PeerId};
 
+use crate::disk::Disk;
 use crate::schedule::{Forgery, LimitsPlan};
 use crate::trace::{Step, Trace};
 use crate::world::Fidelity;
@@ -26,8 +27,8 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) address: SocketAddr,
     /// How often it has started.
     pub(crate) life: u32,
-    /// What its disk says of that.
-    pub(crate) counter: u64,
+    /// What it stores, through all lives.
+    pub(crate) disk: Disk,
     /// None while it is down.
     pub(crate) live: Option<Live<F::Door>>,
     /// Since when it stops.
@@ -151,6 +152,7 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
         }
         Event::LifeBegan { incarnation, told_by } => note(13, head(told_by) ^ incarnation.boot),
         Event::NewerSelf { told_by } => note(14, head(told_by)),
+        Event::StoreFailed { .. } => note(15, 0),
         Event::Stopped => note(11, 0),
         Event::DirectoryAcknowledged { peer, version } => note(12, head(peer) ^ version),
         Event::SubscriptionReady(key) => note(50, key.to_u64()),

@@ -26,6 +26,7 @@ pub(crate) enum Step {
     Operation = 11,
     Lost = 12,
     Life = 13,
+    Stored = 14,
 }
 
 impl Step {
@@ -43,6 +44,7 @@ impl Step {
             Step::Operation => "an operation of the schedule",
             Step::Lost => "a frame is lost",
             Step::Life => "the node begins a life",
+            Step::Stored => "the node stores something, or is told that it is stored",
         }
     }
 }

@@ -27,7 +27,7 @@ impl Mesh {
             StoreInput::Failed { why } => {
                 if self.journal.failed() && self.phase != Phase::Stopped {
                     self.events.push_back(Event::StoreFailed { why });
-                    if self.phase == Phase::Running {
+                    if self.phase == Phase::Running && !is_planted(92) {
                         self.begin_shutdown();
                     }
                 }

@@ -62,6 +62,7 @@ impl Peer {
             dialled,
             greeted_at: None,
             round_trip: Duration::ZERO,
+            stale: false,
         });
         // Who answers a dial repeats the link's id, and so speaks second. Version 1 knows no ids.
         if dialled || !has_ids {

@@ -143,6 +143,19 @@ struct Link {
     greeted_at: Option<MonoTime>,
     /// From our Hello to the peer's Confirm.
     round_trip: Duration,
+    /// What we have a right to has changed since our Hello.
+    stale: bool,
+}
+
+/// Whether the peer knows what we have a right to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Told {
+    /// It knows, or hears it in the next Hello.
+    Yes,
+    /// Our rights have changed since the Hello of a link that is there.
+    No,
+    /// Likewise, and a further link was dialled to say so.
+    Tried,
 }
 
 impl Link {
@@ -185,6 +198,8 @@ pub struct Peer {
     /// Whether the peer has confirmed this life of ours. Any life of the peer will do: what it knows of a
     /// later one it knows from its Confirm, and so since it met us or later.
     met: bool,
+    /// Whether the peer knows what we have a right to.
+    told: Told,
     /// Ids of links that are over: whoever greets under them speaks of the past. The latest ones.
     spent: VecDeque<LinkId>,
     /// Links that we closed or lost: the peer may still believe in them. The latest ones.
@@ -229,6 +244,7 @@ impl Peer {
             session: None,
             undone: None,
             met: false,
+            told: Told::Yes,
             spent: VecDeque::new(),
             abandons: VecDeque::new(),
             observed: None,
@@ -420,19 +436,40 @@ impl Peer {
         }
     }
 
-    fn greet_anew(&mut self, turn: &mut Turn<'_, '_, '_>) {
-        if !self.is_up() || self.dial_asked {
-            // The next link says it anyway.
+    /// What we have a right to has changed.
+    fn greet_anew(&mut self) {
+        for link in &mut self.links {
+            link.stale = link.greeted_at.is_some();
+        }
+        self.told = Told::No;
+    }
+
+    /// Sees to it that the peer hears of our rights: on a further link, and if that comes to nothing, on a new one
+    /// for all.
+    fn tell_anew(&mut self, turn: &mut Turn<'_, '_, '_>) {
+        if self.told == Told::Yes {
             return;
         }
-        // One link more than there may be would be turned away; before version 2 links add up.
-        let is_full = self.links_up().count() >= turn.local.links_per_peer_max;
-        if is_full || !self.wants_dial(turn.local) {
+        let mut links = self.links.iter();
+        if links.all(|link| !link.stale) || self.links.iter().any(|l| !l.stale && l.is_up()) {
+            self.told = Told::Yes;
+            return;
+        }
+        let is_on_its_way = self.dial_asked || !self.dials.is_empty();
+        if is_on_its_way || self.links.iter().any(|link| !link.stale) {
+            return;
+        }
+        // One link more than there may be would be turned away; before version 2 links add up. The peer may count
+        // more of them than we do.
+        let is_full = self.links.len() >= turn.local.links_per_peer_max;
+        if self.told == Told::Tried || is_full || !self.wants_dial(turn.local) {
+            self.told = Told::Yes;
             let links = self.links().collect();
             self.close_all(turn, links, CloseCode::GREET_ANEW);
             // Whoever dialled dials again: the peer, or this end.
             self.dial_now(turn);
-        } else if self.dials.len() < DIALS_MAX {
+        } else {
+            self.told = Told::Tried;
             self.dial(turn);
         }
     }
@@ -477,8 +514,9 @@ impl std::hash::Hash for Peer {
         }
         let Peer { id, keep, addresses, dials, dial_asked, redial, .. } = self;
         (id, keep, addresses, dials, dial_asked, redial).hash(state);
-        let Peer { current, known, session, met, observed, links, spent, abandons, .. } = self;
-        (current, known, session, met, observed).hash(state);
+        let Peer { current, known, session, met, told, observed, .. } = self;
+        (current, known, session, met, told, observed).hash(state);
+        let Peer { links, spent, abandons, .. } = self;
         set(links.iter(), |link| link.link, state);
         set(spent.iter(), |id| **id, state);
         set(abandons.iter(), |id| **id, state);
@@ -530,7 +568,7 @@ impl Machine for Peer {
                     self.refuse(turn, link, code, why);
                 }
             }
-            PeerInput::GreetAnew => self.greet_anew(turn),
+            PeerInput::GreetAnew => self.greet_anew(),
             PeerInput::Expel { code } => {
                 for link in self.links().collect::<Vec<_>>() {
                     self.close(turn, link, code.as_close());
@@ -563,6 +601,7 @@ impl Machine for Peer {
                 }
             }
         }
+        self.tell_anew(turn);
     }
 
     fn check_invariants(&self) {

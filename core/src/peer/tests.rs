@@ -51,6 +51,11 @@ pub(super) fn accepted(link: u64) -> PeerInput {
     PeerInput::LinkUp { link: LinkHandle(link), direction: Direction::Accepted }
 }
 
+fn dialled(link: u64, dial: u64) -> PeerInput {
+    let direction = Direction::Dialled(DialHandle(dial));
+    PeerInput::LinkUp { link: LinkHandle(link), direction }
+}
+
 fn says_hello(link: u64, counter: u64) -> PeerInput {
     PeerInput::Hello { link: LinkHandle(link), hello: hello(counter) }
 }
@@ -264,6 +269,52 @@ fn more_links_than_allowed_are_closed_at_once() {
 }
 
 #[test]
+fn a_right_that_cannot_be_shown_on_a_further_link_is_shown_on_a_new_one() {
+    let dials = |effects: &[PeerEffect]| {
+        effects.iter().filter(|effect| matches!(effect, PeerEffect::Dial { .. })).count()
+    };
+    // The dial leads nowhere, or the peer has too many links already.
+    for refused in [false, true] {
+        let mut bench = peer();
+        bench.feed(&local(), keep());
+        bench.machine.dial_started(DialHandle(1));
+        bench.feed(&local(), dialled(1, 1));
+        bench.feed(&local(), says_hello(1, 5));
+        bench.feed(&local(), confirms(1));
+        let effects = bench.feed(&local(), PeerInput::GreetAnew);
+        assert_eq!((dials(&effects), closed_with(&effects)), (1, vec![]));
+        bench.machine.dial_started(DialHandle(2));
+        let effects = if refused {
+            bench.feed(&local(), dialled(2, 2));
+            let reason = DownReason::ClosedByPeer(CloseCode::TOO_MANY_LINKS);
+            bench.feed(&local(), PeerInput::LinkDown { link: LinkHandle(2), reason })
+        } else {
+            let error = DialError::TimedOut;
+            bench.feed(&local(), PeerInput::DialFailed { dial: DialHandle(2), error })
+        };
+        assert_eq!(closed_with(&effects), [(1, CloseCode::GREET_ANEW)]);
+        assert_eq!(dials(&effects), 1);
+        bench.machine.dial_started(DialHandle(3));
+        bench.feed(&local(), dialled(3, 3));
+        bench.feed(&local(), says_hello(3, 5));
+        bench.feed(&local(), confirms(3));
+        let effects = bench.feed(&local(), keep());
+        assert_eq!((dials(&effects), closed_with(&effects)), (0, vec![]), "it knows");
+    }
+}
+
+#[test]
+fn a_right_that_changes_during_a_handshake_is_shown_too() {
+    let mut bench = peer();
+    bench.feed(&local(), keep());
+    bench.machine.dial_started(DialHandle(1));
+    bench.feed(&local(), dialled(1, 1));
+    let effects = bench.feed(&local(), PeerInput::GreetAnew);
+    let dials = |effect: &PeerEffect| matches!(effect, PeerEffect::Dial { .. });
+    assert!(effects.iter().any(dials), "what was said is no longer so");
+}
+
+#[test]
 fn a_released_peer_is_let_go_of() {
     let mut bench = peer();
     bench.feed(&local(), keep());
@@ -282,6 +333,7 @@ fn any_input() -> impl Strategy<Value = PeerInput> {
     prop_oneof![
         Just(keep()),
         Just(PeerInput::Release),
+        Just(PeerInput::GreetAnew),
         (link(), any::<bool>(), 1u64..4).prop_map(|(link, dialled, dial)| PeerInput::LinkUp {
             link,
             direction: if dialled {

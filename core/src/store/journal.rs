@@ -70,7 +70,10 @@ impl Journal {
     }
 
     pub(crate) fn check_invariants(&self) {
-        assert!(self.durable <= self.given && self.given <= self.last, "nothing is durable unasked");
+        assert!(
+            self.durable <= self.given && self.given <= self.last,
+            "nothing is durable unasked"
+        );
         assert!(self.is_kept || self.last == 0, "nobody is asked who stores nothing");
         let first = self.waiting.front().map_or(self.last + 1, |request| request.seq);
         assert!(

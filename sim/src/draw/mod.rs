@@ -55,6 +55,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         crypto,
         duration_us: DURATION_US,
         network: network(seed),
+        disk_sync: Some(disk_sync(seed)),
         operations,
         faults,
         rights,
@@ -165,6 +166,15 @@ fn network(seed: u64) -> NetworkPlan {
         latency,
         bytes_per_us: draw.pick(&[1, 12, 125]),
         window_frames: draw.pick(&[2, 8, 64, 1_024]),
+    }
+}
+
+fn disk_sync(seed: u64) -> Latency {
+    let mut draw = Stream::new(seed, 16);
+    match draw.below(3) {
+        0 => Latency::Constant { us: draw.pick(&[20, 100, 5_000]) },
+        1 => Latency::Exponential { least_us: 20, mean_us: draw.pick(&[200, 10_000]) },
+        _ => Latency::Bimodal { fast_us: 100, slow_us: 400_000, slow_per_mille: 50 },
     }
 }
 
@@ -397,7 +407,8 @@ fn faults(
     let mut draw = Stream::new(seed, 8);
     let mut kinds = kinds(fidelity);
     // With version 1 nobody can tell a node that it has lost its counter.
-    kinds.retain(|kind| *kind != FaultKind::LoseDisk || !is_mixed);
+    let forgets = |kind| matches!(kind, FaultKind::LoseDisk | FaultKind::Rot);
+    kinds.retain(|kind| !forgets(*kind) || !is_mixed);
     kinds.retain(|kind| has_rights || !kind.is_about_rights());
     let share = draw.pick(&[150, 300, 600]);
     let mut on: Vec<FaultKind> = kinds.iter().copied().filter(|_| draw.chance(share)).collect();
@@ -450,6 +461,7 @@ fn is_sure(fault: &Fault) -> bool {
         | Trouble::Stop { .. }
         | Trouble::Impostor { .. }
         | Trouble::LoseDisk { .. }
+        | Trouble::Rot { .. }
         | Trouble::Readdress { .. } => true,
         Trouble::Pause { .. } | Trouble::Partition { .. } => {
             fault.until_us > fault.at_us + 6 * SECOND
@@ -579,5 +591,12 @@ fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
         FaultKind::Readdress => Trouble::Readdress { node },
         FaultKind::Replay => Trouble::Replay { from: node, to: other },
         FaultKind::Clog => Trouble::Clog { node },
+        FaultKind::SlowDisk => {
+            Trouble::SlowDisk { node, extra_us: draw.pick(&[50 * MS, 500 * MS, 12 * SECOND]) }
+        }
+        FaultKind::FullDisk => Trouble::FullDisk { node },
+        FaultKind::FailSync => Trouble::FailSync { node },
+        FaultKind::TornWrite => Trouble::TornWrite { node },
+        FaultKind::Rot => Trouble::Rot { node },
     }
 }

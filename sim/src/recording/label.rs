@@ -96,7 +96,10 @@ pub(crate) fn about(event: &Event) -> About {
         | Event::PublishRoom
         | Event::PublishEnded { .. }
         | Event::EventsLost { .. } => About::Event,
-        Event::LifeBegan { .. } | Event::NewerSelf { .. } | Event::Stopped => About::Life,
+        Event::LifeBegan { .. }
+        | Event::NewerSelf { .. }
+        | Event::StoreFailed { .. }
+        | Event::Stopped => About::Life,
         Event::ClaimIgnored { .. }
         | Event::NetworkLeft { .. }
         | Event::NetworkEnded { .. }

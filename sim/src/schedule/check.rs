@@ -28,6 +28,11 @@ impl Trouble {
             | Trouble::Pause { node }
             | Trouble::LoseDisk { node }
             | Trouble::Readdress { node }
+            | Trouble::SlowDisk { node, .. }
+            | Trouble::FullDisk { node }
+            | Trouble::FailSync { node }
+            | Trouble::TornWrite { node }
+            | Trouble::Rot { node }
             | Trouble::Clock { node, .. }
             | Trouble::Lapse { node }
             | Trouble::Clog { node } => vec![*node],

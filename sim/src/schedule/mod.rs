@@ -113,6 +113,9 @@ pub struct Schedule {
     /// The network between them when no fault is on.
     #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkPlan,
+    /// How long a sync of a node's disk takes. Without it, no time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disk_sync: Option<Latency>,
     /// The nodes' network and tokens; without them all are in the development network.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rights: Option<RightsPlan>,
@@ -218,7 +221,7 @@ pub struct LimitsPlan {
     pub publications_open_max: u32,
 }
 
-/// How long a message is under way.
+/// How long a message is under way, or something else takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -490,6 +493,17 @@ pub enum Trouble {
     /// An old handshake of `from` reaches `to` once more, on a link of its own; and what `from` said there behind
     /// it. At frames fidelity only: QUIC lets no old packet in.
     Replay { from: u16, to: u16 },
+    /// The node starts anew on a disk whose syncs take so much longer until the end.
+    SlowDisk { node: u16, extra_us: u64 },
+    /// The node starts anew on a disk that takes nothing more. It stops, and starts again at the end.
+    FullDisk { node: u16 },
+    /// The node starts anew on a disk that cannot sync. It stops, and starts again at the end.
+    FailSync { node: u16 },
+    /// The node starts anew and dies while its disk syncs, so that nobody knows what it holds. It starts again at the
+    /// end.
+    TornWrite { node: u16 },
+    /// The node dies, and a record on its disk becomes unreadable. It starts again at the end, without that record.
+    Rot { node: u16 },
     /// The node's wall clock steps by so much, and back at the end.
     Clock { node: u16, by_ms: i64 },
     /// The node's token expires, by the true time; it gets a new one at the end.

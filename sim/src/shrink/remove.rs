@@ -122,6 +122,7 @@ fn head(schedule: &Schedule) -> Schedule {
         duration_us: schedule.duration_us,
         nodes: Vec::new(),
         network: schedule.network.clone(),
+        disk_sync: schedule.disk_sync,
         rights: None,
         operations: Vec::new(),
         faults: Vec::new(),
@@ -233,6 +234,11 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
             | Trouble::Pause { node }
             | Trouble::LoseDisk { node }
             | Trouble::Readdress { node }
+            | Trouble::SlowDisk { node, .. }
+            | Trouble::FullDisk { node }
+            | Trouble::FailSync { node }
+            | Trouble::TornWrite { node }
+            | Trouble::Rot { node }
             | Trouble::Clock { node, .. }
             | Trouble::Lapse { node }
             | Trouble::Clog { node }

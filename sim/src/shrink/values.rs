@@ -92,12 +92,13 @@ fn choice<T: PartialEq>(value: &mut T, default: T, see: &mut dyn FnMut(Value<'_>
 
 /// Shows all values of a schedule, always in the same order.
 fn each(schedule: &mut Schedule, see: &mut dyn FnMut(Value<'_>)) {
-    let Schedule { nodes, network, faults, operations, .. } = schedule;
+    let Schedule { nodes, network, disk_sync, faults, operations, .. } = schedule;
     if !matches!(network.latency, Latency::Constant { .. }) {
         for us in [200, 2_000, 20_000] {
             choice(&mut network.latency, Latency::Constant { us }, see);
         }
     }
+    choice(disk_sync, None, see);
     let usual = NetworkPlan::default();
     choice(&mut network.bytes_per_us, usual.bytes_per_us, see);
     choice(&mut network.window_frames, usual.window_frames, see);
@@ -106,7 +107,9 @@ fn each(schedule: &mut Schedule, see: &mut dyn FnMut(Value<'_>)) {
         see(Value::Span(&mut fault.at_us, &mut fault.until_us));
         match &mut fault.what {
             Trouble::Loss { path, .. } => choice(path, None, see),
-            Trouble::Reorder { extra_us, .. } | Trouble::Slow { extra_us, .. } => {
+            Trouble::Reorder { extra_us, .. }
+            | Trouble::Slow { extra_us, .. }
+            | Trouble::SlowDisk { extra_us, .. } => {
                 see(Value::Small(extra_us, 1));
             }
             Trouble::Narrow { queue_ms, .. } => see(Value::Small32(queue_ms, 1)),

@@ -28,12 +28,11 @@ impl<F: Fidelity> World<'_, F> {
         let station = &mut self.stations[index];
         debug_assert!(station.live.is_none());
         station.life += 1;
-        station.counter += 1;
         station.keeps = plan.keeps.iter().copied().collect();
         let life = u64::from(station.life);
         let birth = Birth {
             identity: &station.identity,
-            incarnation_counter: station.counter,
+            stored: station.disk.read(),
             access,
             seed: bytes32(self.schedule.seed, 2 + life, index as u64),
             limits: limits(&plan.limits),
@@ -76,7 +75,8 @@ impl<F: Fidelity> World<'_, F> {
     /// What a node that starts now may do, or pretends that it may.
     fn access_of(&mut self, index: usize, now: Now) -> Access {
         let (true_now, lapse_at) = (self.true_time(), self.next_lapse(index));
-        let Station { id, counter, impostor, .. } = self.stations[index];
+        let Station { id, impostor, .. } = self.stations[index];
+        let counter = self.stations[index].disk.life();
         let Some(rights) = &mut self.rights else { return Access::development(&id) };
         match impostor {
             Some((forgery, victim)) => {
@@ -135,6 +135,7 @@ impl<F: Fidelity> World<'_, F> {
     /// A node is gone, now.
     pub(super) fn take_down(&mut self, index: usize, how: &str) {
         F::vanished(self, index);
+        self.doubt(index);
         self.tape.died(self.now, index, &self.peers, how);
         self.tape.resumed(self.now, index);
         self.log.becomes(index, Column::Down);
@@ -163,6 +164,7 @@ impl<F: Fidelity> World<'_, F> {
         self.log.becomes(index, Column::Running);
         log!(self, Some(index), "goes on after a pause");
         self.tape.resumed(self.now, index);
+        self.answer_held(index);
         let held = std::mem::take(&mut self.stations[index].held);
         for parcel in held {
             // It may stop, or its transport may give up, on the way.

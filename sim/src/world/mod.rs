@@ -6,20 +6,26 @@
 //! mod         the loop, and what a node's turn is
 //! lives       how nodes begin and end
 //! operations  what the schedule asks of them
+//! disks       what they store
 //! troubles    what goes wrong, and how all is healed
 //! ```
 
+mod disks;
 mod lives;
 mod operations;
 mod troubles;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dunlin_core::auth::Access;
+use dunlin_core::base::Incarnation;
 use dunlin_core::link::LinkHandle;
+use dunlin_core::store::Stored;
 use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
 
 use crate::copies::Copies;
+use crate::disk::Disk;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
 use crate::log::{Column, Log, describe, log};
@@ -48,7 +54,7 @@ const EVENTS_PER_INSTANT_MAX: u64 = 1_000_000;
 /// What a new life of a node is made from.
 pub(crate) struct Birth<'a> {
     pub(crate) identity: &'a Identity,
-    pub(crate) incarnation_counter: u64,
+    pub(crate) stored: Stored,
     pub(crate) access: Access,
     pub(crate) seed: [u8; 32],
     pub(crate) limits: dunlin_core::Limits,
@@ -99,6 +105,10 @@ pub(crate) enum Happening<P> {
     FaultBegins(usize),
     /// A fault ends.
     FaultEnds(usize),
+    /// The disk of a node has synced, if that still lives the same life.
+    Synced { node: usize, life: u32 },
+    /// A node dies in the midst of a sync, likewise.
+    Torn { node: usize, life: u32 },
 }
 
 /// The rare state that an event tells of.
@@ -130,6 +140,8 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) tape: Tape,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) copies: Copies,
+    /// The boot number of each life that somebody has met, by node and counter.
+    met: BTreeMap<(usize, u64), u64>,
     /// Who may do what, in a world with a network of tokens.
     pub(crate) rights: Option<Rights>,
     pub(crate) schedule: &'s Schedule,
@@ -165,7 +177,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                     identity,
                     address: address(index),
                     life: 0,
-                    counter: 0,
+                    disk: Disk::default(),
                     live: None,
                     stopping: None,
                     stopped: false,
@@ -205,6 +217,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             tape: ledger.tape().clone(),
             ledger,
             copies: Copies::default(),
+            met: BTreeMap::new(),
             rights: schedule.rights.clone().map(|plan| {
                 Rights::new(schedule.seed, count, plan, WallTime::from_unix_nanos(WALL_NANOS))
             }),
@@ -328,6 +341,8 @@ impl<'s, F: Fidelity> World<'s, F> {
                     self.fault_ends(index);
                 }
             }
+            Happening::Synced { node, life } => self.synced(node, life),
+            Happening::Torn { node, life } => self.torn(node, life),
         }
     }
 
@@ -373,7 +388,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             let (tape, ledger) = (&self.tape, &self.ledger);
             let mut stopped = false;
             let mut heard = Vec::new();
-            let (mut counter, mut superseded, mut wrong) = (None, false, None);
+            let mut met = Vec::new();
+            let (mut counter, mut superseded, mut store_failed) = (None, false, false);
+            let mut wrong = None;
             let replayed = self.network.tally.is_applied(FaultKind::Replay);
             let (rights, tally) = (&self.rights, &mut self.network.tally);
             F::turn(live, now, &mut |event| {
@@ -389,7 +406,11 @@ impl<'s, F: Fidelity> World<'s, F> {
                 match event {
                     Event::LifeBegan { incarnation, .. } => counter = Some(incarnation.counter),
                     Event::LinkSuperseded { .. } => superseded = true,
+                    Event::StoreFailed { .. } => store_failed = true,
                     event => {
+                        if let Event::PeerUp { peer, incarnation, .. } = event {
+                            met.push((*peer, *incarnation));
+                        }
                         let checked = crate::checks::of_peers(event, replayed);
                         wrong = wrong.take().or(checked);
                     }
@@ -404,6 +425,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             });
             self.judge_copies(index, &heard);
             self.judge_events(index, &heard);
+            self.judge_lives(&met);
             if let Some((rule, what)) = wrong {
                 self.ledger.violate(Some(index as u16), rule, what);
             }
@@ -420,14 +442,17 @@ impl<'s, F: Fidelity> World<'s, F> {
                 self.network.tally.bite(FaultKind::Dials);
             }
             if let Some(counter) = counter {
-                // As a shell stores it.
-                self.stations[index].counter = counter;
                 if let (Some(rights), Some(_)) = (&mut self.rights, self.stations[index].impostor) {
                     rights.pretends(index, Some(counter));
                 }
                 if self.network.tally.is_applied(FaultKind::LoseDisk) {
                     self.network.tally.bite(FaultKind::LoseDisk);
                 }
+            }
+            if store_failed {
+                self.ledger.sometimes(sometimes::STORE_FAILED);
+                // As if it had been told to.
+                self.stations[index].stopping.get_or_insert(self.now);
             }
             if stopped {
                 self.stations[index].stopped = true;
@@ -437,7 +462,8 @@ impl<'s, F: Fidelity> World<'s, F> {
                     self.ledger.violate(Some(life.node), "a stop ends every call", what);
                 }
             }
-            if !F::drain(self, index) {
+            let answered = self.store(index);
+            if !F::drain(self, index) && !answered {
                 break;
             }
         }
@@ -456,6 +482,19 @@ impl<'s, F: Fidelity> World<'s, F> {
             F::mesh(&live.door).check_invariants();
         }
         self.rearm(index);
+    }
+
+    /// Judges that no two lives of a node that others have met have one counter: a node whose disk keeps what it was
+    /// told to keep never begins the same life again.
+    fn judge_lives(&mut self, met: &[(PeerId, Incarnation)]) {
+        for (peer, incarnation) in met {
+            let Some(node) = self.peers.iter().position(|id| id == peer) else { continue };
+            let first = self.met.entry((node, incarnation.counter)).or_insert(incarnation.boot);
+            if *first != incarnation.boot && !self.stations[node].disk.has_forgotten {
+                let what = format!("two lives of n{node} have the counter {}", incarnation.counter);
+                self.ledger.violate(Some(node as u16), "every life has a counter of its own", what);
+            }
+        }
     }
 
     fn rearm(&mut self, index: usize) {

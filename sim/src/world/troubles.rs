@@ -1,10 +1,11 @@
 //! The faults of the schedule, from their beginning to their end, and the end of them all.
 
+use crate::disk::Ailment;
 use crate::faults::FaultKind;
 use crate::log::{Column, log};
 use crate::schedule::Trouble;
 use crate::sometimes;
-use crate::station::Station;
+use crate::station::{Station, address};
 use crate::trace::Step;
 use crate::world::{Fidelity, Happening, World};
 
@@ -31,10 +32,25 @@ impl<F: Fidelity> World<'_, F> {
                     self.note_death(node);
                     self.take_down(node, kind.name());
                     if kind == FaultKind::LoseDisk {
-                        self.stations[node].counter = 0;
+                        self.stations[node].disk.wipe();
                     }
                 }
             }
+            Trouble::Rot { node } => {
+                let node = usize::from(node);
+                if self.stations[node].live.is_some() {
+                    log!(self, Some(node), "dies");
+                    self.note_death(node);
+                    self.take_down(node, kind.name());
+                    self.rot(node);
+                }
+            }
+            Trouble::SlowDisk { node, extra_us } => {
+                self.ail(usize::from(node), index, Ailment::Slow(extra_us * 1_000));
+            }
+            Trouble::FullDisk { node } => self.ail(usize::from(node), index, Ailment::Full),
+            Trouble::FailSync { node } => self.ail(usize::from(node), index, Ailment::FailsToSync),
+            Trouble::TornWrite { node } => self.ail(usize::from(node), index, Ailment::Tears),
             Trouble::Dials { a, b } => self.dial_each_other(usize::from(a), usize::from(b)),
             Trouble::Replay { from, to } => {
                 let (from, to) = (usize::from(from), usize::from(to));
@@ -99,7 +115,7 @@ impl<F: Fidelity> World<'_, F> {
     }
 
     /// What a node leaves undone that dies now.
-    fn note_death(&self, node: usize) {
+    pub(super) fn note_death(&self, node: usize) {
         let Some(mesh) = self.mesh(node) else { return };
         let load = mesh.load();
         let others_down = self.stations.iter().any(|station| station.live.is_none());
@@ -175,7 +191,17 @@ impl<F: Fidelity> World<'_, F> {
         log!(self, None, "fault ends: {:?}", fault.what);
         self.tape.fault_ends(self.now, index);
         match fault.what {
-            Trouble::Crash { node } | Trouble::Stop { node } | Trouble::LoseDisk { node } => {
+            Trouble::Crash { node }
+            | Trouble::Stop { node }
+            | Trouble::LoseDisk { node }
+            | Trouble::Rot { node } => {
+                self.bring_back(usize::from(node));
+            }
+            Trouble::SlowDisk { node, .. }
+            | Trouble::FullDisk { node }
+            | Trouble::FailSync { node }
+            | Trouble::TornWrite { node } => {
+                self.stations[usize::from(node)].disk.recover(index);
                 self.bring_back(usize::from(node));
             }
             Trouble::Readdress { node } => {
@@ -231,7 +257,7 @@ impl<F: Fidelity> World<'_, F> {
     }
 
     /// Ends all faults: everybody runs, everybody can reach everybody, everybody wants what the schedule
-    /// says.
+    /// says. Whoever wants a peer already is not asked to dial it: it finds it by itself.
     pub(crate) fn heal(&mut self) {
         self.healing = true;
         log!(self, None, "faults are over");
@@ -241,6 +267,7 @@ impl<F: Fidelity> World<'_, F> {
         }
         for station in &mut self.stations {
             station.clock_wrong_ms = 0;
+            station.disk.heal();
         }
         for node in 0..self.stations.len() {
             self.resume(node);
@@ -258,9 +285,12 @@ impl<F: Fidelity> World<'_, F> {
             let station = &mut self.stations[node];
             station.keeps.extend(&self.schedule.nodes[node].keeps);
             for to in station.keeps.iter().map(|peer| usize::from(*peer)) {
-                if let Some(live) = &mut station.live {
-                    F::mesh_mut(&mut live.door)
-                        .connect(now, self.peers[to], vec![addresses[to]])
+                let Some(live) = &mut station.live else { continue };
+                let mesh = F::mesh_mut(&mut live.door);
+                // It may not have heard of another address: nothing finds a peer that has moved.
+                let has_moved = addresses[to] != address(to);
+                if has_moved || !mesh.is_kept(self.peers[to]) {
+                    mesh.connect(now, self.peers[to], vec![addresses[to]])
                         .expect("it is not stopping, and knows few");
                 }
             }

@@ -26,11 +26,7 @@ fn storing(world: &mut World, index: usize, disk: &[StoreRequest]) -> Station {
         limits: Limits::default(),
     };
     let seed = [world.seed; 32];
-    Station {
-        mesh: Mesh::new(world.time(), config),
-        host: Host::new(seed, || {}),
-        log: Vec::new(),
-    }
+    Station { mesh: Mesh::new(world.time(), config), host: Host::new(seed, || {}), log: Vec::new() }
 }
 
 fn ups(world: &World, index: usize) -> usize {
@@ -116,7 +112,8 @@ fn a_node_whose_store_fails_stops_and_says_why() {
         let failed = StoreInput::Failed { why: "no space left on the device".into() };
         world.stations[0].mesh.handle_store(now, failed).unwrap();
         world.settle();
-        let says = |event: &Event| matches!(event, Event::StoreFailed { why } if why.contains("space"));
+        let says =
+            |event: &Event| matches!(event, Event::StoreFailed { why } if why.contains("space"));
         assert_eq!(world.saw(0, says), 1);
         assert_eq!(world.saw(0, |event| matches!(event, Event::Stopped)), 1);
         assert!(world.stations[0].mesh.poll_store().is_none());
