@@ -181,7 +181,8 @@ impl Side {
             | Event::ClaimIgnored { .. }
             | Event::NetworkLeft { .. }
             | Event::NetworkEnded { .. }
-            | Event::NetworkOutdated { .. } => {}
+            | Event::NetworkOutdated { .. }
+            | Event::StoreFailed { .. } => {}
         }
     }
 }

@@ -131,7 +131,8 @@ impl World {
             | Event::ClaimIgnored { .. }
             | Event::NetworkLeft { .. }
             | Event::NetworkEnded { .. }
-            | Event::NetworkOutdated { .. } => {}
+            | Event::NetworkOutdated { .. }
+            | Event::StoreFailed { .. } => {}
             Event::Stopped => {
                 self.stopped = true;
                 assert!(self.calls.is_empty(), "every call has ended");
