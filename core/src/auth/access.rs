@@ -37,6 +37,10 @@ use crate::machine::{Context, Machine, TimerHandle};
 /// skew, beyond which no two clocks are to be trusted anyway.
 pub const RECHECK: Duration = Duration::from_secs(60);
 
+/// How long a right may outlast its end by the wall clock: a clock that was set by less is taken for one that is
+/// slewed, until somebody looks.
+const LATE_MAX: Duration = Duration::from_secs(2);
+
 /// What can happen.
 #[derive(Clone, Debug)]
 pub enum AccessInput {
@@ -563,6 +567,17 @@ impl Access {
     fn greet_anew(&self, out: &mut Effects<'_, AccessEffect>) {
         if self.own.as_ref().is_some_and(|own| own.len() > 1) {
             out.push(AccessEffect::GreetAnew);
+        }
+    }
+
+    /// Asserts that no session goes on in a network in which its right has ended by the wall clock. What is due at
+    /// this time must have been handled.
+    pub(crate) fn check_ends(&self, now: Now) {
+        for (_, session) in self.sessions.iter() {
+            for admitted in &session.networks {
+                let until = admitted.known.verified.window.until;
+                assert!(now.wall < until + LATE_MAX, "a right that has ended is taken away");
+            }
         }
     }
 

@@ -546,6 +546,9 @@ impl Mesh {
             // What one machine has done, another has yet to hear of.
             return;
         }
+        if self.timers.peek().is_none_or(|(at, _)| at > self.now.mono) {
+            self.access.check_ends(self.now);
+        }
         for (key, entry) in self.peers.iter() {
             entry.machine.check_invariants();
             assert_eq!(self.by_id.get(&entry.id), Some(&key), "every peer is found by its id");

@@ -410,7 +410,7 @@ fn faults(
     let forgets = |kind| matches!(kind, FaultKind::LoseDisk | FaultKind::Rot);
     kinds.retain(|kind| !forgets(*kind) || !is_mixed);
     kinds.retain(|kind| has_rights || !kind.is_about_rights());
-    let share = draw.pick(&[150, 300, 600]);
+    let share = draw.pick(&[60, 150, 400]);
     let mut on: Vec<FaultKind> = kinds.iter().copied().filter(|_| draw.chance(share)).collect();
     if on.is_empty() {
         on.push(draw.pick(&kinds));
