@@ -21,6 +21,8 @@ use crate::networks::{Chosen, NetworkError};
 use crate::node::Node;
 use crate::services::ServiceError;
 use crate::socket::Socket;
+use crate::store::writer::Writer;
+use crate::store::{Store, StoreError};
 use crate::udp::Udp;
 
 /// Why a node did not start. Nothing is left behind.
@@ -60,6 +62,9 @@ pub enum StartError {
         #[source]
         source: CommandError,
     },
+    /// What the node has stored cannot be read, or nothing more be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The node cannot be in the networks that it was told to be in.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -73,6 +78,7 @@ pub enum StartError {
 pub struct NodeBuilder {
     identity: Option<Identity>,
     incarnation_counter: Option<u64>,
+    store: Option<Store>,
     seed: Option<[u8; 32]>,
     crypto: Option<Crypto>,
     listen: SocketAddr,
@@ -90,6 +96,7 @@ impl Default for NodeBuilder {
         NodeBuilder {
             identity: None,
             incarnation_counter: None,
+            store: None,
             seed: None,
             crypto: None,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
@@ -107,15 +114,22 @@ impl Default for NodeBuilder {
 impl NodeBuilder {
     /// Who the node is; see [`crate::key`]. By default somebody new, for this run alone.
     ///
-    /// Its incarnation is the wall clock's milliseconds at the start unless
-    /// [`NodeBuilder::incarnation_counter`] says otherwise. Peers refuse a start that seems earlier than
-    /// one they know, so a clock that was set back keeps a node out until it has caught up.
+    /// Its incarnation is the wall clock's milliseconds at the start, and more than that of its last start if it has a
+    /// [`NodeBuilder::store`]. Peers refuse a start that seems earlier than one they know: without a store, a clock
+    /// that was set back has the node begin anew once it is told so.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
         self
     }
 
-    /// A number that grows at every start of this identity.
+    /// Where the node keeps what must survive a crash: see [`Store::open`]. Without one it stores nothing.
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The least number of this start, instead of the wall clock's milliseconds. Without a store it must grow at every
+    /// start of this identity.
     pub fn incarnation_counter(mut self, counter: u64) -> Self {
         self.incarnation_counter = Some(counter);
         self
@@ -256,17 +270,26 @@ impl NodeBuilder {
             self.incarnation_counter.unwrap_or_else(|| now.wall.as_unix_nanos() / 1_000_000);
         let identity = self.identity.unwrap_or_else(key::generate);
         let access = self.networks.access(&identity.id(), now)?;
+        let (store, stored) = match self.store {
+            Some(store) => {
+                let (taken, stored) = store.take(&identity.id())?;
+                (Some(taken), Some(stored))
+            }
+            None => (None, None),
+        };
         let config = NodeConfig {
             crypto: self.crypto.unwrap_or_else(Crypto::system),
             admission: self.admission,
             limits: self.limits,
             transport: self.transport,
+            stored,
             ..NodeConfig::new(identity, access, counter, self.seed.unwrap_or_else(key::random))
         };
         let seed = config.seed;
         let mut core = Core::new(now, config);
         let desk = Desk::open();
         let bell = Arc::clone(&desk.bell);
+        let writer = store.map(|store| Writer::start(store, Arc::clone(&bell))).transpose()?;
         let mut host = Host::new(seed, move || bell.ring());
         host.set_spawner(Box::new(TokioSpawner(tokio::runtime::Handle::current())));
 
@@ -285,7 +308,7 @@ impl NodeBuilder {
 
         let id = core.mesh().id();
         let handle = host.handle();
-        let driver = Driver::new(core, host, socket, clock, Arc::clone(&desk));
+        let driver = Driver::new(core, host, socket, clock, writer, Arc::clone(&desk));
         let task = tokio::spawn(driver.run());
         let node = Node::new(id, local_addr, handle, desk, task);
         for (added, mut events) in waiting {

@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use dunlin_core::service::{BoxFuture, Host, Spawner};
+use dunlin_core::store::StoreInput;
 use dunlin_core::transport::Transmit;
 use dunlin_core::{MonoTime, Node as Core, Now};
 use tokio::time::{Instant, Sleep};
@@ -19,7 +20,9 @@ use tokio::time::{Instant, Sleep};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::events::Feed;
+use crate::node::NodeError;
 use crate::socket::Socket;
+use crate::store::writer::Writer;
 
 /// Receive buffers of one turn, and batches sent in one turn, before other tasks of the runtime get
 /// theirs. 64 batches are 4 MiB: what the kernel queues. A guess.
@@ -90,6 +93,10 @@ pub(crate) struct Driver<S, C> {
     host: Host,
     socket: S,
     clock: C,
+    /// Where what must survive goes.
+    writer: Option<Writer>,
+    /// Why nothing is stored any more.
+    store_failed: Option<String>,
     desk: Arc<Desk>,
     /// The batch that is being sent.
     batch: Vec<u8>,
@@ -104,12 +111,21 @@ pub(crate) struct Driver<S, C> {
 }
 
 impl<S: Socket, C: Clock> Driver<S, C> {
-    pub(crate) fn new(core: Core, host: Host, socket: S, clock: C, desk: Arc<Desk>) -> Self {
+    pub(crate) fn new(
+        core: Core,
+        host: Host,
+        socket: S,
+        clock: C,
+        writer: Option<Writer>,
+        desk: Arc<Desk>,
+    ) -> Self {
         Driver {
             core,
             host,
             socket,
             clock,
+            writer,
+            store_failed: None,
             desk,
             batch: Vec::new(),
             pending: None,
@@ -119,14 +135,26 @@ impl<S: Socket, C: Clock> Driver<S, C> {
         }
     }
 
-    /// Runs the node until it has stopped. An error means that the socket is gone.
-    pub(crate) async fn run(mut self) -> io::Result<()> {
+    /// Runs the node until it has stopped. An error says why it did so by itself.
+    pub(crate) async fn run(mut self) -> Result<(), NodeError> {
+        let ended = self.run_to_its_end().await;
+        if let Some(writer) = &mut self.writer {
+            writer.finish().await;
+        }
+        match self.store_failed.take() {
+            Some(why) => Err(NodeError::Store(why)),
+            None => Ok(ended?),
+        }
+    }
+
+    async fn run_to_its_end(&mut self) -> io::Result<()> {
         loop {
             let now = self.clock.now();
             let all_received = self.receive(now)?;
             self.core.handle_timeout(now);
             self.act(now);
             let all_sent = self.transmit(now);
+            self.store();
             if self.core.is_drained() && self.pending.is_none() && !self.core.mesh().has_events() {
                 return Ok(());
             }
@@ -165,8 +193,23 @@ impl<S: Socket, C: Clock> Driver<S, C> {
         for task in self.desk.take() {
             task(&mut self.core, &mut self.host, now);
         }
+        for answer in self.writer.iter().flat_map(Writer::answers) {
+            if let StoreInput::Failed { why } = &answer {
+                self.store_failed = Some(why.clone());
+            }
+            self.core.handle_store(now, answer).expect("what is durable was given out");
+        }
         let feed = &self.desk.feed;
         self.core.turn(now, &mut self.host, &mut |event| feed.observe(event));
+    }
+
+    /// Hands over what is to be stored.
+    fn store(&mut self) {
+        if let Some(writer) = &self.writer {
+            while let Some(request) = self.core.poll_store() {
+                writer.write(request);
+            }
+        }
     }
 
     /// Sends what there is. Says whether that was all, or the socket must be waited for.

@@ -76,6 +76,11 @@ pub enum NodeEvent {
         /// The peer that knows.
         told_by: PeerId,
     },
+    /// Something could not be stored, so this node stops.
+    StoreFailed {
+        /// Why.
+        why: String,
+    },
     /// A peer refuses to talk to this node.
     PeerRefused {
         /// The peer.
@@ -250,6 +255,7 @@ impl Feed {
             Event::LifeBegan { incarnation, told_by } => {
                 NodeEvent::LifeBegan { incarnation, told_by }
             }
+            Event::StoreFailed { why } => NodeEvent::StoreFailed { why: why.clone() },
             Event::NewerSelf { told_by } => NodeEvent::NewerSelf { told_by },
             Event::PeerRefused { peer, why } => NodeEvent::PeerRefused { peer, why },
             Event::DialFailed { peer, error, retry_in } => {

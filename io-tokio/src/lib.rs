@@ -46,6 +46,7 @@ pub mod clock;
 pub mod control;
 pub mod key;
 pub mod socket;
+pub mod store;
 pub mod udp;
 
 pub use address::{HostPort, ParsePeerAddressError, PeerAddress};
@@ -55,6 +56,7 @@ pub use events::{EVENTS_WAITING_MAX, Events, NodeEvent};
 pub use networks::{FileKind, NetworkError, NetworkFiles, WATCH_INTERVAL};
 pub use node::{LinkInfo, Node, NodeError, PeerInfo};
 pub use services::{ServiceError, ServiceHandle};
+pub use store::{Store, StoreError};
 
 pub use dunlin_core::auth;
 pub use dunlin_core::events::{

@@ -21,6 +21,9 @@ pub enum NodeError {
     /// The socket failed.
     #[error("the node's socket failed: {0}")]
     Socket(#[from] io::Error),
+    /// Something could not be stored: what the store holds is not known.
+    #[error("the node's store failed: {0}")]
+    Store(String),
     /// The task that runs the node was stopped with its runtime, or panicked.
     #[error("the node's task ended early: {0}")]
     Task(String),
@@ -57,7 +60,7 @@ pub struct Node {
     local_addr: SocketAddr,
     handle: Handle,
     desk: Arc<Desk>,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<Result<(), NodeError>>,
 }
 
 /// Asks the driver something and waits for the answer; none if the node has ended.
@@ -84,7 +87,7 @@ impl Node {
         local_addr: SocketAddr,
         handle: Handle,
         desk: Arc<Desk>,
-        task: JoinHandle<io::Result<()>>,
+        task: JoinHandle<Result<(), NodeError>>,
     ) -> Node {
         Node { id, local_addr, handle, desk, task }
     }
@@ -145,15 +148,15 @@ impl Node {
         self.ended().await
     }
 
-    /// Waits until the node ends by itself, which it does only when its socket fails. Must not be called
-    /// again once it has returned.
+    /// Waits until the node ends by itself, which it does when its socket or its store fails, or when another process
+    /// lives under its key. Must not be called again once it has returned.
     ///
     /// # Errors
     ///
     /// Why it ended.
     pub async fn ended(&mut self) -> Result<(), NodeError> {
         match (&mut self.task).await {
-            Ok(result) => Ok(result?),
+            Ok(result) => result,
             Err(error) => Err(NodeError::Task(error.to_string())),
         }
     }

@@ -18,7 +18,10 @@ fn runtime(home: &Path) -> PathBuf {
 
 fn dunlin(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    command.env("XDG_CONFIG_HOME", home).env("XDG_RUNTIME_DIR", runtime(home));
+    command
+        .env("XDG_CONFIG_HOME", home)
+        .env("XDG_DATA_HOME", home)
+        .env("XDG_RUNTIME_DIR", runtime(home));
     command.env_remove("DUNLIN_LOG").arg("--json").stdin(Stdio::null());
     command
 }

@@ -13,7 +13,7 @@ fn dunlin(home: &Path) -> Command {
     // Key and control sockets are the test's own.
     let runtime = home.join("run");
     std::fs::create_dir_all(&runtime).unwrap();
-    command.env("XDG_CONFIG_HOME", home).env("XDG_RUNTIME_DIR", runtime);
+    command.env("XDG_CONFIG_HOME", home).env("XDG_DATA_HOME", home).env("XDG_RUNTIME_DIR", runtime);
     command.env_remove("DUNLIN_LOG").stdin(Stdio::null());
     command
 }
@@ -209,6 +209,34 @@ fn a_key_that_others_may_read_is_refused() {
         assert_eq!(refused.status.code(), Some(1));
         assert!(text(&refused.stderr).contains("chmod 600"), "{}", text(&refused.stderr));
     }
+}
+
+#[test]
+fn a_node_keeps_its_store_to_itself_and_finds_it_again() {
+    let home = tempfile::tempdir().unwrap();
+    let key = home.path().join("a.key");
+    let (key, data) = (key.to_str().unwrap(), home.path().join("data"));
+    run(home.path(), &["id", "new", "--out", key]);
+    let node = ["--key", key, "--data", data.to_str().unwrap(), "--control", "none"];
+    let served = [&["echo"], &LOCAL[..], &node].concat();
+    for _ in 0..2 {
+        let server = Server::start(home.path(), &served);
+        let second = run(home.path(), &[&["--json", "serve"], &served[..]].concat());
+        assert_eq!(error_of(&second)["code"], "STORE");
+        let called = run(home.path(), &["call", "--peer", &server.address, "echo/say", "1"]);
+        assert!(called.status.success(), "{}", text(&called.stderr));
+        // Killed, and not asked to stop.
+    }
+    let other = home.path().join("b.key");
+    let other = other.to_str().unwrap();
+    run(home.path(), &["id", "new", "--out", other]);
+    let stranger = [&["--json", "serve", "echo", "--key", other], &node[2..]].concat();
+    let refused = run(home.path(), &stranger);
+    assert!(error_of(&refused)["message"].as_str().unwrap().contains("belongs to"));
+    // Whoever has a key of its own has a store of its own, unless told otherwise.
+    let server = Server::start(home.path(), &["echo", LOCAL[0], LOCAL[1], "--key", key]);
+    assert!(home.path().join("dunlin").read_dir().unwrap().count() == 1);
+    drop(server);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn dunlin(home: &Path) -> Command {
     // Key and control sockets are the test's own.
     let runtime = home.join("run");
     std::fs::create_dir_all(&runtime).unwrap();
-    command.env("XDG_CONFIG_HOME", home).env("XDG_RUNTIME_DIR", runtime);
+    command.env("XDG_CONFIG_HOME", home).env("XDG_DATA_HOME", home).env("XDG_RUNTIME_DIR", runtime);
     command.env_remove("DUNLIN_LOG").stdin(Stdio::null());
     command
 }

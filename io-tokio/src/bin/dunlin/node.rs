@@ -25,6 +25,6 @@ pub(crate) async fn run(command: NodeCommand, output: Output) -> Result<(), Fail
     let NodeCommand::Run { node } = command;
     let plan = node.plan(output).await?;
     let node = plan.builder.start().await?;
-    introduce(output, &node, plan.ephemeral, plan.watch.control(), &[]);
+    introduce(output, &node, plan.ephemeral, &plan.watch, &[]);
     run_until_told(node, plan.watch, output).await
 }

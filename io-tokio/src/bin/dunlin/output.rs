@@ -43,6 +43,12 @@ impl From<dunlin_tokio::key::KeyError> for Fail {
     }
 }
 
+impl From<dunlin_tokio::StoreError> for Fail {
+    fn from(error: dunlin_tokio::StoreError) -> Self {
+        Fail::new("STORE", error.to_string())
+    }
+}
+
 impl From<dunlin_tokio::control::Problem> for Fail {
     fn from(problem: dunlin_tokio::control::Problem) -> Self {
         Fail { executed: problem.executed, ..Fail::new(problem.code, problem.message) }

@@ -68,6 +68,6 @@ pub(crate) async fn run(command: ServeCommand, output: Output) -> Result<(), Fai
     };
     let plan = node.plan(output).await?;
     let node = plan.builder.service(service).start().await?;
-    introduce(output, &node, plan.ephemeral, plan.watch.control(), &[&path]);
+    introduce(output, &node, plan.ephemeral, &plan.watch, &[&path]);
     run_until_told(node, plan.watch, output).await
 }

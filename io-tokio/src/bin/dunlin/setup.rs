@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use dunlin_tokio::control::{self, ControlServer, Listener, SocketError};
 use dunlin_tokio::{
-    FileKind, NetworkFiles, Node, NodeBuilder, NodeEvent, PeerAddress, PeerId, WATCH_INTERVAL, key,
-    udp,
+    FileKind, NetworkFiles, Node, NodeBuilder, NodeEvent, PeerAddress, PeerId, Store, StoreError,
+    WATCH_INTERVAL, key, udp,
 };
 use serde_json::{Value, json};
 
@@ -39,6 +39,10 @@ pub(crate) struct NodeArgs {
     /// dunlin-UID/ID.sock in the folder for temporary files]
     #[arg(long, value_name = "PATH|none")]
     control: Option<PathBuf>,
+    /// Where the node keeps what must survive a crash: a folder of its own, or none [default: dunlin/ID in
+    /// $XDG_DATA_HOME, or, without that, in ~/.local/share; none for an identity for one run]
+    #[arg(long, value_name = "FOLDER|none")]
+    data: Option<PathBuf>,
     #[command(flatten)]
     networks: NetworkArgs,
 }
@@ -56,13 +60,8 @@ pub(crate) struct Watch {
     files: NetworkFiles,
     interrupts: Interrupts,
     control: Option<Listener>,
-}
-
-impl Watch {
-    /// Where commands on this machine find the node.
-    pub(crate) fn control(&self) -> Option<&Path> {
-        self.control.as_ref().map(Listener::path)
-    }
+    /// Where it keeps what must survive.
+    store: Option<PathBuf>,
 }
 
 impl NodeArgs {
@@ -94,7 +93,11 @@ impl NodeArgs {
         let interrupts = Interrupts::new()
             .map_err(|error| Fail::new("SIGNALS", format!("signals cannot be awaited: {error}")))?;
         let control = listen_for_commands(self.control.as_deref(), id, output).await?;
-        Ok(Plan { builder, ephemeral, watch: Watch { files, interrupts, control } })
+        let store = open_store(self.data.as_deref(), id, ephemeral, output)?;
+        let path = store.as_ref().map(|store| store.path().to_path_buf());
+        let builder = store.into_iter().fold(builder, NodeBuilder::store);
+        let watch = Watch { files, interrupts, control, store: path };
+        Ok(Plan { builder, ephemeral, watch })
     }
 }
 
@@ -120,9 +123,48 @@ async fn listen_for_commands(
     }
 }
 
+/// Opens the store, before the node starts: if it is in use, the same node may run already.
+fn open_store(
+    choice: Option<&Path>,
+    node: PeerId,
+    ephemeral: bool,
+    output: Output,
+) -> Result<Option<Store>, Fail> {
+    let (folder, is_asked_for) = match choice {
+        Some(path) if path == Path::new("none") => return Ok(None),
+        Some(path) => (Some(path.to_path_buf()), true),
+        // Nobody comes back to what it stores.
+        None if ephemeral => return Ok(None),
+        None => (data_home().map(|home| home.join("dunlin").join(node.to_string())), false),
+    };
+    let hint = "say where with --data FOLDER, or --data none";
+    let Some(folder) = folder else {
+        output.note("warning", format!("nothing is stored: there is no home folder; {hint}"));
+        return Ok(None);
+    };
+    match Store::open(&folder) {
+        Ok(store) => Ok(Some(store)),
+        // Nobody has asked for it, and the node can do without.
+        Err(error @ StoreError::Open { .. }) if !is_asked_for => {
+            output.note("warning", format!("nothing is stored: {error}; {hint}"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where programs keep their data.
+fn data_home() -> Option<PathBuf> {
+    set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")))
+}
+
+/// A path that the environment names.
+fn set(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// Where the key is kept unless somebody says otherwise.
 pub(crate) fn default_key() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
     Some(config.join(Path::new("dunlin/id.key")))
 }
@@ -148,14 +190,15 @@ pub(crate) fn introduce(
     output: Output,
     node: &Node,
     ephemeral: bool,
-    control: Option<&Path>,
+    watch: &Watch,
     paths: &[&str],
 ) {
+    let control = watch.control.as_ref().map(Listener::path);
     let addresses: Vec<String> = addresses(node).iter().map(ToString::to_string).collect();
     if output.is_json() {
         return output.say("", || {
             json!({ "event": "listening", "id": node.id().to_string(), "addresses": addresses,
-                "ephemeral": ephemeral, "control": control, "paths": paths })
+                "ephemeral": ephemeral, "control": control, "store": watch.store, "paths": paths })
         });
     }
     if ephemeral {
@@ -167,6 +210,9 @@ pub(crate) fn introduce(
     if let Some(path) = control {
         output.note("note", format!("control socket {}", path.display()));
     }
+    if let Some(path) = &watch.store {
+        output.note("note", format!("store {}", path.display()));
+    }
     if let (Some(path), Some(address)) = (paths.first(), addresses.first()) {
         output.note("note", format!("try: dunlin call --peer {address} {path} '\"hi\"'"));
     }
@@ -174,7 +220,7 @@ pub(crate) fn introduce(
 
 /// Prints what happens until somebody wants the program to end, and then takes leave.
 pub(crate) async fn run_until_told(node: Node, watch: Watch, output: Output) -> Result<(), Fail> {
-    let Watch { mut files, mut interrupts, control } = watch;
+    let Watch { mut files, mut interrupts, control, store: _ } = watch;
     let control = control.map(|listener| ControlServer::start(listener, node.operator()));
     let mut look = tokio::time::interval(WATCH_INTERVAL);
     let mut events = node.events();
@@ -260,6 +306,10 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
         NodeEvent::NewerSelf { told_by } => output.say(
             format!("{told_by} knows a later start of this node elsewhere; this one stops"),
             || json!({ "event": "newer_self", "told_by": peer_of(told_by) }),
+        ),
+        NodeEvent::StoreFailed { why } => output.say(
+            format!("the store fails, and this node stops: {why}"),
+            || json!({ "event": "store_failed", "reason": why }),
         ),
         NodeEvent::PeerRefused { peer, why } => {
             output.say(format!("refused by {peer}: {why}"), || {

@@ -1,0 +1,178 @@
+//! A node keeps what must survive it, in a file of its own.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use dunlin_tokio::store::{FILE, StorageBackend};
+use dunlin_tokio::{Identity, Node, NodeError, NodeEvent, StartError, Store, StoreError, key};
+use redb::backends::InMemoryBackend;
+
+fn node(identity: &Identity, store: &Store) -> dunlin_tokio::NodeBuilder {
+    Node::builder()
+        .listen("127.0.0.1:0".parse().unwrap())
+        .identity(identity.clone())
+        .development_network()
+        // As a clock would say that is set back at every start.
+        .incarnation_counter(5)
+        .store(store.clone())
+}
+
+async fn life(node: &Node) -> u64 {
+    node.inspect(|core, _, _| core.mesh().incarnation().counter).await.expect("it runs")
+}
+
+/// Waits until peers may hear of the node: its life is stored.
+async fn speaks_to(node: &Node, other: &Node) {
+    let address = dunlin_tokio::PeerAddress::new(other.id(), other.local_addr());
+    node.connect(address).await.expect("both are there");
+}
+
+#[tokio::test]
+async fn every_start_is_later_than_the_last_whatever_the_clock_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = key::generate();
+    let other = Node::builder().listen("127.0.0.1:0".parse().unwrap()).development_network();
+    let other = other.start().await.unwrap();
+    for start in 0..3 {
+        let store = Store::open(folder.path()).unwrap();
+        let node = node(&identity, &store).start().await.unwrap();
+        assert_eq!(life(&node).await, 5 + start);
+        speaks_to(&node, &other).await;
+        node.shutdown().await.unwrap();
+    }
+    other.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_node_at_a_time_uses_a_store_and_it_is_always_the_same_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let again = Store::open(folder.path()).unwrap_err();
+    assert!(matches!(again, StoreError::InUse(_)), "{again}");
+    let identity = key::generate();
+    let first = node(&identity, &store).start().await.unwrap();
+    let second = node(&identity, &store).start().await.unwrap_err();
+    assert!(matches!(second, StartError::Store(StoreError::InUse(_))), "{second}");
+    first.shutdown().await.unwrap();
+    let stranger = node(&key::generate(), &store).start().await.unwrap_err();
+    assert!(matches!(stranger, StartError::Store(StoreError::Owner { .. })), "{stranger}");
+    assert!(stranger.to_string().contains(&identity.id().to_string()), "{stranger}");
+    // Nothing of that has harmed it.
+    node(&identity, &store).start().await.unwrap().shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_found_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = key::generate();
+    let store = Store::open(folder.path()).unwrap();
+    let first =
+        node(&identity, &store).incarnation_counter(0x0011_2233_4455_6677).start().await.unwrap();
+    first.shutdown().await.unwrap();
+    drop(store);
+    let path = folder.path().join(FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let value = 0x0011_2233_4455_6677u64.to_be_bytes();
+    let places: Vec<usize> =
+        (0..bytes.len() - 8).filter(|at| bytes[*at..at + 8] == value).collect();
+    assert!(!places.is_empty(), "the counter is in the file");
+    for at in places {
+        bytes[at + 7] ^= 1;
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let refused = match Store::open(folder.path()) {
+        Ok(store) => node(&identity, &store).start().await.unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(refused.contains("damaged") && refused.contains("copy"), "{refused}");
+    // Half a file is no store either.
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let refused = Store::open(folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("store.redb"), "{refused}");
+    std::fs::write(&path, b"something else").unwrap();
+    let refused = Store::open(folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("store.redb"), "{refused}");
+}
+
+#[test]
+fn a_store_of_a_later_program_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(folder.path()).unwrap());
+    let about = redb::TableDefinition::<&str, &[u8]>::new("about");
+    let database = redb::Database::create(folder.path().join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(about).unwrap().insert("format", &9u64.to_le_bytes()[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let refused = Store::open(folder.path()).unwrap_err();
+    assert!(matches!(refused, StoreError::Format { found: 9, .. }), "{refused}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let refused = Store::open(file.join("below")).unwrap_err();
+    assert!(matches!(refused, StoreError::Open { .. }), "{refused}");
+    assert!(refused.to_string().contains("below"), "{refused}");
+}
+
+/// Storage that syncs until it is told not to.
+#[derive(Debug)]
+struct Worn {
+    memory: InMemoryBackend,
+    fails: Arc<AtomicBool>,
+}
+
+impl StorageBackend for Worn {
+    fn len(&self) -> io::Result<u64> {
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the device is worn out")),
+            false => self.memory.sync_data(),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.memory.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_store_fails_stops_and_nobody_has_heard_of_that_life() {
+    let other = Node::builder().listen("127.0.0.1:0".parse().unwrap()).development_network();
+    let other = other.start().await.unwrap();
+    let fails = Arc::new(AtomicBool::new(false));
+    let worn = Worn { memory: InMemoryBackend::new(), fails: Arc::clone(&fails) };
+    let identity = key::generate();
+    let store = Store::on(worn).unwrap();
+    node(&identity, &store).start().await.unwrap().shutdown().await.unwrap();
+    fails.store(true, Ordering::Relaxed);
+    let mut node =
+        node(&identity, &store).peer(other.id(), [other.local_addr()]).start().await.unwrap();
+    let mut events = node.events();
+    let ended = tokio::time::timeout(Duration::from_secs(20), node.ended()).await;
+    let why = ended.expect("it does not go on").unwrap_err();
+    assert!(matches!(&why, NodeError::Store(why) if why.contains("worn out")), "{why}");
+    let mut said = false;
+    while let Some(event) = events.next().await {
+        said |= matches!(event, NodeEvent::StoreFailed { .. });
+    }
+    assert!(said, "whoever listens is told");
+    assert!(other.peers().await.is_empty());
+    other.shutdown().await.unwrap();
+}
