@@ -29,6 +29,7 @@ mod copies;
 mod cpu;
 mod disk;
 pub mod draw;
+mod errors;
 pub mod explore;
 pub mod export;
 pub mod faults;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::builtin::BuiltIn;
 use crate::checks::seconds;
 use crate::cpu::thread_cpu_nanos;
+use crate::errors::Errors;
 use crate::faults::Tally;
 use crate::frames::Frames;
 use crate::history::{Ledger, Violation};
@@ -179,15 +180,18 @@ fn play_out(
     let under = (under.watch, under.reseed);
     let books = Arc::clone(&ledger);
     QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(|| match schedule.fidelity {
+    let errors = Errors::default();
+    let go = || match schedule.fidelity {
         Choice::Frames => {
-            play(World::new(schedule, workload, Frames::default(), books, log, under))
+            let frames = Frames::default();
+            play(World::new(schedule, workload, frames, books, log, under), &errors)
         }
         Choice::Packets => {
             let packets = Packets::new(schedule.crypto, ledger.tape().clone());
-            play(World::new(schedule, workload, packets, books, log, under))
+            play(World::new(schedule, workload, packets, books, log, under), &errors)
         }
-    }));
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| errors.listen(go)));
     QUIET.set(false);
     let end = result.unwrap_or_else(|_| Played {
         verdict: Verdict::Crash { at: ledger.now(), message: LAST_PANIC.take() },
@@ -224,7 +228,8 @@ struct Played {
     faults: Tally,
 }
 
-fn play<F: Fidelity>(mut world: World<'_, F>) -> Played {
+fn play<F: Fidelity>(mut world: World<'_, F>, errors: &Errors) -> Played {
+    world.errors = errors.clone();
     let end = go(&mut world);
     log_links(&mut world);
     let verdict = match end {

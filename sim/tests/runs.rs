@@ -86,6 +86,43 @@ fn a_workload_has_rare_states_of_its_own() {
     assert_eq!(outcome.sometimes["the moon was full"], 0);
 }
 
+/// A node that says after a second that something is wrong, or panics.
+struct Worried {
+    panics: bool,
+}
+
+impl Workload for Worried {
+    fn services(&self, _: &NodeInfo) -> Vec<Arc<dyn Service>> {
+        Vec::new()
+    }
+
+    fn start(&self, node: &NodeInfo, handle: Handle) -> Option<BoxFuture<()>> {
+        let panics = self.panics;
+        (node.life.node == 1).then(|| {
+            let task: BoxFuture<()> = Box::pin(async move {
+                handle.sleep(std::time::Duration::from_secs(1)).await;
+                assert!(!panics, "I give up");
+                tracing::error!(left = 3, "the ledger does not add up");
+            });
+            task
+        })
+    }
+}
+
+#[test]
+fn an_error_in_the_log_breaks_the_run_and_so_does_a_panic() {
+    let schedule = Schedule { faults: Vec::new(), ..draw(1, Fidelity::Frames, Crypto::Null) };
+    for (panics, says) in [(false, "the ledger does not add up left=3"), (true, "I give up")] {
+        let verdict = run_with(&schedule, &Worried { panics }, None).verdict;
+        let Verdict::Safety { violations } = verdict else { panic!("{verdict:?}") };
+        assert_eq!(
+            (violations[0].rule, violations[0].at / 1_000_000_000),
+            ("nothing in the log is an error", 1)
+        );
+        assert!(violations[0].what.contains(says), "{}", violations[0].what);
+    }
+}
+
 #[test]
 fn a_schedule_takes_the_same_steps_every_time() {
     let kinds = [

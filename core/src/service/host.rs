@@ -432,12 +432,12 @@ impl Host {
                 self.report_handler_panic(now, mesh, invocation, message);
             }
             Ended::Panicked(Job::Hook { service, hook, .. }, message) => {
-                tracing::error!(message, "application code panicked");
+                tracing::error!(panic = message, "application code panicked");
                 let error = format!("{hook:?} panicked: {message}");
                 mesh.hook_done(now, service, hook, Err(error));
             }
             Ended::Panicked(Job::Task(_), message) => {
-                tracing::error!(message, "application code panicked");
+                tracing::error!(panic = message, "application code panicked");
             }
         }
     }
@@ -449,7 +449,7 @@ impl Host {
         invocation: InvocationKey,
         message: String,
     ) {
-        tracing::error!(message, "application code panicked");
+        tracing::error!(panic = message, "application code panicked");
         let error = HandlerError::Failed(format!("the handler panicked: {message}"));
         mesh.respond(now, invocation, Err(error));
     }

@@ -68,6 +68,9 @@ impl Schedule {
         if head.contains_key("network") {
             fields.push(("network", line(&self.network)));
         }
+        if let Some(disk_sync) = &self.disk_sync {
+            fields.push(("disk_sync", line(disk_sync)));
+        }
         fields.extend(self.rights.as_ref().map(|rights| ("rights", line(rights))));
         fields.push(("nodes", lines(&self.nodes)));
         fields.push(("operations", lines(&self.operations)));

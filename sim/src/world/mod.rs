@@ -26,6 +26,7 @@ use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
 
 use crate::copies::Copies;
 use crate::disk::Disk;
+use crate::errors::Errors;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
 use crate::log::{Column, Log, describe, log};
@@ -138,6 +139,8 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) trace: Trace,
     pub(crate) log: Log,
     pub(crate) tape: Tape,
+    /// What the log says that is wrong.
+    pub(crate) errors: Errors,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) copies: Copies,
     /// The boot number of each life that somebody has met, by node and counter.
@@ -215,6 +218,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             trace: Trace::new(schedule.seed),
             log,
             tape: ledger.tape().clone(),
+            errors: Errors::default(),
             ledger,
             copies: Copies::default(),
             met: BTreeMap::new(),
@@ -347,6 +351,11 @@ impl<'s, F: Fidelity> World<'s, F> {
     }
 
     fn check(&mut self) {
+        for error in self.errors.take() {
+            if !self.workload.expects_error(&error) {
+                self.ledger.violate(None, "nothing in the log is an error", error);
+            }
+        }
         if let Err(what) = self.workload.check() {
             self.ledger.violate(None, "the workload's own rules", what);
         }
