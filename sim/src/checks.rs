@@ -43,13 +43,14 @@ pub(crate) fn run(token: u64, call: &CallRecord, at: Life) -> Verdict {
     Ok(())
 }
 
-/// Judges that a call ends now. `pause` is the last pause of the caller's node.
+/// Judges that a call ends now. `pause` is the last pause of the caller's node, and `late` by how much that may come
+/// too late to what is due.
 pub(crate) fn end(
     token: u64,
     call: &CallRecord,
     end: &End,
     now: u64,
-    pause: (u64, u64),
+    (pause, late): ((u64, u64), u64),
 ) -> Verdict {
     if call.end.is_some() {
         return Err((IN_TIME, format!("call {token} ended twice")));
@@ -57,7 +58,7 @@ pub(crate) fn end(
     // A node that is paused over the deadline notices when it goes on.
     let due =
         if pause.0 <= call.deadline && call.deadline <= pause.1 { pause.1 } else { call.deadline };
-    if now > due + SLACK.as_nanos() as u64 {
+    if now > due + SLACK.as_nanos() as u64 + late {
         let what = format!(
             "call {token} ended at {}, its deadline was {}",
             seconds(now),
@@ -100,7 +101,7 @@ pub(crate) fn end(
                 let what = format!("call {token} ended in {code} (executed), and never ran");
                 return Err((RUN_IS_RUN, what));
             }
-            if *failure == Failure::DeadlineExceeded && now + 1_000_000 < call.deadline {
+            if *failure == Failure::DeadlineExceeded && now + 1_000_000 < call.earliest {
                 let what = format!(
                     "call {token} ended in {code} at {}, before its deadline {}",
                     seconds(now),

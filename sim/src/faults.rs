@@ -32,6 +32,7 @@ pub enum FaultKind {
     Clog,
     Narrow,
     Mtu,
+    SlowNode,
     SlowDisk,
     FullDisk,
     FailSync,
@@ -49,7 +50,7 @@ impl FaultKind {
     }
 
     /// All of them.
-    pub const ALL: [FaultKind; 27] = [
+    pub const ALL: [FaultKind; 28] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Corrupt,
@@ -72,6 +73,7 @@ impl FaultKind {
         FaultKind::Clog,
         FaultKind::Narrow,
         FaultKind::Mtu,
+        FaultKind::SlowNode,
         FaultKind::SlowDisk,
         FaultKind::FullDisk,
         FaultKind::FailSync,
@@ -104,6 +106,7 @@ impl FaultKind {
             FaultKind::Clog => "clog",
             FaultKind::Narrow => "narrow",
             FaultKind::Mtu => "mtu",
+            FaultKind::SlowNode => "slow-node",
             FaultKind::SlowDisk => "slow-disk",
             FaultKind::FullDisk => "full-disk",
             FaultKind::FailSync => "fail-sync",
@@ -137,6 +140,7 @@ impl FaultKind {
             Trouble::Clog { .. } => FaultKind::Clog,
             Trouble::Narrow { .. } => FaultKind::Narrow,
             Trouble::Mtu { .. } => FaultKind::Mtu,
+            Trouble::SlowNode { .. } => FaultKind::SlowNode,
             Trouble::SlowDisk { .. } => FaultKind::SlowDisk,
             Trouble::FullDisk { .. } => FaultKind::FullDisk,
             Trouble::FailSync { .. } => FaultKind::FailSync,

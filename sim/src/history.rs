@@ -115,6 +115,8 @@ pub struct CallRecord {
     pub begun: u64,
     /// When its caller gives up.
     pub deadline: u64,
+    /// The deadline by the fastest clock of all, in nanoseconds of simulated time.
+    pub earliest: u64,
     /// Whether it may run more than once.
     pub idempotent: bool,
     /// What it may end in.
@@ -145,8 +147,19 @@ struct Book {
     calls: Vec<CallRecord>,
     /// The last pause of each node: from, to.
     pauses: Vec<(u64, u64)>,
+    /// How the time of each node passes.
+    paces: Vec<Pace>,
     violations: Vec<Violation>,
     sometimes: Sometimes,
+}
+
+/// How the time of a node passes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// By how many millionths its clock is too fast.
+    clock_ppm: i64,
+    /// How much later than its clock says it comes to what it waits for, in nanoseconds.
+    late: u64,
 }
 
 /// The world's own record of all calls. Shared with every handler and client of a run.
@@ -167,6 +180,15 @@ pub struct Ledger {
 pub struct OpenCall<'a> {
     ledger: &'a Ledger,
     token: u64,
+}
+
+impl Book {
+    fn pace(&mut self, node: usize) -> &mut Pace {
+        if self.paces.len() <= node {
+            self.paces.resize(node + 1, Pace::default());
+        }
+        &mut self.paces[node]
+    }
 }
 
 impl Ledger {
@@ -202,11 +224,12 @@ impl Ledger {
         expect: Expect,
     ) -> OpenCall<'_> {
         let begun = self.now();
-        let deadline = begun + timeout.as_nanos() as u64;
+        let deadline = self.due(caller.node, begun, timeout.as_nanos() as u64);
         let record = CallRecord {
             caller,
             begun,
             deadline,
+            earliest: self.earliest(begun, timeout.as_nanos() as u64),
             idempotent,
             expect,
             runs: Runs::default(),
@@ -254,7 +277,8 @@ impl Ledger {
         let call = &book.calls[token as usize - 1];
         let node = call.caller.node;
         let pause = book.pauses.get(usize::from(node)).copied().unwrap_or_default();
-        let verdict = checks::end(token, call, &end, now, pause);
+        let late = book.paces.get(usize::from(node)).map_or(0, |pace| pace.late);
+        let verdict = checks::end(token, call, &end, now, (pause, late));
         if let End::Failed { executed: Executed::Maybe, .. } = end {
             let has_run = call.runs.first().is_some();
             book.sometimes.reach(match has_run {
@@ -314,6 +338,37 @@ impl Ledger {
             book.pauses.resize(node + 1, (0, 0));
         }
         book.pauses[node] = (from, to);
+    }
+
+    /// By how many millionths the clock of a node is too fast.
+    pub(crate) fn set_clock(&self, node: usize, clock_ppm: i64) {
+        self.book().pace(node).clock_ppm = clock_ppm;
+    }
+
+    /// A node is slow from now on: it may come to things by so many nanoseconds too late.
+    pub(crate) fn set_late(&self, node: usize, late: u64) {
+        let mut book = self.book();
+        let pace = book.pace(node);
+        pace.late = pace.late.max(late);
+    }
+
+    /// The true time at which so many nanoseconds have passed by a node's clock.
+    pub(crate) fn due(&self, node: u16, from: u64, nanos: u64) -> u64 {
+        let clock_ppm = self.book().paces.get(usize::from(node)).map_or(0, |pace| pace.clock_ppm);
+        let nanos = i128::from(nanos) * 1_000_000 / i128::from(1_000_000 + clock_ppm);
+        from.saturating_add(nanos as u64)
+    }
+
+    /// The earliest time at which so many nanoseconds have passed by anybody's clock: a callee may give up first.
+    pub(crate) fn earliest(&self, from: u64, nanos: u64) -> u64 {
+        let fastest = self.book().paces.iter().map(|pace| pace.clock_ppm).max().unwrap_or(0).max(0);
+        let nanos = i128::from(nanos) * 1_000_000 / i128::from(1_000_000 + fastest);
+        from.saturating_add(nanos as u64)
+    }
+
+    /// How late a node may be with what is due.
+    pub(crate) fn late(&self, node: u16) -> u64 {
+        self.book().paces.get(usize::from(node)).map_or(0, |pace| pace.late)
     }
 
     /// The last pause of a node: from, to.

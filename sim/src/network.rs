@@ -235,6 +235,7 @@ fn apply(fault: &Fault, from: u16, to: u16, trials: &mut Trials) {
         | Trouble::Dials { .. }
         | Trouble::LoseDisk { .. }
         | Trouble::Readdress { .. }
+        | Trouble::SlowNode { .. }
         | Trouble::SlowDisk { .. }
         | Trouble::FullDisk { .. }
         | Trouble::FailSync { .. }

@@ -39,6 +39,14 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) paused: Option<u64>,
     /// What arrived while it was paused.
     pub(crate) held: VecDeque<F::Parcel>,
+    /// By how many millionths its monotonic clock is too fast.
+    pub(crate) clock_ppm: i64,
+    /// It is slow, by this fault of the schedule: how long it takes for each thing, in nanoseconds.
+    pub(crate) slow: Option<(usize, u64)>,
+    /// Until when it is busy.
+    pub(crate) busy_until: u64,
+    /// What arrived while it was busy.
+    pub(crate) backlog: VecDeque<F::Parcel>,
     /// When it is to be woken.
     pub(crate) armed: Option<u64>,
     /// Whom it wants to be connected to.
@@ -54,6 +62,28 @@ pub(crate) struct Station<F: Fidelity> {
     /// How often it acted.
     pub(crate) touched: u64,
 }
+
+impl<F: Fidelity> Station<F> {
+    /// What its monotonic clock shows at a true time, in nanoseconds.
+    pub(crate) fn by_its_clock(&self, at: u64) -> u64 {
+        let ahead = i128::from(at) * i128::from(self.clock_ppm) / MILLION;
+        at.saturating_add_signed(ahead as i64)
+    }
+
+    /// The first true time at which its monotonic clock shows this or more.
+    pub(crate) fn true_time_of(&self, shown: u64) -> u64 {
+        let rate = MILLION + i128::from(self.clock_ppm);
+        // The division above rounds towards the true time: one of the two is too early at most.
+        let at = (i128::from(shown) * MILLION / rate) as u64;
+        let mut at = at.saturating_sub(1);
+        while self.by_its_clock(at) < shown {
+            at += 1;
+        }
+        at
+    }
+}
+
+const MILLION: i128 = 1_000_000;
 
 /// The address of a station.
 pub(crate) fn address(index: usize) -> SocketAddr {

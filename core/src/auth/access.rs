@@ -37,9 +37,9 @@ use crate::machine::{Context, Machine, TimerHandle};
 /// skew, beyond which no two clocks are to be trusted anyway.
 pub const RECHECK: Duration = Duration::from_secs(60);
 
-/// How long a right may outlast its end by the wall clock: a clock that was set by less is taken for one that is
-/// slewed, until somebody looks.
-const LATE_MAX: Duration = Duration::from_secs(2);
+/// How long a right may outlast its end by the wall clock until somebody looks: a wall clock that goes faster than the
+/// monotonic one by less than an eighth is taken for one that is slewed.
+const LATE_MAX: Duration = Duration::from_secs(RECHECK.as_secs() / 8 + 1);
 
 /// What can happen.
 #[derive(Clone, Debug)]

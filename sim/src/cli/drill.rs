@@ -46,7 +46,7 @@ enum Subset {
     Swarm,
     /// Those of the network alone.
     Network,
-    /// Those of nodes alone.
+    /// Those of nodes and their disks alone.
     Nodes,
     /// Those of rights and clocks alone.
     Rights,

@@ -9,8 +9,9 @@ mod events;
 use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
-    Action, Call, Crypto, Deed, Fault, Fidelity, Forgery, Latency, LimitsPlan, NetworkPlan,
-    NodePlan, Operation, PROGRAM, RightsPlan, Rule, Schedule, Trouble, VERSION, shared_network,
+    Action, CLOCK_PPM_MAX, Call, Crypto, Deed, Fault, Fidelity, Forgery, Latency, LimitsPlan,
+    NetworkPlan, NodePlan, Operation, PROGRAM, RightsPlan, Rule, Schedule, Trouble, VERSION,
+    shared_network,
 };
 use events::Share;
 
@@ -88,6 +89,7 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
                 keeps: Vec::new(),
                 services,
                 subscribers: Vec::new(),
+                clock_ppm: 0,
                 limits: LimitsPlan::default(),
             }
         })
@@ -133,6 +135,14 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
                 steps_per_input_max: set(5, 1, 6),
                 ..node.limits
             };
+        }
+    }
+    // Clocks that go wrong, mostly by what quartz does, sometimes by as much as leases allow for.
+    let mut draw = Stream::new(seed, 17);
+    if draw.chance(400) {
+        let most = draw.pick(&[200, 20_000, u64::from(CLOCK_PPM_MAX.unsigned_abs())]);
+        for node in &mut nodes {
+            node.clock_ppm = draw.below(2 * most + 1) as i32 - most as i32;
         }
     }
     // Two adjacent protocol versions side by side.
@@ -591,6 +601,9 @@ fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
         FaultKind::Readdress => Trouble::Readdress { node },
         FaultKind::Replay => Trouble::Replay { from: node, to: other },
         FaultKind::Clog => Trouble::Clog { node },
+        FaultKind::SlowNode => {
+            Trouble::SlowNode { node, each_us: draw.pick(&[200, 5 * MS, 100 * MS]) }
+        }
         FaultKind::SlowDisk => {
             Trouble::SlowDisk { node, extra_us: draw.pick(&[50 * MS, 500 * MS, 12 * SECOND]) }
         }

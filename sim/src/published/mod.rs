@@ -444,8 +444,9 @@ impl OpenPublication<'_> {
         let State::Accepted { at, .. } = publication.state else { unreachable!("it was accepted") };
         drop(events);
         let (from, to) = self.ledger.last_pause(node);
-        let due = if from <= at + within && at + within <= to { to } else { at + within };
-        if now > due + SLACK {
+        let end = self.ledger.due(node, at, within);
+        let due = if from <= end && end <= to { to } else { end };
+        if now > due + SLACK + self.ledger.late(node) {
             let what = format!("event {} was to end by {due}, and ended at {now}", self.token);
             self.ledger.violate(Some(node), TOLD_ONCE, what);
         }

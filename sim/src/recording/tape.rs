@@ -430,6 +430,7 @@ fn concerned(trouble: &Trouble) -> Vec<u16> {
         | Trouble::Pause { node }
         | Trouble::LoseDisk { node }
         | Trouble::Readdress { node }
+        | Trouble::SlowNode { node, .. }
         | Trouble::SlowDisk { node, .. }
         | Trouble::FullDisk { node }
         | Trouble::FailSync { node }

@@ -2,7 +2,7 @@
 
 use dunlin_core::topic::{Pattern, TopicPath};
 
-use super::{Deed, Fault, NETWORKS_MAX, Operation, RightsPlan, Schedule, Trouble};
+use super::{CLOCK_PPM_MAX, Deed, Fault, NETWORKS_MAX, Operation, RightsPlan, Schedule, Trouble};
 use crate::faults::FaultKind;
 
 /// Where it is wrong, as a way into the file with dots between its steps; and what is wrong.
@@ -28,6 +28,7 @@ impl Trouble {
             | Trouble::Pause { node }
             | Trouble::LoseDisk { node }
             | Trouble::Readdress { node }
+            | Trouble::SlowNode { node, .. }
             | Trouble::SlowDisk { node, .. }
             | Trouble::FullDisk { node }
             | Trouble::FailSync { node }
@@ -89,6 +90,10 @@ impl Schedule {
         for (index, node) in self.nodes.iter().enumerate() {
             if let Some(node) = unknown(&node.keeps) {
                 let what = format!("`keeps` names node {node}; {there}");
+                return wrong(format!("nodes.{index}"), what);
+            }
+            if node.clock_ppm.abs() > CLOCK_PPM_MAX {
+                let what = format!("clock_ppm is {}, and at most {CLOCK_PPM_MAX}", node.clock_ppm);
                 return wrong(format!("nodes.{index}"), what);
             }
             if node.keeps.contains(&(index as u16)) {

@@ -143,6 +143,10 @@ pub struct RightsPlan {
     pub networks: Vec<Vec<u16>>,
 }
 
+/// The most by which a clock may be too fast or too slow, in millionths: what leases allow for by default. A daemon
+/// that slews a clock reaches 8.3 %.
+pub const CLOCK_PPM_MAX: i32 = 100_000;
+
 /// The most networks of a schedule.
 pub const NETWORKS_MAX: u16 = 4;
 
@@ -191,6 +195,10 @@ pub struct NodePlan {
     /// Who subscribes there from the start of each life.
     #[serde(skip_serializing_if = "is_default")]
     pub subscribers: Vec<Subscriber>,
+    /// By how many millionths its monotonic clock is too fast; negative if it is too slow. At most
+    /// [`CLOCK_PPM_MAX`] either way.
+    #[serde(skip_serializing_if = "is_default")]
+    pub clock_ppm: i32,
     /// Its bounds, where they are not the defaults.
     #[serde(skip_serializing_if = "is_default")]
     pub limits: LimitsPlan,
@@ -493,6 +501,8 @@ pub enum Trouble {
     /// An old handshake of `from` reaches `to` once more, on a link of its own; and what `from` said there behind
     /// it. At frames fidelity only: QUIC lets no old packet in.
     Replay { from: u16, to: u16 },
+    /// The node takes so long for each thing that happens to it; what comes meanwhile waits.
+    SlowNode { node: u16, each_us: u64 },
     /// The node starts anew on a disk whose syncs take so much longer until the end.
     SlowDisk { node: u16, extra_us: u64 },
     /// The node starts anew on a disk that takes nothing more. It stops, and starts again at the end.

@@ -234,6 +234,7 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
             | Trouble::Pause { node }
             | Trouble::LoseDisk { node }
             | Trouble::Readdress { node }
+            | Trouble::SlowNode { node, .. }
             | Trouble::SlowDisk { node, .. }
             | Trouble::FullDisk { node }
             | Trouble::FailSync { node }

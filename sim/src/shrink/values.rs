@@ -112,6 +112,7 @@ fn each(schedule: &mut Schedule, see: &mut dyn FnMut(Value<'_>)) {
             | Trouble::SlowDisk { extra_us, .. } => {
                 see(Value::Small(extra_us, 1));
             }
+            Trouble::SlowNode { each_us, .. } => see(Value::Small(each_us, 1)),
             Trouble::Narrow { queue_ms, .. } => see(Value::Small32(queue_ms, 1)),
             Trouble::Clock { by_ms, .. } => {
                 let is_back = *by_ms < 0;

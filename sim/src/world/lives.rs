@@ -146,6 +146,8 @@ impl<F: Fidelity> World<'_, F> {
         station.stopping = None;
         station.paused = None;
         station.held.clear();
+        station.backlog.clear();
+        station.busy_until = 0;
     }
 
     pub(super) fn resume(&mut self, index: usize) {
@@ -165,7 +167,8 @@ impl<F: Fidelity> World<'_, F> {
         log!(self, Some(index), "goes on after a pause");
         self.tape.resumed(self.now, index);
         self.answer_held(index);
-        let held = std::mem::take(&mut self.stations[index].held);
+        let mut held = std::mem::take(&mut self.stations[index].backlog);
+        held.append(&mut self.stations[index].held);
         for parcel in held {
             // It may stop, or its transport may give up, on the way.
             if self.stations[index].live.is_some() {

@@ -106,6 +106,8 @@ pub(crate) enum Happening<P> {
     FaultBegins(usize),
     /// A fault ends.
     FaultEnds(usize),
+    /// A slow node has time for the next thing, if it still lives the same life.
+    Turn { node: usize, life: u32 },
     /// The disk of a node has synced, if that still lives the same life.
     Synced { node: usize, life: u32 },
     /// A node dies in the midst of a sync, likewise.
@@ -186,6 +188,10 @@ impl<'s, F: Fidelity> World<'s, F> {
                     stopped: false,
                     paused: None,
                     held: Default::default(),
+                    clock_ppm: i64::from(schedule.nodes[index].clock_ppm),
+                    slow: None,
+                    busy_until: 0,
+                    backlog: Default::default(),
                     armed: None,
                     keeps: schedule.nodes[index].keeps.iter().copied().collect(),
                     clock_ahead_ms: schedule
@@ -236,6 +242,9 @@ impl<'s, F: Fidelity> World<'s, F> {
         };
         for index in 0..count {
             world.log.becomes(index, Column::Down);
+            if schedule.nodes[index].clock_ppm != 0 {
+                world.ledger.set_clock(index, i64::from(schedule.nodes[index].clock_ppm));
+            }
         }
         world.network.reseed = reseed;
         if let Some(watch) = watch {
@@ -261,7 +270,8 @@ impl<'s, F: Fidelity> World<'s, F> {
         let station = &self.stations[index];
         let ahead_ms = station.clock_ahead_ms + station.clock_wrong_ms;
         let nanos = WALL_NANOS.saturating_add_signed(ahead_ms.saturating_mul(1_000_000)) + self.now;
-        Now::new(MonoTime::from_nanos(self.now), WallTime::from_unix_nanos(nanos))
+        let mono = MonoTime::from_nanos(station.by_its_clock(self.now));
+        Now::new(mono, WallTime::from_unix_nanos(nanos))
     }
 
     pub(crate) fn life(&self, index: usize) -> Life {
@@ -330,6 +340,9 @@ impl<'s, F: Fidelity> World<'s, F> {
                     self.network.tally.bite(FaultKind::Pause);
                     return station.held.push_back(parcel);
                 }
+                if station.slow.is_some() {
+                    return self.wait_its_turn(index, parcel);
+                }
                 F::arrive(self, index, parcel);
                 self.check();
             }
@@ -345,6 +358,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                     self.fault_ends(index);
                 }
             }
+            Happening::Turn { node, life } => self.next_turn(node, life),
             Happening::Synced { node, life } => self.synced(node, life),
             Happening::Torn { node, life } => self.torn(node, life),
         }
@@ -372,6 +386,10 @@ impl<'s, F: Fidelity> World<'s, F> {
             self.network.tally.bite(FaultKind::Pause);
             return;
         }
+        if station.live.is_some() && station.slow.is_some() && at < station.busy_until {
+            self.network.tally.bite(FaultKind::SlowNode);
+            return self.rearm(index);
+        }
         let Some(live) = &mut station.live else { return };
         let door = F::next_wake(&live.door).is_some_and(|wake| wake <= now.mono);
         let host = live.host.next_wake(now.mono).is_some_and(|wake| wake <= now.mono);
@@ -384,13 +402,16 @@ impl<'s, F: Fidelity> World<'s, F> {
         if door {
             F::handle_timeout(&mut live.door, now);
         }
+        if let Some((_, each)) = station.slow {
+            station.busy_until = at + each;
+        }
         self.touch(index);
         self.check();
     }
 
     /// Lets a node act on what was done to it.
     pub(crate) fn touch(&mut self, index: usize) {
-        let now = self.time_at(index);
+        let (now, true_now) = (self.time_at(index), self.now);
         loop {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
@@ -424,10 +445,10 @@ impl<'s, F: Fidelity> World<'s, F> {
                         wrong = wrong.take().or(checked);
                     }
                 }
-                hash_event(trace, now.mono.as_nanos(), index, event);
+                hash_event(trace, true_now, index, event);
                 stopped |= matches!(event, Event::Stopped);
                 if log.is_on() || tape.is_on() {
-                    let (at, what) = (now.mono.as_nanos(), describe(peers, event));
+                    let (at, what) = (true_now, describe(peers, event));
                     log.line(at, Some(index), format_args!("{what}"));
                     tape.event(at, index, event, what);
                 }
@@ -507,14 +528,14 @@ impl<'s, F: Fidelity> World<'s, F> {
     }
 
     fn rearm(&mut self, index: usize) {
-        let now = self.now;
+        let (now, mono) = (self.now, self.time_at(index).mono);
         let station = &mut self.stations[index];
         let Some(live) = &station.live else { return };
-        let door = F::next_wake(&live.door).map(MonoTime::as_nanos);
-        let host = live.host.next_wake(MonoTime::from_nanos(now)).map(MonoTime::as_nanos);
-        let Some(at) = [door, host].into_iter().flatten().min().map(|at| at.max(now)) else {
-            return;
-        };
+        let wakes = [F::next_wake(&live.door), live.host.next_wake(mono)];
+        let Some(wake) = wakes.into_iter().flatten().min() else { return };
+        // A slow node comes to it when it has time.
+        let free = if station.slow.is_some() { station.busy_until } else { 0 };
+        let at = station.true_time_of(wake.as_nanos()).max(now).max(free);
         if station.armed.is_none_or(|armed| at < armed) {
             station.armed = Some(at);
             self.queue.push(at, Happening::Wake(index));

@@ -45,6 +45,12 @@ impl<F: Fidelity> World<'_, F> {
                     self.rot(node);
                 }
             }
+            Trouble::SlowNode { node, each_us } => {
+                let each = each_us * 1_000;
+                self.stations[usize::from(node)].slow = Some((index, each));
+                // What it is at, and what it comes to first; with tight bounds it does a thing in several steps.
+                self.ledger.set_late(usize::from(node), 10 * each);
+            }
             Trouble::SlowDisk { node, extra_us } => {
                 self.ail(usize::from(node), index, Ailment::Slow(extra_us * 1_000));
             }
@@ -112,6 +118,72 @@ impl<F: Fidelity> World<'_, F> {
             }
             _ => self.network.switch(index, true),
         }
+    }
+
+    /// Something arrives at a node that is slow: it comes to it when it has time.
+    pub(super) fn wait_its_turn(&mut self, index: usize, parcel: F::Parcel) {
+        let now = self.now;
+        let station = &mut self.stations[index];
+        let is_first = station.backlog.is_empty();
+        station.backlog.push_back(parcel);
+        if is_first {
+            let (at, life) = (station.busy_until.max(now), station.life);
+            self.queue.push(at, Happening::Turn { node: index, life });
+        }
+    }
+
+    /// A slow node has time for what has waited longest.
+    pub(super) fn next_turn(&mut self, index: usize, life: u32) {
+        let now = self.now;
+        let station = &mut self.stations[index];
+        let Some((_, each)) = station.slow else { return };
+        if station.life != life || station.paused.is_some() || station.live.is_none() {
+            return;
+        }
+        if now < station.busy_until {
+            // It was woken meanwhile.
+            self.queue.push(station.busy_until, Happening::Turn { node: index, life });
+            return;
+        }
+        let Some(parcel) = station.backlog.pop_front() else { return };
+        station.busy_until = now + each;
+        if !station.backlog.is_empty() {
+            self.network.tally.bite(FaultKind::SlowNode);
+            self.queue.push(now + each, Happening::Turn { node: index, life });
+        }
+        self.events += 1;
+        // It looks at its clock before it takes anything in, as a shell does.
+        let now = self.time_at(index);
+        if let Some(live) = &mut self.stations[index].live {
+            F::handle_timeout(&mut live.door, now);
+        }
+        F::arrive(self, index, parcel);
+        self.touch(index);
+        self.check();
+    }
+
+    /// A node is as quick as others again, if this fault made it slow.
+    fn hurry(&mut self, node: usize, fault: usize) {
+        if self.stations[node].slow.is_some_and(|(by, _)| by == fault) {
+            self.hurry_up(node);
+        }
+    }
+
+    /// A node is as quick as others: it takes at once what has waited.
+    fn hurry_up(&mut self, node: usize) {
+        let station = &mut self.stations[node];
+        if station.slow.take().is_none() || station.paused.is_some() {
+            return;
+        }
+        for parcel in std::mem::take(&mut station.backlog) {
+            if self.stations[node].live.is_some() {
+                F::arrive(self, node, parcel);
+            }
+        }
+        if self.stations[node].live.is_some() {
+            self.touch(node);
+        }
+        self.check();
     }
 
     /// What a node leaves undone that dies now.
@@ -197,6 +269,7 @@ impl<F: Fidelity> World<'_, F> {
             | Trouble::Rot { node } => {
                 self.bring_back(usize::from(node));
             }
+            Trouble::SlowNode { node, .. } => self.hurry(usize::from(node), index),
             Trouble::SlowDisk { node, .. }
             | Trouble::FullDisk { node }
             | Trouble::FailSync { node }
@@ -270,6 +343,7 @@ impl<F: Fidelity> World<'_, F> {
             station.disk.heal();
         }
         for node in 0..self.stations.len() {
+            self.hurry_up(node);
             self.resume(node);
             self.unmask(node);
         }
