@@ -284,8 +284,7 @@ impl<F: Fidelity> World<'_, F> {
         let place = Place { index, rights: self.rights.as_ref() };
         self.copies.note(place, mesh);
         for (at, event) in heard.iter().enumerate() {
-            let owner = Copies::peer_of(event)
-                .and_then(|peer| self.peers.iter().position(|other| *other == peer));
+            let owner = Copies::peer_of(event).and_then(|peer| self.roster.find(&peer));
             let other = owner
                 .and_then(|peer| self.stations[peer].live.as_ref())
                 .map(|live| F::mesh(&live.door));

@@ -1,7 +1,7 @@
 //! One run, from its schedule to its verdict: chaos, then healing, then quiet.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
@@ -35,6 +35,8 @@ const QUIET_WITHIN: u64 = 90 * SECOND;
 const SETTLED_AFTER: u64 = 20 * SECOND;
 /// How often convergence and quiet are looked for.
 const LOOK_EVERY: u64 = SECOND / 2;
+/// In worlds of up to so many nodes each publishes alone after healing.
+const EACH_ALONE_MAX: usize = 16;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -308,11 +310,13 @@ fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
         }
     }
     await_nothing(world, QUIET_WITHIN, restless)?;
-    for index in 0..world.stations.len() {
-        let info = world.info(index);
-        let Some(live) = &world.stations[index].live else { continue };
-        if let Some(task) = world.workload.probe_events(&info, live.host.handle()) {
-            world.spawn(index, task);
+    for turn in turns(world) {
+        for index in turn {
+            let info = world.info(index);
+            let Some(live) = &world.stations[index].live else { continue };
+            if let Some(task) = world.workload.probe_events(&info, live.host.handle()) {
+                world.spawn(index, task);
+            }
         }
         await_nothing(world, QUIET_WITHIN, restless)?;
         if world.ledger.is_broken() {
@@ -370,6 +374,33 @@ fn pairs<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, usize)> {
     pairs
 }
 
+/// Whose turn it is to publish, one after the other: nobody hears two publishers at a time. In a small world that is
+/// each alone; in a large one those that are far from each other go together.
+fn turns<F: Fidelity>(world: &World<'_, F>) -> Vec<Vec<usize>> {
+    let count = world.stations.len();
+    if count <= EACH_ALONE_MAX {
+        return (0..count).map(|index| vec![index]).collect();
+    }
+    let hears = |index: usize| {
+        let mesh = world.mesh(index).into_iter();
+        let peers = mesh.flat_map(|mesh| mesh.peers_up().filter_map(|(id, _)| world.roster.find(&id)));
+        peers.chain([index])
+    };
+    let mut turns: Vec<Vec<usize>> = Vec::new();
+    // In which turns somebody is heard at each node.
+    let mut taken: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); count];
+    for index in 0..count {
+        let is_free = |turn: &usize| hears(index).all(|at| !taken[at].contains(turn));
+        let turn = (0..).find(is_free).expect("one of them is new");
+        turns.resize_with(turns.len().max(turn + 1), Vec::new);
+        turns[turn].push(index);
+        for at in hears(index) {
+            taken[at].insert(turn);
+        }
+    }
+    turns
+}
+
 /// For each node a service that it does not have itself, that several of its peers have, and that it may call:
 /// the node, the service's number, and those peers.
 fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<u16>)> {
@@ -379,7 +410,7 @@ fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<
         let number = |path: &str| path.strip_prefix('s').and_then(|n| n.parse::<u16>().ok());
         let mut instances = BTreeMap::<u16, Vec<u16>>::new();
         for (id, document) in mesh.peers_up() {
-            let Some(peer) = world.peers.iter().position(|peer| *peer == id) else { continue };
+            let Some(peer) = world.roster.find(&id) else { continue };
             for service in document.into_iter().flat_map(|document| document.services()) {
                 if let (Some(number), OfferState::Running) =
                     (number(service.path.path()), service.state)

@@ -254,13 +254,12 @@ impl<F: Fidelity> World<'_, F> {
                 self.start(node);
             }
             let now = self.time_at(node);
-            let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
-            let station = &mut self.stations[node];
-            station.keeps.extend(&self.schedule.nodes[node].keeps);
-            for to in station.keeps.iter().map(|peer| usize::from(*peer)) {
-                if let Some(live) = &mut station.live {
+            self.stations[node].keeps.extend(&self.schedule.nodes[node].keeps);
+            let addresses = self.addresses(&self.stations[node].keeps);
+            if let Some(live) = &mut self.stations[node].live {
+                for (to, address) in addresses {
                     F::mesh_mut(&mut live.door)
-                        .connect(now, self.peers[to], vec![addresses[to]])
+                        .connect(now, self.peers[to], vec![address])
                         .expect("it is not stopping, and knows few");
                 }
             }
