@@ -79,7 +79,7 @@ pub(crate) struct Copies {
     told: BTreeSet<(usize, PeerId)>,
     /// Entries of copies that were found to be what their owner had, with that: most of a document stays as it is
     /// from one version to the next.
-    agreed: BTreeMap<(usize, PeerId), BTreeMap<EntryKey, (Entry, Entry)>>,
+    agreed: BTreeMap<(usize, PeerId), Vec<(EntryKey, Entry, Entry)>>,
     /// The life and version that each node was at when it was looked at last.
     noted: Vec<Option<(u64, u64)>>,
 }
@@ -162,15 +162,25 @@ impl Copies {
         let truth = truth.entries.iter().filter(|(_, entry)| shown(entry));
         let agreed = self.agreed.entry((index, id)).or_default();
         let mut agrees = |key: EntryKey, truth: &Entry, copy: &Entry| {
-            let known = agreed.get(&key);
-            if known.is_some_and(|(a, b)| is_same(a, truth) && is_same(b, copy)) {
+            let place = agreed.binary_search_by_key(&key, |(key, ..)| *key);
+            if let Ok(place) = place
+                && is_same(&agreed[place].1, truth)
+                && is_same(&agreed[place].2, copy)
+            {
                 return true;
             }
-            let agrees = truth == copy;
-            if agrees {
-                agreed.insert(key, (truth.clone(), copy.clone()));
+            if truth != copy {
+                return false;
             }
-            agrees
+            let both = (key, truth.clone(), copy.clone());
+            match place {
+                Ok(place) => agreed[place] = both,
+                Err(place) => {
+                    agreed.reserve_exact(1);
+                    agreed.insert(place, both);
+                }
+            }
+            true
         };
         let same_keys = truth.clone().map(|(key, _)| key).eq(copy.entries.keys());
         let mut both = truth.clone().zip(copy.entries.values());

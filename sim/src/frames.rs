@@ -18,6 +18,7 @@ use dunlin_core::{Event, Mesh, MeshConfig, MonoTime, Now};
 use crate::log::log;
 use crate::network::Fate;
 use crate::recording::{self, Kind, Sent};
+use crate::schedule::{Fault, Schedule, Trouble};
 use crate::station::{Live, station_at};
 use crate::trace::Step;
 use crate::world::{Birth, Fidelity, Happening, World};
@@ -181,8 +182,9 @@ pub(crate) struct Frames {
     of_station: Vec<Vec<u32>>,
     /// Where frames are written.
     buffer: BytesMut,
-    /// What each station last said to another on the control lane of a link, from its Hello on.
+    /// What each station last said to another on the control lane of a link, from its Hello on, if it may come again.
     said: BTreeMap<(usize, usize), Vec<Bytes>>,
+    keeps_said: bool,
 }
 
 /// Frames of one handshake that are kept to be replayed.
@@ -197,6 +199,12 @@ fn ends_of(handle: LinkHandle) -> (u32, usize) {
 }
 
 impl Frames {
+    /// Without links. What a schedule never replays is not kept.
+    pub(crate) fn new(schedule: &Schedule) -> Self {
+        let replays = |fault: &Fault| matches!(fault.what, Trouble::Replay { .. });
+        Frames { keeps_said: schedule.faults.iter().any(replays), ..Frames::default() }
+    }
+
     fn end(&mut self, link: u32, end: usize) -> &mut End {
         &mut self.links[link as usize].ends[end]
     }
@@ -639,7 +647,7 @@ fn receive(
 ) {
     let name = handle(link, end);
     let station = world.fidelity.end(link, end).station;
-    if lane == Lane::CONTROL {
+    if lane == Lane::CONTROL && world.fidelity.keeps_said {
         // A dialler's words are kept, as an eavesdropper with the keys would.
         let from = world.fidelity.end(link, 1 - end).station;
         let said = world.fidelity.said.entry((from, station)).or_default();
@@ -664,6 +672,10 @@ fn receive(
         let receiving = &mut world.fidelity.end(link, end).receiving[lane.0 as usize];
         let Some(frame) = receiving.early.remove(&receiving.next) else { return };
         receiving.next += 1;
+        if receiving.early.is_empty() {
+            // An empty map would keep the room for its first entries, on every lane on which something was ever lost.
+            receiving.early = BTreeMap::new();
+        }
         deliver(world, station, LinkInput::Frame { link: name, lane, frame });
     }
 }

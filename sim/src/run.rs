@@ -183,7 +183,7 @@ fn play_out(
     QUIET.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| match schedule.fidelity {
         Choice::Frames => {
-            play(World::new(schedule, workload, Frames::default(), books, log, under))
+            play(World::new(schedule, workload, Frames::new(schedule), books, log, under))
         }
         Choice::Packets => {
             let packets = Packets::new(schedule.crypto, ledger.tape().clone());

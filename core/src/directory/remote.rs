@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use semver::{Version, VersionReq};
 
+use crate::base::slab::make_room;
 use crate::base::{Draws, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
 use crate::directory::document::{Document, Entry, EntryKey, OfferState, ServiceOffer, Spread};
 use crate::directory::load::Load;
@@ -267,6 +268,7 @@ impl RemoteServices {
         // A service may list a pattern twice.
         if let Err(place) = place {
             let service = Arc::clone(service);
+            make_room(&mut offer.instances);
             offer.instances.insert(place, Instance { peer, entry, id, service });
         }
     }

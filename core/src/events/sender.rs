@@ -37,9 +37,10 @@ const EVENT_BYTES: usize = 128;
 /// are. What copying 64 B a hundred times costs is less than counting references to them. A guess.
 pub const JOINED_BYTES_MAX: usize = 2_048;
 
-/// Events are written into buffers of this size, in bytes. Each lives as long as an event in it is not
-/// acknowledged.
-const BUFFER_BYTES: usize = 16 << 10;
+/// Events are written into buffers of so many bytes, each twice as large as the one before: who publishes little takes
+/// little. Each lives as long as an event in it is not acknowledged. Guesses.
+const BUFFER_BYTES_FIRST: usize = 256;
+const BUFFER_BYTES_MAX: usize = 16 << 10;
 
 /// An event as it goes to peers.
 #[derive(Clone, Debug)]
@@ -51,13 +52,13 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    fn write(header: v1::Event, payload: Bytes, buffer: &mut BytesMut) -> Self {
+    fn write(header: v1::Event, payload: Bytes, buffer: &mut BytesMut, bytes: usize) -> Self {
         let payload_bytes = payload.len();
         let (joined, rest) = match payload_bytes <= JOINED_BYTES_MAX {
             true => (payload, Bytes::new()),
             false => (Bytes::new(), payload),
         };
-        let written = Written::new(Header::Event(header), joined, buffer, BUFFER_BYTES);
+        let written = Written::new(Header::Event(header), joined, buffer, bytes);
         Outgoing { written, rest, payload_bytes }
     }
 }
@@ -221,6 +222,8 @@ pub struct Sender {
     publications_max: usize,
     /// Where events that go alone are written.
     buffer: BytesMut,
+    /// How large the next such buffer is.
+    buffer_bytes: usize,
     /// For each lane the events that are being written together. Those to whom they go have [`Item::Open`] as the
     /// last item of the lane.
     open: [OpenBatch; LANES],
@@ -237,6 +240,7 @@ impl Sender {
             bytes_max: limits.events_unacknowledged_bytes_max,
             publications_max: limits.publications_open_max,
             buffer: BytesMut::new(),
+            buffer_bytes: BUFFER_BYTES_FIRST,
             open: Default::default(),
         }
     }
@@ -295,7 +299,12 @@ impl Sender {
 
     /// Writes an event, to be queued for peers.
     pub fn write(&mut self, header: v1::Event, payload: Bytes) -> Outgoing {
-        Outgoing::write(header, payload, &mut self.buffer)
+        let room = self.buffer.capacity();
+        let event = Outgoing::write(header, payload, &mut self.buffer, self.buffer_bytes);
+        if event.written.bytes() > room {
+            self.buffer_bytes = (2 * self.buffer_bytes).min(BUFFER_BYTES_MAX);
+        }
+        event
     }
 
     /// Queues an event for a peer. Says whether nothing waited to be pulled on its lane before.

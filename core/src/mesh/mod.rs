@@ -29,7 +29,7 @@ mod wiring;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dunlin_proto::Frame;
 
 use crate::auth::{Access, AccessInput, AccessTimer};
@@ -187,7 +187,8 @@ struct PeerEntry {
 struct LinkEntry {
     peer: PeerKey,
     remote: Option<SocketAddr>,
-    out: Outbound,
+    /// Apart, for tables hold room for several links.
+    out: Box<Outbound>,
 }
 
 /// Where the node is in its life.
@@ -236,7 +237,7 @@ pub struct Mesh {
     /// What was decided of the events that came last.
     decisions: Decisions,
     /// Where the payloads of events are copied to.
-    payloads: BytesMut,
+    payloads: events::Payloads,
     /// The paths that came last.
     paths: TopicMemory,
     sender: Sender,
@@ -304,7 +305,7 @@ impl Mesh {
             interest: Interest::default(),
             plans: Plans::default(),
             decisions: Decisions::default(),
-            payloads: BytesMut::new(),
+            payloads: events::Payloads::default(),
             paths: TopicMemory::default(),
             sender: Sender::new(&limits),
             receiver: Receiver::default(),

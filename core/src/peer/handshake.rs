@@ -54,6 +54,8 @@ impl Peer {
             _ => None,
         };
         let dialled = id.is_some() || matches!(direction, Direction::Dialled(_));
+        // Mostly there is one, and a vector would begin with room for four.
+        self.links.reserve_exact(1);
         self.links.push(Link {
             link,
             state: LinkState::Greeting { timer },

@@ -97,6 +97,8 @@ impl<T> Lanes<T> {
             end: None,
             lanes: Default::default(),
         };
+        // Mostly there is one, and a vector would begin with room for four.
+        self.links.reserve_exact(1);
         self.links.insert(at, account);
     }
 

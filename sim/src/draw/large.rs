@@ -62,7 +62,7 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
                 keeps.push(other);
             }
         }
-        let services = (0..SERVICES as u16).filter(|_| draw.chance(300)).collect();
+        let services = (0..SERVICES as u16).filter(|_| draw.chance(100)).collect();
         NodePlan { keeps, services, ..NodePlan::default() }
     };
     (0..count).map(node).collect()
