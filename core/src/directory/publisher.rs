@@ -160,7 +160,7 @@ pub struct Publisher {
     /// Each entry at the version of its last change, and removals.
     changes: BTreeMap<u64, (EntryKey, TopicPath)>,
     /// As many as this node is in, at most. They stay when their last entry goes: versions never go back.
-    networks: BTreeMap<Option<Box<str>>, OfNetwork>,
+    networks: BTreeMap<Option<Box<str>>, Box<OfNetwork>>,
     readers: KeyMap<PeerTag, Reader>,
     removals_kept_max: usize,
     unacknowledged_max: usize,
@@ -203,7 +203,8 @@ impl Publisher {
     }
 
     fn shown_networks(&self, shown: Shown<'_>) -> impl Iterator<Item = &OfNetwork> {
-        self.networks.values().filter(move |network| is_planted(68) || shown(&network.place))
+        let networks = self.networks.values().map(|network| &**network);
+        networks.filter(move |network| is_planted(68) || shown(&network.place))
     }
 
     /// The version that a peer has said to have; zero if it has not said anything since it was connected.
@@ -296,14 +297,15 @@ impl Publisher {
 
     fn network(&mut self, place: &TopicPath) -> &mut OfNetwork {
         let name = place.network().map(Box::from);
-        self.networks.entry(name).or_insert_with(|| OfNetwork {
+        let fresh = || OfNetwork {
             place: place.clone(),
             version: 0,
             entries: 0,
             digest: 0,
             removals: VecDeque::new(),
             horizon: 0,
-        })
+        };
+        self.networks.entry(name).or_insert_with(|| Box::new(fresh()))
     }
 
     fn take_out(&mut self, key: EntryKey) -> Option<TopicPath> {

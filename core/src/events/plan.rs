@@ -150,7 +150,7 @@ const PROBES: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub struct Plans {
     /// Empty until the first is made, then a power of two.
-    places: Vec<Option<Known>>,
+    places: Vec<Option<Box<Known>>>,
     /// Plans of earlier generations do not count.
     generation: u64,
 }
@@ -193,8 +193,8 @@ impl Plans {
         }
         let topic = TopicPath::parse(topic.as_str()).expect("it is a topic already");
         let plan = Arc::new(make(&topic));
-        let known =
-            Known { topic: topic.clone(), generation: self.generation, plan: Arc::clone(&plan) };
+        let (known, generation) = (Arc::clone(&plan), self.generation);
+        let known = Box::new(Known { topic: topic.clone(), generation, plan: known });
         let place = loop {
             match self.free(hash) {
                 Some(place) => break place,
@@ -213,7 +213,7 @@ impl Plans {
     }
 
     fn find(&self, hash: u64, topic: &TopicPath) -> Option<&Known> {
-        let places = self.places_of(hash).filter_map(|place| self.places[place].as_ref());
+        let places = self.places_of(hash).filter_map(|place| self.places[place].as_deref());
         let mut current = places.filter(|known| known.generation == self.generation);
         current.find(|known| known.topic == *topic)
     }

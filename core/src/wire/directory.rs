@@ -132,12 +132,12 @@ fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Ent
     if service.actions.len() > limits.actions_per_service_max {
         return Err(fault("Service", "actions", format!("{} of them", service.actions.len())));
     }
-    let actions = service
-        .actions
-        .iter()
-        .map(|action| Pattern::parse(action))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| fault("Service", "actions", error.to_string()))?;
+    // Documents stay for long: their lists take what they need, and no room for more.
+    let mut actions = Vec::with_capacity(service.actions.len());
+    for action in &service.actions {
+        let action = Pattern::parse(action);
+        actions.push(action.map_err(|error| fault("Service", "actions", error.to_string()))?);
+    }
     if service.about.len() > actions.len() {
         let why = format!("of {} actions, there are {}", service.about.len(), actions.len());
         return Err(fault("Service", "about", why));
@@ -166,12 +166,13 @@ fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Ent
             result_content: ContentType(about.result_content_type),
         })
     };
-    let info = ServiceInfo {
+    let mut info = ServiceInfo {
         version,
         description: text("description", service.description, DESCRIPTION_BYTES_MAX)?,
         spread,
         actions: service.about.into_iter().map(about).collect::<Result<_, WireFault>>()?,
     };
+    info.actions.shrink_to_fit();
     let offer = ServiceOffer { path, state, actions, info };
     Ok((EntryKey::Service(service.key), Entry::Service(Arc::new(offer))))
 }
