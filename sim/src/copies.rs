@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dunlin_core::auth::Permission;
+use dunlin_core::base::FewMap;
 use dunlin_core::directory::{Document, Entry, EntryKey, OfferState};
 use dunlin_core::rpc::{CallError, Failure};
 use dunlin_core::topic::TopicPath;
@@ -71,7 +72,7 @@ impl Place<'_> {
 #[derive(Default)]
 pub(crate) struct Copies {
     /// By boot number of the life: each version that was seen.
-    owned: BTreeMap<u64, BTreeMap<u64, Owned>>,
+    owned: BTreeMap<u64, FewMap<u64, Owned>>,
     /// The life in which a node met a peer last.
     met: BTreeMap<(usize, PeerId), u64>,
     /// Which applications were told of a peer's services in the life that they met. Before that, calls may have
@@ -124,7 +125,7 @@ impl Copies {
             return;
         }
         let versions = self.owned.entry(mesh.incarnation().boot).or_default();
-        let before = versions.last_key_value();
+        let before = versions.iter().next_back();
         let (document, none) = (mesh.document(), Entries::new());
         let before = before.map_or(&none, |(_, owned)| &owned.entries);
         let differs = |(key, entry): &(&EntryKey, &Entry)| {
@@ -150,8 +151,9 @@ impl Copies {
             let what = format!("n{index} is shown {entry:?} by n{other}");
             return Err((ISOLATED, what));
         }
-        let Some((_, truth)) = life.range(..=copy.version).next_back() else { return Ok(()) };
-        let next = life.range(copy.version + 1..).next();
+        let until = life.iter().rev().find(|(version, _)| **version <= copy.version);
+        let Some((_, truth)) = until else { return Ok(()) };
+        let next = life.range_from(copy.version + 1).next();
         if next.is_some_and(|(next, _)| next - copy.version < ONE_TURN) {
             return Ok(());
         }

@@ -23,7 +23,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::{Effects, KeyMap, Limits, MonoTime, PeerKey, PeerTag};
+use crate::base::{Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag};
 use crate::directory::document::{Delta, Document, Entry, EntryKey, Heard, Heartbeat};
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::planted::is_planted;
@@ -156,9 +156,9 @@ pub struct Publisher {
     version: u64,
     /// The last version that was given to anything.
     stamp: u64,
-    entries: BTreeMap<EntryKey, Published>,
+    entries: FewMap<EntryKey, Published>,
     /// Each entry at the version of its last change, and removals.
-    changes: BTreeMap<u64, (EntryKey, TopicPath)>,
+    changes: FewMap<u64, (EntryKey, TopicPath)>,
     /// As many as this node is in, at most. They stay when their last entry goes: versions never go back.
     networks: BTreeMap<Option<Box<str>>, Box<OfNetwork>>,
     readers: KeyMap<PeerTag, Reader>,
@@ -174,8 +174,8 @@ impl Publisher {
             // Zero is what somebody has who has nothing.
             version: 1,
             stamp: 1,
-            entries: BTreeMap::new(),
-            changes: BTreeMap::new(),
+            entries: FewMap::default(),
+            changes: FewMap::default(),
             networks: BTreeMap::new(),
             readers: KeyMap::default(),
             removals_kept_max: limits.removals_kept_max,
@@ -249,7 +249,7 @@ impl Publisher {
         let shown_entries: usize = self.shown_networks(shown).map(|network| network.entries).sum();
         let forgotten = self.shown_networks(shown).any(|network| base < network.horizon);
         let whole = reader.needs_whole || !reader.incremental || base == 0 || forgotten;
-        let behind = self.changes.range(base + 1..).map(|(_, change)| change);
+        let behind = self.changes.range_from(base + 1).map(|(_, change)| change);
         let behind = behind.filter(|(_, place)| is_planted(68) || shown(place));
         let whole = whole || behind.clone().take(shown_entries + 1).count() > shown_entries;
         let update = if whole {
@@ -548,7 +548,7 @@ impl Machine for Publisher {
         assert_eq!(self.changes.len(), changes, "one change each");
         let versions = self.networks.values().map(|network| network.version);
         assert_eq!(versions.max().unwrap_or(1), self.version, "the last change is in some network");
-        for (key, published) in &self.entries {
+        for (key, published) in self.entries.iter() {
             let change = self.changes.get(&published.changed_at);
             assert_eq!(change.map(|(key, _)| key), Some(key), "every entry's change is known");
         }

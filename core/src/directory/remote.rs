@@ -7,7 +7,7 @@ use std::time::Duration;
 use semver::{Version, VersionReq};
 
 use crate::base::slab::make_room;
-use crate::base::{Draws, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
+use crate::base::{Draws, FewMap, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
 use crate::directory::document::{Document, Entry, EntryKey, OfferState, ServiceOffer, Spread};
 use crate::directory::load::Load;
 use crate::directory::selection::{Selection, Wish, affinity, first_is_less_loaded};
@@ -69,9 +69,9 @@ pub enum Chosen {
 pub struct RemoteServices {
     documents: KeyMap<PeerTag, Document>,
     offers: PatternIndex<Offer>,
-    by_pattern: BTreeMap<Pattern, SubscriptionKey>,
+    by_pattern: FewMap<Pattern, SubscriptionKey>,
     groups: Slab<Group>,
-    by_path: BTreeMap<TopicPath, GroupKey>,
+    by_path: FewMap<TopicPath, GroupKey>,
 }
 
 fn will_do(version: &Version, wanted: Option<&VersionReq>) -> bool {

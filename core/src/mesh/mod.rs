@@ -26,7 +26,7 @@ mod links;
 mod outbound;
 mod wiring;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -34,7 +34,7 @@ use dunlin_proto::Frame;
 
 use crate::auth::{Access, AccessInput, AccessTimer};
 use crate::base::{
-    CallTag, Draws, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag,
+    CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag,
     Slab, TimerQueue,
 };
 use crate::directory::numbers::{EVENT_BITS, Numbers};
@@ -217,9 +217,9 @@ pub struct Mesh {
     life_asked: Option<(u64, PeerId)>,
 
     peers: Slab<PeerEntry, PeerTag>,
-    by_id: BTreeMap<PeerId, PeerKey>,
-    links: BTreeMap<LinkHandle, LinkEntry>,
-    dials: BTreeMap<DialHandle, PeerKey>,
+    by_id: FewMap<PeerId, PeerKey>,
+    links: FewMap<LinkHandle, LinkEntry>,
+    dials: FewMap<DialHandle, PeerKey>,
     next_dial: u64,
 
     services: LocalServices,
@@ -289,9 +289,9 @@ impl Mesh {
             life_told_at: None,
             life_asked: None,
             peers: Slab::default(),
-            by_id: BTreeMap::new(),
-            links: BTreeMap::new(),
-            dials: BTreeMap::new(),
+            by_id: FewMap::default(),
+            links: FewMap::default(),
+            dials: FewMap::default(),
             next_dial: 0,
             services: LocalServices::new(),
             publisher: Publisher::new(&limits),
