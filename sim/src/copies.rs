@@ -26,7 +26,7 @@ const HEARD_IS_HAD: &str = "who has acknowledged a version has it";
 /// Nobody is overlooked.
 const NOBODY_OVERLOOKED: &str = "no responders means that none is known";
 
-type Entries = BTreeMap<EntryKey, Entry>;
+type Entries = FewMap<EntryKey, Entry>;
 
 /// Versions that are so close to each other may be of one turn, of which only the end was seen.
 const ONE_TURN: u64 = 64;
@@ -126,12 +126,12 @@ impl Copies {
         }
         let versions = self.owned.entry(mesh.incarnation().boot).or_default();
         let before = versions.iter().next_back();
-        let (document, none) = (mesh.document(), Entries::new());
+        let (document, none) = (mesh.document(), Entries::default());
         let before = before.map_or(&none, |(_, owned)| &owned.entries);
         let differs = |(key, entry): &(&EntryKey, &Entry)| {
             before.get(key) != Some(entry) || document.entries.get(key) != Some(entry)
         };
-        let changed = document.entries.iter().chain(before).filter(differs);
+        let changed = document.entries.iter().chain(before.iter()).filter(differs);
         let changed = changed.map(|(_, entry)| place.network_of(entry)).collect();
         versions.insert(document.version, Owned { entries: document.entries, changed });
     }

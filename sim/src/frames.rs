@@ -140,7 +140,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Receiving {
     next: u64,
-    early: BTreeMap<u64, Bytes>,
+    /// What came too early. Mostly nothing did, and then there is nothing.
+    early: Option<Box<BTreeMap<u64, Bytes>>>,
 }
 
 #[derive(Debug)]
@@ -663,19 +664,19 @@ fn receive(
     }
     let receiving = &mut world.fidelity.end(link, end).receiving[lane.0 as usize];
     if order != receiving.next {
-        receiving.early.insert(order, frame);
+        receiving.early.get_or_insert_default().insert(order, frame);
         return;
     }
     receiving.next += 1;
     deliver(world, station, LinkInput::Frame { link: name, lane, frame });
     loop {
         let receiving = &mut world.fidelity.end(link, end).receiving[lane.0 as usize];
-        let Some(frame) = receiving.early.remove(&receiving.next) else { return };
-        receiving.next += 1;
-        if receiving.early.is_empty() {
-            // An empty map would keep the room for its first entries, on every lane on which something was ever lost.
-            receiving.early = BTreeMap::new();
+        let Some(early) = &mut receiving.early else { return };
+        let Some(frame) = early.remove(&receiving.next) else { return };
+        if early.is_empty() {
+            receiving.early = None;
         }
+        receiving.next += 1;
         deliver(world, station, LinkInput::Frame { link: name, lane, frame });
     }
 }

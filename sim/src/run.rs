@@ -19,7 +19,7 @@ use crate::locate::Under;
 use crate::log::{Log, log};
 use crate::packets::Packets;
 use crate::recording::{Extent, Recording, Tape};
-use crate::schedule::{Crypto, Fidelity as Choice, Schedule, shared_network};
+use crate::schedule::{Crypto, Deed, Fidelity as Choice, Operation, Schedule, shared_network};
 use crate::sometimes::Reached;
 use crate::workload::Workload;
 use crate::world::{Fidelity, World};
@@ -174,7 +174,8 @@ fn play_out(
     hush();
     let begun = thread_cpu_nanos();
     // A few calls are made by handlers and probes.
-    let calls = schedule.operations.len() * 9 / 8 + 64;
+    let is_call = |operation: &&Operation| matches!(operation.what, Deed::Call(_));
+    let calls = schedule.operations.iter().filter(is_call).count() * 9 / 8 + 64;
     let ledger = Arc::new(Ledger::with_capacity(calls, tape));
     let lines = under.lines.map(|lines| lines.sink(Arc::clone(&ledger)));
     let log = Log::new(log.or(lines));

@@ -185,6 +185,42 @@ impl<K: Ord, V> FewMap<K, V> {
     }
 }
 
+impl<K: Ord, V: PartialEq> PartialEq for FewMap<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl<K: Ord, V: Eq> Eq for FewMap<K, V> {}
+
+impl<K: Ord, V> FromIterator<(K, V)> for FewMap<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        let mut map = FewMap::default();
+        for (key, value) in entries {
+            map.insert(key, value);
+        }
+        map
+    }
+}
+
+impl<K: Ord, V, const N: usize> From<[(K, V); N]> for FewMap<K, V> {
+    fn from(entries: [(K, V); N]) -> Self {
+        entries.into_iter().collect()
+    }
+}
+
+impl<K, V> IntoIterator for FewMap<K, V> {
+    type Item = (K, V);
+    type IntoIter = std::iter::Chain<
+        std::vec::IntoIter<(K, V)>,
+        std::collections::btree_map::IntoIter<K, V>,
+    >;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.few.into_iter().chain(*self.many.unwrap_or_default())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +251,8 @@ mod tests {
                 prop_assert!(map.iter().eq(&model) && map.iter().rev().eq(model.iter().rev()));
                 prop_assert!(map.range_from(key).eq(model.range(key..)));
                 prop_assert!(map.values_mut().eq(model.values_mut()));
+                prop_assert_eq!(&map, &model.clone().into_iter().collect());
+                prop_assert!(map.clone().into_iter().eq(model.clone()));
                 prop_assert_eq!((map.len(), map.get(&key)), (model.len(), model.get(&key)));
             }
             prop_assert!(map.into_values().eq(model.into_values()));

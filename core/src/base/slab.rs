@@ -1,5 +1,6 @@
 //! A table whose keys tell a reused place from the one they were given for.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 /// Names one entry of a [`Slab`] for as long as it lives. A key of an entry that is gone names
@@ -66,6 +67,13 @@ impl<T> std::fmt::Debug for Key<T> {
 pub(crate) fn make_room<T>(places: &mut Vec<T>) {
     if places.len() < 8 {
         places.reserve_exact(1);
+    }
+}
+
+/// The same for a queue: one place at first, then twice as many each time.
+pub(crate) fn make_first_room<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() == 0 {
+        queue.reserve_exact(1);
     }
 }
 

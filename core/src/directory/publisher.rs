@@ -233,7 +233,7 @@ impl Publisher {
         Document { version, entries: self.entries(shown), incremental: true }
     }
 
-    fn entries(&self, shown: Shown<'_>) -> BTreeMap<EntryKey, Entry> {
+    fn entries(&self, shown: Shown<'_>) -> FewMap<EntryKey, Entry> {
         let entries = self.entries.iter();
         let entries = entries.filter(|(_, p)| is_planted(68) || shown(p.entry.place()));
         entries.map(|(key, published)| (*key, published.entry.clone())).collect()

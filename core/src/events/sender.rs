@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use dunlin_proto::{Frame, Header, Written, v1};
 
+use crate::base::slab::make_first_room;
 use crate::base::{KeyMap, Limits, PeerKey, PeerTag};
 use crate::events::batch::{Batch, Closed, OpenBatch, Together};
 use crate::events::publications::{Part, PartEnd, PartGroup, PublicationKey};
@@ -213,7 +214,8 @@ pub enum Report {
 /// What all peers are sent.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    streams: KeyMap<PeerTag, Stream>,
+    /// Apart, for most peers are sent no events.
+    streams: KeyMap<PeerTag, Box<Stream>>,
     /// Events that a peer had not acknowledged when its last stream ended.
     lost: KeyMap<PeerTag, u64>,
     next_stream: u64,
@@ -283,7 +285,7 @@ impl Sender {
             let lost_before = self.lost.remove(peer).unwrap_or(0);
             let lane = Lane { first: 1, next: 1, pulled_to: 1, sent_to: 1, ..Lane::default() };
             let lanes = std::array::from_fn(|_| lane.clone());
-            let stream = Stream {
+            let stream = Box::new(Stream {
                 number,
                 lost_before,
                 lanes,
@@ -291,7 +293,7 @@ impl Sender {
                 bytes: 0,
                 awaited: false,
                 unsure: false,
-            };
+            });
             self.streams.insert(peer, stream);
         }
         self.streams.get_mut(peer).expect("just inserted")
@@ -597,6 +599,7 @@ impl Sender {
 impl Lane {
     fn push(&mut self, item: Item) -> bool {
         self.next += item.numbers();
+        make_first_room(&mut self.items);
         self.items.push_back(item);
         self.pulled + 1 == self.items.len()
     }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::FewMap;
+use crate::base::slab::make_first_room;
 use crate::link::{Lane, LinkId, Sent};
 use crate::planted::is_planted;
 use crate::wire::Message;
@@ -112,6 +113,7 @@ impl Outbound {
     pub(super) fn push_control(&mut self, item: OutItem) -> bool {
         let fresh = self.note(&item);
         if fresh {
+            make_first_room(&mut self.control);
             self.control.push_back(item);
         }
         fresh && self.len == 1
@@ -121,7 +123,9 @@ impl Outbound {
     pub(super) fn push_shared(&mut self, sequence: u64, item: OutItem) -> bool {
         let fresh = self.note(&item);
         if fresh {
-            self.shared[shared_index(sequence)].push_back(item);
+            let lane = &mut self.shared[shared_index(sequence)];
+            make_first_room(lane);
+            lane.push_back(item);
         }
         fresh && self.len == 1
     }

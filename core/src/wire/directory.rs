@@ -1,13 +1,13 @@
 //! Documents of what nodes make known, and changes of them, to and from the wire.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dunlin_proto::v1;
 use semver::Version;
 
 use super::{WireFault, fault};
-use crate::base::Limits;
+use crate::base::{FewMap, Limits};
 use crate::directory::document::{
     DESCRIPTION_BYTES_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, TYPE_NAME_BYTES_MAX, VERSION_BYTES_MAX,
 };
@@ -23,7 +23,7 @@ pub(super) fn parse(directory: v1::Directory, limits: &Limits) -> Result<Documen
     if directory.incremental && directory.version == 0 {
         return Err(fault("Directory", "version", "zero"));
     }
-    let mut entries = BTreeMap::new();
+    let mut entries = FewMap::default();
     for (index, mut service) in directory.services.into_iter().enumerate() {
         if !directory.incremental {
             // Whoever knows no keys sends the whole each time, so that any will do.
