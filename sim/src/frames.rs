@@ -203,7 +203,13 @@ impl Frames {
     /// Without links. What a schedule never replays is not kept.
     pub(crate) fn new(schedule: &Schedule) -> Self {
         let replays = |fault: &Fault| matches!(fault.what, Trouble::Replay { .. });
-        Frames { keeps_said: schedule.faults.iter().any(replays), ..Frames::default() }
+        let dialled: usize = schedule.nodes.iter().map(|node| node.keeps.len()).sum();
+        Frames {
+            // Room for some that are dialled again: in a large world a vector that doubles takes as much as a node.
+            links: Vec::with_capacity(dialled * 9 / 8),
+            keeps_said: schedule.faults.iter().any(replays),
+            ..Frames::default()
+        }
     }
 
     fn end(&mut self, link: u32, end: usize) -> &mut End {

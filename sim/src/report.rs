@@ -14,6 +14,7 @@ pub fn reproduce(outcome: &Outcome) -> String {
         Fidelity::Frames => String::new(),
         Fidelity::Packets => format!(" --crypto {}", outcome.crypto),
     };
+    // Seeds draw fewer by themselves.
     let nodes = u16::try_from(outcome.nodes).ok().filter(|nodes| LARGE.contains(nodes));
     let nodes = nodes.map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
     format!("cargo sim run --seed {} --fidelity {}{crypto}{nodes}", outcome.seed, outcome.fidelity)

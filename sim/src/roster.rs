@@ -18,7 +18,8 @@ fn head(id: &PeerId) -> u64 {
 
 impl Roster {
     pub(crate) fn new(ids: Arc<[PeerId]>) -> Self {
-        let mut by_head: Vec<_> = (0..).zip(ids.iter()).map(|(node, id)| (head(id), node)).collect();
+        let mut by_head: Vec<_> =
+            (0..).zip(ids.iter()).map(|(node, id)| (head(id), node)).collect();
         by_head.sort_unstable();
         Roster { ids, by_head: by_head.into() }
     }

@@ -384,7 +384,8 @@ fn turns<F: Fidelity>(world: &World<'_, F>) -> Vec<Vec<usize>> {
     }
     let hears = |index: usize| {
         let mesh = world.mesh(index).into_iter();
-        let peers = mesh.flat_map(|mesh| mesh.peers_up().filter_map(|(id, _)| world.roster.find(&id)));
+        let peers =
+            mesh.flat_map(|mesh| mesh.peers_up().filter_map(|(id, _)| world.roster.find(&id)));
         peers.chain([index])
     };
     let mut turns: Vec<Vec<usize>> = Vec::new();

@@ -211,10 +211,8 @@ impl<K: Ord, V, const N: usize> From<[(K, V); N]> for FewMap<K, V> {
 
 impl<K, V> IntoIterator for FewMap<K, V> {
     type Item = (K, V);
-    type IntoIter = std::iter::Chain<
-        std::vec::IntoIter<(K, V)>,
-        std::collections::btree_map::IntoIter<K, V>,
-    >;
+    type IntoIter =
+        std::iter::Chain<std::vec::IntoIter<(K, V)>, std::collections::btree_map::IntoIter<K, V>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.few.into_iter().chain(*self.many.unwrap_or_default())

@@ -1,6 +1,5 @@
 //! Names for what a node makes known, that tell nothing of its other networks.
 
-
 use crate::base::{Draws, FewMap, Label};
 
 /// The bits with which entries of a document are counted.

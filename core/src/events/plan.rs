@@ -231,7 +231,8 @@ impl Plans {
         let places = (2 * self.places.len()).max(PLACES_FIRST);
         let before = std::mem::take(&mut self.places);
         self.places.resize(places, None);
-        let current = before.into_iter().flatten().filter(|known| known.generation == self.generation);
+        let current =
+            before.into_iter().flatten().filter(|known| known.generation == self.generation);
         for known in current.collect::<Vec<_>>() {
             if let Some(place) = self.free(hash(&known.topic)) {
                 self.places[place] = Some(known);

@@ -226,9 +226,9 @@ pub struct Sender {
     buffer: BytesMut,
     /// How large the next such buffer is.
     buffer_bytes: usize,
-    /// For each lane the events that are being written together. Those to whom they go have [`Item::Open`] as the
+    /// For each lane on which there ever were some the events that are being written together. Those to whom they go have [`Item::Open`] as the
     /// last item of the lane.
-    open: [OpenBatch; LANES],
+    open: [Option<Box<OpenBatch>>; LANES],
 }
 
 impl Sender {
@@ -333,12 +333,15 @@ impl Sender {
         if peers.iter().any(|peer| !self.has_room(*peer, bytes)) {
             return Pushed::NoRoom;
         }
-        let begins = !self.open[lane].takes(peers, event);
+        let begins = !self.open[lane].as_ref().is_some_and(|open| open.takes(peers, event));
         if begins {
             self.close(lane);
-            self.open[lane].begin(peers);
         }
-        self.open[lane].add(event);
+        let open = self.open[lane].get_or_insert_default();
+        if begins {
+            open.begin(peers);
+        }
+        open.add(event);
         for peer in peers {
             if begins {
                 self.stream(*peer).lanes[lane].push(Item::Open);
@@ -352,16 +355,16 @@ impl Sender {
 
     /// No more joins the events that are being written on a lane, if they are for this peer.
     fn close_for(&mut self, peer: PeerKey, lane: usize) {
-        if self.open[lane].peers().contains(&peer) {
+        if self.open[lane].as_ref().is_some_and(|open| open.peers().contains(&peer)) {
             self.close(lane);
         }
     }
 
     fn close(&mut self, lane: usize) {
-        if self.open[lane].peers().is_empty() {
+        let Some(open) = self.open[lane].as_mut().filter(|open| !open.peers().is_empty()) else {
             return;
-        }
-        let (peers, closed) = self.open[lane].close();
+        };
+        let (peers, closed) = open.close();
         let item = match closed {
             Closed::One(header, payload) => {
                 Item::Event { event: self.write(header, payload), part: None }
@@ -374,7 +377,7 @@ impl Sender {
             lane.next += item.numbers();
             *lane.items.back_mut().expect("what is open is there") = item.clone();
         }
-        self.open[lane].reuse(peers);
+        self.open[lane].get_or_insert_default().reuse(peers);
     }
 
     /// Tells a peer that it was passed over with an event. Says whether nothing waited to be pulled before.
@@ -581,8 +584,9 @@ impl Sender {
                 assert_eq!(numbers(lane.pulled), lane.pulled_to, "what was pulled is counted");
                 assert_eq!(numbers(usize::MAX), lane.next, "what is to be sent is counted");
                 let is_open = matches!(lane.items.back(), Some(Item::Open));
-                assert_eq!(is_open, open.peers().contains(&peer), "what is open is the last");
-                let (count, carried) = if is_open { open.size() } else { (0, 0) };
+                let open = open.as_ref().filter(|open| open.peers().contains(&peer));
+                assert_eq!(is_open, open.is_some(), "what is open is the last");
+                let (count, carried) = open.map_or((0, 0), |open| open.size());
                 let opened = (count, count * EVENT_BYTES + carried);
                 for (events, bytes) in lane.items.iter().map(Item::size).chain([opened]) {
                     kept = (kept.0 + events, kept.1 + bytes);

@@ -34,8 +34,8 @@ use dunlin_proto::Frame;
 
 use crate::auth::{Access, AccessInput, AccessTimer};
 use crate::base::{
-    CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag,
-    Slab, TimerQueue,
+    CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey,
+    PeerTag, Slab, TimerQueue,
 };
 use crate::directory::numbers::{EVENT_BITS, Numbers};
 use crate::directory::{

@@ -166,10 +166,8 @@ impl<T> Lanes<T> {
     /// Whether a frame on the control lane or a shared one may pass at once, with nothing else to do; it is counted then. Most
     /// are of this kind.
     pub fn passes(&mut self, link: LinkHandle, lane: Lane) -> bool {
-        let others_wait = self
-            .links
-            .iter()
-            .any(|l| l.wait(lane).is_some_and(|wait| wait.from == link));
+        let others_wait =
+            self.links.iter().any(|l| l.wait(lane).is_some_and(|wait| wait.from == link));
         let Some(account) = self.account(link) else { return false };
         let passes = !others_wait && account.wait(lane).is_none();
         if passes {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::{
-    CallKey, CallTag, Effects, FewMap, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime, PeerKey,
-    PeerTag, Slab,
+    CallKey, CallTag, Effects, FewMap, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime,
+    PeerKey, PeerTag, Slab,
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};

@@ -12,7 +12,9 @@
 
 use std::collections::VecDeque;
 
-use crate::base::{CallKey, CallTag, Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab};
+use crate::base::{
+    CallKey, CallTag, Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab,
+};
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::Payload;

@@ -16,7 +16,7 @@ use crate::schedule::{
 pub const LARGE: std::ops::RangeInclusive<u16> = 13..=60_000;
 
 /// Calls and events that each node makes on average.
-const CALLS_PER_NODE: u64 = 3;
+const CALLS_PER_NODE: u64 = 2;
 const EVENTS_PER_NODE: u64 = 1;
 /// A fault for so many nodes, and a few in any case.
 const NODES_PER_FAULT: u64 = 100;
@@ -57,11 +57,11 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
     let node = |index: u16| {
         let mut keeps = vec![(index + 1) % count];
         let other = draw.below(u64::from(count)) as u16;
-        if draw.chance(500) && other != index && !keeps.contains(&other) {
+        if draw.chance(400) && other != index && !keeps.contains(&other) {
             keeps.push(other);
         }
         let service = draw.below(SERVICES) as u16;
-        let services = draw.chance(300).then_some(service).into_iter().collect();
+        let services = draw.chance(250).then_some(service).into_iter().collect();
         NodePlan { keeps, services, ..NodePlan::default() }
     };
     (0..count).map(node).collect()
@@ -91,13 +91,13 @@ fn calls(seed: u64, nodes: &[NodePlan], near: Vec<Vec<u16>>) -> Vec<Operation> {
     moments(&mut Stream::new(seed, 33), mean_us).into_iter().map(of_moment).collect()
 }
 
-/// Half of all nodes subscribe to something, and everybody publishes now and then.
+/// Some nodes subscribe to something, and everybody publishes now and then.
 fn events(seed: u64, nodes: &mut [NodePlan], operations: &mut Vec<Operation>) {
     let mut draw = Stream::new(seed, 34);
     let shapes = Shapes::draw(&mut draw, &[]);
     let count = nodes.len() as u16;
     for (index, node) in (0..).zip(nodes.iter_mut()) {
-        if draw.chance(500) {
+        if draw.chance(300) {
             node.subscribers.push(shapes.subscriber(&mut draw, index, None));
         }
     }
