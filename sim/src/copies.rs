@@ -28,6 +28,9 @@ const NOBODY_OVERLOOKED: &str = "no responders means that none is known";
 
 type Entries = FewMap<EntryKey, Entry>;
 
+/// An entry of a copy, and what its owner had.
+type Agreed = (EntryKey, Entry, Entry);
+
 /// Versions that are so close to each other may be of one turn, of which only the end was seen.
 const ONE_TURN: u64 = 64;
 
@@ -80,7 +83,7 @@ pub(crate) struct Copies {
     told: BTreeSet<(usize, PeerId)>,
     /// Entries of copies that were found to be what their owner had, with that: most of a document stays as it is
     /// from one version to the next.
-    agreed: BTreeMap<(usize, PeerId), Vec<(EntryKey, Entry, Entry)>>,
+    agreed: BTreeMap<(usize, PeerId), Vec<Agreed>>,
     /// The life and version that each node was at when it was looked at last.
     noted: Vec<Option<(u64, u64)>>,
 }

@@ -140,7 +140,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Receiving {
     next: u64,
-    /// What came too early. Mostly nothing did, and then there is nothing.
+    /// What came too early. Mostly nothing did, and that is one word then.
+    #[allow(clippy::box_collection)]
     early: Option<Box<BTreeMap<u64, Bytes>>>,
 }
 

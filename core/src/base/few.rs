@@ -16,6 +16,8 @@ const FEW_MAX: usize = 12;
 pub struct FewMap<K, V> {
     /// Ascending; empty if there are many.
     few: Vec<(K, V)>,
+    /// Boxed, for mostly there is nothing, and that is one word then.
+    #[allow(clippy::box_collection)]
     many: Option<Box<BTreeMap<K, V>>>,
 }
 
