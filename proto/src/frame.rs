@@ -125,6 +125,11 @@ impl Written {
         }
     }
 
+    /// How large it is, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn kind(&self) -> Kind {
         Kind::from_byte(self.bytes[0]).expect("written by this version")
     }

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::draw::{draw, fidelity_of};
+use crate::draw::{draw_sized, fidelity_of};
 use crate::faults::{Tally, TallyLine};
 use crate::run::{Outcome, Verdict, run};
 use crate::schedule::{Crypto, Fidelity, PROGRAM};
@@ -28,6 +28,8 @@ pub struct Campaign {
     pub fidelity: Option<Fidelity>,
     /// One crypto for all packets; without it each seed draws its own.
     pub crypto: Option<Crypto>,
+    /// Large worlds of so many nodes, instead of those that the seeds draw by themselves.
+    pub nodes: Option<u16>,
     /// How many threads; 0 is one too.
     pub jobs: usize,
     /// Stop at the first seed that fails.
@@ -89,15 +91,25 @@ pub struct Plan {
     pub fidelity: Option<Fidelity>,
     /// One crypto for all, or drawn.
     pub crypto: Option<Crypto>,
+    /// Large worlds of so many nodes, or what is drawn.
+    #[serde(default)]
+    pub nodes: Option<u16>,
 }
 
-/// Which fidelity a seed has, told or drawn. Asking for a crypto asks for packets.
-pub fn choose(seed: u64, fidelity: Option<Fidelity>, crypto: Option<Crypto>) -> (Fidelity, Crypto) {
+/// Which fidelity a seed has, told or drawn. Asking for a crypto asks for packets, and for a large world else for
+/// frames.
+pub fn choose(
+    seed: u64,
+    fidelity: Option<Fidelity>,
+    crypto: Option<Crypto>,
+    nodes: Option<u16>,
+) -> (Fidelity, Crypto) {
     let (drawn_fidelity, drawn_crypto) = fidelity_of(seed);
-    let fidelity = match (fidelity, crypto) {
-        (Some(fidelity), _) => fidelity,
-        (None, Some(_)) => Fidelity::Packets,
-        (None, None) => drawn_fidelity,
+    let fidelity = match (fidelity, crypto, nodes) {
+        (Some(fidelity), ..) => fidelity,
+        (None, Some(_), _) => Fidelity::Packets,
+        (None, None, Some(_)) => Fidelity::Frames,
+        (None, None, None) => drawn_fidelity,
     };
     (fidelity, crypto.unwrap_or(drawn_crypto))
 }
@@ -248,6 +260,7 @@ pub fn run_campaign(campaign: &Campaign, mut report: impl FnMut(&Outcome)) -> Su
         seeds: campaign.seeds,
         fidelity: campaign.fidelity,
         crypto: campaign.crypto,
+        nodes: campaign.nodes,
     };
     let mut summary = Summary { plan, shard: campaign.shard, ..Summary::default() };
     std::thread::scope(|scope| {
@@ -260,8 +273,9 @@ pub fn run_campaign(campaign: &Campaign, mut report: impl FnMut(&Outcome)) -> Su
                         return;
                     }
                     let seed = campaign.from + first + index * every;
-                    let (fidelity, crypto) = choose(seed, campaign.fidelity, campaign.crypto);
-                    let outcome = run(&draw(seed, fidelity, crypto));
+                    let Campaign { fidelity, crypto, nodes, .. } = *campaign;
+                    let (fidelity, crypto) = choose(seed, fidelity, crypto, nodes);
+                    let outcome = run(&draw_sized(seed, fidelity, crypto, nodes));
                     if sender.send(outcome).is_err() {
                         return;
                     }

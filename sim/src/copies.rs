@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dunlin_core::auth::Permission;
+use dunlin_core::base::FewMap;
 use dunlin_core::directory::{Document, Entry, EntryKey, OfferState};
 use dunlin_core::rpc::{CallError, Failure};
 use dunlin_core::topic::TopicPath;
@@ -25,7 +26,10 @@ const HEARD_IS_HAD: &str = "who has acknowledged a version has it";
 /// Nobody is overlooked.
 const NOBODY_OVERLOOKED: &str = "no responders means that none is known";
 
-type Entries = BTreeMap<EntryKey, Entry>;
+type Entries = FewMap<EntryKey, Entry>;
+
+/// An entry of a copy, and what its owner had.
+type Agreed = (EntryKey, Entry, Entry);
 
 /// Versions that are so close to each other may be of one turn, of which only the end was seen.
 const ONE_TURN: u64 = 64;
@@ -71,7 +75,7 @@ impl Place<'_> {
 #[derive(Default)]
 pub(crate) struct Copies {
     /// By boot number of the life: each version that was seen.
-    owned: BTreeMap<u64, BTreeMap<u64, Owned>>,
+    owned: BTreeMap<u64, FewMap<u64, Owned>>,
     /// The life in which a node met a peer last.
     met: BTreeMap<(usize, PeerId), u64>,
     /// Which applications were told of a peer's services in the life that they met. Before that, calls may have
@@ -79,7 +83,7 @@ pub(crate) struct Copies {
     told: BTreeSet<(usize, PeerId)>,
     /// Entries of copies that were found to be what their owner had, with that: most of a document stays as it is
     /// from one version to the next.
-    agreed: BTreeMap<(usize, PeerId), BTreeMap<EntryKey, (Entry, Entry)>>,
+    agreed: BTreeMap<(usize, PeerId), Vec<Agreed>>,
     /// The life and version that each node was at when it was looked at last.
     noted: Vec<Option<(u64, u64)>>,
 }
@@ -124,13 +128,13 @@ impl Copies {
             return;
         }
         let versions = self.owned.entry(mesh.incarnation().boot).or_default();
-        let before = versions.last_key_value();
-        let (document, none) = (mesh.document(), Entries::new());
+        let before = versions.iter().next_back();
+        let (document, none) = (mesh.document(), Entries::default());
         let before = before.map_or(&none, |(_, owned)| &owned.entries);
         let differs = |(key, entry): &(&EntryKey, &Entry)| {
             before.get(key) != Some(entry) || document.entries.get(key) != Some(entry)
         };
-        let changed = document.entries.iter().chain(before).filter(differs);
+        let changed = document.entries.iter().chain(before.iter()).filter(differs);
         let changed = changed.map(|(_, entry)| place.network_of(entry)).collect();
         versions.insert(document.version, Owned { entries: document.entries, changed });
     }
@@ -150,8 +154,9 @@ impl Copies {
             let what = format!("n{index} is shown {entry:?} by n{other}");
             return Err((ISOLATED, what));
         }
-        let Some((_, truth)) = life.range(..=copy.version).next_back() else { return Ok(()) };
-        let next = life.range(copy.version + 1..).next();
+        let until = life.iter().rev().find(|(version, _)| **version <= copy.version);
+        let Some((_, truth)) = until else { return Ok(()) };
+        let next = life.range_from(copy.version + 1).next();
         if next.is_some_and(|(next, _)| next - copy.version < ONE_TURN) {
             return Ok(());
         }
@@ -162,15 +167,25 @@ impl Copies {
         let truth = truth.entries.iter().filter(|(_, entry)| shown(entry));
         let agreed = self.agreed.entry((index, id)).or_default();
         let mut agrees = |key: EntryKey, truth: &Entry, copy: &Entry| {
-            let known = agreed.get(&key);
-            if known.is_some_and(|(a, b)| is_same(a, truth) && is_same(b, copy)) {
+            let place = agreed.binary_search_by_key(&key, |(key, ..)| *key);
+            if let Ok(place) = place
+                && is_same(&agreed[place].1, truth)
+                && is_same(&agreed[place].2, copy)
+            {
                 return true;
             }
-            let agrees = truth == copy;
-            if agrees {
-                agreed.insert(key, (truth.clone(), copy.clone()));
+            if truth != copy {
+                return false;
             }
-            agrees
+            let both = (key, truth.clone(), copy.clone());
+            match place {
+                Ok(place) => agreed[place] = both,
+                Err(place) => {
+                    agreed.reserve_exact(1);
+                    agreed.insert(place, both);
+                }
+            }
+            true
         };
         let same_keys = truth.clone().map(|(key, _)| key).eq(copy.entries.keys());
         let mut both = truth.clone().zip(copy.entries.values());
@@ -284,8 +299,7 @@ impl<F: Fidelity> World<'_, F> {
         let place = Place { index, rights: self.rights.as_ref() };
         self.copies.note(place, mesh);
         for (at, event) in heard.iter().enumerate() {
-            let owner = Copies::peer_of(event)
-                .and_then(|peer| self.peers.iter().position(|other| *other == peer));
+            let owner = Copies::peer_of(event).and_then(|peer| self.roster.find(&peer));
             let other = owner
                 .and_then(|peer| self.stations[peer].live.as_ref())
                 .map(|live| F::mesh(&live.door));

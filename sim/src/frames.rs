@@ -18,6 +18,7 @@ use dunlin_core::{Event, Mesh, MeshConfig, MonoTime, Now};
 use crate::log::log;
 use crate::network::Fate;
 use crate::recording::{self, Kind, Sent};
+use crate::schedule::{Fault, Schedule, Trouble};
 use crate::station::{Live, station_at};
 use crate::trace::Step;
 use crate::world::{Birth, Fidelity, Happening, World};
@@ -139,7 +140,9 @@ enum State {
 #[derive(Debug, Default)]
 struct Receiving {
     next: u64,
-    early: BTreeMap<u64, Bytes>,
+    /// What came too early. Mostly nothing did, and that is one word then.
+    #[allow(clippy::box_collection)]
+    early: Option<Box<BTreeMap<u64, Bytes>>>,
 }
 
 #[derive(Debug)]
@@ -181,8 +184,9 @@ pub(crate) struct Frames {
     of_station: Vec<Vec<u32>>,
     /// Where frames are written.
     buffer: BytesMut,
-    /// What each station last said to another on the control lane of a link, from its Hello on.
+    /// What each station last said to another on the control lane of a link, from its Hello on, if it may come again.
     said: BTreeMap<(usize, usize), Vec<Bytes>>,
+    keeps_said: bool,
 }
 
 /// Frames of one handshake that are kept to be replayed.
@@ -197,6 +201,18 @@ fn ends_of(handle: LinkHandle) -> (u32, usize) {
 }
 
 impl Frames {
+    /// Without links. What a schedule never replays is not kept.
+    pub(crate) fn new(schedule: &Schedule) -> Self {
+        let replays = |fault: &Fault| matches!(fault.what, Trouble::Replay { .. });
+        let dialled: usize = schedule.nodes.iter().map(|node| node.keeps.len()).sum();
+        Frames {
+            // Room for some that are dialled again: in a large world a vector that doubles takes as much as a node.
+            links: Vec::with_capacity(dialled * 9 / 8),
+            keeps_said: schedule.faults.iter().any(replays),
+            ..Frames::default()
+        }
+    }
+
     fn end(&mut self, link: u32, end: usize) -> &mut End {
         &mut self.links[link as usize].ends[end]
     }
@@ -640,7 +656,7 @@ fn receive(
 ) {
     let name = handle(link, end);
     let station = world.fidelity.end(link, end).station;
-    if lane == Lane::CONTROL {
+    if lane == Lane::CONTROL && world.fidelity.keeps_said {
         // A dialler's words are kept, as an eavesdropper with the keys would.
         let from = world.fidelity.end(link, 1 - end).station;
         let said = world.fidelity.said.entry((from, station)).or_default();
@@ -656,14 +672,18 @@ fn receive(
     }
     let receiving = &mut world.fidelity.end(link, end).receiving[lane.0 as usize];
     if order != receiving.next {
-        receiving.early.insert(order, frame);
+        receiving.early.get_or_insert_default().insert(order, frame);
         return;
     }
     receiving.next += 1;
     deliver(world, station, LinkInput::Frame { link: name, lane, frame });
     loop {
         let receiving = &mut world.fidelity.end(link, end).receiving[lane.0 as usize];
-        let Some(frame) = receiving.early.remove(&receiving.next) else { return };
+        let Some(early) = &mut receiving.early else { return };
+        let Some(frame) = early.remove(&receiving.next) else { return };
+        if early.is_empty() {
+            receiving.early = None;
+        }
         receiving.next += 1;
         deliver(world, station, LinkInput::Frame { link: name, lane, frame });
     }

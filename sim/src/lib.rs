@@ -47,6 +47,7 @@ mod random;
 pub mod recording;
 pub mod report;
 mod rights;
+mod roster;
 pub mod run;
 pub mod schedule;
 pub mod shrink;

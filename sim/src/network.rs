@@ -22,7 +22,7 @@ pub(crate) enum Fate {
 }
 
 /// What the faults that are on mean for one directed path.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Trials {
     cut: Option<FaultKind>,
     loss_per_mille: u32,
@@ -42,7 +42,8 @@ struct Trials {
 /// One directed path that was used.
 #[derive(Clone, Debug, Default)]
 struct Path {
-    trials: Trials,
+    /// None if there are none, as mostly.
+    trials: Option<Box<Trials>>,
     /// After so many changes of the faults that are on the trials were looked up.
     looked_up: u64,
     sent: u64,
@@ -94,12 +95,13 @@ impl<'s> Network<'s> {
         let path = path_to(&mut paths[from], to);
         if path.looked_up != self.changes {
             path.looked_up = self.changes;
-            path.trials = Trials::default();
+            let mut trials = Trials::default();
             for index in &self.on {
-                apply(&self.faults[*index], from as u16, to as u16, &mut path.trials);
+                apply(&self.faults[*index], from as u16, to as u16, &mut trials);
             }
+            path.trials = (trials != Trials::default()).then(|| Box::new(trials));
         }
-        let trials = path.trials;
+        let trials = path.trials.as_deref().copied().unwrap_or_default();
         path.sent += 1;
         let sent = path.sent;
         let random = |what: u64| {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::campaign::Summary;
 use crate::checks::seconds;
+use crate::draw::LARGE;
 use crate::run::{Outcome, Verdict};
 use crate::schedule::Fidelity;
 
@@ -13,7 +14,10 @@ pub fn reproduce(outcome: &Outcome) -> String {
         Fidelity::Frames => String::new(),
         Fidelity::Packets => format!(" --crypto {}", outcome.crypto),
     };
-    format!("cargo sim run --seed {} --fidelity {}{crypto}", outcome.seed, outcome.fidelity)
+    // Seeds draw fewer by themselves.
+    let nodes = u16::try_from(outcome.nodes).ok().filter(|nodes| LARGE.contains(nodes));
+    let nodes = nodes.map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
+    format!("cargo sim run --seed {} --fidelity {}{crypto}{nodes}", outcome.seed, outcome.fidelity)
 }
 
 /// What went wrong in the run of a seed, the line that reproduces it, and the one that makes it small; empty for a

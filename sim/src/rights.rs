@@ -14,6 +14,7 @@ use dunlin_core::{Event, Identity, Now, PeerId, WallTime};
 use crate::checks::Verdict;
 use crate::faults::{FaultKind, Tally};
 use crate::random::bytes32;
+use crate::roster::Roster;
 use crate::schedule::{Forgery, RightsPlan, network_of_service, networks_of, shared_network};
 use crate::workload::{network_name, network_named};
 
@@ -344,12 +345,12 @@ impl Rights {
     pub(crate) fn observe(
         &self,
         tally: &mut Tally,
-        peers: &[PeerId],
+        roster: &Roster,
         here: usize,
         wall: WallTime,
         event: &Event,
     ) -> Verdict {
-        let place = |id: &PeerId| peers.iter().position(|peer| peer == id);
+        let place = |id: &PeerId| roster.find(id);
         match event {
             Event::NetworkLeft { peer, .. } => self.bite(tally, here, place(peer)),
             Event::PeerRefused { peer, why } if why.is_about_access() => {

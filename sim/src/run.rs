@@ -1,7 +1,7 @@
 //! One run, from its schedule to its verdict: chaos, then healing, then quiet.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
@@ -20,7 +20,7 @@ use crate::locate::Under;
 use crate::log::{Log, log};
 use crate::packets::Packets;
 use crate::recording::{Extent, Recording, Tape};
-use crate::schedule::{Crypto, Fidelity as Choice, Schedule, shared_network};
+use crate::schedule::{Crypto, Deed, Fidelity as Choice, Operation, Schedule, shared_network};
 use crate::sometimes::Reached;
 use crate::workload::Workload;
 use crate::world::{Fidelity, World};
@@ -36,6 +36,8 @@ const QUIET_WITHIN: u64 = 90 * SECOND;
 const SETTLED_AFTER: u64 = 20 * SECOND;
 /// How often convergence and quiet are looked for.
 const LOOK_EVERY: u64 = SECOND / 2;
+/// In worlds of up to so many nodes each publishes alone after healing.
+const EACH_ALONE_MAX: usize = 16;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -173,7 +175,8 @@ fn play_out(
     hush();
     let begun = thread_cpu_nanos();
     // A few calls are made by handlers and probes.
-    let calls = schedule.operations.len() * 9 / 8 + 64;
+    let is_call = |operation: &&Operation| matches!(operation.what, Deed::Call(_));
+    let calls = schedule.operations.iter().filter(is_call).count() * 9 / 8 + 64;
     let ledger = Arc::new(Ledger::with_capacity(calls, tape));
     let lines = under.lines.map(|lines| lines.sink(Arc::clone(&ledger)));
     let log = Log::new(log.or(lines));
@@ -183,7 +186,7 @@ fn play_out(
     let errors = Errors::default();
     let go = || match schedule.fidelity {
         Choice::Frames => {
-            let frames = Frames::default();
+            let frames = Frames::new(schedule);
             play(World::new(schedule, workload, frames, books, log, under), &errors)
         }
         Choice::Packets => {
@@ -313,11 +316,13 @@ fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
         }
     }
     await_nothing(world, QUIET_WITHIN, restless)?;
-    for index in 0..world.stations.len() {
-        let info = world.info(index);
-        let Some(live) = &world.stations[index].live else { continue };
-        if let Some(task) = world.workload.probe_events(&info, live.host.handle()) {
-            world.spawn(index, task);
+    for turn in turns(world) {
+        for index in turn {
+            let info = world.info(index);
+            let Some(live) = &world.stations[index].live else { continue };
+            if let Some(task) = world.workload.probe_events(&info, live.host.handle()) {
+                world.spawn(index, task);
+            }
         }
         await_nothing(world, QUIET_WITHIN, restless)?;
         if world.ledger.is_broken() {
@@ -375,6 +380,34 @@ fn pairs<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, usize)> {
     pairs
 }
 
+/// Whose turn it is to publish, one after the other: nobody hears two publishers at a time. In a small world that is
+/// each alone; in a large one those that are far from each other go together.
+fn turns<F: Fidelity>(world: &World<'_, F>) -> Vec<Vec<usize>> {
+    let count = world.stations.len();
+    if count <= EACH_ALONE_MAX {
+        return (0..count).map(|index| vec![index]).collect();
+    }
+    let hears = |index: usize| {
+        let mesh = world.mesh(index).into_iter();
+        let peers =
+            mesh.flat_map(|mesh| mesh.peers_up().filter_map(|(id, _)| world.roster.find(&id)));
+        peers.chain([index])
+    };
+    let mut turns: Vec<Vec<usize>> = Vec::new();
+    // In which turns somebody is heard at each node.
+    let mut taken: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); count];
+    for index in 0..count {
+        let is_free = |turn: &usize| hears(index).all(|at| !taken[at].contains(turn));
+        let turn = (0..).find(is_free).expect("one of them is new");
+        turns.resize_with(turns.len().max(turn + 1), Vec::new);
+        turns[turn].push(index);
+        for at in hears(index) {
+            taken[at].insert(turn);
+        }
+    }
+    turns
+}
+
 /// For each node a service that it does not have itself, that several of its peers have, and that it may call:
 /// the node, the service's number, and those peers.
 fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<u16>)> {
@@ -384,7 +417,7 @@ fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<
         let number = |path: &str| path.strip_prefix('s').and_then(|n| n.parse::<u16>().ok());
         let mut instances = BTreeMap::<u16, Vec<u16>>::new();
         for (id, document) in mesh.peers_up() {
-            let Some(peer) = world.peers.iter().position(|peer| *peer == id) else { continue };
+            let Some(peer) = world.roster.find(&id) else { continue };
             for service in document.into_iter().flat_map(|document| document.services()) {
                 if let (Some(number), OfferState::Running) =
                     (number(service.path.path()), service.state)

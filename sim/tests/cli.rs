@@ -123,3 +123,18 @@ fn a_shard_that_is_none_and_a_merge_of_nothing_are_refused() {
     let (_, errors, code) = sim(&["merge", path.to_str().expect("plain")]);
     assert!(code == 2 && errors.contains("has not come to its end"), "{errors}");
 }
+
+#[test]
+fn a_large_world_is_asked_for_by_its_nodes_and_comes_again_by_the_line_that_says_so() {
+    let (first, errors, code) = sim(&["run", "--seed", "4", "--nodes", "40", "--json"]);
+    assert_eq!((errors.as_str(), code), ("", 0));
+    let json: serde_json::Value = serde_json::from_str(first.trim()).expect("a JSON line");
+    assert_eq!((&json["nodes"], &json["fidelity"]), (&40.into(), &"frames".into()));
+    let (text, ..) = sim(&["schedule", "--seed", "4", "--nodes", "40"]);
+    let path = file("large.json", &text);
+    let (replayed, ..) = sim(&["replay", path.to_str().expect("plain"), "--json"]);
+    assert_eq!(hash(&replayed), hash(&first));
+    // As few as a seed draws by itself would not be told apart from that.
+    let (_, errors, code) = sim(&["run", "--seed", "4", "--nodes", "12"]);
+    assert!(code == 2 && errors.contains("13..=60000"), "{errors}");
+}

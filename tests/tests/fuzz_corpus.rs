@@ -2,7 +2,6 @@
 //!
 //! `DUNLIN_WRITE_SEEDS=1 cargo test -p dunlin-tests --test fuzz_corpus` writes the seeds anew.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,8 +40,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         info: ServiceInfo { description: "Sums".into(), ..ServiceInfo::default() },
     };
     let entry = (EntryKey::Service(7), Entry::Service(Arc::new(service)));
-    let document =
-        Document { version: 3, entries: BTreeMap::from([entry.clone()]), incremental: true };
+    let document = Document { version: 3, entries: [entry.clone()].into(), incremental: true };
     let removed = vec![EntryKey::Service(2)];
     let delta = Delta { base: 3, version: 5, put: vec![entry], removed };
     let hello = Hello {

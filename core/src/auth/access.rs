@@ -425,6 +425,16 @@ impl Access {
         }
     }
 
+    /// Takes out what a link waits with.
+    fn waits_no_longer(&mut self, link: LinkHandle) -> Option<(PeerKey, Session)> {
+        let waiting = self.waiting.remove(&link);
+        if self.waiting.is_empty() {
+            // An empty map would keep its room, and mostly nothing waits.
+            self.waiting = BTreeMap::new();
+        }
+        waiting
+    }
+
     fn on_verified(
         &mut self,
         cx: &mut Context<'_, AccessTimer>,
@@ -432,7 +442,7 @@ impl Access {
         link: LinkHandle,
         out: &mut Effects<'_, AccessEffect>,
     ) {
-        let Some((owner, session)) = self.waiting.remove(&link) else { return };
+        let Some((owner, session)) = self.waits_no_longer(link) else { return };
         if owner != peer || self.own.is_none() {
             return;
         }
@@ -635,7 +645,7 @@ impl Machine for Access {
             }
             AccessInput::Verified { peer, link } => self.on_verified(cx, peer, link, out),
             AccessInput::LinkGone(link) => {
-                self.waiting.remove(&link);
+                self.waits_no_longer(link);
             }
             AccessInput::SessionEnded(peer) => {
                 if let Some(timer) = self.sessions.remove(peer).and_then(|old| old.timer) {

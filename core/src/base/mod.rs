@@ -1,6 +1,7 @@
 //! Values without policy: time, ids, randomness, timers, bounds.
 
 pub mod effects;
+pub mod few;
 pub mod id;
 pub mod limits;
 pub mod pool;
@@ -11,6 +12,7 @@ pub mod time;
 pub mod timers;
 
 pub use effects::Effects;
+pub use few::FewMap;
 pub use id::{Identity, Incarnation, ParsePeerIdError, PeerId};
 pub use limits::Limits;
 pub use pool::BufferPool;

@@ -1,5 +1,6 @@
 //! A table whose keys tell a reused place from the one they were given for.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 /// Names one entry of a [`Slab`] for as long as it lives. A key of an entry that is gone names
@@ -61,6 +62,21 @@ impl<T> std::fmt::Debug for Key<T> {
     }
 }
 
+/// Room for one more. A vector begins with four places and doubles them; most tables of a node have one or two entries,
+/// and there are many such tables: up to eight places are made one by one.
+pub(crate) fn make_room<T>(places: &mut Vec<T>) {
+    if places.len() < 8 {
+        places.reserve_exact(1);
+    }
+}
+
+/// The same for a queue: one place at first, then twice as many each time.
+pub(crate) fn make_first_room<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() == 0 {
+        queue.reserve_exact(1);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Place<T> {
     Taken { generation: u32, value: T },
@@ -113,6 +129,7 @@ impl<T, K> Slab<T, K> {
             }
             None => {
                 let index = u32::try_from(self.places.len()).expect("fewer than 2^32 entries");
+                make_room(&mut self.places);
                 self.places.push(Place::Taken { generation: 1, value });
                 (index, 1)
             }
@@ -197,8 +214,9 @@ impl<K, V> KeyMap<K, V> {
     /// Sets the value of a key. Gives back what an earlier key had at this place: that key's own end may
     /// not have been told yet.
     pub fn insert(&mut self, key: Key<K>, value: V) -> Option<(Key<K>, V)> {
-        if self.places.len() <= key.index() {
-            self.places.resize_with(key.index() + 1, || None);
+        while self.places.len() <= key.index() {
+            make_room(&mut self.places);
+            self.places.push(None);
         }
         let earlier = self.places[key.index()].replace((key.generation, value));
         earlier.map(|(generation, value)| {

@@ -3,12 +3,11 @@
 //! There are two kinds of entries, services and subscriptions. Another would get a variant of [`Entry`] and of
 //! [`EntryKey`] and a field on the wire; replication does not care what an entry says.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use semver::Version;
 
-use crate::base::StableHash;
+use crate::base::{FewMap, StableHash};
 use crate::payload::ContentType;
 use crate::topic::{Pattern, TopicPath};
 
@@ -277,7 +276,7 @@ pub struct Document {
     /// Grows with every change within an incarnation.
     pub version: u64,
     /// The entries.
-    pub entries: BTreeMap<EntryKey, Entry>,
+    pub entries: FewMap<EntryKey, Entry>,
     /// Whether its owner reads deltas and heartbeats, and acknowledges.
     pub incremental: bool,
 }

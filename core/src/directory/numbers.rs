@@ -1,8 +1,6 @@
 //! Names for what a node makes known, that tell nothing of its other networks.
 
-use std::collections::BTreeMap;
-
-use crate::base::{Draws, Label};
+use crate::base::{Draws, FewMap, Label};
 
 /// The bits with which entries of a document are counted.
 pub const ENTRY_BITS: u32 = 32;
@@ -17,7 +15,7 @@ const TAGS: u64 = 1 << 22;
 #[derive(Clone, Debug)]
 pub struct Numbers {
     /// Of each network what its numbers begin with, and the last one.
-    networks: BTreeMap<Option<Box<str>>, (u64, u64)>,
+    networks: FewMap<Option<Box<str>>, (u64, u64)>,
     counter_bits: u32,
     /// There is one network, and nothing to hide.
     single: bool,
@@ -27,7 +25,7 @@ impl Numbers {
     /// Numbers that count with so many bits, at most 40. In a `single` network they begin with nothing.
     pub fn new(counter_bits: u32, single: bool) -> Self {
         assert!(counter_bits <= 40, "a number has 62 bits");
-        Numbers { networks: BTreeMap::new(), counter_bits, single }
+        Numbers { networks: FewMap::default(), counter_bits, single }
     }
 
     /// The next number in a network.

@@ -23,7 +23,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::{Effects, KeyMap, Limits, MonoTime, PeerKey, PeerTag};
+use crate::base::{Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag};
 use crate::directory::document::{Delta, Document, Entry, EntryKey, Heard, Heartbeat};
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::planted::is_planted;
@@ -156,11 +156,11 @@ pub struct Publisher {
     version: u64,
     /// The last version that was given to anything.
     stamp: u64,
-    entries: BTreeMap<EntryKey, Published>,
+    entries: FewMap<EntryKey, Published>,
     /// Each entry at the version of its last change, and removals.
-    changes: BTreeMap<u64, (EntryKey, TopicPath)>,
+    changes: FewMap<u64, (EntryKey, TopicPath)>,
     /// As many as this node is in, at most. They stay when their last entry goes: versions never go back.
-    networks: BTreeMap<Option<Box<str>>, OfNetwork>,
+    networks: BTreeMap<Option<Box<str>>, Box<OfNetwork>>,
     readers: KeyMap<PeerTag, Reader>,
     removals_kept_max: usize,
     unacknowledged_max: usize,
@@ -174,8 +174,8 @@ impl Publisher {
             // Zero is what somebody has who has nothing.
             version: 1,
             stamp: 1,
-            entries: BTreeMap::new(),
-            changes: BTreeMap::new(),
+            entries: FewMap::default(),
+            changes: FewMap::default(),
             networks: BTreeMap::new(),
             readers: KeyMap::default(),
             removals_kept_max: limits.removals_kept_max,
@@ -203,7 +203,8 @@ impl Publisher {
     }
 
     fn shown_networks(&self, shown: Shown<'_>) -> impl Iterator<Item = &OfNetwork> {
-        self.networks.values().filter(move |network| is_planted(68) || shown(&network.place))
+        let networks = self.networks.values().map(|network| &**network);
+        networks.filter(move |network| is_planted(68) || shown(&network.place))
     }
 
     /// The version that a peer has said to have; zero if it has not said anything since it was connected.
@@ -232,7 +233,7 @@ impl Publisher {
         Document { version, entries: self.entries(shown), incremental: true }
     }
 
-    fn entries(&self, shown: Shown<'_>) -> BTreeMap<EntryKey, Entry> {
+    fn entries(&self, shown: Shown<'_>) -> FewMap<EntryKey, Entry> {
         let entries = self.entries.iter();
         let entries = entries.filter(|(_, p)| is_planted(68) || shown(p.entry.place()));
         entries.map(|(key, published)| (*key, published.entry.clone())).collect()
@@ -248,7 +249,7 @@ impl Publisher {
         let shown_entries: usize = self.shown_networks(shown).map(|network| network.entries).sum();
         let forgotten = self.shown_networks(shown).any(|network| base < network.horizon);
         let whole = reader.needs_whole || !reader.incremental || base == 0 || forgotten;
-        let behind = self.changes.range(base + 1..).map(|(_, change)| change);
+        let behind = self.changes.range_from(base + 1).map(|(_, change)| change);
         let behind = behind.filter(|(_, place)| is_planted(68) || shown(place));
         let whole = whole || behind.clone().take(shown_entries + 1).count() > shown_entries;
         let update = if whole {
@@ -296,14 +297,15 @@ impl Publisher {
 
     fn network(&mut self, place: &TopicPath) -> &mut OfNetwork {
         let name = place.network().map(Box::from);
-        self.networks.entry(name).or_insert_with(|| OfNetwork {
+        let fresh = || OfNetwork {
             place: place.clone(),
             version: 0,
             entries: 0,
             digest: 0,
             removals: VecDeque::new(),
             horizon: 0,
-        })
+        };
+        self.networks.entry(name).or_insert_with(|| Box::new(fresh()))
     }
 
     fn take_out(&mut self, key: EntryKey) -> Option<TopicPath> {
@@ -546,7 +548,7 @@ impl Machine for Publisher {
         assert_eq!(self.changes.len(), changes, "one change each");
         let versions = self.networks.values().map(|network| network.version);
         assert_eq!(versions.max().unwrap_or(1), self.version, "the last change is in some network");
-        for (key, published) in &self.entries {
+        for (key, published) in self.entries.iter() {
             let change = self.changes.get(&published.changed_at);
             assert_eq!(change.map(|(key, _)| key), Some(key), "every entry's change is known");
         }

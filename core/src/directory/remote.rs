@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use semver::{Version, VersionReq};
 
-use crate::base::{Draws, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
+use crate::base::slab::make_room;
+use crate::base::{Draws, FewMap, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
 use crate::directory::document::{Document, Entry, EntryKey, OfferState, ServiceOffer, Spread};
 use crate::directory::load::Load;
 use crate::directory::selection::{Selection, Wish, affinity, first_is_less_loaded};
@@ -68,9 +69,9 @@ pub enum Chosen {
 pub struct RemoteServices {
     documents: KeyMap<PeerTag, Document>,
     offers: PatternIndex<Offer>,
-    by_pattern: BTreeMap<Pattern, SubscriptionKey>,
+    by_pattern: FewMap<Pattern, SubscriptionKey>,
     groups: Slab<Group>,
-    by_path: BTreeMap<TopicPath, GroupKey>,
+    by_path: FewMap<TopicPath, GroupKey>,
 }
 
 fn will_do(version: &Version, wanted: Option<&VersionReq>) -> bool {
@@ -267,6 +268,7 @@ impl RemoteServices {
         // A service may list a pattern twice.
         if let Err(place) = place {
             let service = Arc::clone(service);
+            make_room(&mut offer.instances);
             offer.instances.insert(place, Instance { peer, entry, id, service });
         }
     }

@@ -11,9 +11,7 @@
 //! Every update is acknowledged with the version that we have. Entries are kept as they came, before
 //! anything here looks at what the peer may offer: only so can the digest be that of its owner.
 
-use std::collections::BTreeMap;
-
-use crate::base::{Effects, KeyMap, Limits, PeerKey, PeerTag};
+use crate::base::{Effects, FewMap, KeyMap, Limits, PeerKey, PeerTag};
 use crate::directory::document::{Delta, Document, Entry, EntryKey, Heard, Heartbeat};
 use crate::link::LinkHandle;
 use crate::machine::{Context, Machine};
@@ -89,7 +87,7 @@ struct Replica {
     /// Zero until the document has come.
     version: u64,
     incremental: bool,
-    entries: BTreeMap<EntryKey, Held>,
+    entries: FewMap<EntryKey, Held>,
     /// How many of them are services, and how many subscriptions.
     counts: [usize; 2],
     digest: u64,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::document::ServiceInfo;
 use super::*;
-use crate::base::{Limits, PeerKey, PeerTag, Slab};
+use crate::base::{FewMap, Limits, PeerKey, PeerTag, Slab};
 use crate::link::LinkHandle;
 use crate::machine::tests::Bench;
 use crate::topic::TopicPath;
@@ -53,9 +53,9 @@ struct Pair {
     peer: PeerKey,
     channel: Vec<Parcel>,
     /// What the reader should have at each version.
-    history: BTreeMap<u64, BTreeMap<EntryKey, Entry>>,
+    history: BTreeMap<u64, FewMap<EntryKey, Entry>>,
     /// What the reader was told, put together.
-    told: BTreeMap<EntryKey, Entry>,
+    told: FewMap<EntryKey, Entry>,
     wholes: usize,
     deltas: usize,
     changes_sent: usize,
@@ -71,7 +71,7 @@ impl Pair {
             peer,
             channel: Vec::new(),
             history: BTreeMap::new(),
-            told: BTreeMap::new(),
+            told: FewMap::default(),
             wholes: 0,
             deltas: 0,
             changes_sent: 0,

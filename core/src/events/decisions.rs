@@ -32,13 +32,14 @@ pub struct Decision {
 /// Decisions of the events that came last, one for each place of a topic: see `place_of`.
 #[derive(Clone, Debug, Default)]
 pub struct Decisions {
-    places: [Option<Decision>; PLACES],
+    /// Nothing until there is a first.
+    places: Option<Box<[Option<Decision>; PLACES]>>,
 }
 
 impl Decisions {
     /// What was decided of an event like this one, if that may still stand.
     pub fn of(&self, peer: PeerKey, written: &TopicPath, generation: u64) -> Option<&Decision> {
-        let decision = self.places[place_of(written.as_bytes())].as_ref()?;
+        let decision = self.places.as_ref()?[place_of(written.as_bytes())].as_ref()?;
         let stands = decision.peer == peer
             && decision.generation == generation
             && decision.written == *written;
@@ -48,11 +49,11 @@ impl Decisions {
     /// Remembers what was decided.
     pub fn remember(&mut self, decision: Decision) {
         let place = place_of(decision.written.as_bytes());
-        self.places[place] = Some(decision);
+        self.places.get_or_insert_default()[place] = Some(decision);
     }
 
     /// What was decided may be wrong now.
     pub fn forget(&mut self) {
-        self.places = Default::default();
+        self.places = None;
     }
 }

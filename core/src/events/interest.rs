@@ -1,9 +1,8 @@
 //! What peers want: their subscriptions, found by topic.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{KeyMap, PeerId, PeerKey, PeerTag};
+use crate::base::{FewMap, KeyMap, PeerId, PeerKey, PeerTag};
 use crate::directory::{Entry, EntryKey, SubscriptionOffer};
 use crate::events::group::GroupName;
 use crate::events::plan::Elsewhere;
@@ -20,7 +19,7 @@ struct Interested {
 #[derive(Clone, Debug, Default)]
 pub struct Interest {
     index: PatternIndex<Interested>,
-    by_peer: KeyMap<PeerTag, BTreeMap<u64, SubscriptionKey>>,
+    by_peer: KeyMap<PeerTag, FewMap<u64, SubscriptionKey>>,
 }
 
 impl Interest {
@@ -48,7 +47,7 @@ impl Interest {
             let interested = Interested { peer, id, offer: Arc::clone(offer) };
             let key = self.index.insert(&offer.pattern, interested);
             if self.by_peer.get(peer).is_none() {
-                self.by_peer.insert(peer, BTreeMap::new());
+                self.by_peer.insert(peer, FewMap::default());
             }
             self.by_peer.get_mut(peer).expect("just inserted").insert(number, key);
         }

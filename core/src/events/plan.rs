@@ -140,14 +140,17 @@ impl Groups {
     }
 }
 
-/// How many topics are remembered. A power of two. A guess.
-const PLACES: usize = 256;
+/// How many topics have room at first, and at most. Powers of two. Guesses.
+const PLACES_FIRST: usize = 8;
+const PLACES_MAX: usize = 256;
+/// A topic is in one of so many places behind each other.
+const PROBES: usize = 4;
 
-/// The plans of topics that were used lately. Each topic has one place, which it may lose to another.
+/// The plans of topics that were used lately. Each topic has a few places, which it may lose to others.
 #[derive(Clone, Debug, Default)]
 pub struct Plans {
-    /// Empty until the first is made.
-    places: Vec<Option<Known>>,
+    /// Empty until the first is made, then a power of two.
+    places: Vec<Option<Box<Known>>>,
     /// Plans of earlier generations do not count.
     generation: u64,
 }
@@ -157,6 +160,10 @@ struct Known {
     topic: TopicPath,
     generation: u64,
     plan: Arc<Plan>,
+}
+
+fn hash(topic: &TopicPath) -> u64 {
+    StableHash::new(6).bytes(topic.as_bytes()).finish()
 }
 
 impl Plans {
@@ -179,23 +186,57 @@ impl Plans {
         topic: &TopicPath,
         make: impl FnOnce(&TopicPath) -> Plan,
     ) -> (TopicPath, Arc<Plan>, usize) {
-        if self.places.is_empty() {
-            self.places.resize(PLACES, None);
-        }
-        let hash = StableHash::new(6).bytes(topic.as_bytes()).finish();
+        let hash = hash(topic);
         let lane = (hash >> 32) as usize % LANES;
-        let place = &mut self.places[hash as usize & (PLACES - 1)];
-        if let Some(known) = place
-            && known.generation == self.generation
-            && known.topic == *topic
-        {
+        if let Some(known) = self.find(hash, topic) {
             return (known.topic.clone(), Arc::clone(&known.plan), lane);
         }
         let topic = TopicPath::parse(topic.as_str()).expect("it is a topic already");
         let plan = Arc::new(make(&topic));
-        let known =
-            Known { topic: topic.clone(), generation: self.generation, plan: Arc::clone(&plan) };
-        *place = Some(known);
+        let (known, generation) = (Arc::clone(&plan), self.generation);
+        let known = Box::new(Known { topic: topic.clone(), generation, plan: known });
+        let place = loop {
+            match self.free(hash) {
+                Some(place) => break place,
+                None if self.places.len() < PLACES_MAX => self.grow(),
+                None => break hash as usize & (PLACES_MAX - 1),
+            }
+        };
+        self.places[place] = Some(known);
         (topic, plan, lane)
+    }
+
+    /// The places in which a topic may be.
+    fn places_of(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let count = self.places.len();
+        (0..PROBES.min(count)).map(move |probe| (hash as usize).wrapping_add(probe) & (count - 1))
+    }
+
+    fn find(&self, hash: u64, topic: &TopicPath) -> Option<&Known> {
+        let places = self.places_of(hash).filter_map(|place| self.places[place].as_deref());
+        let mut current = places.filter(|known| known.generation == self.generation);
+        current.find(|known| known.topic == *topic)
+    }
+
+    /// A place for a topic in which nothing is that still holds.
+    fn free(&self, hash: u64) -> Option<usize> {
+        let is_free = |place: &usize| {
+            self.places[*place].as_ref().is_none_or(|known| known.generation != self.generation)
+        };
+        self.places_of(hash).find(is_free)
+    }
+
+    /// More places: a node has few topics mostly, and room for many takes more than all else that it keeps of events.
+    fn grow(&mut self) {
+        let places = (2 * self.places.len()).max(PLACES_FIRST);
+        let before = std::mem::take(&mut self.places);
+        self.places.resize(places, None);
+        let current =
+            before.into_iter().flatten().filter(|known| known.generation == self.generation);
+        for known in current.collect::<Vec<_>>() {
+            if let Some(place) = self.free(hash(&known.topic)) {
+                self.places[place] = Some(known);
+            }
+        }
     }
 }

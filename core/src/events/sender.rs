@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use dunlin_proto::{Frame, Header, Written, v1};
 
+use crate::base::slab::make_first_room;
 use crate::base::{KeyMap, Limits, PeerKey, PeerTag};
 use crate::events::batch::{Batch, Closed, OpenBatch, Together};
 use crate::events::publications::{Part, PartEnd, PartGroup, PublicationKey};
@@ -37,9 +38,10 @@ const EVENT_BYTES: usize = 128;
 /// are. What copying 64 B a hundred times costs is less than counting references to them. A guess.
 pub const JOINED_BYTES_MAX: usize = 2_048;
 
-/// Events are written into buffers of this size, in bytes. Each lives as long as an event in it is not
-/// acknowledged.
-const BUFFER_BYTES: usize = 16 << 10;
+/// Events are written into buffers of so many bytes, each twice as large as the one before: who publishes little takes
+/// little. Each lives as long as an event in it is not acknowledged. Guesses.
+const BUFFER_BYTES_FIRST: usize = 256;
+const BUFFER_BYTES_MAX: usize = 16 << 10;
 
 /// An event as it goes to peers.
 #[derive(Clone, Debug)]
@@ -51,13 +53,13 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    fn write(header: v1::Event, payload: Bytes, buffer: &mut BytesMut) -> Self {
+    fn write(header: v1::Event, payload: Bytes, buffer: &mut BytesMut, bytes: usize) -> Self {
         let payload_bytes = payload.len();
         let (joined, rest) = match payload_bytes <= JOINED_BYTES_MAX {
             true => (payload, Bytes::new()),
             false => (Bytes::new(), payload),
         };
-        let written = Written::new(Header::Event(header), joined, buffer, BUFFER_BYTES);
+        let written = Written::new(Header::Event(header), joined, buffer, bytes);
         Outgoing { written, rest, payload_bytes }
     }
 }
@@ -212,7 +214,8 @@ pub enum Report {
 /// What all peers are sent.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    streams: KeyMap<PeerTag, Stream>,
+    /// Apart, for most peers are sent no events.
+    streams: KeyMap<PeerTag, Box<Stream>>,
     /// Events that a peer had not acknowledged when its last stream ended.
     lost: KeyMap<PeerTag, u64>,
     next_stream: u64,
@@ -221,9 +224,11 @@ pub struct Sender {
     publications_max: usize,
     /// Where events that go alone are written.
     buffer: BytesMut,
-    /// For each lane the events that are being written together. Those to whom they go have [`Item::Open`] as the
+    /// How large the next such buffer is.
+    buffer_bytes: usize,
+    /// For each lane on which there ever were some the events that are being written together. Those to whom they go have [`Item::Open`] as the
     /// last item of the lane.
-    open: [OpenBatch; LANES],
+    open: [Option<Box<OpenBatch>>; LANES],
 }
 
 impl Sender {
@@ -237,6 +242,7 @@ impl Sender {
             bytes_max: limits.events_unacknowledged_bytes_max,
             publications_max: limits.publications_open_max,
             buffer: BytesMut::new(),
+            buffer_bytes: BUFFER_BYTES_FIRST,
             open: Default::default(),
         }
     }
@@ -279,7 +285,7 @@ impl Sender {
             let lost_before = self.lost.remove(peer).unwrap_or(0);
             let lane = Lane { first: 1, next: 1, pulled_to: 1, sent_to: 1, ..Lane::default() };
             let lanes = std::array::from_fn(|_| lane.clone());
-            let stream = Stream {
+            let stream = Box::new(Stream {
                 number,
                 lost_before,
                 lanes,
@@ -287,7 +293,7 @@ impl Sender {
                 bytes: 0,
                 awaited: false,
                 unsure: false,
-            };
+            });
             self.streams.insert(peer, stream);
         }
         self.streams.get_mut(peer).expect("just inserted")
@@ -295,7 +301,12 @@ impl Sender {
 
     /// Writes an event, to be queued for peers.
     pub fn write(&mut self, header: v1::Event, payload: Bytes) -> Outgoing {
-        Outgoing::write(header, payload, &mut self.buffer)
+        let room = self.buffer.capacity();
+        let event = Outgoing::write(header, payload, &mut self.buffer, self.buffer_bytes);
+        if event.written.bytes() > room {
+            self.buffer_bytes = (2 * self.buffer_bytes).min(BUFFER_BYTES_MAX);
+        }
+        event
     }
 
     /// Queues an event for a peer. Says whether nothing waited to be pulled on its lane before.
@@ -322,12 +333,15 @@ impl Sender {
         if peers.iter().any(|peer| !self.has_room(*peer, bytes)) {
             return Pushed::NoRoom;
         }
-        let begins = !self.open[lane].takes(peers, event);
+        let begins = !self.open[lane].as_ref().is_some_and(|open| open.takes(peers, event));
         if begins {
             self.close(lane);
-            self.open[lane].begin(peers);
         }
-        self.open[lane].add(event);
+        let open = self.open[lane].get_or_insert_default();
+        if begins {
+            open.begin(peers);
+        }
+        open.add(event);
         for peer in peers {
             if begins {
                 self.stream(*peer).lanes[lane].push(Item::Open);
@@ -341,16 +355,16 @@ impl Sender {
 
     /// No more joins the events that are being written on a lane, if they are for this peer.
     fn close_for(&mut self, peer: PeerKey, lane: usize) {
-        if self.open[lane].peers().contains(&peer) {
+        if self.open[lane].as_ref().is_some_and(|open| open.peers().contains(&peer)) {
             self.close(lane);
         }
     }
 
     fn close(&mut self, lane: usize) {
-        if self.open[lane].peers().is_empty() {
+        let Some(open) = self.open[lane].as_mut().filter(|open| !open.peers().is_empty()) else {
             return;
-        }
-        let (peers, closed) = self.open[lane].close();
+        };
+        let (peers, closed) = open.close();
         let item = match closed {
             Closed::One(header, payload) => {
                 Item::Event { event: self.write(header, payload), part: None }
@@ -363,7 +377,7 @@ impl Sender {
             lane.next += item.numbers();
             *lane.items.back_mut().expect("what is open is there") = item.clone();
         }
-        self.open[lane].reuse(peers);
+        self.open[lane].get_or_insert_default().reuse(peers);
     }
 
     /// Tells a peer that it was passed over with an event. Says whether nothing waited to be pulled before.
@@ -570,8 +584,9 @@ impl Sender {
                 assert_eq!(numbers(lane.pulled), lane.pulled_to, "what was pulled is counted");
                 assert_eq!(numbers(usize::MAX), lane.next, "what is to be sent is counted");
                 let is_open = matches!(lane.items.back(), Some(Item::Open));
-                assert_eq!(is_open, open.peers().contains(&peer), "what is open is the last");
-                let (count, carried) = if is_open { open.size() } else { (0, 0) };
+                let open = open.as_ref().filter(|open| open.peers().contains(&peer));
+                assert_eq!(is_open, open.is_some(), "what is open is the last");
+                let (count, carried) = open.map_or((0, 0), |open| open.size());
                 let opened = (count, count * EVENT_BYTES + carried);
                 for (events, bytes) in lane.items.iter().map(Item::size).chain([opened]) {
                     kept = (kept.0 + events, kept.1 + bytes);
@@ -588,6 +603,7 @@ impl Sender {
 impl Lane {
     fn push(&mut self, item: Item) -> bool {
         self.next += item.numbers();
+        make_first_room(&mut self.items);
         self.items.push_back(item);
         self.pulled + 1 == self.items.len()
     }

@@ -1,9 +1,8 @@
 //! The subscribers of this node. Each has a queue of its own, so that none waits for another.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{Draws, Limits};
+use crate::base::{Draws, FewMap, Limits};
 use crate::directory::document::MEMBERS_MAX;
 use crate::directory::numbers::{ENTRY_BITS, Numbers};
 use crate::directory::{Entry, EntryKey, SubscriptionOffer};
@@ -71,7 +70,7 @@ pub type Announcement = (EntryKey, Option<Entry>);
 pub struct Subscriptions {
     index: PatternIndex<Subscriber>,
     keys: std::collections::BTreeSet<SubscriptionKey>,
-    announced: BTreeMap<Wanted, Announced>,
+    announced: FewMap<Wanted, Announced>,
     /// Of the entries.
     entry_bytes: usize,
     numbers: Numbers,
@@ -85,7 +84,7 @@ impl Subscriptions {
         Subscriptions {
             index: PatternIndex::new(),
             keys: Default::default(),
-            announced: BTreeMap::new(),
+            announced: FewMap::default(),
             entry_bytes: 0,
             numbers: Numbers::new(ENTRY_BITS, false),
             events_max: limits.subscriber_events_max.max(1),
@@ -129,11 +128,11 @@ impl Subscriptions {
         self.keys.insert(key);
         let before = self.announced.get(&wanted).map(|announced| announced.subscribers);
         let (numbers, network) = (&mut self.numbers, wanted.pattern.network());
-        let announced = self.announced.entry(wanted.clone()).or_insert_with(|| Announced {
-            number: numbers.next(network, draws),
-            subscribers: 0,
-            bytes: wanted.bytes(),
-        });
+        if before.is_none() {
+            let (number, bytes) = (numbers.next(network, draws), wanted.bytes());
+            self.announced.insert(wanted.clone(), Announced { number, subscribers: 0, bytes });
+        }
+        let announced = self.announced.get_mut(&wanted).expect("it is listed");
         announced.subscribers += 1;
         if before.is_none() {
             self.entry_bytes += announced.bytes;

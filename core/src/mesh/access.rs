@@ -138,15 +138,20 @@ impl Mesh {
             )
         };
         let path = self.access.localise(peer, service.path.clone()).ok_or_else(no_network)?;
-        let mut service = ServiceOffer::clone(service);
-        for action in &mut service.actions {
-            *action = self.access.localise_pattern(peer, action).ok_or_else(no_network)?;
-            self.access.may_all(self.now, peer, Permission::Serve, &path, action).map_err(
+        let mut actions = Vec::with_capacity(service.actions.len());
+        for action in &service.actions {
+            let action = self.access.localise_pattern(peer, action).ok_or_else(no_network)?;
+            self.access.may_all(self.now, peer, Permission::Serve, &path, &action).map_err(
                 |denied| format!("it offers '{}', which is ignored: {denied}", service.path),
             )?;
+            actions.push(action);
         }
-        service.path = path;
-        Ok(Entry::Service(Arc::new(service)))
+        if path == service.path && actions == service.actions {
+            // Mostly it is written alike here, and is large: what came is shared.
+            return Ok(Entry::Service(Arc::clone(service)));
+        }
+        let (state, info) = (service.state, service.info.clone());
+        Ok(Entry::Service(Arc::new(ServiceOffer { path, state, actions, info })))
     }
 
     fn permitted_subscription(

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::base::{Incarnation, Label, PeerId, PeerKey};
 use crate::link::{CloseCode, Direction, Lane, LinkCommand, LinkHandle, LinkId, Sent};
 use crate::mesh::event::Event;
-use crate::mesh::outbound::{OutItem, Outbound};
+use crate::mesh::outbound::OutItem;
 use crate::mesh::{LIFE_LEAST, LinkEntry, Mesh, Phase};
 use crate::peer::PeerInput;
 use crate::peer::lanes::{Arriving, Delivered};
@@ -40,7 +40,7 @@ impl Mesh {
         let Some(peer) = self.peer_key(id) else {
             return refuse(self, CloseCode::TOO_MANY_LINKS);
         };
-        self.links.insert(link, LinkEntry { peer, remote, out: Outbound::default() });
+        self.links.insert(link, LinkEntry { peer, remote, out: Box::default() });
         self.peers.get_mut(peer).expect("just looked up").lanes.open(link);
         self.feed_peer(peer, PeerInput::LinkUp { link, direction });
     }

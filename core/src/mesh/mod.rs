@@ -28,16 +28,16 @@ mod outbound;
 mod store;
 mod wiring;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dunlin_proto::Frame;
 
 use crate::auth::{Access, AccessInput, AccessTimer};
 use crate::base::{
-    CallTag, Draws, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey, PeerTag,
-    Slab, TimerQueue,
+    CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey,
+    PeerTag, Slab, TimerQueue,
 };
 use crate::directory::numbers::{EVENT_BITS, Numbers};
 use crate::directory::{
@@ -195,7 +195,8 @@ struct PeerEntry {
 struct LinkEntry {
     peer: PeerKey,
     remote: Option<SocketAddr>,
-    out: Outbound,
+    /// Apart, for tables hold room for several links.
+    out: Box<Outbound>,
 }
 
 /// Where the node is in its life.
@@ -224,9 +225,9 @@ pub struct Mesh {
     life_asked: Option<(u64, PeerId)>,
 
     peers: Slab<PeerEntry, PeerTag>,
-    by_id: BTreeMap<PeerId, PeerKey>,
-    links: BTreeMap<LinkHandle, LinkEntry>,
-    dials: BTreeMap<DialHandle, PeerKey>,
+    by_id: FewMap<PeerId, PeerKey>,
+    links: FewMap<LinkHandle, LinkEntry>,
+    dials: FewMap<DialHandle, PeerKey>,
     next_dial: u64,
 
     services: LocalServices,
@@ -244,7 +245,7 @@ pub struct Mesh {
     /// What was decided of the events that came last.
     decisions: Decisions,
     /// Where the payloads of events are copied to.
-    payloads: BytesMut,
+    payloads: events::Payloads,
     /// The paths that came last.
     paths: TopicMemory,
     sender: Sender,
@@ -302,9 +303,9 @@ impl Mesh {
             life_told_at: None,
             life_asked: None,
             peers: Slab::default(),
-            by_id: BTreeMap::new(),
-            links: BTreeMap::new(),
-            dials: BTreeMap::new(),
+            by_id: FewMap::default(),
+            links: FewMap::default(),
+            dials: FewMap::default(),
             next_dial: 0,
             services: LocalServices::new(),
             publisher: Publisher::new(&limits),
@@ -318,7 +319,7 @@ impl Mesh {
             interest: Interest::default(),
             plans: Plans::default(),
             decisions: Decisions::default(),
-            payloads: BytesMut::new(),
+            payloads: events::Payloads::default(),
             paths: TopicMemory::default(),
             sender: Sender::new(&limits),
             receiver: Receiver::default(),

@@ -6,8 +6,10 @@
 //! Nothing waits twice: a peer that reads nothing can ask for one answer again and again, and a link
 //! that does not drain can outlive any number of reasons to send a call or the directory anew.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use crate::base::FewMap;
+use crate::base::slab::make_first_room;
 use crate::link::{Lane, LinkId, Sent};
 use crate::planted::is_planted;
 use crate::wire::Message;
@@ -81,7 +83,7 @@ pub(super) struct Outbound {
     /// Events that went out in a row on each.
     in_a_row: [u32; Lane::SHARED as usize],
     /// Everything that waits and may not wait twice.
-    waiting: BTreeSet<Once>,
+    waiting: FewMap<Once, ()>,
     len: usize,
     answers: usize,
 }
@@ -111,6 +113,7 @@ impl Outbound {
     pub(super) fn push_control(&mut self, item: OutItem) -> bool {
         let fresh = self.note(&item);
         if fresh {
+            make_first_room(&mut self.control);
             self.control.push_back(item);
         }
         fresh && self.len == 1
@@ -120,7 +123,9 @@ impl Outbound {
     pub(super) fn push_shared(&mut self, sequence: u64, item: OutItem) -> bool {
         let fresh = self.note(&item);
         if fresh {
-            self.shared[shared_index(sequence)].push_back(item);
+            let lane = &mut self.shared[shared_index(sequence)];
+            make_first_room(lane);
+            lane.push_back(item);
         }
         fresh && self.len == 1
     }
@@ -168,7 +173,7 @@ impl Outbound {
 
     /// Counts an item in, unless it waits already.
     fn note(&mut self, item: &OutItem) -> bool {
-        let fresh = item.once().is_none_or(|once| self.waiting.insert(once));
+        let fresh = item.once().is_none_or(|once| self.waiting.insert(once, ()).is_none());
         if fresh {
             self.len += 1;
             self.answers += usize::from(matches!(item, OutItem::Answer { .. }));
@@ -178,7 +183,7 @@ impl Outbound {
 
     /// Takes back a call of ours that nobody has pulled.
     pub(super) fn withdraw_call(&mut self, sequence: u64) {
-        if !self.waiting.remove(&Once::Call(sequence)) {
+        if self.waiting.remove(&Once::Call(sequence)).is_none() {
             return;
         }
         self.len -= 1;
@@ -219,7 +224,7 @@ impl Outbound {
         }
         other.events = Default::default();
         // What keeps the old link itself going stays there.
-        other.waiting.retain(|once| {
+        other.waiting.retain(|once, ()| {
             matches!(once, Once::Directory | Once::Heard | Once::Heartbeat | Once::EventAck)
         });
         other.len = other.control.len();

@@ -1,7 +1,7 @@
 //! Whose effect is whose input.
 
 use crate::auth::{AccessEffect, AccessInput};
-use crate::base::{PeerId, PeerKey};
+use crate::base::{FewMap, PeerId, PeerKey};
 use crate::directory::{
     LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
 };
@@ -493,10 +493,10 @@ impl Mesh {
         self.work_off(usize::MAX);
         // Hooks that are still running report to nobody.
         self.services = LocalServices::new();
-        for (dial, _) in std::mem::take(&mut self.dials) {
+        for dial in std::mem::take(&mut self.dials).into_keys() {
             self.link_commands.push_back(LinkCommand::CancelDial { dial });
         }
-        for (link, _) in std::mem::take(&mut self.links) {
+        for link in std::mem::take(&mut self.links).into_keys() {
             let code = CloseCode::SHUTDOWN;
             self.link_commands.push_back(LinkCommand::Close { link, code, flush: true });
         }
@@ -510,7 +510,7 @@ impl Mesh {
             self.forget_events(peer);
         }
         self.peers = Default::default();
-        self.by_id.clear();
+        self.by_id = FewMap::default();
         self.timers = Default::default();
         self.events.push_back(Event::Stopped);
     }

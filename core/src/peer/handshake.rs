@@ -54,6 +54,8 @@ impl Peer {
             _ => None,
         };
         let dialled = id.is_some() || matches!(direction, Direction::Dialled(_));
+        // Mostly there is one, and a vector would begin with room for four.
+        self.links.reserve_exact(1);
         self.links.push(Link {
             link,
             state: LinkState::Greeting { timer },
@@ -125,6 +127,7 @@ impl Peer {
             if self.links[index].greeted_at.is_none() {
                 self.send_hello(turn, link);
             }
+            let hello = Box::new(hello);
             self.links[index].state = LinkState::Newer { timer, hello };
             return;
         }
@@ -172,6 +175,7 @@ impl Peer {
         }
         let entry = &mut self.links[index];
         entry.incarnation = Some(theirs);
+        let hello = Box::new(hello);
         entry.state = LinkState::Verified { timer, hello, superseded: Vec::new() };
         let id = entry.id;
         turn.out.push(PeerEffect::SendConfirm { link, version, incarnation: theirs, id });
@@ -284,7 +288,7 @@ impl Peer {
             if let Some((code, _, reason)) = self.incarnation_refusal(hello.incarnation) {
                 return self.refuse(turn, link, code, reason);
             }
-            self.verify(turn, link, timer, hello.clone(), version);
+            self.verify(turn, link, timer, Hello::clone(&hello), version);
         }
         let Some(index) = self.find(link) else { return };
         turn.cx.disarm(timer);

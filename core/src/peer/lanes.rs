@@ -60,7 +60,15 @@ struct Account<T> {
     received: Sent,
     /// What the peer has sent here in all, once it has said that it sends no more.
     end: Option<Sent>,
-    lanes: [SharedLane<T>; 1 + Lane::SHARED as usize],
+    /// Of each lane what is held up there. Mostly nothing is, and then there is nothing.
+    lanes: [Option<Box<SharedLane<T>>>; 1 + Lane::SHARED as usize],
+}
+
+impl<T> Account<T> {
+    /// What a lane waits for.
+    fn wait(&self, lane: Lane) -> Option<&Wait> {
+        self.lanes[index(lane)].as_ref()?.wait.as_ref()
+    }
 }
 
 /// The accounts of all links to one peer.
@@ -97,6 +105,8 @@ impl<T> Lanes<T> {
             end: None,
             lanes: Default::default(),
         };
+        // Mostly there is one, and a vector would begin with room for four.
+        self.links.reserve_exact(1);
         self.links.insert(at, account);
     }
 
@@ -156,12 +166,10 @@ impl<T> Lanes<T> {
     /// Whether a frame on the control lane or a shared one may pass at once, with nothing else to do; it is counted then. Most
     /// are of this kind.
     pub fn passes(&mut self, link: LinkHandle, lane: Lane) -> bool {
-        let others_wait = self
-            .links
-            .iter()
-            .any(|l| l.lanes[index(lane)].wait.as_ref().is_some_and(|wait| wait.from == link));
+        let others_wait =
+            self.links.iter().any(|l| l.wait(lane).is_some_and(|wait| wait.from == link));
         let Some(account) = self.account(link) else { return false };
-        let passes = !others_wait && account.lanes[index(lane)].wait.is_none();
+        let passes = !others_wait && account.wait(lane).is_none();
         if passes {
             account.received.lanes[index(lane)] += 1;
         }
@@ -182,7 +190,7 @@ impl<T> Lanes<T> {
         out: &mut Vec<Delivered<T>>,
     ) -> Result<(), Overflow> {
         let Some(account) = self.account(link) else { return Ok(()) };
-        let shared = &mut account.lanes[index(lane)];
+        let shared = account.lanes[index(lane)].get_or_insert_default();
         shared.held.push_back(what);
         let awaited = shared.wait.as_ref().map(|wait| wait.from);
         self.held += 1;
@@ -202,9 +210,7 @@ impl<T> Lanes<T> {
             if self.look(link).map(|l| l.received.lanes[index(lane)]) == before {
                 continue;
             }
-            let waits = |l: &&Account<T>| {
-                l.lanes[index(lane)].wait.as_ref().is_some_and(|wait| wait.from == link)
-            };
+            let waits = |l: &&Account<T>| l.wait(lane).is_some_and(|wait| wait.from == link);
             again.extend(self.links.iter().filter(waits).map(|l| l.link));
         }
     }
@@ -212,16 +218,19 @@ impl<T> Lanes<T> {
     fn release_one(&mut self, link: LinkHandle, lane: Lane, out: &mut Vec<Delivered<T>>) {
         loop {
             let Some(account) = self.look(link) else { return };
-            if let Some(wait) = &account.lanes[index(lane)].wait {
+            if let Some(wait) = account.wait(lane) {
                 let come = self.look(wait.from).map(|l| l.received.lanes[index(lane)]);
                 if come.is_some_and(|come| come < wait.frames) {
                     return;
                 }
             }
             let account = self.account(link).expect("just looked up");
-            let shared = &mut account.lanes[index(lane)];
+            let Some(shared) = &mut account.lanes[index(lane)] else { return };
             shared.wait = None;
-            let Some(what) = shared.held.pop_front() else { return };
+            let Some(what) = shared.held.pop_front() else {
+                account.lanes[index(lane)] = None;
+                return;
+            };
             // A cut is a frame like any other for those who wait for this lane.
             account.received.lanes[index(lane)] += 1;
             match what {
@@ -240,7 +249,7 @@ impl<T> Lanes<T> {
     pub fn close(&mut self, link: LinkHandle, out: &mut Vec<Delivered<T>>) {
         let Some(at) = self.links.iter().position(|account| account.link == link) else { return };
         let account = self.links.remove(at);
-        self.held -= account.lanes.iter().map(|lane| lane.held.len()).sum::<usize>();
+        self.held -= account.lanes.iter().flatten().map(|lane| lane.held.len()).sum::<usize>();
         let left: Vec<LinkHandle> = self.links.iter().map(|account| account.link).collect();
         for number in 0..=Lane::SHARED {
             for link in &left {

@@ -112,10 +112,10 @@ enum LinkState {
     /// It was told that its life is over, and is to close the link.
     Refused { timer: TimerHandle },
     /// Its Hello is of a newer life than one that is linked to us: it ends that one once it has confirmed.
-    Newer { timer: TimerHandle, hello: Hello },
+    Newer { timer: TimerHandle, hello: Box<Hello> },
     /// We have confirmed; its Confirm is awaited. The peer may have confirmed it and superseded it already,
     /// by its word on these links.
-    Verified { timer: TimerHandle, hello: Hello, superseded: Vec<LinkHandle> },
+    Verified { timer: TimerHandle, hello: Box<Hello>, superseded: Vec<LinkHandle> },
     /// Both have confirmed.
     Up,
     /// Another link stays.

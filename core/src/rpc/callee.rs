@@ -6,14 +6,13 @@
 //! numbers below it are over, as the caller told us), the next number not yet seen, and the few
 //! between that have not come: [`Seen`].
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::base::{
-    CallKey, CallTag, Effects, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime, PeerKey,
-    PeerTag, Slab,
+    CallKey, CallTag, Effects, FewMap, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime,
+    PeerKey, PeerTag, Slab,
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
@@ -187,7 +186,7 @@ struct CallerMemory {
     boot: u64,
     floor: u64,
     seen: Seen,
-    entries: BTreeMap<u64, Entry>,
+    entries: FewMap<u64, Entry>,
     running: usize,
     kept_bytes: usize,
     /// Until then, by our clock, the caller may send something again.
@@ -480,18 +479,12 @@ impl CallerMemory {
         }
         self.floor = floor;
         self.seen.raise_floor(floor);
-        while let Some(first) = self.entries.first_entry() {
-            if *first.key() >= floor {
-                break;
-            }
-            match first.get() {
-                // Nobody waits for it, but it runs; it goes when it has ended.
-                Entry::Running(_) => break,
-                Entry::Answered(answer) => {
-                    self.kept_bytes -= answer.bytes();
-                    first.remove();
-                }
-            }
+        // Nobody waits for what runs, but it runs; it goes when it has ended.
+        let is_over = |sequence: &u64, entry: &Entry| {
+            *sequence < floor && matches!(entry, Entry::Answered(_))
+        };
+        while let Some((_, Entry::Answered(answer))) = self.entries.pop_first_if(is_over) {
+            self.kept_bytes -= answer.bytes();
         }
     }
 }
@@ -636,7 +629,7 @@ impl Machine for Callee {
         let mut remote = 0;
         for (_, memory) in self.callers.iter() {
             let (mut running, mut bytes) = (0, 0);
-            for (sequence, entry) in &memory.entries {
+            for (sequence, entry) in memory.entries.iter() {
                 assert!(memory.seen.contains(*sequence), "registered before it runs");
                 match entry {
                     Entry::Running(key) => {

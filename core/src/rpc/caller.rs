@@ -10,9 +10,11 @@
 //! rest wait here, where they can still be taken back. A call that its caller has given up keeps its
 //! number until the callee has answered, so that the callee never sees more calls than it granted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use crate::base::{CallKey, CallTag, Effects, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab};
+use crate::base::{
+    CallKey, CallTag, Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab,
+};
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::Payload;
@@ -211,7 +213,7 @@ struct PeerCalls {
     session: Option<Session>,
     connected: bool,
     last_sequence: u64,
-    in_flight: BTreeMap<u64, InFlight>,
+    in_flight: FewMap<u64, InFlight>,
     waiting: VecDeque<CallKey>,
 }
 
@@ -522,7 +524,7 @@ impl Caller {
                 calls.in_flight.insert(sequence, entry);
             }
         }
-        for (&sequence, entry) in &calls.in_flight {
+        for (&sequence, entry) in calls.in_flight.iter() {
             match entry {
                 InFlight::Call(key) => {
                     let call = self.calls.get(*key).expect("numbers in flight name calls");
@@ -731,7 +733,7 @@ impl Machine for Caller {
             } else {
                 assert!(calls.in_flight.is_empty(), "numbers belong to a session");
             }
-            for (&sequence, entry) in &calls.in_flight {
+            for (&sequence, entry) in calls.in_flight.iter() {
                 assert!(sequence <= calls.last_sequence);
                 if let InFlight::Call(key) = entry {
                     let call = self.calls.get(*key).expect("numbers in flight name calls");

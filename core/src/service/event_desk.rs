@@ -1,9 +1,9 @@
 //! The host's side of events: publishers that wait for room, and subscribers that read.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::{MonoTime, Now, TimerId, TimerQueue};
+use crate::base::{FewMap, MonoTime, Now, TimerId, TimerQueue};
 use crate::events::{
     PublicationKey, PublishError, PublishOutcome, Published, SubscribeRequest, WhenFull,
 };
@@ -34,7 +34,7 @@ struct BlockedOutbox {
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct EventDesk {
-    inboxes: BTreeMap<SubscriptionKey, Arc<Inbox>>,
+    inboxes: FewMap<SubscriptionKey, Arc<Inbox>>,
     /// Publishers that were told that there is no room, in their order.
     waiting: VecDeque<WaitingPublisher>,
     blocked: Vec<BlockedOutbox>,
@@ -42,7 +42,7 @@ pub(super) struct EventDesk {
     spare: VecDeque<Payload>,
     patience: TimerQueue<u64>,
     next_number: u64,
-    outcomes: BTreeMap<PublicationKey, Arc<Slot<PublishOutcome>>>,
+    outcomes: FewMap<PublicationKey, Arc<Slot<PublishOutcome>>>,
     /// Who waits until every peer has a version of the document.
     known: Vec<(u64, Arc<Slot<()>>)>,
 }

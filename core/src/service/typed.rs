@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use semver::Version;
 
+use crate::base::slab::make_room;
 use crate::directory::document::TYPE_NAME_BYTES_MAX;
 use crate::directory::{ActionInfo, ServiceInfo, Spread};
 use crate::payload::{ContentType, Payload};
@@ -188,8 +189,11 @@ impl ServiceBuilder {
         R: Future<Output = Result<Payload, HandlerError>> + Send + 'static,
     {
         let action: ActionBuilder = action.into();
+        make_room(&mut self.actions);
         self.actions.push(Pattern::parse(&action.pattern));
+        make_room(&mut self.info.actions);
         self.info.actions.push(action.info);
+        make_room(&mut self.handlers);
         self.handlers.push(Box::new(move |cx, request| Box::pin(handler(cx, request))));
         self
     }
@@ -260,7 +264,8 @@ impl Service for ServiceBuilder {
         }
         Ok(Description {
             path: self.path.clone()?,
-            actions: self.actions.iter().cloned().collect::<Result<_, _>>()?,
+            // By way of a box, which has no room to spare.
+            actions: self.actions.iter().cloned().collect::<Result<Box<[_]>, _>>()?.into_vec(),
             placement: self.placement,
             info: self.info.clone(),
         })

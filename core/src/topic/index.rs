@@ -208,8 +208,8 @@ impl<I: Default> Pool<I> {
         assert!(place < PLACES_MAX, "at most 2^30 nodes and as many literals");
         if place == self.items.capacity() {
             // By a quarter instead of double: at a million items the unused half would cost more than
-            // the copying.
-            self.items.reserve_exact((place / 4).max(4));
+            // the copying. And one by one at first: a node has several indexes, mostly of a few patterns.
+            self.items.reserve_exact((place / 4).max(1));
         }
         self.items.push(item);
         place as u32

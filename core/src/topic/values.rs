@@ -1,6 +1,7 @@
 //! The values of an index: in lists, the oldest first, named by keys that are never reused.
 
 use super::table::NONE;
+use crate::base::slab::make_room;
 
 /// Names one value of a [`PatternIndex`](super::PatternIndex) for as long as it is there. A key of a
 /// value that was removed names nothing, even after its place was used again.
@@ -83,6 +84,7 @@ impl<T, L: Copy> Values<T, L> {
             None => {
                 let place = self.places.len() as u32;
                 assert!(self.places.len() < NONE as usize, "fewer than 2^32 - 1 values");
+                make_room(&mut self.places);
                 self.places.push(Place::Free { generation: 1, next: NONE });
                 (place, 1)
             }

@@ -1,13 +1,13 @@
 //! Documents of what nodes make known, and changes of them, to and from the wire.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dunlin_proto::v1;
 use semver::Version;
 
 use super::{WireFault, fault};
-use crate::base::Limits;
+use crate::base::{FewMap, Limits};
 use crate::directory::document::{
     DESCRIPTION_BYTES_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, TYPE_NAME_BYTES_MAX, VERSION_BYTES_MAX,
 };
@@ -23,7 +23,7 @@ pub(super) fn parse(directory: v1::Directory, limits: &Limits) -> Result<Documen
     if directory.incremental && directory.version == 0 {
         return Err(fault("Directory", "version", "zero"));
     }
-    let mut entries = BTreeMap::new();
+    let mut entries = FewMap::default();
     for (index, mut service) in directory.services.into_iter().enumerate() {
         if !directory.incremental {
             // Whoever knows no keys sends the whole each time, so that any will do.
@@ -132,12 +132,12 @@ fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Ent
     if service.actions.len() > limits.actions_per_service_max {
         return Err(fault("Service", "actions", format!("{} of them", service.actions.len())));
     }
-    let actions = service
-        .actions
-        .iter()
-        .map(|action| Pattern::parse(action))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| fault("Service", "actions", error.to_string()))?;
+    // Documents stay for long: their lists take what they need, and no room for more.
+    let mut actions = Vec::with_capacity(service.actions.len());
+    for action in &service.actions {
+        let action = Pattern::parse(action);
+        actions.push(action.map_err(|error| fault("Service", "actions", error.to_string()))?);
+    }
     if service.about.len() > actions.len() {
         let why = format!("of {} actions, there are {}", service.about.len(), actions.len());
         return Err(fault("Service", "about", why));
@@ -166,12 +166,13 @@ fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Ent
             result_content: ContentType(about.result_content_type),
         })
     };
-    let info = ServiceInfo {
+    let mut info = ServiceInfo {
         version,
         description: text("description", service.description, DESCRIPTION_BYTES_MAX)?,
         spread,
         actions: service.about.into_iter().map(about).collect::<Result<_, WireFault>>()?,
     };
+    info.actions.shrink_to_fit();
     let offer = ServiceOffer { path, state, actions, info };
     Ok((EntryKey::Service(service.key), Entry::Service(Arc::new(offer))))
 }

@@ -1,13 +1,12 @@
 //! Messages there and back, and what is not legal.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::Limits;
+use crate::base::{FewMap, Limits};
 use crate::directory::{
     ActionInfo, Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, Spread,
 };
@@ -110,7 +109,7 @@ fn every_message_reads_back_as_it_was_written() {
         },
     };
     let (key, entry) = (EntryKey::Service(5), Entry::Service(Arc::new(offer)));
-    let entries = BTreeMap::from([(key, entry.clone())]);
+    let entries = FewMap::from([(key, entry.clone())]);
     let document = Document { version: 3, entries, incremental: true };
     let delta = Delta {
         base: 3,

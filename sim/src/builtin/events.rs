@@ -6,7 +6,6 @@ use dunlin_core::events::{Overflow, QueueLimits};
 use dunlin_core::service::Handle;
 
 use crate::builtin::unless;
-use crate::draw::SERVICES;
 use crate::schedule::{Publish, Subscriber, networks_of};
 use crate::workload::NodeInfo;
 
@@ -84,9 +83,14 @@ pub(crate) async fn publish(node: NodeInfo, plan: Publish, is_probe: bool, handl
 }
 
 /// After healing: events for everybody, one after the other.
-pub(crate) async fn publish_probes(node: NodeInfo, withheld: Vec<u16>, handle: Handle) {
+pub(crate) async fn publish_probes(
+    node: NodeInfo,
+    roots: std::ops::Range<u16>,
+    withheld: Vec<u16>,
+    handle: Handle,
+) {
     for network in networks_of(&node.networks, node.life.node).to_vec() {
-        for root in 0..SERVICES as u16 {
+        for root in roots.clone() {
             if network == 0 && withheld.contains(&root) {
                 continue;
             }

@@ -19,6 +19,7 @@ use dunlin_core::service::{
 use dunlin_core::topic::TopicPath;
 use serde::{Deserialize, Serialize};
 
+use crate::draw::{LARGE, SERVICES};
 use crate::history::{End, Expect, Life};
 use crate::schedule::{
     Action, Call, Publish, Rule, Schedule, Subscriber, network_of_service, networks_of,
@@ -39,6 +40,8 @@ pub struct BuiltIn {
     withheld: Vec<Vec<u16>>,
     /// Somebody subscribes from the start of a life.
     has_subscribers: bool,
+    /// There are so many nodes that what each of them offers must be small.
+    is_large: bool,
 }
 
 impl BuiltIn {
@@ -49,6 +52,7 @@ impl BuiltIn {
             paths: Mutex::default(),
             withheld: schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect(),
             has_subscribers: schedule.nodes.iter().any(|node| !node.subscribers.is_empty()),
+            is_large: schedule.nodes.len() >= usize::from(*LARGE.start()),
         }
     }
 }
@@ -148,28 +152,33 @@ fn minor(node: &NodeInfo) -> u16 {
     node.life.node % 4
 }
 
-/// One of the services, which all offer the same.
-fn build(node: &NodeInfo, path: &str) -> ServiceBuilder {
-    type Answer = Result<Told, HandlerError>;
-    fn handler<F, R>(
-        node: &NodeInfo,
-        f: F,
-    ) -> impl Fn(Context, Ask) -> R + Send + Sync + Clone + 'static
-    where
-        F: Fn(Context, Ask, NodeInfo) -> R + Send + Sync + Clone + 'static,
-        R: Future<Output = Answer> + Send + 'static,
-    {
-        let node = node.clone();
-        move |cx, ask: Ask| {
-            ask.begin(&node);
-            f(cx, ask, node.clone())
-        }
+fn handler<F, R>(
+    node: &NodeInfo,
+    f: F,
+) -> impl Fn(Context, Ask) -> R + Send + Sync + Clone + 'static
+where
+    F: Fn(Context, Ask, NodeInfo) -> R + Send + Sync + Clone + 'static,
+    R: Future<Output = Result<Told, HandlerError>> + Send + 'static,
+{
+    let node = node.clone();
+    move |cx, ask: Ask| {
+        ask.begin(&node);
+        f(cx, ask, node.clone())
     }
-    let raw = node.clone();
+}
+
+/// A service that answers, and no more.
+fn bare(node: &NodeInfo, path: &str) -> ServiceBuilder {
     service(path)
         .version(&format!("1.{}.0", minor(node)))
         .spread([Spread::RoundRobin, Spread::Random, Spread::LeastLoaded][path.len() % 3])
         .action("echo", handler(node, |_, ask, node| async move { Ok(ask.answer(&node)) }))
+}
+
+/// One of the services, which all offer the same.
+fn build(node: &NodeInfo, path: &str) -> ServiceBuilder {
+    let raw = node.clone();
+    bare(node, path)
         .action(
             "sleep",
             handler(node, |cx, ask, node| async move {
@@ -372,7 +381,9 @@ impl Workload for BuiltIn {
         let mut services: Vec<Arc<dyn Service>> = Vec::new();
         let networks = networks_of(&node.networks, node.life.node);
         for network in networks {
-            services.push(Arc::new(build(node, &node.path_in(*network, "probe"))));
+            let path = node.path_in(*network, "probe");
+            let probe = if self.is_large { bare(node, &path) } else { build(node, &path) };
+            services.push(Arc::new(probe));
         }
         for number in &self.services[usize::from(node.life.node)] {
             let network = network_of_service(&node.networks, *number);
@@ -419,7 +430,10 @@ impl Workload for BuiltIn {
             return None;
         }
         let withheld = self.withheld.get(usize::from(node.life.node)).cloned().unwrap_or_default();
-        Some(Box::pin(events::publish_probes(node.clone(), withheld, handle)))
+        // Of many nodes each is left a few topics: its neighbours have others.
+        let first = node.life.node % SERVICES as u16;
+        let roots = if self.is_large { first..first + 1 } else { 0..SERVICES as u16 };
+        Some(Box::pin(events::publish_probes(node.clone(), roots, withheld, handle)))
     }
 
     fn probe(&self, node: &NodeInfo, peer: u16, handle: Handle) -> Option<BoxFuture<()>> {

@@ -36,6 +36,7 @@ Examples:
   cargo sim merge 0.jsonl 1.jsonl 2.jsonl 3.jsonl            what the quarters come to
   cargo sim run --seed 7                   one run, and the hash of its trace
   cargo sim run --seed 7 --log             the same, with a line an event
+  cargo sim run --seed 7 --nodes 10000     a large world: each node is linked to a few others
   cargo sim schedule --seed 7 > seven.json what seed 7 does, as data
   cargo sim replay seven.json              runs it, edited or not
   cargo sim view --seed 7 -o seven.html    the same as a picture, in a page
@@ -229,6 +230,7 @@ fn many(run: &Run) -> ExitCode {
         shard: run.shard,
         fidelity: run.kind.fidelity,
         crypto: run.kind.crypto,
+        nodes: run.kind.nodes,
         jobs: run.jobs.map_or(cpus, usize::from),
         fail_fast: run.fail_fast,
     };

@@ -1,12 +1,14 @@
 //! Where a command takes its schedule from: a seed, or a file.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 use dunlin_sim::Schedule;
 use dunlin_sim::campaign::choose;
-use dunlin_sim::draw::draw;
+use dunlin_sim::draw::{LARGE, draw_sized};
 use dunlin_sim::schedule::{Crypto, Fidelity, PROGRAM};
 
 /// Which of a seed's worlds.
@@ -18,13 +20,21 @@ pub(crate) struct Kind {
     /// What protects packets; drawn from the seed if not given. Implies `--fidelity packets`.
     #[arg(long, value_enum)]
     pub(crate) crypto: Option<Crypto>,
+    /// A large and calm world of so many nodes, each linked to a few, instead of the small one that the seed draws by
+    /// itself: from 13 to 60,000.
+    #[arg(long, value_name = "COUNT", value_parser = within(LARGE))]
+    pub(crate) nodes: Option<u16>,
+}
+
+fn within(range: RangeInclusive<u16>) -> RangedI64ValueParser<u16> {
+    RangedI64ValueParser::new().range(i64::from(*range.start())..=i64::from(*range.end()))
 }
 
 impl Kind {
     /// The schedule of a seed.
     pub(crate) fn schedule(&self, seed: u64) -> Schedule {
-        let (fidelity, crypto) = choose(seed, self.fidelity, self.crypto);
-        draw(seed, fidelity, crypto)
+        let (fidelity, crypto) = choose(seed, self.fidelity, self.crypto, self.nodes);
+        draw_sized(seed, fidelity, crypto, self.nodes)
     }
 }
 
@@ -32,7 +42,7 @@ impl Kind {
 #[derive(Args)]
 pub(crate) struct Source {
     /// A file as `schedule` prints it.
-    #[arg(required_unless_present = "seed", conflicts_with_all = ["seed", "fidelity", "crypto"])]
+    #[arg(required_unless_present = "seed", conflicts_with_all = ["seed", "fidelity", "crypto", "nodes"])]
     pub(crate) file: Option<PathBuf>,
     /// The schedule of this seed.
     #[arg(long)]

@@ -55,7 +55,7 @@ impl Share {
 }
 
 /// What the events of one seed are like.
-struct Shapes<'a> {
+pub(crate) struct Shapes<'a> {
     networks: &'a [Vec<u16>],
     roots: u64,
     grouped: u64,
@@ -74,7 +74,7 @@ struct Shapes<'a> {
 }
 
 impl<'a> Shapes<'a> {
-    fn draw(draw: &mut Stream, networks: &'a [Vec<u16>]) -> Self {
+    pub(crate) fn draw(draw: &mut Stream, networks: &'a [Vec<u16>]) -> Self {
         Shapes {
             networks,
             roots: draw.pick(&[1, 2, ROOTS]),
@@ -101,7 +101,12 @@ impl<'a> Shapes<'a> {
         if elsewhere { draw.below(2) as u16 } else { draw.pick(own) }
     }
 
-    fn subscriber(&self, draw: &mut Stream, node: u16, lasts_ms: Option<u32>) -> Subscriber {
+    pub(crate) fn subscriber(
+        &self,
+        draw: &mut Stream,
+        node: u16,
+        lasts_ms: Option<u32>,
+    ) -> Subscriber {
         let root = draw.below(self.roots).to_string();
         let grouped = draw.chance(self.grouped);
         let of_service = !grouped && draw.chance(self.of_services);
@@ -126,7 +131,7 @@ impl<'a> Shapes<'a> {
         }
     }
 
-    fn publish(&self, draw: &mut Stream, node: u16, count: u16) -> Publish {
+    pub(crate) fn publish(&self, draw: &mut Stream, node: u16, count: u16) -> Publish {
         let confirmed = draw.chance(self.confirmed);
         Publish {
             network: self.network(draw, node),

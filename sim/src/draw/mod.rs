@@ -5,6 +5,7 @@
 //! one thing, which finds bugs that a little of everything hides.
 
 mod events;
+mod large;
 
 use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
@@ -14,6 +15,8 @@ use crate::schedule::{
     shared_network,
 };
 use events::Share;
+
+pub use large::{LARGE, draw_large};
 
 /// How long operations and faults go on, in microseconds.
 pub(crate) const DURATION_US: u64 = 60_000_000;
@@ -27,6 +30,18 @@ pub fn fidelity_of(seed: u64) -> (Fidelity, Crypto) {
         0..80 => (Fidelity::Frames, Crypto::Null),
         80..95 => (Fidelity::Packets, Crypto::Null),
         _ => (Fidelity::Packets, Crypto::Tls),
+    }
+}
+
+/// The schedule of a seed, or of a large world of that seed if somebody asks for so many nodes.
+///
+/// # Panics
+///
+/// When they are not within [`LARGE`].
+pub fn draw_sized(seed: u64, fidelity: Fidelity, crypto: Crypto, nodes: Option<u16>) -> Schedule {
+    match nodes {
+        Some(count) => draw_large(seed, fidelity, crypto, count),
+        None => draw(seed, fidelity, crypto),
     }
 }
 
@@ -207,7 +222,7 @@ fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity, share: Share) -
         Fidelity::Frames => draw.range(3_000, 16_000),
         Fidelity::Packets => draw.range(500, 2_500),
     });
-    let shapes = CallShapes::draw(&mut draw, nodes);
+    let shapes = CallShapes::draw(&mut draw, neighbours(nodes));
     // Bursts put many calls on one moment.
     let burst = draw.pick(&[1, 1, 1, 5, 40]);
     let busiest = draw.chance(300).then(|| draw.below(u64::from(count)) as u16);
@@ -252,6 +267,22 @@ fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity, share: Share) -
     operations
 }
 
+/// For each node, whom it is connected to, in order.
+fn neighbours(nodes: &[NodePlan]) -> Vec<Vec<u16>> {
+    let mut near = vec![Vec::new(); nodes.len()];
+    for (a, node) in (0..).zip(nodes) {
+        for b in &node.keeps {
+            near[usize::from(a)].push(*b);
+            near[usize::from(*b)].push(a);
+        }
+    }
+    for near in &mut near {
+        near.sort_unstable();
+        near.dedup();
+    }
+    near
+}
+
 /// What the calls of one seed are like.
 struct CallShapes {
     /// For each node, whom it is connected to.
@@ -270,13 +301,10 @@ struct CallShapes {
 }
 
 impl CallShapes {
-    fn draw(draw: &mut Stream, nodes: &[NodePlan]) -> Self {
-        let joined = |a: u16, b: u16| nodes[usize::from(a)].keeps.contains(&b);
-        let all = 0..nodes.len() as u16;
-        let of = |a: u16| all.clone().filter(|b| joined(a, *b) || joined(*b, a)).collect();
+    fn draw(draw: &mut Stream, neighbours: Vec<Vec<u16>>) -> Self {
         let mut weight = |usual: u64| if draw.chance(300) { 0 } else { draw.range(1, usual) };
         CallShapes {
-            neighbours: all.clone().map(of).collect(),
+            neighbours,
             weights: [40, weight(20), weight(30), weight(20), weight(6), weight(2)],
             pinned: draw.pick(&[0, 300, 800, 1_000]),
             versioned: draw.pick(&[0, 300]),

@@ -124,8 +124,10 @@ struct Reader {
 pub(crate) struct Events {
     publications: Vec<Publication>,
     readers: Vec<Reader>,
-    /// Those that read.
-    reading: Vec<usize>,
+    /// Those that read, by their nodes.
+    reading: BTreeMap<u16, Vec<usize>>,
+    /// The groups of which a member gets what may have been handled elsewhere.
+    repeating: BTreeSet<u16>,
     topics: Vec<TopicPath>,
     /// Accepted in this turn.
     fresh: Vec<u64>,
@@ -197,7 +199,7 @@ impl Events {
     /// Whether what came to an unknown end may go to another member.
     fn may_repeat(&self, group: Group) -> bool {
         let Group::Group(number) = group else { return false };
-        self.readers.iter().any(|r| r.plan.group == Some(number) && r.plan.at_least_one)
+        self.repeating.contains(&number)
     }
 
     fn received(&mut self, node: &NodeInfo, index: usize, event: &EventMessage) -> Verdict {
@@ -366,14 +368,16 @@ impl Ledger {
             lines: BTreeMap::new(),
         });
         let reader = events.readers.len() - 1;
-        events.reading.push(reader);
+        events.reading.entry(node.life.node).or_default().push(reader);
+        events.repeating.extend(plan.group.filter(|_| plan.at_least_one));
         OpenReader { node, reader }
     }
 
     /// How many subscribers of a life are there, and whether one of them is slow.
     pub(crate) fn readers(&self, life: Life) -> (usize, bool) {
         let (events, now) = (self.events(), self.now());
-        let reading = events.reading.iter().map(|reader| &events.readers[*reader]);
+        let reading = events.reading.get(&life.node).into_iter().flatten();
+        let reading = reading.map(|reader| &events.readers[*reader]);
         let here = reading.filter(|reader| reader.at == life);
         here.fold((0, false), |(n, slow), reader| (n + 1, slow || reader.slow_until >= now))
     }
@@ -486,7 +490,9 @@ impl Drop for OpenReader<'_> {
     fn drop(&mut self) {
         let mut events = self.node.ledger.events();
         events.readers[self.reader].closed_at = Some(self.node.ledger.now());
-        events.reading.retain(|reader| *reader != self.reader);
+        if let Some(reading) = events.reading.get_mut(&self.node.life.node) {
+            reading.retain(|reader| *reader != self.reader);
+        }
         let is_member = events.readers[self.reader].plan.group.is_some();
         drop(events);
         if is_member {

@@ -1,6 +1,6 @@
 //! To whom each event is owed, and what must have become of it once everything is healed and quiet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use dunlin_core::Event;
@@ -19,7 +19,6 @@ use crate::world::{Fidelity, World};
 /// What a node surely knows of one.
 #[derive(Clone, Copy)]
 enum Known<'a> {
-    Nothing,
     Itself,
     Document(&'a Document),
 }
@@ -27,7 +26,7 @@ enum Known<'a> {
 impl Known<'_> {
     /// Whether a subscriber there counts, for the node that knows this.
     fn includes(self, plan: &Subscriber, node: &NodeInfo) -> bool {
-        let Known::Document(document) = self else { return matches!(self, Known::Itself) };
+        let Known::Document(document) = self else { return true };
         document.entries.values().any(|entry| {
             let Entry::Subscription(offer) = entry else { return false };
             offer.group.is_some() == plan.group.is_some()
@@ -40,12 +39,15 @@ impl Known<'_> {
 
 impl Events {
     /// Writes down to whom an event is owed that was just accepted.
-    fn owe(&mut self, node: &NodeInfo, known: &[Known<'_>], token: u64) {
+    fn owe(&mut self, node: &NodeInfo, known: &BTreeMap<u16, Known<'_>>, token: u64) {
         let publication = &mut self.publications[token as usize - 1];
         let State::Accepted { published, .. } = publication.state else { return };
-        for at in self.reading.iter().copied() {
+        let reading = |(there, known)| {
+            let reading = self.reading.get(there).into_iter().flatten();
+            reading.map(move |reader| (*reader, known))
+        };
+        for (at, known) in known.iter().flat_map(reading) {
             let reader = &mut self.readers[at];
-            let known = known[usize::from(reader.at.node)];
             if !reader.settled || !reader.wants(publication) || !known.includes(&reader.plan, node)
             {
                 continue;
@@ -110,7 +112,8 @@ impl<F: Fidelity> World<'_, F> {
         match event {
             Event::EventsLost { peer, .. } => {
                 let own = self.peers[index];
-                let there = |reader: &&mut Reader| self.peers[usize::from(reader.at.node)] == *peer;
+                let peer = self.roster.find(peer);
+                let there = |reader: &&mut Reader| peer == Some(usize::from(reader.at.node));
                 for reader in events.readers.iter_mut().filter(there) {
                     let lines = reader.lines.iter_mut();
                     for (_, line) in lines.filter(|((publisher, ..), _)| *publisher == own) {
@@ -132,19 +135,21 @@ impl<F: Fidelity> World<'_, F> {
 
     /// What a node surely knew of each, when it last acted: the documents of peers that it is connected with, and
     /// of which it did not hear something new at this moment.
-    fn known(&self, index: usize, heard: &[Event]) -> Vec<Known<'_>> {
-        let mut known = vec![Known::Nothing; self.stations.len()];
+    fn known(&self, index: usize, heard: &[Event]) -> BTreeMap<u16, Known<'_>> {
+        let mut known = BTreeMap::new();
         let Some(here) = self.mesh(index) else { return known };
         for (id, document) in here.peers_up() {
-            let Some(peer) = self.peers.iter().position(|peer| *peer == id) else { continue };
+            let Some(peer) = self.roster.find(&id) else { continue };
             let lives = self
                 .mesh(peer)
                 .is_some_and(|there| self.copies.met(index, id) == Some(there.incarnation().boot));
-            if lives && !heard.iter().any(|event| Copies::peer_of(event) == Some(id)) {
-                known[peer] = document.map_or(Known::Nothing, Known::Document);
+            if let Some(document) = document.filter(|_| lives)
+                && !heard.iter().any(|event| Copies::peer_of(event) == Some(id))
+            {
+                known.insert(peer as u16, Known::Document(document));
             }
         }
-        known[index] = Known::Itself;
+        known.insert(index as u16, Known::Itself);
         known
     }
 
@@ -163,7 +168,7 @@ impl<F: Fidelity> World<'_, F> {
             events.readers.iter().filter(|reader| reader.settled && reader.closed_at.is_none())
         {
             for ((publisher, boot, topic), line) in &reader.lines {
-                let node = self.peers.iter().position(|peer| peer == publisher);
+                let node = self.roster.find(publisher);
                 let goes_on = node.and_then(|node| self.mesh(node));
                 if goes_on.is_none_or(|mesh| mesh.incarnation().boot != *boot) {
                     continue;
@@ -239,6 +244,12 @@ impl<F: Fidelity> World<'_, F> {
         // missing events.
         let touched =
             |r: &Reader| r.closed_at.is_some() || r.missed.contains_key(&published.id.publisher);
+        // Those that have it are found at once; who else may have it matters only if they are too few.
+        let have_it = |nodes: BTreeSet<u16>| nodes.len() - usize::from(nodes.contains(&by.node));
+        let got_it = got.iter().map(|reader| events.readers[*reader].at.node).collect();
+        if outcome.acknowledged as usize <= have_it(got_it) {
+            return Ok(());
+        }
         let may_have_it = |(at, r): &(usize, &Reader)| {
             wants(r) && (r.group(plan).is_some() || got.contains(at) || touched(r))
         };

@@ -1,5 +1,7 @@
 //! The lives of nodes: how they begin, what they may do, how they end, and how they go on after a pause.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dunlin_core::Now;
@@ -24,11 +26,12 @@ impl<F: Fidelity> World<'_, F> {
         let now = self.time_at(index);
         let access = self.access_of(index, now);
         let plan = &self.schedule.nodes[index];
-        let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
+        let keeps: BTreeSet<u16> = plan.keeps.iter().copied().collect();
+        let addresses = self.addresses(&keeps);
         let station = &mut self.stations[index];
         debug_assert!(station.live.is_none());
         station.life += 1;
-        station.keeps = plan.keeps.iter().copied().collect();
+        station.keeps = keeps;
         let life = u64::from(station.life);
         let birth = Birth {
             identity: &station.identity,
@@ -45,9 +48,8 @@ impl<F: Fidelity> World<'_, F> {
         let mesh = F::mesh_mut(&mut live.door);
         let Incarnation { boot, .. } = mesh.incarnation();
         self.trace.note(Step::Life, self.now, index, life, boot);
-        for peer in &station.keeps {
-            let peer = usize::from(*peer);
-            mesh.connect(now, peers[peer], vec![addresses[peer]]).expect("schedules are checked");
+        for (peer, address) in addresses {
+            mesh.connect(now, peers[peer], vec![address]).expect("schedules are checked");
         }
         self.log.becomes(index, Column::Running);
         log!(self, Some(index), "begins life {life}");
@@ -70,6 +72,12 @@ impl<F: Fidelity> World<'_, F> {
                 self.spawn(index, task);
             }
         }
+    }
+
+    /// Where these nodes are now.
+    pub(super) fn addresses(&self, nodes: &BTreeSet<u16>) -> Vec<(usize, SocketAddr)> {
+        let nodes = nodes.iter().map(|node| usize::from(*node));
+        nodes.map(|node| (node, self.stations[node].address)).collect()
     }
 
     /// What a node that starts now may do, or pretends that it may.

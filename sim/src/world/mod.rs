@@ -36,6 +36,7 @@ use crate::queue::Queue;
 use crate::random::bytes32;
 use crate::recording::Tape;
 use crate::rights::Rights;
+use crate::roster::Roster;
 use crate::schedule::Schedule;
 use crate::sometimes;
 use crate::station::{Live, Station, address, hash_event};
@@ -152,6 +153,7 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) schedule: &'s Schedule,
     pub(crate) workload: &'s dyn Workload,
     pub(crate) peers: Arc<[PeerId]>,
+    pub(crate) roster: Roster,
     /// The networks that each node is in; nothing where all are in the same one.
     pub(crate) networks: Arc<[Vec<u16>]>,
     /// What services and clients are told of the world.
@@ -233,6 +235,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             }),
             schedule,
             workload,
+            roster: Roster::new(Arc::clone(&peers)),
             peers,
             networks,
             info,
@@ -415,6 +418,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         loop {
             let Some(live) = &mut self.stations[index].live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
+            let roster = &self.roster;
             let (tape, ledger) = (&self.tape, &self.ledger);
             let mut stopped = false;
             let mut heard = Vec::new();
@@ -427,7 +431,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                 let concerns = Copies::concerns(event) || published::concerns(event);
                 heard.extend(concerns.then(|| event.clone()));
                 if let Some(rights) = rights {
-                    let judged = rights.observe(tally, peers, index, now.wall, event);
+                    let judged = rights.observe(tally, roster, index, now.wall, event);
                     wrong = wrong.take().or_else(|| judged.err());
                 }
                 if let Some(rare) = rare(event) {
@@ -518,7 +522,7 @@ impl<'s, F: Fidelity> World<'s, F> {
     /// told to keep never begins the same life again.
     fn judge_lives(&mut self, met: &[(PeerId, Incarnation)]) {
         for (peer, incarnation) in met {
-            let Some(node) = self.peers.iter().position(|id| id == peer) else { continue };
+            let Some(node) = self.roster.find(peer) else { continue };
             let first = self.met.entry((node, incarnation.counter)).or_insert(incarnation.boot);
             if *first != incarnation.boot && !self.stations[node].disk.has_forgotten {
                 let what = format!("two lives of n{node} have the counter {}", incarnation.counter);

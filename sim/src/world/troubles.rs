@@ -48,8 +48,11 @@ impl<F: Fidelity> World<'_, F> {
             Trouble::SlowNode { node, each_us } => {
                 let each = each_us * 1_000;
                 self.stations[usize::from(node)].slow = Some((index, each));
-                // What it is at, and what it comes to first; with tight bounds it does a thing in several steps.
-                self.ledger.set_late(usize::from(node), 10 * each);
+                // What it is at, and what it comes to first. Where an input may take few steps only, it comes to
+                // each in many turns.
+                let limits = &self.schedule.nodes[usize::from(node)].limits;
+                let turns = if limits.steps_per_input_max > 0 { 600 } else { 4 };
+                self.ledger.set_late(usize::from(node), turns * each);
             }
             Trouble::SlowDisk { node, extra_us } => {
                 self.ail(usize::from(node), index, Ailment::Slow(extra_us * 1_000));
@@ -355,17 +358,17 @@ impl<F: Fidelity> World<'_, F> {
                 self.start(node);
             }
             let now = self.time_at(node);
-            let addresses: Vec<_> = self.stations.iter().map(|station| station.address).collect();
-            let station = &mut self.stations[node];
-            station.keeps.extend(&self.schedule.nodes[node].keeps);
-            for to in station.keeps.iter().map(|peer| usize::from(*peer)) {
-                let Some(live) = &mut station.live else { continue };
-                let mesh = F::mesh_mut(&mut live.door);
-                // It may not have heard of another address: nothing finds a peer that has moved.
-                let has_moved = addresses[to] != address(to);
-                if has_moved || !mesh.is_kept(self.peers[to]) {
-                    mesh.connect(now, self.peers[to], vec![addresses[to]])
-                        .expect("it is not stopping, and knows few");
+            self.stations[node].keeps.extend(&self.schedule.nodes[node].keeps);
+            let addresses = self.addresses(&self.stations[node].keeps);
+            if let Some(live) = &mut self.stations[node].live {
+                for (to, now_at) in addresses {
+                    let mesh = F::mesh_mut(&mut live.door);
+                    // It may not have heard of another address: nothing finds a peer that has moved.
+                    let has_moved = now_at != address(to);
+                    if has_moved || !mesh.is_kept(self.peers[to]) {
+                        mesh.connect(now, self.peers[to], vec![now_at])
+                            .expect("it is not stopping, and knows few");
+                    }
                 }
             }
             self.touch(node);

@@ -11,6 +11,8 @@ mod peers;
 mod publish;
 mod receive;
 
+pub(super) use receive::Payloads;
+
 use std::sync::Arc;
 
 use crate::auth::{Denied, Permission};

@@ -26,8 +26,30 @@ use crate::wire::{EventFrame, EventsFrame, EventsFrom};
 /// Payloads up to this size are copied out of what came, so that one small event does not keep a whole datagram.
 const COPIED_BYTES_MAX: usize = 1_024;
 
-/// Copies share buffers of this size, in bytes: so much a subscriber may keep alive with one small event.
-const PAYLOADS_BYTES: usize = 4_096;
+/// Copies share buffers of so many bytes, each twice as large as the one before: who gets few events takes little. And no
+/// more than the last a subscriber may keep alive with one small event. Guesses.
+const PAYLOADS_BYTES_FIRST: usize = 128;
+const PAYLOADS_BYTES_MAX: usize = 4_096;
+
+/// Where small payloads are copied to.
+#[derive(Clone, Default)]
+pub(in crate::mesh) struct Payloads {
+    buffer: BytesMut,
+    /// How large the present buffer was at first.
+    bytes: usize,
+}
+
+impl Payloads {
+    /// A small payload, apart from what came with it.
+    fn copy(&mut self, payload: &[u8]) -> Bytes {
+        if self.buffer.capacity() < payload.len() {
+            self.bytes = (2 * self.bytes).clamp(PAYLOADS_BYTES_FIRST, PAYLOADS_BYTES_MAX);
+            self.buffer = BytesMut::with_capacity(self.bytes.max(payload.len()));
+        }
+        self.buffer.extend_from_slice(payload);
+        self.buffer.split().freeze()
+    }
+}
 
 impl Mesh {
     pub(in crate::mesh) fn events_begin(
@@ -63,7 +85,7 @@ impl Mesh {
         };
         let size = event.payload.len();
         let bytes = match size <= COPIED_BYTES_MAX {
-            true => self.copy_payload(&event.payload),
+            true => self.payloads.copy(&event.payload),
             false => event.payload,
         };
         let payload = Payload::Encoded { content: event.content, bytes };
@@ -167,15 +189,6 @@ impl Mesh {
             self.decisions.remember(Decision { peer, written, permit, topic, plan, generation });
         }
         Ok((topic, plan))
-    }
-
-    /// A small payload, apart from what came with it. Several share a buffer.
-    fn copy_payload(&mut self, payload: &[u8]) -> Bytes {
-        if self.payloads.capacity() < payload.len() {
-            self.payloads = BytesMut::with_capacity(PAYLOADS_BYTES);
-        }
-        self.payloads.extend_from_slice(payload);
-        self.payloads.split().freeze()
     }
 
     pub(in crate::mesh) fn events_skipped(
