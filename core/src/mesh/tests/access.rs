@@ -366,8 +366,8 @@ fn what_a_peer_may_serve_follows_its_token() {
     let newer = changed(|claims| claims.revoked_before = NOON + HOUR);
     let now = world.time();
     world.stations[1].mesh.take_descriptor(now, newer).unwrap();
-    let offers =
-        world.stations[1].mesh.remote.document(*world.stations[1].mesh.by_id.get(&id(0)).unwrap());
+    let mesh = &world.stations[1].mesh;
+    let offers = mesh.remote.document(*mesh.by_id.get(&id(0)).expect("it is known"));
     assert!(offers.is_none_or(|document| document.entries.is_empty()));
 }
 
