@@ -170,8 +170,8 @@ fn survives(steps: usize, group: usize, seed: u64, lies: bool) -> bool {
 fn steps_in_all(group: usize) -> usize {
     let device = Flaky::default();
     assert_eq!(write_until_off(&device, group), (REQUESTS, REQUESTS));
-    let steps = device.0.lock().unwrap().steps;
-    steps
+    let device = device.0.lock().unwrap();
+    device.steps
 }
 
 fn mix(seed: u64) -> u64 {
