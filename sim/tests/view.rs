@@ -78,12 +78,12 @@ fn a_recording_agrees_with_what_the_run_came_to() {
 #[test]
 fn a_recording_has_a_bound_and_a_window() {
     let small = Extent { entries_max: 100, ..Extent::default() };
-    let (_, recording) = recorded(2, Fidelity::Frames, Crypto::Null, small);
+    let (_, recording) = recorded(5, Fidelity::Frames, Crypto::Null, small);
     assert_eq!((recording.messages.len(), recording.marks.len()), (100, 100));
     assert!(recording.left_out.messages > 100 && recording.left_out.before > 60_000_000_000);
     let (from, until) = (5_000_000_000, 6_000_000_000);
     let window = Extent { from, until, ..Extent::default() };
-    let (_, recording) = recorded(2, Fidelity::Frames, Crypto::Null, window);
+    let (_, recording) = recorded(5, Fidelity::Frames, Crypto::Null, window);
     assert!(recording.messages.len() > 10 && recording.left_out.messages == 0);
     assert!(recording.messages.iter().all(|m| (from..until).contains(&m.at)));
 }
