@@ -159,8 +159,7 @@ impl Acceptor {
         self.entries.is_empty()
     }
 
-    /// What decides what it does next, with times as they are from now, and apart from which acceptors it has heard:
-    /// two with one hash, and one of [`Acceptor::has_heard`] for each other, go on alike.
+    /// What decides what it does next, with times as they are from now: two acceptors with one hash go on alike.
     pub fn hash_at<H: Hasher>(&self, now: MonoTime, state: &mut H) {
         self.recovery.hash_at(now, state);
         for (name, entry) in &self.entries {
@@ -175,11 +174,6 @@ impl Acceptor {
     /// Whether it has lost its disk, or never had one, and does not know yet what it has promised.
     pub fn is_learning(&self) -> bool {
         !self.recovery.is_complete()
-    }
-
-    /// Whether it asks what is promised, and this acceptor has answered.
-    pub fn has_heard(&self, peer: PeerId) -> bool {
-        self.recovery.has_heard(peer)
     }
 
     fn request(&mut self, turn: &mut Turn<'_, '_, '_>, from: PeerId, request: Request) {
@@ -246,24 +240,12 @@ impl Acceptor {
         Answered::Refused { ballot, parked, stands: self.stands(now, name) }
     }
 
-    fn answer(
-        &self,
-        turn: &mut Turn<'_, '_, '_>,
-        to: PeerId,
-        name: LeaseName,
-        answered: Answered,
-    ) {
+    fn answer(&self, turn: &mut Turn<'_, '_, '_>, to: PeerId, name: LeaseName, answered: Answered) {
         let epoch = self.config.acceptors.epoch();
         turn.1.push(AcceptorEffect::Answer { to, answer: Answer { epoch, name, answered } });
     }
 
-    fn refuse(
-        &self,
-        turn: &mut Turn<'_, '_, '_>,
-        name: &LeaseName,
-        ballot: Ballot,
-        parked: bool,
-    ) {
+    fn refuse(&self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, ballot: Ballot, parked: bool) {
         let answered = self.refusal(turn.0.now.mono, name, ballot, parked);
         self.answer(turn, ballot.proposer.peer, name.clone(), answered);
     }

@@ -237,13 +237,7 @@ impl Proposer {
     }
 
     /// Asks every acceptor but those that have answered.
-    pub(super) fn ask(
-        &self,
-        turn: &mut Turn<'_, '_, '_>,
-        name: &LeaseName,
-        ask: Ask,
-        but: Heard,
-    ) {
+    pub(super) fn ask(&self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, ask: Ask, but: Heard) {
         let acceptors = &self.config.acceptors;
         for (place, to) in acceptors.peers().iter().enumerate() {
             if !but.has(place) {

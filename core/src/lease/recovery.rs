@@ -60,16 +60,11 @@ impl Recovery {
         self.until.since(now).hash(state);
         match &self.knows {
             Knows::Nothing => state.write_u8(0),
-            Knows::Asks(_) => state.write_u8(1),
+            Knows::Asks(heard) => (1u8, heard).hash(state),
             Knows::Stores(_) => state.write_u8(2),
             Knows::All => state.write_u8(3),
         }
     }
-
-    pub(super) fn has_heard(&self, peer: PeerId) -> bool {
-        matches!(&self.knows, Knows::Asks(heard) if heard.contains_key(&peer))
-    }
-
 }
 
 impl Acceptor {
@@ -121,12 +116,7 @@ impl Acceptor {
         turn.0.arm(again, AcceptorTimer::AskAgain);
     }
 
-    pub(super) fn learned(
-        &mut self,
-        turn: &mut Turn<'_, '_, '_>,
-        from: PeerId,
-        learned: Learned,
-    ) {
+    pub(super) fn learned(&mut self, turn: &mut Turn<'_, '_, '_>, from: PeerId, learned: Learned) {
         let is_ours = (learned.epoch, learned.boot) == (self.config.acceptors.epoch(), self.boot);
         let is_acceptor = from != self.id && self.config.acceptors.place(from).is_some();
         let Knows::Asks(heard) = &mut self.recovery.knows else { return };

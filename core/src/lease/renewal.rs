@@ -51,12 +51,7 @@ impl Proposer {
     }
 
     /// Begins the next renewal. What the last one has not come to it does not come to any more.
-    pub(super) fn renew(
-        &self,
-        turn: &mut Turn<'_, '_, '_>,
-        name: &LeaseName,
-        wanted: &mut Wanted,
-    ) {
+    pub(super) fn renew(&self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, wanted: &mut Wanted) {
         let start = turn.now();
         let Phase::Holds { ballot, vote, .. } = &mut wanted.phase else { return };
         let number = vote.number + 1;

@@ -37,12 +37,7 @@ impl Proposer {
     }
 
     /// Asks how the lease stands, without consequences.
-    pub(super) fn look(
-        &self,
-        turn: &mut Turn<'_, '_, '_>,
-        name: &LeaseName,
-        wanted: &mut Wanted,
-    ) {
+    pub(super) fn look(&self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, wanted: &mut Wanted) {
         wanted.phase = Phase::Looks(Default::default());
         self.ask(turn, name, Ask::Peek, Heard::default());
         let wait = Self::jittered(turn, self.config.times.round_max() / 2);

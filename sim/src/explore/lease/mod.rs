@@ -26,7 +26,7 @@
 //! - *A request*: when its answer has been given, or does not count any more. To hear it again, or that late, an acceptor
 //!   can only be bound to more than otherwise; and to be bound to more, or for longer, is to do less than it
 //!   might: it is as if what others send it were lost.
-//! - *What an acceptor that learns is told*: at once. Until it knows enough it does nothing, and then it need do nothing.
+//! - *What an acceptor that has lost its disk learns*: at once. Later it would be told of more, and so be bound to more.
 //! - *Looking, and refusals*, have no other consequence than that a proposer tries another round, at another time,
 //!   or gives one up. Here it tries every round that it has not tried or passed by, at every time, and may give one up at
 //!   every time; so these need not travel.
@@ -146,15 +146,17 @@ const EACH: [(&str, Faults); 4] = [
     ("a proposer leaves", Faults { leaves: 1, ..NONE }),
 ];
 
-/// Every configuration that is explored, by its name.
+/// Every configuration that is explored, by its name. With faults, a lease lasts a step of true time and a lost one is
+/// abstained for during two; without, twice as many, and it is renewed.
 pub fn configurations() -> Vec<(String, Lease)> {
     let mut all: Vec<(String, Lease)> = Vec::new();
     let mut add = |name: &str, lease| all.push((name.into(), lease));
-    add("two renewals", Lease { renewals_max: 2, ..WORST });
-    add("prepares are parked", Lease { parks: true, renewals_max: 0, ..WORST });
+    let short = Lease { term_ms: 3, renewals_max: 0, ..WORST };
+    add("prepares are parked", Lease { parks: true, ..short });
     for (name, faults) in EACH {
-        add(name, Lease { faults, renewals_max: 0, ..WORST });
+        add(name, Lease { faults, ..short });
     }
+    add("two renewals", Lease { renewals_max: 2, ..WORST });
     let (fast_proposers, fast_acceptors) = ([false, true], [true, false, true]);
     add("clocks of both kinds", Lease { fast_proposers, fast_acceptors, ..WORST });
     all
@@ -176,9 +178,9 @@ pub fn deep() -> Vec<(String, Lease)> {
         ("an acceptor restarts, and a proposer", Faults { restarts: 1, deaths: 1, ..NONE }),
     ];
     for (name, faults) in pairs {
-        add(name.into(), Lease { faults, renewals_max: 0, ..WORST });
+        add(name.into(), Lease { faults, term_ms: 3, renewals_max: 0, ..WORST });
     }
-    add("three rounds".into(), Lease { rounds_max: 3, renewals_max: 0, ..WORST });
+    add("three rounds".into(), Lease { rounds_max: 3, term_ms: 3, renewals_max: 0, ..WORST });
     add("smaller steps".into(), Lease { term_ms: 12, ..WORST });
     // Acceptors are interchangeable, and so are proposers.
     for fast_acceptors in [[false; 3], [true, false, false], [true, true, false], [true; 3]] {
@@ -249,7 +251,7 @@ impl Model for Lease {
             }
             // Also one answer twice.
             for (n, other) in (0u8..).zip(&state.messages).skip(usize::from(m)) {
-                if other.is_answer() && other.other == message.other {
+                if other.is_answer() && other.proposer == message.proposer {
                     out.push(Action::Hear([m, n]));
                 }
             }
@@ -336,7 +338,9 @@ fn asked(ask: Ask) -> String {
     match ask {
         Ask::Prepare(ballot) => format!("promise round {}", ballot.round),
         Ask::Propose(ballot, 0) => format!("accept round {}", ballot.round),
-        Ask::Propose(ballot, number) => format!("accept renewal {number} of round {}", ballot.round),
+        Ask::Propose(ballot, number) => {
+            format!("accept renewal {number} of round {}", ballot.round)
+        }
         Ask::Release(ballot) => format!("forget round {}", ballot.round),
         Ask::Peek => "how does it stand?".into(),
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use dunlin_core::base::{Draws, Effects, MonoTime};
 use dunlin_core::lease::{
     Acceptor, AcceptorEffect, AcceptorInput, AcceptorSet, AcceptorTimer, Answer, Answered, Ask,
-    Ballot, Learn, LeaseConfig, LeaseName, LeaseTimes, Peeked, Proposer, ProposerEffect,
-    ProposerId, ProposerInput, ProposerTimer, Record, Request,
+    Ballot, LeaseConfig, LeaseName, LeaseTimes, Peeked, Proposer, ProposerEffect, ProposerId,
+    ProposerInput, ProposerTimer, Record, Request,
 };
 use dunlin_core::machine::{Context, Machine, TimerHandle, Timers};
 use dunlin_core::{Limits, Now, PeerId};
@@ -32,31 +32,29 @@ pub(super) enum Word {
     Release(Round),
     Promise(Round),
     Accepted(Round, u8),
-    /// Of this life of the one that learns.
-    Learn(u8),
 }
 
 /// Something that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Message {
-    /// To or from this acceptor; of two acceptors, the one that does not learn.
+    /// To or from this acceptor.
     pub(super) acceptor: u8,
-    /// The other one: a proposer, or the acceptor that learns.
-    pub(super) other: u8,
+    /// From or to this proposer.
+    pub(super) proposer: u8,
     pub(super) word: Word,
 }
 
 impl Message {
-    /// All but the acceptor as one number. The acceptor that learns is not told: there is one.
+    /// All but the acceptor as one number.
     fn packed(self) -> u64 {
-        let of = |kind, Round { round, boot }: Round, last| [kind, self.other, round, boot, last];
+        let of =
+            |kind, Round { round, boot }: Round, last| [kind, self.proposer, round, boot, last];
         let [a, b, c, d, e] = match self.word {
             Word::Prepare(round) => of(1, round, 0),
             Word::Propose(round, number) => of(2, round, number),
             Word::Release(round) => of(3, round, 0),
             Word::Promise(round) => of(4, round, 0),
             Word::Accepted(round, number) => of(5, round, number),
-            Word::Learn(boot) => [6, 0, boot, 0, 0],
         };
         u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
     }
@@ -219,8 +217,7 @@ impl State {
                 seq: 0,
             };
             let records = node.disk.clone();
-            feed(&mut node.machine, node.now, AcceptorInput::Start { records })
-                .expect("it starts");
+            feed(&mut node.machine, node.now, AcceptorInput::Start { records }).expect("it starts");
             node.now = node.now + config.times.abstention();
             Shared::new(node)
         });
@@ -264,10 +261,6 @@ impl State {
                 for proposer in &all.proposers {
                     proposer.machine.hash_heard(*a, state);
                 }
-                let learns = |other: &Shared<AcceptorNode>| {
-                    other.machine.is_learning() && other.machine.has_heard(acceptor_id(*a))
-                };
-                all.acceptors.iter().any(learns).hash(state);
                 for message in &all.messages {
                     if usize::from(message.acceptor) == *a {
                         state.write_u64(message.packed());
@@ -294,6 +287,14 @@ impl Hash for State {
     }
 }
 
+/// Planted: answers to earlier renewals count, and so they matter for longer.
+fn counts_any_renewal() -> bool {
+    #[cfg(dunlin_planted)]
+    return dunlin_core::planted::chosen() == 83;
+    #[cfg(not(dunlin_planted))]
+    false
+}
+
 fn config(model: &Lease) -> Arc<LeaseConfig> {
     let term = Duration::from_millis(model.term_ms);
     let times = LeaseTimes::new(term, 200, term / 2).expect("times that fit");
@@ -315,8 +316,8 @@ impl Work<'_, '_> {
         }
     }
 
-    fn send(&mut self, acceptor: usize, other: u8, word: Word) {
-        let message = Message { acceptor: acceptor as u8, other, word };
+    fn send(&mut self, acceptor: usize, proposer: u8, word: Word) {
+        let message = Message { acceptor: acceptor as u8, proposer, word };
         if let Err(at) = self.state.messages.binary_search(&message) {
             self.state.messages.insert(at, message);
         }
@@ -328,7 +329,9 @@ impl Work<'_, '_> {
             match effect {
                 AcceptorEffect::Answer { to, answer } => {
                     let (p, answered) = (proposer_of(to), answer.answered);
-                    self.tell(|| format!("acceptor {a} answers proposer {p}: {}", shown(&answered)));
+                    self.tell(|| {
+                        format!("acceptor {a} answers proposer {p}: {}", shown(&answered))
+                    });
                     match answered {
                         Answered::Promise(of) => self.send(a, p, Word::Promise(round_of(of))),
                         Answered::Accepted(of, number) => {
@@ -339,12 +342,15 @@ impl Work<'_, '_> {
                     }
                 }
                 AcceptorEffect::Learn { to, learn } => {
-                    self.send(acceptor_of(to), a as u8, Word::Learn(short(learn.boot)));
+                    let from = acceptor_id(a);
+                    self.tell_acceptor(acceptor_of(to), AcceptorInput::Learn { from, learn })?;
                 }
                 AcceptorEffect::Learned { to, learned } => {
                     let round = learned.rounds.first().map_or(0, |of| of.1);
                     let o = acceptor_of(to);
-                    self.tell(|| format!("acceptor {a} tells acceptor {o}: round {round} is promised"));
+                    self.tell(|| {
+                        format!("acceptor {a} tells acceptor {o}: round {round} is promised")
+                    });
                     let from = acceptor_id(a);
                     self.tell_acceptor(o, AcceptorInput::Learned { from, learned })?;
                 }
@@ -402,7 +408,9 @@ impl Work<'_, '_> {
                     self.send(acceptor_of(to), p as u8, word);
                 }
                 ProposerEffect::Granted { token, .. } => {
-                    self.tell(|| format!("proposer {p} holds the lease, with token {}", token.round));
+                    self.tell(|| {
+                        format!("proposer {p} holds the lease, with token {}", token.round)
+                    });
                     let before = self.state.granted;
                     if token.round <= before {
                         return Err(format!(
@@ -428,14 +436,10 @@ impl Work<'_, '_> {
     pub(super) fn act(&mut self, action: Action) -> Result<(), String> {
         match action {
             Action::Pass => {
-                for (node, fast) in
-                    self.state.acceptors.iter_mut().zip(self.model.fast_acceptors)
-                {
+                for (node, fast) in self.state.acceptors.iter_mut().zip(self.model.fast_acceptors) {
                     node.now = node.now + Lease::step(fast);
                 }
-                for (node, fast) in
-                    self.state.proposers.iter_mut().zip(self.model.fast_proposers)
-                {
+                for (node, fast) in self.state.proposers.iter_mut().zip(self.model.fast_proposers) {
                     node.now = node.now + Lease::step(fast);
                 }
                 Ok(())
@@ -497,27 +501,22 @@ impl Work<'_, '_> {
     /// A message arrives at an acceptor.
     fn deliver(&mut self, m: usize) -> Result<(), String> {
         let message = self.state.messages[m];
-        let (a, o) = (usize::from(message.acceptor), usize::from(message.other));
-        let ballot = |of| ballot_of(message.other, of);
+        let (a, p) = (usize::from(message.acceptor), usize::from(message.proposer));
+        let ballot = |of| ballot_of(message.proposer, of);
         let ask = match message.word {
             Word::Prepare(of) => Ask::Prepare(ballot(of)),
             Word::Propose(of, number) => Ask::Propose(ballot(of), number.into()),
             Word::Release(of) => Ask::Release(ballot(of)),
-            Word::Learn(boot) => {
-                self.state.messages.remove(m);
-                let learn = Learn { epoch: EPOCH, boot: boot.into() };
-                return self.tell_acceptor(a, AcceptorInput::Learn { from: acceptor_id(o), learn });
-            }
             Word::Promise(_) | Word::Accepted(..) => unreachable!("answers are heard"),
         };
-        self.tell(|| format!("proposer {o} asks acceptor {a}: {}", asked(ask)));
+        self.tell(|| format!("proposer {p} asks acceptor {a}: {}", asked(ask)));
         if matches!(ask, Ask::Release(_)) {
             self.state.messages.remove(m);
         }
         let before = self.state.acceptors[a].clone();
         let live = before.machine.live(&NAME, before.now);
         let request = Request { epoch: EPOCH, name: NAME.clone(), ask };
-        self.tell_acceptor(a, AcceptorInput::Request { from: proposer_id(o), request })?;
+        self.tell_acceptor(a, AcceptorInput::Request { from: proposer_id(p), request })?;
         match ask {
             Ask::Propose(ballot, _) if live == Some(ballot) => {
                 let promised = self.state.acceptors[a].machine.promised(&NAME);
@@ -549,10 +548,10 @@ impl Work<'_, '_> {
     /// A proposer hears two answers. If they come to nothing they come later.
     fn hear(&mut self, messages: [u8; 2]) -> Result<(), String> {
         let [first, second] = messages.map(|m| self.state.messages[usize::from(m)]);
-        let p = usize::from(first.other);
+        let p = usize::from(first.proposer);
         let before = self.state.proposers[p].clone();
         for message in [first, second] {
-            let ballot = |of| ballot_of(message.other, of);
+            let ballot = |of| ballot_of(message.proposer, of);
             let answered = match message.word {
                 Word::Promise(of) => Answered::Promise(ballot(of)),
                 Word::Accepted(of, number) => Answered::Accepted(ballot(of), number.into()),
@@ -586,7 +585,7 @@ impl Work<'_, '_> {
         };
         let mut m = 0;
         while let Some(message) = messages.get(m).copied() {
-            let p = usize::from(message.other);
+            let p = usize::from(message.proposer);
             let matters = match message.word {
                 Word::Prepare(of) => {
                     prepared[p] == Some(of) && !is_answered(messages, message, Word::Promise(of))
@@ -598,16 +597,12 @@ impl Work<'_, '_> {
                 Word::Release(of) => {
                     let node = &acceptors[usize::from(message.acceptor)];
                     let live = node.machine.live(&NAME, node.now);
-                    live == Some(ballot_of(message.other, of))
+                    live == Some(ballot_of(message.proposer, of))
                 }
                 Word::Promise(of) => prepared[p] == Some(of),
                 Word::Accepted(of, number) => proposed[p].is_some_and(|(ballot, last)| {
-                    // A wrong rule counts answers to earlier renewals.
-                    ballot == of && (number == last || cfg!(dunlin_planted))
+                    ballot == of && (number == last || counts_any_renewal())
                 }),
-                Word::Learn(boot) => {
-                    acceptors[p].boot == u64::from(boot) && acceptors[p].machine.is_learning()
-                }
             };
             if matters {
                 m += 1;
