@@ -288,22 +288,17 @@ impl Acceptor {
         let entry = self.entries.get_mut(name).expect("it has just been looked at");
         entry.round = ballot.round;
         entry.proposer = Some(ballot.proposer);
-        let mut answer = Some((ballot.proposer.peer, answered));
-        let now = if is_planted(81) {
-            // Planted: it is answered before it is durable.
-            answer.take()
-        } else {
-            None
-        };
-        let earlier = entry.pending.replace(Pending { seq, answer });
+        let to = ballot.proposer.peer;
+        let pending = Pending { seq, answer: Some((to, answered)) };
+        // Planted: nothing waits until it is durable.
+        let pending = if is_planted(81) { None } else { Some(pending) };
+        let waits = pending.is_some();
+        let earlier = std::mem::replace(&mut entry.pending, pending);
         self.undurable.push_back((seq, name.clone()));
-        let record = Record::Promise {
-            name: name.clone(),
-            round: ballot.round,
-            proposer: Some(ballot.proposer),
-        };
+        let (round, proposer) = (ballot.round, Some(ballot.proposer));
+        let record = Record::Promise { name: name.clone(), round, proposer };
         turn.1.push(AcceptorEffect::Persist { seq, record });
-        if let Some((to, answered)) = now {
+        if !waits {
             self.answer(turn, to, name.clone(), answered);
         }
         // What was to be answered before is worth nothing any more.

@@ -238,8 +238,9 @@ fn without_its_disk_it_learns_which_rounds_it_may_have_promised() {
     for proposer in [1, 2] {
         let of = ballot(6, proposer);
         let no = answer(proposer, refused(of, false, stands(6, None, FREE)));
-        assert_eq!(ask(&mut bench, proposer, Ask::Prepare(of)), [no.clone()]);
-        assert_eq!(ask(&mut bench, proposer, Ask::Propose(of, 3)), [no]);
+        let no = std::slice::from_ref(&no);
+        assert_eq!(ask(&mut bench, proposer, Ask::Prepare(of)), no);
+        assert_eq!(ask(&mut bench, proposer, Ask::Propose(of, 3)), no);
     }
     assert_eq!(ask(&mut bench, 1, Ask::Prepare(ballot(7, 1))).len(), 1);
 }

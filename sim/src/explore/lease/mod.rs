@@ -37,7 +37,8 @@
 //! # Disks
 //!
 //! What an acceptor has written is on its disk, or lost in a restart, before anything else happens. It might be
-//! later, but until then nobody has been told of it: as if the request that it comes from had arrived later.
+//! later, but until then nobody has been told of it: as if the request that it comes from had arrived later. Should
+//! somebody be told, against the rules, then it may be later.
 //!
 //! # What is the same
 //!
@@ -240,9 +241,13 @@ impl Model for Lease {
     }
 
     fn actions(&self, state: &State, out: &mut Vec<Action>) {
-        if let Some(a) = state.acceptors.iter().position(|node| !node.unsynced.is_empty()) {
-            out.push(Action::Sync(a as u8));
-            return state.restarts(a as u8, out);
+        for (a, acceptor) in (0u8..).zip(&state.acceptors) {
+            if !acceptor.unsynced.is_empty() {
+                out.push(Action::Sync(a));
+                if !acceptor.told {
+                    return state.restarts(a, out);
+                }
+            }
         }
         for (m, message) in (0u8..).zip(&state.messages) {
             if !message.is_answer() {

@@ -85,6 +85,8 @@ pub(super) struct AcceptorNode {
     boot: u64,
     disk: Vec<Record>,
     pub(super) unsynced: Vec<Record>,
+    /// Whether it has told anybody something since it has written what is not on its disk yet.
+    pub(super) told: bool,
     /// The number of the last record.
     seq: u64,
 }
@@ -161,7 +163,7 @@ fn feed<M: Machine<View<'static> = ()>>(
 impl Hash for AcceptorNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.machine.hash_at(self.now, state);
-        (&self.disk, &self.unsynced, self.boot).hash(state);
+        (&self.disk, &self.unsynced, self.told, self.boot).hash(state);
     }
 }
 
@@ -214,6 +216,7 @@ impl State {
                 boot: 1,
                 disk: vec![Record::Complete],
                 unsynced: Vec::new(),
+                told: false,
                 seq: 0,
             };
             let records = node.disk.clone();
@@ -316,6 +319,12 @@ impl Work<'_, '_> {
         }
     }
 
+    fn send_answer(&mut self, acceptor: usize, proposer: u8, word: Word) {
+        let node = &mut *self.state.acceptors[acceptor];
+        node.told |= !node.unsynced.is_empty();
+        self.send(acceptor, proposer, word);
+    }
+
     fn send(&mut self, acceptor: usize, proposer: u8, word: Word) {
         let message = Message { acceptor: acceptor as u8, proposer, word };
         if let Err(at) = self.state.messages.binary_search(&message) {
@@ -333,9 +342,11 @@ impl Work<'_, '_> {
                         format!("acceptor {a} answers proposer {p}: {}", shown(&answered))
                     });
                     match answered {
-                        Answered::Promise(of) => self.send(a, p, Word::Promise(round_of(of))),
+                        Answered::Promise(of) => {
+                            self.send_answer(a, p, Word::Promise(round_of(of)));
+                        }
                         Answered::Accepted(of, number) => {
-                            self.send(a, p, Word::Accepted(round_of(of), short(number)));
+                            self.send_answer(a, p, Word::Accepted(round_of(of), short(number)));
                         }
                         // These are only hints.
                         Answered::Refused { .. } | Answered::Peeked(_) | Answered::Released(_) => {}
@@ -378,6 +389,7 @@ impl Work<'_, '_> {
             node.disk.push(record);
         }
         node.disk.sort();
+        node.told = false;
         let seq = node.seq;
         self.tell_acceptor(a, AcceptorInput::Durable { seq })
     }
@@ -388,6 +400,7 @@ impl Work<'_, '_> {
         node.boot += 1;
         node.machine = Acceptor::new(acceptor_id(a), node.boot, config);
         node.unsynced.clear();
+        node.told = false;
         node.seq = 0;
         node.disk = disk;
         let records = node.disk.clone();
