@@ -147,8 +147,8 @@ const EACH: [(&str, Faults); 4] = [
     ("a proposer leaves", Faults { leaves: 1, ..NONE }),
 ];
 
-/// Every configuration that is explored, by its name. With faults, a lease lasts a step of true time and a lost one is
-/// abstained for during two; without, twice as many, and it is renewed.
+/// Every configuration that is explored, by its name. With faults, a lease lasts a step of true time, and an acceptor
+/// that restarts abstains for two. Without, a lease lasts two, and is renewed.
 pub fn configurations() -> Vec<(String, Lease)> {
     let mut all: Vec<(String, Lease)> = Vec::new();
     let mut add = |name: &str, lease| all.push((name.into(), lease));
