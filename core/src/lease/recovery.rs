@@ -9,6 +9,10 @@
 //! answered, or all of them: one of these knows. At most f acceptors may be in this state at one time. A new
 //! network's acceptors all are, and all answer each other.
 //!
+//! It asks *after* it has abstained, and not before: a promise that it has forgotten may be counted for as long as
+//! that, together with others' that come later than its question. (Found by exploration: two disks that are lost one
+//! after the other, the second once the first had asked, let two majorities accept one round.)
+//!
 //! What it learns are rounds, and not whose they are: two others may have promised one round to
 //! two proposers, neither of which got it. So what is learned counts as promised to nobody. It accepts no lease of
 //! that round and none below it, and joins in with the next grant.
@@ -98,8 +102,6 @@ impl Acceptor {
             self.recovery.knows = Knows::All;
         } else {
             self.recovery.knows = Knows::Asks(BTreeMap::new());
-            self.ask_again(turn);
-            self.look_whether_learned(turn);
         }
     }
 
@@ -120,7 +122,7 @@ impl Acceptor {
         let is_ours = (learned.epoch, learned.boot) == (self.config.acceptors.epoch(), self.boot);
         let is_acceptor = from != self.id && self.config.acceptors.place(from).is_some();
         let Knows::Asks(heard) = &mut self.recovery.knows else { return };
-        if !is_ours || !is_acceptor {
+        if !is_ours || !is_acceptor || turn.0.now.mono < self.recovery.until {
             return;
         }
         heard.insert(from, learned.complete);
@@ -152,11 +154,18 @@ impl Acceptor {
     pub(super) fn learned_durable(&mut self, turn: &mut Turn<'_, '_, '_>, seq: u64) {
         if matches!(self.recovery.knows, Knows::Stores(all) if all <= seq) {
             self.recovery.knows = Knows::All;
-            self.abstained(turn);
+            self.say_ready(turn);
         }
     }
 
+    /// It has abstained for long enough: it asks what it has to learn, or takes part.
     pub(super) fn abstained(&mut self, turn: &mut Turn<'_, '_, '_>) {
+        self.ask_again(turn);
+        self.look_whether_learned(turn);
+        self.say_ready(turn);
+    }
+
+    fn say_ready(&mut self, turn: &mut Turn<'_, '_, '_>) {
         if self.is_ready(turn.0.now.mono) && !self.recovery.said {
             self.recovery.said = true;
             turn.1.push(AcceptorEffect::Ready);

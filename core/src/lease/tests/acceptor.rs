@@ -211,7 +211,13 @@ fn tell(bench: &mut Bench<Acceptor>, from: usize, learned: Learned) -> Vec<Accep
 #[test]
 fn without_its_disk_it_learns_which_rounds_it_may_have_promised() {
     let mut bench = Bench::new(Acceptor::new(acceptor_id(0), 2, config(3)));
-    let asked = bench.feed((), AcceptorInput::Start { records: Vec::new() });
+    assert_eq!(
+        bench.feed((), AcceptorInput::Start { records: Vec::new() }),
+        [],
+        "it abstains first"
+    );
+    let timer = bench.next_timer().unwrap();
+    let asked = bench.feed((), AcceptorInput::Timer(timer));
     let learn = Learn { epoch: 7, boot: 2 };
     let to = |a| AcceptorEffect::Learn { to: acceptor_id(a), learn };
     assert_eq!(asked, [to(1), to(2)]);
@@ -250,6 +256,8 @@ fn of_five_three_that_know_are_enough_or_all() {
     let start = || {
         let mut bench = Bench::new(Acceptor::new(acceptor_id(0), 2, config(5)));
         bench.feed((), AcceptorInput::Start { records: Vec::new() });
+        let timer = bench.next_timer().unwrap();
+        bench.feed((), AcceptorInput::Timer(timer));
         bench
     };
     let complete = |effects: &[AcceptorEffect]| {

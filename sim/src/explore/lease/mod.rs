@@ -26,7 +26,8 @@
 //! - *A request*: when its answer has been given, or does not count any more. To hear it again, or that late, an acceptor
 //!   can only be bound to more than otherwise; and to be bound to more, or for longer, is to do less than it
 //!   might: it is as if what others send it were lost.
-//! - *What an acceptor that has lost its disk learns*: at once. Later it would be told of more, and so be bound to more.
+//! - *What an acceptor that has lost its disk learns*: in one step. Answers that come later tell of more, and so bind it
+//!   to more.
 //! - *Looking, and refusals*, have no other consequence than that a proposer tries another round, at another time,
 //!   or gives one up. Here it tries every round that it has not tried or passed by, at every time, and may give one up at
 //!   every time; so these need not travel.
@@ -114,6 +115,8 @@ pub enum Action {
     Hear([u8; 2]),
     /// An acceptor notices that a lease has ended.
     Expire(u8),
+    /// An acceptor without its disk has abstained, and learns from the others.
+    Learn(u8),
     /// What an acceptor has written is on its disk.
     Sync(u8),
     /// Fault: an acceptor restarts.
@@ -290,6 +293,9 @@ impl Model for Lease {
             if acceptor.is_due() {
                 out.push(Action::Expire(a));
             }
+            if acceptor.may_learn() {
+                out.push(Action::Learn(a));
+            }
             state.restarts(a, out);
         }
         out.push(Action::Pass);
@@ -329,6 +335,7 @@ impl Model for Lease {
             Action::End(p) => format!("proposer {p} notices that its lease has ended"),
             Action::Deliver(_) | Action::Hear(_) => "the network delivers".into(),
             Action::Expire(a) => format!("acceptor {a} notices that a lease has ended"),
+            Action::Learn(a) => format!("acceptor {a} has abstained, and learns from the others"),
             Action::Sync(a) => format!("what acceptor {a} has written is on its disk"),
             Action::Restart(a) => format!("FAULT: acceptor {a} restarts"),
             Action::Lose(a) => format!("FAULT: acceptor {a} restarts without its disk"),

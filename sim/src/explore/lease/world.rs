@@ -82,6 +82,7 @@ fn ballot_of(proposer: u8, Round { round, boot }: Round) -> Ballot {
 pub(super) struct AcceptorNode {
     pub(super) machine: Acceptor,
     now: MonoTime,
+    abstains_until: MonoTime,
     boot: u64,
     disk: Vec<Record>,
     pub(super) unsynced: Vec<Record>,
@@ -178,6 +179,11 @@ impl AcceptorNode {
     pub(super) fn is_due(&self) -> bool {
         self.machine.is_due(&NAME, self.now)
     }
+
+    /// Whether it has abstained and does not know what it has promised.
+    pub(super) fn may_learn(&self) -> bool {
+        self.machine.is_learning() && self.now >= self.abstains_until
+    }
 }
 
 impl ProposerNode {
@@ -213,6 +219,7 @@ impl State {
             let mut node = AcceptorNode {
                 machine: Acceptor::new(acceptor_id(a), 1, Arc::clone(&config)),
                 now: MonoTime::ZERO,
+                abstains_until: MonoTime::ZERO,
                 boot: 1,
                 disk: vec![Record::Complete],
                 unsynced: Vec::new(),
@@ -396,12 +403,14 @@ impl Work<'_, '_> {
 
     fn start(&mut self, a: usize, disk: Vec<Record>) -> Result<(), String> {
         let config = config(self.model);
+        let abstention = config.times.abstention();
         let node = &mut *self.state.acceptors[a];
         node.boot += 1;
         node.machine = Acceptor::new(acceptor_id(a), node.boot, config);
         node.unsynced.clear();
         node.told = false;
         node.seq = 0;
+        node.abstains_until = node.now + abstention;
         node.disk = disk;
         let records = node.disk.clone();
         self.tell_acceptor(a, AcceptorInput::Start { records })
@@ -481,6 +490,9 @@ impl Work<'_, '_> {
             Action::Expire(a) => {
                 let timer = AcceptorTimer::Expiry(NAME.clone());
                 self.tell_acceptor(usize::from(a), AcceptorInput::Timer(timer))
+            }
+            Action::Learn(a) => {
+                self.tell_acceptor(usize::from(a), AcceptorInput::Timer(AcceptorTimer::Abstained))
             }
             Action::Sync(a) => self.sync(usize::from(a)),
             Action::Restart(a) => {
