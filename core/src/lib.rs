@@ -58,6 +58,7 @@ pub mod auth;
 pub mod base;
 pub mod directory;
 pub mod events;
+pub mod lease;
 pub mod link;
 pub mod machine;
 pub mod mesh;

@@ -55,12 +55,22 @@
 //! | 77 | who may not publish does, and it is delivered |
 //! | 78 | events that come together count as one |
 //! | 79 | an event that no member of a group takes is said to be taken |
+//! | 80 | leases: an acceptor that restarts takes part at once |
+//! | 81 | leases: a promise is answered before it is durable, and forgotten in a restart |
+//! | 82 | leases: ballots are compared as pairs, so that two proposers may have one round |
+//! | 83 | leases: answers to an earlier renewal count |
+//! | 84 | leases: an acceptor counts as often as it answers |
+//! | 85 | leases: the holder's time counts from when it is accepted |
+//! | 86 | leases: the holder's time allows for no drift |
+//! | 87 | leases: a standby raises the promise while a lease lives |
+//! | 88 | leases: an acceptor that has lost its disk learns nothing |
+//! | 89 | leases: a round that was only learned is promised again |
 //! | 90 | a life is shown to others before it is stored |
 //! | 91 | a life has the counter of the one before, which is stored |
 //! | 92 | a node goes on though its store has failed |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
-/// that is given up for good) is found by exploration.
+/// that is given up for good) is found by exploration; so is what is wrong with leases.
 pub const PLANTED: [std::ops::RangeInclusive<u32>; 9] =
     [1..=8, 20..=25, 28..=28, 30..=30, 34..=35, 40..=48, 60..=69, 70..=79, 90..=92];
 

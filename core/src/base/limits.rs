@@ -69,6 +69,10 @@ pub struct Limits {
     /// Verified tokens of peers that are remembered, so that a peer that comes back with the same one costs no
     /// signature. At 0 every token is verified anew at every connection.
     pub verified_tokens_max: usize,
+    /// Leases that this node wants at one time; and, if it is an acceptor, for which it keeps promises, which is for ever.
+    pub leases_max: usize,
+    /// Peers that an acceptor tells when a lease is released that they have asked for, for each lease.
+    pub lease_standbys_max: usize,
     /// How often each connected peer is told the digest of what we serve. A sign of life, too: shorter than
     /// the transport's keep-alive it replaces that.
     pub heartbeat_interval: Duration,
@@ -118,6 +122,8 @@ impl Default for Limits {
             updates_unacknowledged_max: 8,
             // Twice the peers of a large mesh-mode network, and more.
             verified_tokens_max: 1_024,
+            leases_max: 16_384,
+            lease_standbys_max: 16,
             // The interval of the keep-alive. Source: protocols.md, section 2.
             heartbeat_interval: Duration::from_secs(5),
             call_timeout_max: Duration::from_secs(24 * 3_600),

@@ -22,9 +22,11 @@ pub enum Label {
     Selection = 4,
     /// Numbers by which entries of the directory are named.
     Directory = 5,
+    /// Jitter of whoever waits for a lease.
+    Lease = 6,
 }
 
-const LABELS: usize = 6;
+const LABELS: usize = 7;
 
 /// The source of all randomness of one node.
 #[derive(Clone)]

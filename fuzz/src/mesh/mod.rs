@@ -137,6 +137,8 @@ fn limits(choice: u8) -> Limits {
         removals_kept_max: 1,
         updates_unacknowledged_max: 2,
         verified_tokens_max: 1,
+        leases_max: 2,
+        lease_standbys_max: 1,
         heartbeat_interval: Duration::from_secs(3),
         call_timeout_max: Duration::from_secs(50),
         steps_per_input_max: if choice & 2 == 0 { 10_000 } else { 3 },

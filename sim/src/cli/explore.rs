@@ -5,35 +5,51 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use dunlin_sim::explore::glare::{configurations, deep};
-use dunlin_sim::explore::{Explored, explore};
+use dunlin_sim::explore::{Explored, Model, explore, glare, lease};
 use serde_json::json;
 
 use crate::cli::say;
 
 #[cfg(not(dunlin_planted))]
-const WRONG: &str = "\
+const WRONG_GLARE: &str = "\
 Wrong rules, to see how each is refuted, exist only in a build of their own:
   RUSTFLAGS='--cfg dunlin_planted' cargo run --release -p dunlin-sim --target-dir target/planted -- \\
       explore glare --rule coin-flip
 They are: lower-id-wins, coin-flip, close-before-confirm, ids-gate-dialling, first-come-stays,
 dial-number-ignored, drained-for-good, no-cut, drain-without-end.";
 #[cfg(dunlin_planted)]
-const WRONG: &str = "\
+const WRONG_GLARE: &str = "\
 Wrong rules for --rule: lower-id-wins, coin-flip, close-before-confirm, ids-gate-dialling,
 first-come-stays, dial-number-ignored, drained-for-good, no-cut, drain-without-end.";
+
+#[cfg(not(dunlin_planted))]
+const WRONG_LEASE: &str = "\
+Wrong rules, to see how each is refuted, exist only in a build of their own:
+  RUSTFLAGS='--cfg dunlin_planted' cargo run --release -p dunlin-sim --target-dir target/planted -- \\
+      explore lease --rule no-abstention
+They are: no-abstention, answered-before-durable, equal-rounds, any-renewal-counts,
+any-answer-counts, timer-starts-late, no-drift-margin, standby-raises-promise,
+lost-disk-unlearned, learned-round-again.";
+#[cfg(dunlin_planted)]
+const WRONG_LEASE: &str = "\
+Wrong rules for --rule: no-abstention, answered-before-durable, equal-rounds, any-renewal-counts,
+any-answer-counts, timer-starts-late, no-drift-margin, standby-raises-promise,
+lost-disk-unlearned, learned-round-again.";
 
 /// What to explore.
 #[derive(Subcommand)]
 pub(crate) enum Explore {
     /// Two nodes that dial each other: both end on the same link, and nothing is lost.
-    #[command(after_help = WRONG)]
-    Glare(Glare),
+    #[command(after_help = WRONG_GLARE)]
+    Glare(Options),
+    /// Three acceptors and two proposers of a lease: at most one holds it, and tokens grow.
+    #[command(after_help = WRONG_LEASE)]
+    Lease(Options),
 }
 
-/// The exploration of glare.
+/// How to explore.
 #[derive(Args)]
-pub(crate) struct Glare {
+pub(crate) struct Options {
     /// Explore with a wrong rule.
     #[cfg(dunlin_planted)]
     #[arg(long)]
@@ -44,7 +60,7 @@ pub(crate) struct Glare {
     /// Only configurations whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Explore two dials a side together with each fault, which takes long.
+    /// Explore larger configurations, which takes long: faults together.
     #[arg(long)]
     deep: bool,
     /// How many threads explore. What is found does not depend on it.
@@ -58,28 +74,47 @@ pub(crate) struct Glare {
 impl Explore {
     /// Explores and reports.
     pub(crate) fn run(self) -> ExitCode {
-        let Explore::Glare(glare) = self;
-        #[cfg(dunlin_planted)]
-        if let Some(rule) = &glare.rule {
-            let rules = dunlin_sim::explore::glare::RULES;
-            let Some((_, number)) = rules.iter().find(|(name, _)| name == rule) else {
-                let names: Vec<_> = rules.iter().map(|(name, _)| *name).collect();
-                eprintln!("no rule is called '{rule}'; there are {}", names.join(", "));
-                return ExitCode::from(2);
-            };
-            dunlin_core::planted::set(*number);
+        match self {
+            Explore::Glare(options) => {
+                #[cfg(dunlin_planted)]
+                if let Some(code) = options.plant(&glare::RULES) {
+                    return code;
+                }
+                let deep = options.deep;
+                options.run(if deep { glare::deep() } else { glare::configurations() })
+            }
+            Explore::Lease(options) => {
+                #[cfg(dunlin_planted)]
+                if let Some(code) = options.plant(&lease::RULES) {
+                    return code;
+                }
+                let deep = options.deep;
+                options.run(if deep { lease::deep() } else { lease::configurations() })
+            }
         }
-        glare.run()
     }
 }
 
-impl Glare {
-    fn run(self) -> ExitCode {
+impl Options {
+    /// Has the wrong rule be the rule. If there is none of that name, the program ends.
+    #[cfg(dunlin_planted)]
+    fn plant(&self, rules: &[(&str, u32)]) -> Option<ExitCode> {
+        let rule = self.rule.as_ref()?;
+        let Some((_, number)) = rules.iter().find(|(name, _)| name == rule) else {
+            let names: Vec<_> = rules.iter().map(|(name, _)| *name).collect();
+            eprintln!("no rule is called '{rule}'; there are {}", names.join(", "));
+            return Some(ExitCode::from(2));
+        };
+        dunlin_core::planted::set(*number);
+        None
+    }
+
+    fn run<M: Model>(self, configurations: Vec<(String, M)>) -> ExitCode {
         // A machine that breaks a promise is a counterexample, and not this program's end.
         std::panic::set_hook(Box::new(|_| {}));
         let begun = Instant::now();
         let (mut states, mut depth) = (0, 0);
-        for (name, model) in if self.deep { deep() } else { configurations() } {
+        for (name, model) in configurations {
             if !name.contains(&self.only) {
                 continue;
             }
@@ -132,10 +167,9 @@ fn failure(explored: &Explored) -> Option<ExitCode> {
 }
 
 fn show(name: &str, explored: &Explored, seconds: f64) {
-    let Explored { states, transitions, at_rest, depth, .. } = explored;
+    let Explored { states, transitions, depth, .. } = explored;
     say(&format!(
-        "{name}: {states} states, {transitions} transitions, {at_rest} at rest, depth {depth}, \
-         {seconds:.1} s"
+        "{name}: {states} states, {transitions} transitions, depth {depth}, {seconds:.1} s"
     ));
     if let Some(found) = &explored.counterexample {
         say(&format!("  broken: {}", found.broken));

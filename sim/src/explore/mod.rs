@@ -11,6 +11,7 @@
 
 mod fingerprint;
 pub mod glare;
+pub mod lease;
 mod network;
 mod nodes;
 
