@@ -55,9 +55,9 @@ pub(crate) fn end(
     if call.end.is_some() {
         return Err((IN_TIME, format!("call {token} ended twice")));
     }
-    // A node that is paused over the deadline notices when it goes on.
-    let due =
-        if pause.0 <= call.deadline && call.deadline <= pause.1 { pause.1 } else { call.deadline };
+    // A node that is paused over the deadline notices when it goes on, and one that is slow comes to it later.
+    let is_paused = pause.0 <= call.deadline + late && call.deadline <= pause.1;
+    let due = if is_paused { pause.1 } else { call.deadline };
     if now > due + SLACK.as_nanos() as u64 + late {
         let what = format!(
             "call {token} ended at {}, its deadline was {}",

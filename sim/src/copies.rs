@@ -163,8 +163,14 @@ impl Copies {
         // In each network it has all or nothing: a right may have ended.
         let networks: BTreeSet<_> = copy.entries.values().map(|e| owner.network_of(e)).collect();
         let all_shown = place.rights.is_none();
-        let shown = |entry: &Entry| all_shown || networks.contains(&owner.network_of(entry));
+        // Whose right ends by clocks that differ is told nothing more by whoever thinks that it has ended.
+        let is_unsure = place.rights.is_some_and(|rights| rights.is_unsure(index));
+        let judged = |entry: &Entry| !is_unsure || owner.network_of(entry) != Some(0);
+        let shown = |entry: &Entry| {
+            judged(entry) && (all_shown || networks.contains(&owner.network_of(entry)))
+        };
         let truth = truth.entries.iter().filter(|(_, entry)| shown(entry));
+        let copied = copy.entries.iter().filter(|(_, entry)| judged(entry));
         let agreed = self.agreed.entry((index, id)).or_default();
         let mut agrees = |key: EntryKey, truth: &Entry, copy: &Entry| {
             let place = agreed.binary_search_by_key(&key, |(key, ..)| *key);
@@ -187,9 +193,9 @@ impl Copies {
             }
             true
         };
-        let same_keys = truth.clone().map(|(key, _)| key).eq(copy.entries.keys());
-        let mut both = truth.clone().zip(copy.entries.values());
-        if !same_keys || !both.all(|((key, truth), copy)| agrees(*key, truth, copy)) {
+        let same_keys = truth.clone().map(|(key, _)| key).eq(copied.clone().map(|(key, _)| key));
+        let mut both = truth.clone().zip(copied);
+        if !same_keys || !both.all(|((key, truth), (_, copy))| agrees(*key, truth, copy)) {
             let truth: Vec<_> = truth.collect();
             let what = format!(
                 "n{index} has of n{other} at version {} {:?}, which had {truth:?}",

@@ -57,6 +57,8 @@ pub(crate) struct Rights {
     impostors: Vec<Option<u64>>,
     /// Faults that are on, and whom they are about.
     active: Vec<(FaultKind, usize)>,
+    /// Nodes whose token expires while clocks go at different rates: for others it ends a little earlier or later.
+    unsure: Vec<bool>,
 }
 
 impl Rights {
@@ -95,6 +97,7 @@ impl Rights {
             tokens: 0,
             impostors: vec![None; nodes],
             active: Vec::new(),
+            unsure: Vec::new(),
             plan,
             root,
             issuer,
@@ -325,6 +328,16 @@ impl Rights {
     pub(crate) fn news_for(&self, node: usize) -> Option<DescriptorChain> {
         let sequence = |chain: &DescriptorChain| chain.current().claims().sequence;
         (sequence(&self.known[node]) < sequence(&self.newest)).then(|| self.newest.clone())
+    }
+
+    /// The tokens of these nodes expire while clocks go at different rates.
+    pub(crate) fn set_unsure(&mut self, unsure: Vec<bool>) {
+        self.unsure = unsure;
+    }
+
+    /// Whether nodes may differ about when the right of a node in network 0 ends.
+    pub(crate) fn is_unsure(&self, node: usize) -> bool {
+        self.unsure.get(node).is_some_and(|unsure| *unsure)
     }
 
     /// A node has taken the newest descriptor.

@@ -8,7 +8,7 @@ use crate::link::{CloseCode, Direction, End, LinkHandle, LinkId};
 use crate::machine::TimerHandle;
 use crate::peer::glare::is_compared;
 use crate::peer::{
-    HANDSHAKE_MAX, Link, LinkState, Peer, PeerEffect, PeerTimer, REFUSAL_MAX, RefuseCode,
+    BACKOFF, HANDSHAKE_MAX, Link, LinkState, Peer, PeerEffect, PeerTimer, REFUSAL_MAX, RefuseCode,
     SPENT_MAX, Turn, remember,
 };
 use crate::planted::is_planted;
@@ -94,6 +94,8 @@ impl Peer {
         if let Some((code, known_counter, reason)) = self.incarnation_refusal(theirs) {
             turn.out.push(PeerEffect::Misbehaved { what: format!("handshake refused: {reason}") });
             if code == RefuseCode::StaleIncarnation && version >= GLARE_VERSION {
+                // It is there, and begins a life that is let in: whoever rests dials it once more before long.
+                self.failures = self.failures.min(BACKOFF.len() - 1);
                 turn.cx.disarm(timer);
                 let at = turn.cx.now.mono + REFUSAL_MAX;
                 let timer = turn.cx.arm(at, PeerTimer::Handshake(link));

@@ -444,9 +444,11 @@ fn faults(
 ) -> Vec<Fault> {
     let mut draw = Stream::new(seed, 8);
     let mut kinds = kinds(fidelity);
-    // With version 1 nobody can tell a node that it has lost its counter.
-    let forgets = |kind| matches!(kind, FaultKind::LoseDisk | FaultKind::Rot);
-    kinds.retain(|kind| !forgets(*kind) || !is_mixed);
+    // With version 1 nobody can tell a node that it has lost its counter, nor what was said on a link that is over:
+    // there QUIC alone keeps replays out.
+    let is_helpless =
+        |kind| matches!(kind, FaultKind::LoseDisk | FaultKind::Rot | FaultKind::Replay);
+    kinds.retain(|kind| !is_helpless(*kind) || !is_mixed);
     kinds.retain(|kind| has_rights || !kind.is_about_rights());
     let share = draw.pick(&[60, 150, 400]);
     let mut on: Vec<FaultKind> = kinds.iter().copied().filter(|_| draw.chance(share)).collect();

@@ -449,8 +449,9 @@ impl OpenPublication<'_> {
         drop(events);
         let (from, to) = self.ledger.last_pause(node);
         let end = self.ledger.due(node, at, within);
-        let due = if from <= end && end <= to { to } else { end };
-        if now > due + SLACK + self.ledger.late(node) {
+        let late = self.ledger.late(node);
+        let due = if from <= end + late && end <= to { to } else { end };
+        if now > due + SLACK + late {
             let what = format!("event {} was to end by {due}, and ended at {now}", self.token);
             self.ledger.violate(Some(node), TOLD_ONCE, what);
         }

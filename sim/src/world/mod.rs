@@ -37,7 +37,7 @@ use crate::random::bytes32;
 use crate::recording::Tape;
 use crate::rights::Rights;
 use crate::roster::Roster;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Trouble};
 use crate::sometimes;
 use crate::station::{Live, Station, address, hash_event};
 use crate::trace::{Step, Trace, Watch};
@@ -252,6 +252,14 @@ impl<'s, F: Fidelity> World<'s, F> {
         world.network.reseed = reseed;
         if let Some(watch) = watch {
             world.trace.watch(watch);
+        }
+        if let Some(rights) = &mut world.rights {
+            let drifts = schedule.nodes.iter().any(|node| node.clock_ppm != 0);
+            let lapses = |index: usize| {
+                let of_node = |what: &Trouble| matches!(what, Trouble::Lapse { node } if usize::from(*node) == index);
+                drifts && schedule.faults.iter().any(|fault| of_node(&fault.what))
+            };
+            rights.set_unsure((0..count).map(lapses).collect());
         }
         world.ledger.withhold(schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect());
         for index in 0..count {

@@ -320,7 +320,9 @@ impl<F: Fidelity> World<'_, F> {
     fn bring_back(&mut self, node: usize) {
         let station = &self.stations[node];
         if let (Some(since), Some(_)) = (station.stopping, &station.live) {
-            if station.paused.is_some() || self.now < since + STOP_MAX_NANOS {
+            // It takes several steps, to each of which a slow node comes late.
+            let max = STOP_MAX_NANOS + 10 * self.ledger.late(node as u16);
+            if station.paused.is_some() || self.now < since + max {
                 return;
             }
             let what = format!("told to stop {} ago", crate::checks::seconds(self.now - since));
