@@ -102,11 +102,13 @@ impl Disk {
 
     /// The sync under way ends. What the node is told, and the fault that is to blame for it.
     pub(crate) fn end_sync(&mut self) -> Option<(StoreInput, Option<FaultKind>)> {
-        let seq = self.syncing.take()?;
+        let seq = self.syncing?;
         if let Some((_, ailment @ Ailment::FailsToSync)) = self.ailment {
+            // It counts as under way for as long as the node lives: nothing is synced behind it.
             let why = "the disk could not sync".into();
             return Some((StoreInput::Failed { why }, Some(ailment.kind())));
         }
+        self.syncing = None;
         while self.written.front().is_some_and(|request| request.seq <= seq) {
             let request = self.written.pop_front().expect("just looked");
             self.apply(request);
@@ -229,6 +231,9 @@ mod tests {
         disk.begin_sync();
         let (told, by) = disk.end_sync().unwrap();
         assert!(matches!(told, StoreInput::Failed { .. }) && by == Some(FaultKind::FailSync));
+        assert!(disk.begin_sync().is_none(), "nobody tries again");
+        disk.crash(0);
+        disk.write(life(1, 1)).unwrap();
         disk.ail(6, Ailment::Slow(9));
         assert_eq!(disk.begin_sync().map(|sync| (sync.longer, sync.tears)), Some((9, false)));
     }
