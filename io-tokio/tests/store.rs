@@ -92,8 +92,9 @@ async fn what_is_damaged_is_found_and_said() {
     let refused = Store::open(folder.path()).unwrap_err().to_string();
     assert!(refused.contains("store.redb"), "{refused}");
     std::fs::write(&path, b"something else").unwrap();
-    let refused = Store::open(folder.path()).unwrap_err().to_string();
-    assert!(refused.contains("store.redb"), "{refused}");
+    let refused = Store::open(folder.path()).unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    assert!(refused.to_string().contains("store.redb"), "{refused}");
 }
 
 #[test]

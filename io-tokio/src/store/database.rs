@@ -60,6 +60,11 @@ fn opened(
 fn refusal(path: &Path, error: DatabaseError) -> StoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_path_buf()),
+        DatabaseError::Storage(redb::StorageError::Io(source))
+            if source.kind() == std::io::ErrorKind::InvalidData =>
+        {
+            damaged(path, source)
+        }
         DatabaseError::Storage(redb::StorageError::Io(source)) => {
             StoreError::Open { path: path.to_path_buf(), source }
         }

@@ -34,7 +34,9 @@ pub enum StoreError {
     #[error("another node uses the store {0}; stop it, or give this one a store of its own")]
     InUse(PathBuf),
     /// The folder cannot be made, or the file not opened.
-    #[error("the store {path} cannot be opened: {source}")]
+    #[error(
+        "the store {path} cannot be opened: {source}. It needs a folder in which this user may write"
+    )]
     Open {
         /// Which.
         path: PathBuf,
