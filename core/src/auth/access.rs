@@ -580,6 +580,13 @@ impl Access {
         }
     }
 
+    /// The node has stopped: nobody is in a session with it any more, and nothing is waited for.
+    pub(crate) fn stop(&mut self) {
+        self.own_timer = None;
+        self.waiting = BTreeMap::new();
+        self.sessions = KeyMap::default();
+    }
+
     /// Asserts that no session goes on in a network in which its right has ended by the wall clock. What is due at
     /// this time must have been handled.
     pub(crate) fn check_ends(&self, now: Now) {

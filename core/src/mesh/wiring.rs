@@ -511,6 +511,7 @@ impl Mesh {
         }
         self.peers = Default::default();
         self.by_id = FewMap::default();
+        self.access.stop();
         self.timers = Default::default();
         self.events.push_back(Event::Stopped);
     }
