@@ -13,6 +13,7 @@ use dunlin_core::rpc::{CallError, Executed, Failure};
 use crate::checks;
 use crate::recording::{About, Doing, Ending, Mark, Tape, end_of_call};
 use crate::sometimes::{self, Reached, Sometimes};
+use crate::station::{MILLION, scaled};
 
 /// A node in one of its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -355,15 +356,13 @@ impl Ledger {
     /// The true time at which so many nanoseconds have passed by a node's clock.
     pub(crate) fn due(&self, node: u16, from: u64, nanos: u64) -> u64 {
         let clock_ppm = self.book().paces.get(usize::from(node)).map_or(0, |pace| pace.clock_ppm);
-        let nanos = i128::from(nanos) * 1_000_000 / i128::from(1_000_000 + clock_ppm);
-        from.saturating_add(nanos as u64)
+        from.saturating_add(scaled(nanos, MILLION, MILLION.saturating_add_signed(clock_ppm)))
     }
 
     /// The earliest time at which so many nanoseconds have passed by anybody's clock: a callee may give up first.
     pub(crate) fn earliest(&self, from: u64, nanos: u64) -> u64 {
         let fastest = self.book().paces.iter().map(|pace| pace.clock_ppm).max().unwrap_or(0).max(0);
-        let nanos = i128::from(nanos) * 1_000_000 / i128::from(1_000_000 + fastest);
-        from.saturating_add(nanos as u64)
+        from.saturating_add(scaled(nanos, MILLION, MILLION.saturating_add_signed(fastest)))
     }
 
     /// How late a node may be with what is due.

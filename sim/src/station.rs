@@ -66,15 +66,20 @@ pub(crate) struct Station<F: Fidelity> {
 impl<F: Fidelity> Station<F> {
     /// What its monotonic clock shows at a true time, in nanoseconds.
     pub(crate) fn by_its_clock(&self, at: u64) -> u64 {
-        let ahead = i128::from(at) * i128::from(self.clock_ppm) / MILLION;
-        at.saturating_add_signed(ahead as i64)
+        if self.clock_ppm == 0 {
+            return at;
+        }
+        let ahead = scaled(at, self.clock_ppm.unsigned_abs(), MILLION);
+        if self.clock_ppm < 0 { at - ahead } else { at.saturating_add(ahead) }
     }
 
     /// The first true time at which its monotonic clock shows this or more.
     pub(crate) fn true_time_of(&self, shown: u64) -> u64 {
-        let rate = MILLION + i128::from(self.clock_ppm);
+        if self.clock_ppm == 0 {
+            return shown;
+        }
         // The division above rounds towards the true time: one of the two is too early at most.
-        let at = (i128::from(shown) * MILLION / rate) as u64;
+        let at = scaled(shown, MILLION, MILLION.saturating_add_signed(self.clock_ppm));
         let mut at = at.saturating_sub(1);
         while self.by_its_clock(at) < shown {
             at += 1;
@@ -83,7 +88,17 @@ impl<F: Fidelity> Station<F> {
     }
 }
 
-const MILLION: i128 = 1_000_000;
+/// So many millionths are all.
+pub(crate) const MILLION: u64 = 1_000_000;
+
+/// `nanos * times / per`, rounded down. Dividing 128 bits takes many times as long as dividing 64, which all but
+/// the longest times fit into.
+pub(crate) fn scaled(nanos: u64, times: u64, per: u64) -> u64 {
+    match nanos.checked_mul(times) {
+        Some(product) => product / per,
+        None => (u128::from(nanos) * u128::from(times) / u128::from(per)) as u64,
+    }
+}
 
 /// The address of a station.
 pub(crate) fn address(index: usize) -> SocketAddr {

@@ -27,9 +27,10 @@ use crate::schedule::{
 };
 use crate::workload::{NodeInfo, Workload};
 
-/// How long a probe waits, after healing: what a call waits by default.
 /// What a handler says that is meant to panic.
 const PANIC: &str = "this handler always does";
+
+/// How long a probe waits, after healing: what a call waits by default.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The built-in workload of one schedule.
@@ -96,7 +97,8 @@ fn filler_byte(token: u64) -> u8 {
 
 fn filler(token: u64, bytes: u32) -> String {
     // Most fillers are empty, and take no memory then.
-    std::iter::repeat_n(char::from(filler_byte(token)), bytes as usize).collect()
+    let byte = [filler_byte(token)];
+    std::str::from_utf8(&byte).expect("it is a letter").repeat(bytes as usize)
 }
 
 fn is_filler(token: u64, bytes: &[u8]) -> bool {
