@@ -17,6 +17,8 @@ impl ContentType {
     pub const RAW: ContentType = ContentType(0);
     /// JSON (RFC 8259).
     pub const JSON: ContentType = ContentType(1);
+    /// What the two ends of a stream say to each other: see [`crate::service::stream`].
+    pub const STREAM: ContentType = ContentType(2);
 }
 
 impl std::fmt::Display for ContentType {
@@ -24,6 +26,7 @@ impl std::fmt::Display for ContentType {
         match *self {
             ContentType::RAW => f.write_str("raw"),
             ContentType::JSON => f.write_str("json"),
+            ContentType::STREAM => f.write_str("stream"),
             ContentType(other) => write!(f, "content type {other}"),
         }
     }

@@ -8,8 +8,8 @@ use std::path::Path;
 fn generated_code_is_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let schema = root.join("schema");
-    let descriptors =
-        protox::compile(["dunlin.proto", "auth.proto"], [&schema]).expect("the schema compiles");
+    let descriptors = protox::compile(["dunlin.proto", "auth.proto", "stream.proto"], [&schema])
+        .expect("the schema compiles");
     let out = tempfile_dir();
     prost_build::Config::new()
         .bytes(["."])

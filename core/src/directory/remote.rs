@@ -152,6 +152,18 @@ impl RemoteServices {
         self.documents.get(peer)
     }
 
+    /// All who offer something that matches this path and can be reached, each once, in the order of their ids.
+    pub fn instances(&self, path: &TopicPath, usable: impl Fn(PeerKey) -> bool) -> Vec<PeerId> {
+        let mut found = Vec::new();
+        self.offers.for_each_match(path, |_, offer| {
+            let reached = offer.instances.iter().filter(|instance| usable(instance.peer));
+            found.extend(reached.map(|instance| instance.id));
+        });
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// Chooses who serves a call to this path: among those who offer the most specific pattern that
     /// matches it, if one of them will do, then among those of the next one. `here` is this node, if it may
     /// serve the call beside others; `usable` says who can be reached.

@@ -224,6 +224,25 @@ impl Mesh {
         }
     }
 
+    /// Who serves a path now: this node, if it does, and peers that are connected, in the order of their ids. Nobody if
+    /// this node may not call it.
+    pub fn instances(&self, path: &TopicPath) -> Vec<PeerId> {
+        let Ok(path) = self.access.normalise(path.clone()) else { return Vec::new() };
+        if self.access.may_we(self.now, Permission::Call, &path).is_err() {
+            return Vec::new();
+        }
+        let mut found = self.remote.instances(&path, |key| {
+            self.peers.get(key).is_some_and(|peer| peer.machine.is_up())
+                && self.access.may(self.now, key, Permission::Serve, &path).is_ok()
+        });
+        if let Some((_, ServiceState::Running)) = self.services.route(&path)
+            && let Err(place) = found.binary_search(&self.local.id)
+        {
+            found.insert(place, self.local.id);
+        }
+        found
+    }
+
     fn route_to_any(
         &mut self,
         path: &TopicPath,

@@ -22,6 +22,7 @@ mod lives;
 mod played;
 mod publisher;
 mod store;
+mod streams;
 
 const MS: Duration = Duration::from_millis(1);
 

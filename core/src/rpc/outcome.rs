@@ -116,7 +116,7 @@ impl std::fmt::Display for Failure {
 }
 
 /// An error that a service means its caller to read.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct AppError {
     /// Names the kind of error, for programs. At most 256 bytes; longer ones are cut.
@@ -152,7 +152,7 @@ pub(crate) fn cut(text: &mut String, bytes_max: usize) {
 }
 
 /// How a call ended without a result.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The handler ran and answered with an error.
     #[error("{0}")]

@@ -318,7 +318,12 @@ impl RequestBuilder {
     ///
     /// [`CallError`] says what went wrong and whether the handler has run.
     pub async fn send(self) -> CallResult {
-        self.handle.start_boxed(self.request?).await
+        self.start()?.await
+    }
+
+    /// Sends it now, and gives what waits for the answer.
+    pub(super) fn start(self) -> Result<CallFuture, CallError> {
+        Ok(self.handle.start_boxed(self.request?))
     }
 
     /// Sends it and reads the answer as a `T`.

@@ -9,7 +9,7 @@ use crate::base::{MonoTime, PeerId};
 use crate::directory::ServiceInfo;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{AppError, CallError};
-use crate::service::{Handle, Payload, PayloadError};
+use crate::service::{Handle, Payload, PayloadError, StreamError};
 use crate::topic::{Pattern, TopicError, TopicPath};
 
 /// A future that can be moved to another thread.
@@ -103,6 +103,8 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Context {
     pub(super) handle: Handle,
+    pub(super) node: PeerId,
+    pub(super) placement: Placement,
     pub(super) caller: Option<PeerId>,
     pub(super) path: TopicPath,
     pub(super) action: usize,
@@ -114,6 +116,11 @@ impl Context {
     /// Calls, timers and randomness of the node that it runs on.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// This node.
+    pub fn node(&self) -> PeerId {
+        self.node
     }
 
     /// Who calls; none when it is this node itself. The transport has proved it.
@@ -139,6 +146,12 @@ impl Context {
     /// When the caller gives up.
     pub fn deadline(&self) -> MonoTime {
         self.deadline
+    }
+
+    /// For what goes on after the caller was answered.
+    pub(super) fn without_deadline(mut self) -> Context {
+        self.deadline = MonoTime::MAX;
+        self
     }
 
     /// How long the caller still waits.
@@ -176,6 +189,18 @@ impl From<AppError> for HandlerError {
 impl From<PayloadError> for HandlerError {
     fn from(error: PayloadError) -> Self {
         HandlerError::BadRequest(error.to_string())
+    }
+}
+
+impl From<StreamError> for HandlerError {
+    /// A stream of a handler broke: its opener, if there is one still, hears of it.
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Call(error) => error.into(),
+            StreamError::Failed(error) => HandlerError::Application(error),
+            StreamError::Unwritable(error) => error.into(),
+            broken => HandlerError::failed(broken),
+        }
     }
 }
 

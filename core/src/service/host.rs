@@ -94,6 +94,9 @@ pub struct Host {
     /// Calls that have ended, though their end is still on its way here, and whose place was taken.
     displaced: BTreeMap<CallKey, Arc<Slot<CallResult>>>,
     runs: KeyMap<InvocationTag, Run>,
+    /// What runs on a runtime and is no call, with what stops it.
+    beside: BTreeMap<u64, Box<dyn FnOnce() + Send>>,
+    last_beside: u64,
     executor: Executor<Job>,
     sleeps: TimerQueue<Arc<Slot<()>>>,
     events: EventDesk,
@@ -112,6 +115,8 @@ impl Host {
             calls: KeyMap::default(),
             displaced: BTreeMap::new(),
             runs: KeyMap::default(),
+            beside: BTreeMap::new(),
+            last_beside: 0,
             executor: Executor::new(notify),
             sleeps: TimerQueue::default(),
             events: EventDesk::default(),
@@ -172,6 +177,30 @@ impl Host {
     ) {
         self.shared.set_now(now);
         self.start(now, mesh, Job::Task(Box::pin(task)));
+    }
+
+    /// Runs something that belongs to a service and is no call of it, where the service's handlers run.
+    pub(super) fn spawn_for(
+        &mut self,
+        now: Now,
+        mesh: &mut Mesh,
+        placement: Placement,
+        task: BoxFuture<()>,
+    ) {
+        match &self.spawner {
+            Some(spawner) if placement == Placement::Spawned => {
+                self.last_beside += 1;
+                let (place, shared) = (self.last_beside, Arc::clone(&self.shared));
+                let stop = spawner.spawn(Box::pin(async move {
+                    task.await;
+                    shared.push(Op::Run(Box::new(move |host, _, _| {
+                        host.beside.remove(&place);
+                    })));
+                }));
+                self.beside.insert(place, stop);
+            }
+            _ => self.start(now, mesh, Job::Task(task)),
+        }
     }
 
     /// When to call [`Host::turn`] if nothing happens before.
@@ -326,6 +355,8 @@ impl Host {
         };
         let cx = Context {
             handle: self.handle(),
+            node: mesh.id(),
+            placement: hosted.placement,
             caller: run.caller,
             path: run.path,
             action: run.action,
@@ -368,6 +399,8 @@ impl Host {
         };
         let cx = Context {
             handle: self.handle(),
+            node: mesh.id(),
+            placement: hosted.placement,
             caller: None,
             path: hosted.path.clone(),
             action: 0,
@@ -467,6 +500,9 @@ impl Drop for Host {
                 stop();
             }
         }
+        for stop in std::mem::take(&mut self.beside).into_values() {
+            stop();
+        }
         let calls = self.calls.iter().map(|(_, slot)| slot);
         for slot in calls.chain(self.displaced.values()) {
             slot.fill(Err(CallError::Failed {
@@ -489,7 +525,7 @@ fn refusal(error: CommandError) -> CallError {
 }
 
 /// A future whose panic is a result.
-struct CatchPanic<T>(BoxFuture<T>);
+pub(super) struct CatchPanic<T>(pub(super) BoxFuture<T>);
 
 impl<T> Future for CatchPanic<T> {
     type Output = Result<T, String>;

@@ -10,8 +10,10 @@ pub mod executor;
 pub mod handle;
 pub mod handler;
 pub mod host;
+mod many;
 pub mod publisher;
 pub mod slot;
+pub mod stream;
 pub mod typed;
 
 pub use events::{
@@ -20,7 +22,9 @@ pub use events::{
 pub use handle::{CallFuture, Handle, RequestBuilder, Sleep};
 pub use handler::{BoxFuture, Context, Description, DescriptionError, Placement, Service};
 pub use host::{Host, Spawner};
+pub use many::Answers;
 pub use publisher::{Publisher, Totals};
+pub use stream::{StreamBuilder, StreamError};
 pub use typed::{ActionBuilder, ServiceBuilder, action, service};
 
 pub use crate::directory::{Selection, Spread};

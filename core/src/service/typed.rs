@@ -17,6 +17,7 @@ use crate::rpc::outcome::cut;
 use crate::service::handler::{
     BoxFuture, Context, Description, DescriptionError, Placement, Service,
 };
+use crate::service::stream::{Reader, Streams, Writer};
 use crate::topic::{Pattern, TopicError, TopicPath};
 
 type Handler =
@@ -43,6 +44,7 @@ pub fn service(path: &str) -> ServiceBuilder {
         placement: Placement::default(),
         info: ServiceInfo::default(),
         wrong: None,
+        streams: Vec::new(),
     }
 }
 
@@ -122,6 +124,7 @@ pub struct ServiceBuilder {
     placement: Placement,
     info: ServiceInfo,
     wrong: Option<DescriptionError>,
+    streams: Vec<Arc<Streams>>,
 }
 
 impl ServiceBuilder {
@@ -196,6 +199,43 @@ impl ServiceBuilder {
         make_room(&mut self.handlers);
         self.handlers.push(Box::new(move |cx, request| Box::pin(handler(cx, request))));
         self
+    }
+
+    /// An action that is a stream: see [`crate::service::stream`]. The handler is given what the opener begins with,
+    /// what comes, and what goes. When it returns, the stream has ended, behind what was sent; with an error, the opener
+    /// is told so at once. It is dropped when the opener has cut the stream or is gone. Its context has no deadline.
+    ///
+    /// ```
+    /// use dunlin_core::service::service;
+    ///
+    /// let math = service("math").stream("running", |_cx, (), mut numbers, mut sums| async move {
+    ///     let mut sum = 0;
+    ///     while let Some(number) = numbers.next_as::<i64>().await {
+    ///         sum += number?;
+    ///         sums.send(sum).await?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn stream<A, F, R>(mut self, action: impl Into<ActionBuilder>, handler: F) -> Self
+    where
+        A: DeserializeOwned + Send + Sync + 'static,
+        F: Fn(Context, A, Reader, Writer) -> R + Send + Sync + Clone + 'static,
+        R: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    {
+        let mut action: ActionBuilder = action.into();
+        if action.info.argument.is_empty() {
+            action = action.argument(short_type_name::<A>(), ContentType::STREAM);
+        }
+        if action.info.result.is_empty() {
+            action = action.result("stream", ContentType::STREAM);
+        }
+        let streams = Arc::new(Streams::new(move |cx, argument, reader, writer| {
+            let handler = handler.clone();
+            Box::pin(async move { handler(cx, argument.decode()?, reader, writer).await })
+        }));
+        self.streams.push(Arc::clone(&streams));
+        self.raw_action(action, move |cx, request| Arc::clone(&streams).exchange(cx, request))
     }
 
     /// Runs before anything else; see [`Service::init`].
@@ -280,6 +320,7 @@ impl Service for ServiceBuilder {
     }
 
     fn stop(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
+        self.streams.iter().for_each(|streams| streams.cut());
         self.run_hook(2, cx)
     }
 

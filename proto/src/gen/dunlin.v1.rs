@@ -545,3 +545,59 @@ pub struct DeclinedEvent {
     #[prost(uint32, repeated, tag = "3")]
     pub places: ::prost::alloc::vec::Vec<u32>,
 }
+/// From the end that opened the stream, as the argument of a call; from the other one, as its answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StreamFrame {
+    /// Names the stream among those of its opener's node. Chosen at random.
+    #[prost(fixed64, tag = "1")]
+    pub stream: u64,
+    /// Counts the frames of this end with items or an end, from 1; others have none. They may overtake each other.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// How many bytes of items this end's application has taken, in all.
+    #[prost(uint64, tag = "3")]
+    pub consumed: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub items: ::prost::alloc::vec::Vec<StreamItem>,
+    /// Behind these items comes nothing more from this end.
+    #[prost(bool, tag = "5")]
+    pub end: bool,
+    /// Only in the first frame of each end.
+    #[prost(message, optional, tag = "6")]
+    pub opening: ::core::option::Option<StreamOpening>,
+    /// Only from the end that was called: its handler has returned. It is the last frame.
+    #[prost(message, optional, tag = "7")]
+    pub closing: ::core::option::Option<StreamClosing>,
+    /// Only from the opener: it wants no more of the stream.
+    #[prost(bool, tag = "8")]
+    pub reset: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamItem {
+    #[prost(uint32, tag = "1")]
+    pub content_type: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub payload: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamOpening {
+    /// How many bytes of items the sender of this takes without having consumed them.
+    #[prost(uint64, tag = "1")]
+    pub window: u64,
+    /// From the opener: what the handler is given.
+    #[prost(message, optional, tag = "2")]
+    pub argument: ::core::option::Option<StreamItem>,
+    /// From the end that was called: its key. Everything else is said to this node.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub node: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamClosing {
+    /// It returned an error: this one.
+    #[prost(bool, tag = "1")]
+    pub failed: bool,
+    #[prost(string, tag = "2")]
+    pub error_code: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub error_message: ::prost::alloc::string::String,
+}
