@@ -68,11 +68,15 @@
 //! | 90 | a life is shown to others before it is stored |
 //! | 91 | a life has the counter of the one before, which is stored |
 //! | 92 | a node goes on though its store has failed |
+//! | 120 | streams: who sends does not look at the other's window |
+//! | 121 | streams: frames are taken in whatever order they come |
+//! | 122 | streams: a handler that fails is said to have ended well |
+//! | 123 | streams: nobody notices that the opener is gone |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 9] =
-    [1..=8, 20..=25, 28..=28, 30..=30, 34..=35, 40..=48, 60..=69, 70..=79, 90..=92];
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 10] =
+    [1..=8, 20..=25, 28..=28, 30..=30, 34..=35, 40..=48, 60..=69, 70..=79, 90..=92, 120..=123];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

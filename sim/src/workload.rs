@@ -6,7 +6,7 @@ use dunlin_core::PeerId;
 use dunlin_core::service::{BoxFuture, Handle, Service};
 
 use crate::history::{Ledger, Life};
-use crate::schedule::{Call, Publish, Subscriber};
+use crate::schedule::{Call, Publish, StreamPlan, Subscriber};
 
 /// Where a service or a client runs.
 #[derive(Clone)]
@@ -92,6 +92,17 @@ pub trait Workload: Send + Sync {
     /// Carries out a call of the schedule.
     fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {
         let _ = (node, call, handle);
+        None
+    }
+
+    /// Carries out a stream of the schedule.
+    fn stream(
+        &self,
+        node: &NodeInfo,
+        stream: &StreamPlan,
+        handle: Handle,
+    ) -> Option<BoxFuture<()>> {
+        let _ = (node, stream, handle);
         None
     }
 

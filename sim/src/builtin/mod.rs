@@ -2,6 +2,7 @@
 //! any user would write them, and clients that know what they must be told.
 
 mod events;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -22,10 +23,11 @@ use serde::{Deserialize, Serialize};
 use crate::draw::{LARGE, SERVICES};
 use crate::history::{End, Expect, Life};
 use crate::schedule::{
-    Action, Call, Publish, Rule, Schedule, Subscriber, network_of_service, networks_of,
+    Action, Call, Publish, Rule, Schedule, StreamPlan, Subscriber, network_of_service, networks_of,
     shared_network,
 };
 use crate::workload::{NodeInfo, Workload};
+use streams::Streams;
 
 /// What a handler says that is meant to panic.
 const PANIC: &str = "this handler always does";
@@ -41,6 +43,8 @@ pub struct BuiltIn {
     withheld: Vec<Vec<u16>>,
     /// Somebody subscribes from the start of a life.
     has_subscribers: bool,
+    /// What truly became of streams.
+    streams: Streams,
     /// There are so many nodes that what each of them offers must be small.
     is_large: bool,
 }
@@ -53,6 +57,7 @@ impl BuiltIn {
             paths: Mutex::default(),
             withheld: schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect(),
             has_subscribers: schedule.nodes.iter().any(|node| !node.subscribers.is_empty()),
+            streams: Streams::default(),
             is_large: schedule.nodes.len() >= usize::from(*LARGE.start()),
         }
     }
@@ -178,8 +183,8 @@ fn bare(node: &NodeInfo, path: &str) -> ServiceBuilder {
 }
 
 /// One of the services, which all offer the same.
-fn build(node: &NodeInfo, path: &str) -> ServiceBuilder {
-    let raw = node.clone();
+fn build(node: &NodeInfo, path: &str, streams: &Streams) -> ServiceBuilder {
+    let (raw, streaming, streams) = (node.clone(), node.clone(), streams.clone());
     bare(node, path)
         .action(
             "sleep",
@@ -207,6 +212,9 @@ fn build(node: &NodeInfo, path: &str) -> ServiceBuilder {
         .raw_action("bulk", move |_, payload| {
             let node = raw.clone();
             async move { bulk(&node, payload) }
+        })
+        .stream("stream", move |cx, wanted, reader, writer| {
+            streams.clone().handle(streaming.clone(), cx, wanted, reader, writer)
         })
 }
 
@@ -384,14 +392,17 @@ impl Workload for BuiltIn {
         let networks = networks_of(&node.networks, node.life.node);
         for network in networks {
             let path = node.path_in(*network, "probe");
-            let probe = if self.is_large { bare(node, &path) } else { build(node, &path) };
+            let probe = match self.is_large {
+                true => bare(node, &path),
+                false => build(node, &path, &self.streams),
+            };
             services.push(Arc::new(probe));
         }
         for number in &self.services[usize::from(node.life.node)] {
             let network = network_of_service(&node.networks, *number);
             if networks.contains(&network) {
                 let path = node.path_in(network, &format!("s{number}"));
-                services.push(Arc::new(build(node, &path)));
+                services.push(Arc::new(build(node, &path, &self.streams)));
             }
         }
         services
@@ -399,7 +410,8 @@ impl Workload for BuiltIn {
 
     fn service(&self, node: &NodeInfo, number: u16) -> Option<Arc<dyn Service>> {
         let network = network_of_service(&node.networks, number);
-        Some(Arc::new(build(node, &node.path_in(network, &format!("s{number}")))))
+        let path = node.path_in(network, &format!("s{number}"));
+        Some(Arc::new(build(node, &path, &self.streams)))
     }
 
     fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {
@@ -412,6 +424,20 @@ impl Workload for BuiltIn {
         let path = named.clone();
         drop(paths);
         Some(Box::pin(perform(node.clone(), path, call.clone(), handle)))
+    }
+
+    fn sometimes(&self) -> &[&'static str] {
+        &[streams::WHOLE, streams::BROKEN, streams::CUT, streams::GIVEN_UP]
+    }
+
+    fn stream(
+        &self,
+        node: &NodeInfo,
+        stream: &StreamPlan,
+        handle: Handle,
+    ) -> Option<BoxFuture<()>> {
+        let path = path(node, stream.service, "stream");
+        Some(Box::pin(self.streams.clone().open(node.clone(), path, stream.clone(), handle)))
     }
 
     fn subscribe(

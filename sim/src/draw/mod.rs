@@ -6,6 +6,7 @@
 
 mod events;
 mod large;
+mod streams;
 
 use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
@@ -62,6 +63,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let mut operations = operations(seed, &nodes, fidelity, share);
     let faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
     events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
+    streams::add(seed, &nodes, fidelity, &mut operations);
     Schedule {
         version: VERSION,
         program: PROGRAM.into(),

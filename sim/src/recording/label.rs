@@ -128,6 +128,10 @@ fn call(call: &Call) -> String {
 pub(crate) fn deed(deed: &Deed) -> String {
     match deed {
         Deed::Call(what) => call(what),
+        Deed::Stream(stream) => {
+            let target = stream.target.map_or(String::new(), |node| format!(" at n{node}"));
+            format!("streams {} items to s{}{target}", stream.items, stream.service)
+        }
         Deed::Publish(event) => {
             let target = event.target.map_or(String::new(), |node| format!(" to n{node}"));
             let confirm =

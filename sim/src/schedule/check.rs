@@ -57,6 +57,7 @@ impl Deed {
                 };
                 call.target.into_iter().chain(onward).collect()
             }
+            Deed::Stream(stream) => stream.target.into_iter().collect(),
             Deed::Publish(publish) => publish.target.into_iter().collect(),
             Deed::Disconnect { peer } | Deed::Connect { peer } => vec![*peer],
             Deed::Subscribe(_)

@@ -281,6 +281,8 @@ pub struct Operation {
 pub enum Deed {
     /// Calls something.
     Call(Call),
+    /// A client opens a stream.
+    Stream(StreamPlan),
     /// Publishes an event.
     Publish(Publish),
     /// Subscribes for a while.
@@ -370,6 +372,34 @@ pub struct Subscriber {
     /// It leaves after this time; without it, it stays.
     #[serde(skip_serializing_if = "is_default")]
     pub lasts_ms: Option<u32>,
+}
+
+/// One stream of the built-in workload, whose handler sends back what comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamPlan {
+    /// To which service.
+    pub service: u16,
+    /// Which node is to serve it; none leaves it to the opener's node.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target: Option<u16>,
+    /// How many items are sent.
+    pub items: u32,
+    /// The most filler in one, in bytes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bytes: u32,
+    /// How long the handler waits before each item, in milliseconds.
+    #[serde(skip_serializing_if = "is_default")]
+    pub handler_ms: u32,
+    /// How long the opener's reader waits before each item, in milliseconds.
+    #[serde(skip_serializing_if = "is_default")]
+    pub reader_ms: u32,
+    /// The opener drops the stream when it has sent so many.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cut_after: Option<u32>,
+    /// The handler fails when it has taken so many.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fail_after: Option<u32>,
 }
 
 /// One event of the built-in workload.

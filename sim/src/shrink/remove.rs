@@ -191,6 +191,7 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
                     target.iter_mut().for_each(renumber);
                 }
             }
+            Deed::Stream(stream) => stream.target.iter_mut().for_each(renumber),
             Deed::Publish(publish) => publish.target.iter_mut().for_each(renumber),
             Deed::Disconnect { peer } | Deed::Connect { peer } => renumber(peer),
             Deed::Subscribe(Subscriber { .. })

@@ -2,8 +2,8 @@
 //! choice that has a default, every moment.
 
 use crate::schedule::{
-    Action, Call, Deed, Latency, LimitsPlan, NetworkPlan, NodePlan, Publish, Schedule, Subscriber,
-    Trouble,
+    Action, Call, Deed, Latency, LimitsPlan, NetworkPlan, NodePlan, Publish, Schedule, StreamPlan,
+    Subscriber, Trouble,
 };
 
 /// One value of a schedule.
@@ -127,6 +127,7 @@ fn each(schedule: &mut Schedule, see: &mut dyn FnMut(Value<'_>)) {
         see(Value::Moment(&mut operation.at_us, None));
         match &mut operation.what {
             Deed::Call(call) => each_of_call(call, see),
+            Deed::Stream(stream) => each_of_stream(stream, see),
             Deed::Publish(publish) => each_of_publish(publish, see),
             Deed::Subscribe(subscriber) => each_of_subscriber(subscriber, see),
             _ => {}
@@ -176,6 +177,15 @@ fn each_of_call(call: &mut Call, see: &mut dyn FnMut(Value<'_>)) {
     see(Value::Small32(&mut call.argument_bytes, 0));
     see(Value::Small32(&mut call.answer_bytes, 0));
     see(Value::Small32(&mut call.timeout_ms, 1));
+}
+
+fn each_of_stream(stream: &mut StreamPlan, see: &mut dyn FnMut(Value<'_>)) {
+    see(Value::Small32(&mut stream.items, 0));
+    see(Value::Small32(&mut stream.bytes, 0));
+    see(Value::Small32(&mut stream.handler_ms, 0));
+    see(Value::Small32(&mut stream.reader_ms, 0));
+    see(Value::Optional(&mut stream.cut_after));
+    see(Value::Optional(&mut stream.fail_after));
 }
 
 fn each_of_publish(publish: &mut Publish, see: &mut dyn FnMut(Value<'_>)) {

@@ -58,6 +58,12 @@ impl<F: Fidelity> World<'_, F> {
                     return self.spawn(at, task);
                 }
             }
+            Deed::Stream(stream) => {
+                if let Some(task) = self.workload.stream(&info, stream, live.host.handle()) {
+                    log!(self, Some(at), "{stream:?}");
+                    return self.spawn(at, task);
+                }
+            }
             Deed::Publish(event) => {
                 if let Some(task) = self.workload.publish(&info, event, live.host.handle()) {
                     log!(self, Some(at), "event {}: {event:?}", self.ledger.event_counts().0 + 1);
