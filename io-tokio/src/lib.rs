@@ -67,9 +67,10 @@ pub use dunlin_core::mesh::CommandError;
 pub use dunlin_core::peer::{Admission, RefuseCode};
 pub use dunlin_core::rpc::{AppError, CallError, Executed, Failure};
 pub use dunlin_core::service::{
-    ActionBuilder, Context, EventBuilder, Handle, HandlerError, Payload, Publisher, Receipt,
-    RequestBuilder, Selection, Service, ServiceBuilder, Spread, SubscribeError, Subscription,
-    SubscriptionBuilder, Totals, action, service,
+    ActionBuilder, Answers, Context, EventBuilder, Handle, HandlerError, Payload, Publisher,
+    Receipt, RequestBuilder, Selection, Service, ServiceBuilder, Spread, StreamBuilder,
+    StreamError, SubscribeError, Subscription, SubscriptionBuilder, Totals, action, service,
+    stream,
 };
 pub use dunlin_core::topic;
 pub use dunlin_core::transport::TransportConfig;
