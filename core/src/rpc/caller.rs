@@ -10,12 +10,14 @@
 //! rest wait here, where they can still be taken back. A call that its caller has given up keeps its
 //! number until the callee has answered, so that the callee never sees more calls than it granted.
 
+mod sending;
+mod words;
+
 use std::collections::VecDeque;
 
 use crate::base::{
     CallKey, CallTag, Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab,
 };
-use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::Payload;
 use crate::planted::is_planted;
@@ -23,144 +25,7 @@ use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, St
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
-/// Where a call goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// To a service of this node that is running.
-    Local(LocalRoute),
-    /// To this peer.
-    Peer(PeerKey),
-}
-
-/// A call that starts.
-#[derive(Clone, Debug)]
-pub struct NewCall {
-    /// The action.
-    pub path: TopicPath,
-    /// The argument.
-    pub payload: Payload,
-    /// When its caller gives up.
-    pub deadline: MonoTime,
-    /// Whether it may run more than once.
-    pub idempotent: bool,
-    /// Whether only the peer of its first route will do.
-    pub pinned: bool,
-}
-
-/// What can happen to the calls made here.
-#[derive(Clone, Debug)]
-pub enum CallerInput {
-    /// A call that was registered with [`Caller::add`] goes this way.
-    Routed {
-        /// The call.
-        call: CallKey,
-        /// The way, or why there is none.
-        route: Result<Route, CallError>,
-    },
-    /// Its caller gives up.
-    Cancel(CallKey),
-    /// A local call has ended.
-    LocalDone {
-        /// The call.
-        call: CallKey,
-        /// How.
-        result: CallResult,
-    },
-    /// A peer answers.
-    Reply {
-        /// The peer.
-        peer: PeerKey,
-        /// Its answer.
-        reply: ReplyMessage,
-    },
-    /// A link to the peer is up; it may be one of several.
-    PeerReady {
-        /// The peer.
-        peer: PeerKey,
-        /// Its incarnation's boot number.
-        boot: u64,
-        /// Unanswered calls that it lets us have.
-        credit: u32,
-        /// The largest argument it accepts, in bytes.
-        message_bytes_max: usize,
-    },
-    /// A link to the peer is gone, and what was on its way is in doubt.
-    LinkLost {
-        /// The peer.
-        peer: PeerKey,
-        /// Whether another link to it is up.
-        connected: bool,
-    },
-    /// The peer's incarnation is over.
-    SessionEnded(PeerKey),
-    /// The user does not want the peer any more; nothing will come of calls to it.
-    PeerReleased(PeerKey),
-    /// This node stops: every call ends.
-    Shutdown,
-    /// A timer of ours.
-    Timer(CallerTimer),
-}
-
-/// What the caller's machine waits for: the deadline of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallerTimer(pub CallKey);
-
-/// What the caller's machine wants done.
-#[derive(Clone, Debug)]
-pub enum CallerEffect {
-    /// Run the call here.
-    RunLocally {
-        /// The call.
-        call: CallKey,
-        /// The way.
-        route: LocalRoute,
-        /// The action.
-        path: TopicPath,
-        /// The argument.
-        payload: Payload,
-        /// When its caller gives up.
-        deadline: MonoTime,
-    },
-    /// The local call is not wanted any more.
-    CancelLocally(CallKey),
-    /// Queue the call for the peer; when its turn comes, [`Caller::take_message`] gives the message.
-    Send {
-        /// The peer.
-        peer: PeerKey,
-        /// The number under which it travels.
-        sequence: u64,
-        /// The size of its argument, in bytes.
-        payload_bytes: usize,
-    },
-    /// Take the call back out of the queue: no transport has taken it.
-    Withdraw {
-        /// The peer.
-        peer: PeerKey,
-        /// The call's number.
-        sequence: u64,
-    },
-    /// Tell the peer that the call is not wanted any more.
-    SendCancel {
-        /// The peer.
-        peer: PeerKey,
-        /// The call's number.
-        sequence: u64,
-    },
-    /// Find another way for the call: it has not run and may go elsewhere.
-    Reroute {
-        /// The call.
-        call: CallKey,
-        /// The action.
-        path: TopicPath,
-    },
-    /// Tell the user how the call ended.
-    Ended {
-        /// The call, whose key is free from now on.
-        call: CallKey,
-        /// How.
-        result: CallResult,
-    },
-}
+pub use words::{CallerEffect, CallerInput, CallerTimer, NewCall, Route};
 
 /// Where a call is.
 #[derive(Clone, Debug, PartialEq)]
@@ -455,133 +320,6 @@ impl Caller {
                 calls.waiting.push_back(key);
                 self.send_waiting(cx, peer, out);
             }
-        }
-    }
-
-    fn remember(&mut self, peer: PeerKey) {
-        if self.peers.get(peer).is_none() {
-            let last_sequence = self.forgotten_sequence;
-            self.peers.insert(peer, PeerCalls { last_sequence, ..PeerCalls::default() });
-        }
-    }
-
-    /// Takes a call that waits out of the queue, so that the queue holds none that has ended.
-    fn stop_waiting(&mut self, peer: PeerKey, key: CallKey) {
-        let Some(calls) = self.peers.get_mut(peer) else { return };
-        // Calls that give up are mostly the oldest.
-        if let Some(index) = calls.waiting.iter().position(|waiting| *waiting == key) {
-            calls.waiting.remove(index);
-        }
-    }
-
-    /// Numbers and sends what waits for the peer, as far as its credit goes.
-    fn send_waiting(
-        &mut self,
-        cx: &mut Context<'_, CallerTimer>,
-        peer: PeerKey,
-        out: &mut Effects<'_, CallerEffect>,
-    ) {
-        loop {
-            let Some(calls) = self.peers.get_mut(peer) else { return };
-            let Some(session) = calls.session else { return };
-            if !calls.connected || calls.in_flight.len() >= session.credit {
-                return;
-            }
-            let Some(key) = calls.waiting.pop_front() else { return };
-            let call = self.calls.get_mut(key).expect("calls that end leave the queue");
-            let payload_bytes = encoded_bytes(call.payload.as_ref().expect("not local"));
-            if payload_bytes > session.message_bytes_max {
-                let detail = format!(
-                    "the argument has {payload_bytes} bytes, the peer accepts {}",
-                    session.message_bytes_max
-                );
-                let error = CallError::unrun(Failure::TooLarge, detail);
-                self.end(cx, key, Err(error), out);
-                continue;
-            }
-            calls.last_sequence += 1;
-            let sequence = calls.last_sequence;
-            calls.in_flight.insert(sequence, InFlight::Call(key));
-            call.stage = Stage::Numbered { peer, sequence };
-            call.sent = false;
-            out.push(CallerEffect::Send { peer, sequence, payload_bytes });
-        }
-    }
-
-    /// Sends everything in flight to the peer again, oldest first, under the same numbers.
-    fn resend(&mut self, peer: PeerKey, out: &mut Effects<'_, CallerEffect>) {
-        let Some(calls) = self.peers.get_mut(peer) else { return };
-        // What nobody has sent and nobody wants needs no answer.
-        calls.in_flight.retain(|_, entry| !matches!(entry, InFlight::Abandoned { sent: false }));
-        if is_planted(2) {
-            for entry in std::mem::take(&mut calls.in_flight).into_values() {
-                calls.last_sequence += 1;
-                let sequence = calls.last_sequence;
-                if let InFlight::Call(key) = entry {
-                    let call = self.calls.get_mut(key).expect("numbers in flight name calls");
-                    call.stage = Stage::Numbered { peer, sequence };
-                }
-                calls.in_flight.insert(sequence, entry);
-            }
-        }
-        for (&sequence, entry) in calls.in_flight.iter() {
-            match entry {
-                InFlight::Call(key) => {
-                    let call = self.calls.get(*key).expect("numbers in flight name calls");
-                    let payload = call.payload.as_ref().expect("not local");
-                    let payload_bytes = encoded_bytes(payload);
-                    out.push(CallerEffect::Send { peer, sequence, payload_bytes });
-                }
-                InFlight::Abandoned { .. } => out.push(CallerEffect::SendCancel { peer, sequence }),
-            }
-        }
-    }
-
-    /// The peer's life is over: nothing that it was sent will be answered.
-    fn session_ended(
-        &mut self,
-        cx: &mut Context<'_, CallerTimer>,
-        peer: PeerKey,
-        out: &mut Effects<'_, CallerEffect>,
-    ) {
-        let Some(calls) = self.peers.get_mut(peer) else { return };
-        calls.session = None;
-        calls.connected = false;
-        for entry in std::mem::take(&mut calls.in_flight).into_values() {
-            let InFlight::Call(key) = entry else { continue };
-            let call = self.calls.get_mut(key).expect("numbers in flight name calls");
-            if call.sent && !call.idempotent {
-                let executed = if is_planted(3) { Executed::No } else { Executed::Maybe };
-                let error = CallError::failed(Failure::PeerRestarted, executed);
-                self.end(cx, key, Err(error), out);
-                continue;
-            }
-            if call.sent {
-                call.attempt += 1;
-                call.sent = false;
-                call.in_doubt = true;
-            }
-            if call.pinned {
-                // It waits for the peer's next life.
-                call.stage = Stage::Waiting(peer);
-                self.peers.get_mut(peer).expect("still there").waiting.push_back(key);
-            } else {
-                call.stage = Stage::Routing;
-                out.push(CallerEffect::Reroute { call: key, path: call.path.clone() });
-            }
-        }
-        // Calls to whoever serves the path need not wait for this peer to come back.
-        let calls = self.peers.get_mut(peer).expect("still there");
-        let (mut stay, mut go) = (VecDeque::new(), Vec::new());
-        for key in std::mem::take(&mut calls.waiting) {
-            let call = self.calls.get(key).expect("calls that end leave the queue");
-            if call.pinned { stay.push_back(key) } else { go.push(key) }
-        }
-        calls.waiting = stay;
-        for key in go {
-            let call = self.calls.get_mut(key).expect("just looked up");
-            call.stage = Stage::Routing;
-            out.push(CallerEffect::Reroute { call: key, path: call.path.clone() });
         }
     }
 
