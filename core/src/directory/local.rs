@@ -8,6 +8,7 @@ use crate::directory::document::{
 };
 use crate::directory::numbers::{ENTRY_BITS, Numbers};
 use crate::machine::{Context, Machine};
+use crate::rpc::admission::Capacity;
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
 
 /// Where a service is in its life.
@@ -126,12 +127,14 @@ pub struct NewService {
     pub actions: Vec<Pattern>,
     /// What else is known of it.
     pub info: ServiceInfo,
+    /// How much it wants to be asked at one time; none for as much as the node takes.
+    pub capacity: Option<Capacity>,
 }
 
 impl NewService {
     /// A service of which nothing is known but what can be called.
     pub fn new(path: TopicPath, actions: Vec<Pattern>) -> Self {
-        NewService { path, actions, info: ServiceInfo::default() }
+        NewService { path, actions, info: ServiceInfo::default(), capacity: None }
     }
 }
 

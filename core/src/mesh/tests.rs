@@ -21,6 +21,7 @@ mod isolation;
 mod lives;
 mod played;
 mod publisher;
+mod retries;
 mod store;
 
 const MS: Duration = Duration::from_millis(1);

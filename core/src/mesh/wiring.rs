@@ -4,6 +4,7 @@ use crate::auth::{AccessEffect, AccessInput};
 use crate::base::{FewMap, PeerId, PeerKey};
 use crate::directory::{
     LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
+    ServiceState,
 };
 use crate::events::publications::{PublicationEffect, PublicationInput};
 use crate::link::{CloseCode, DialHandle, DownReason, Lane, LinkCommand, LinkHandle};
@@ -321,6 +322,10 @@ impl Mesh {
                 self.reset_lane_of_call(peer, sequence);
                 self.send(peer, sequence, 0, OutItem::Cancel { sequence });
             }
+            CallerEffect::Failed { call, path, pinned, attempt, failure, executed } => {
+                self.attempt_failed(call, &path, pinned, attempt, (failure, executed));
+            }
+            CallerEffect::Again { .. } => self.say_again(effect),
             CallerEffect::Reroute { call, path } => {
                 let route = self.reroute(call, &path);
                 self.feed_caller(CallerInput::Routed { call, route });
@@ -352,6 +357,9 @@ impl Mesh {
             CalleeEffect::Answer { peer, sequence, payload_bytes } => {
                 self.send(peer, sequence, payload_bytes, OutItem::Answer { sequence });
             }
+            CalleeEffect::LocalRefused { call, payload, retry_after } => {
+                self.feed_caller(CallerInput::LocalRefused { call, payload, retry_after });
+            }
             CalleeEffect::LocalDone { call, result } => {
                 self.feed_caller(CallerInput::LocalDone { call, result });
             }
@@ -364,6 +372,9 @@ impl Mesh {
                 self.events.push_back(Event::RunHook { service, hook });
             }
             ServiceEffect::StateChanged { service, state, error } => {
+                if matches!(state, ServiceState::Stopped | ServiceState::Failed) {
+                    self.feed_callee(CalleeInput::ServiceGone(service));
+                }
                 self.events.push_back(Event::ServiceState { service, state, error });
             }
             ServiceEffect::Announce(key, entry) => {

@@ -10,6 +10,7 @@
 //! rest wait here, where they can still be taken back. A call that its caller has given up keeps its
 //! number until the callee has answered, so that the callee never sees more calls than it granted.
 
+mod again;
 mod sending;
 mod words;
 
@@ -25,6 +26,7 @@ use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, St
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
+use again::{Failed, say_attempts};
 pub use words::{CallerEffect, CallerInput, CallerTimer, NewCall, Route};
 
 /// Where a call is.
@@ -38,6 +40,8 @@ enum Stage {
     Waiting(PeerKey),
     /// Has a number with the peer.
     Numbered { peer: PeerKey, sequence: u64 },
+    /// Has failed, and is made again after a while.
+    BackingOff,
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +52,10 @@ struct Call {
     deadline: MonoTime,
     idempotent: bool,
     pinned: bool,
+    retry: bool,
     attempt: u32,
+    /// How the attempt before failed, until another one is made.
+    failed: Option<Box<Failed>>,
     stage: Stage,
     /// Whether a transport has taken it, on any link, in this attempt.
     sent: bool,
@@ -153,7 +160,9 @@ impl Caller {
             deadline: call.deadline,
             idempotent: call.idempotent,
             pinned: call.pinned,
+            retry: call.retry,
             attempt: 1,
+            failed: None,
             stage: Stage::Routing,
             sent: false,
             in_doubt: false,
@@ -210,6 +219,12 @@ impl Caller {
         {
             *executed = Executed::Maybe;
         }
+        if let Err(error) = &mut result {
+            say_attempts(error, call.attempt);
+        }
+        if let Some(timer) = call.failed.and_then(|failed| failed.timer) {
+            cx.disarm(timer);
+        }
         if let Some(payload) = &call.payload {
             self.payload_bytes -= encoded_bytes(payload);
         }
@@ -229,6 +244,7 @@ impl Caller {
     ) {
         let Some(call) = self.calls.get(key) else { return };
         let stage = call.stage.clone();
+        let failed = call.failed.as_ref().map(|failed| failed.failure());
         let executed = match stage {
             Stage::Local => {
                 out.push(CallerEffect::CancelLocally(key));
@@ -254,9 +270,15 @@ impl Caller {
                 self.stop_waiting(peer, key);
                 Executed::No
             }
-            Stage::Routing => Executed::No,
+            Stage::Routing | Stage::BackingOff => Executed::No,
         };
-        self.end(cx, key, Err(CallError::failed(failure, executed)), out);
+        let mut error = CallError::failed(failure, executed);
+        if let CallError::Failed { detail, .. } = &mut error
+            && let Some(failed) = failed
+        {
+            *detail = format!("it waited to be made again after {}", failed.code());
+        }
+        self.end(cx, key, Err(error), out);
         if let Stage::Numbered { peer, .. } = stage {
             self.send_waiting(cx, peer, out);
         }
@@ -271,11 +293,17 @@ impl Caller {
     ) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.timer.is_none() && !is_planted(4) {
-            call.timer = Some(cx.arm(call.deadline, CallerTimer(key)));
+            call.timer = Some(cx.arm(call.deadline, CallerTimer::Deadline(key)));
         }
         match route {
-            Err(error) => self.end(cx, key, Err(error), out),
+            // That nobody is left to be asked says less than why the call failed before.
+            Err(error) => {
+                let error = call.failed.take().map_or(error, |failed| failed.error);
+                self.end(cx, key, Err(error), out);
+            }
             Ok(Route::Local(route)) => {
+                self.goes_again(key, None, out);
+                let call = self.calls.get_mut(key).expect("just looked up");
                 call.stage = Stage::Local;
                 let payload = call.payload.take().expect("only a local service takes it");
                 self.payload_bytes -= encoded_bytes(&payload);
@@ -287,40 +315,50 @@ impl Caller {
                     deadline: call.deadline,
                 });
             }
-            Ok(Route::Peer(peer)) => {
-                // A link will be crossed: now is the time to leave the value behind.
-                let payload = call.payload.as_mut().expect("only a local service takes it");
-                if let Payload::Value(value) = payload {
-                    match value.encode() {
-                        Ok((content, bytes)) => {
-                            let total = self.payload_bytes + bytes.len();
-                            if total > self.argument_bytes_max {
-                                let detail = format!("open calls hold {total} bytes of arguments");
-                                let error = CallError::unrun(Failure::Overloaded, detail);
-                                return self.end(cx, key, Err(error), out);
-                            }
-                            self.payload_bytes = total;
-                            *payload = Payload::Encoded { content, bytes };
-                        }
-                        Err(error) => {
-                            let error = CallError::unrun(Failure::Unencodable, error.to_string());
-                            return self.end(cx, key, Err(error), out);
-                        }
+            Ok(Route::Peer(peer)) => self.go_to(cx, key, peer, out),
+        }
+    }
+
+    fn go_to(
+        &mut self,
+        cx: &mut Context<'_, CallerTimer>,
+        key: CallKey,
+        peer: PeerKey,
+        out: &mut Effects<'_, CallerEffect>,
+    ) {
+        self.goes_again(key, Some(peer), out);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        // A link will be crossed: now is the time to leave the value behind.
+        let payload = call.payload.as_mut().expect("only a local service takes it");
+        if let Payload::Value(value) = payload {
+            match value.encode() {
+                Ok((content, bytes)) => {
+                    let total = self.payload_bytes + bytes.len();
+                    if total > self.argument_bytes_max {
+                        let detail = format!("open calls hold {total} bytes of arguments");
+                        let error = CallError::unrun(Failure::Overloaded, detail);
+                        return self.end(cx, key, Err(error), out);
                     }
+                    self.payload_bytes = total;
+                    *payload = Payload::Encoded { content, bytes };
                 }
-                self.remember(peer);
-                let call = self.calls.get_mut(key).expect("just looked up");
-                let calls = self.peers.get_mut(peer).expect("just remembered");
-                if calls.waiting.len() >= self.waiting_per_peer_max {
-                    let detail = format!("{} calls wait for this peer", calls.waiting.len());
-                    let error = CallError::unrun(Failure::Overloaded, detail);
+                Err(error) => {
+                    let error = CallError::unrun(Failure::Unencodable, error.to_string());
                     return self.end(cx, key, Err(error), out);
                 }
-                call.stage = Stage::Waiting(peer);
-                calls.waiting.push_back(key);
-                self.send_waiting(cx, peer, out);
             }
         }
+        self.remember(peer);
+        let call = self.calls.get_mut(key).expect("just looked up");
+        let calls = self.peers.get_mut(peer).expect("just remembered");
+        if calls.waiting.len() >= self.waiting_per_peer_max {
+            let detail = format!("{} calls wait for this peer", calls.waiting.len());
+            let error = CallError::unrun(Failure::Overloaded, detail);
+            return self.end(cx, key, Err(error), out);
+        }
+        call.stage = Stage::Waiting(peer);
+        calls.waiting.push_back(key);
+        self.send_waiting(cx, peer, out);
     }
 
     fn reply(
@@ -343,8 +381,13 @@ impl Caller {
                 return;
             }
             calls.in_flight.remove(&reply.sequence);
-            let path = self.calls.get(key).map(|call| call.path.clone());
-            self.end(cx, key, result_of(reply, path), out);
+            let retry_after = reply.retry_after;
+            match result_of(reply, &self.calls.get(key).expect("just looked up").path) {
+                Err(error @ CallError::Failed { .. }) => {
+                    self.attempt_failed(cx, key, error, retry_after, out);
+                }
+                result => self.end(cx, key, result, out),
+            }
         } else {
             calls.in_flight.remove(&reply.sequence);
         }
@@ -365,7 +408,7 @@ fn encoded_bytes(payload: &Payload) -> usize {
     }
 }
 
-fn result_of(reply: ReplyMessage, path: Option<TopicPath>) -> CallResult {
+fn result_of(reply: ReplyMessage, path: &TopicPath) -> CallResult {
     match reply.status {
         Status::Ok => Ok(Payload::Encoded { content: reply.content, bytes: reply.payload }),
         Status::Application => {
@@ -373,7 +416,6 @@ fn result_of(reply: ReplyMessage, path: Option<TopicPath>) -> CallResult {
         }
         // The peer need not say what we asked for.
         Status::PermissionDenied => {
-            let path = path.map_or(String::new(), |path| path.to_string());
             let detail = format!("the peer does not permit this node to 'call' '{path}'");
             Err(CallError::unrun(Failure::PermissionDenied, detail))
         }
@@ -400,7 +442,19 @@ impl Machine for Caller {
         match input {
             CallerInput::Routed { call, route } => self.route(cx, call, route, out),
             CallerInput::Cancel(call) => self.abandon(cx, call, Failure::Cancelled, out),
+            CallerInput::Later(call) => self.later(cx, call, out),
+            CallerInput::Spent(call) => self.spent(cx, call, out),
             CallerInput::LocalDone { call, result } => self.end(cx, call, result, out),
+            CallerInput::LocalRefused { call: key, payload, retry_after } => {
+                let Some(call) = self.calls.get_mut(key) else { return };
+                // What is asked of this node itself has nowhere else to go.
+                if !call.pinned {
+                    self.payload_bytes += encoded_bytes(&payload);
+                    call.payload = Some(payload);
+                }
+                let error = CallError::failed(Failure::Overloaded, Executed::No);
+                self.attempt_failed(cx, key, error, retry_after, out);
+            }
             CallerInput::Reply { peer, reply } => self.reply(cx, peer, reply, out),
             CallerInput::PeerReady { peer, boot, credit, message_bytes_max } => {
                 self.remember(peer);
@@ -437,7 +491,11 @@ impl Machine for Caller {
                     .iter()
                     .filter(|(_, call)| match call.stage {
                         Stage::Waiting(p) | Stage::Numbered { peer: p, .. } => p == peer,
-                        _ => false,
+                        Stage::BackingOff | Stage::Routing => {
+                            let failed = call.failed.as_ref();
+                            call.pinned && failed.is_some_and(|f| f.peer == Some(peer))
+                        }
+                        Stage::Local => false,
                     })
                     .map(|(key, _)| key)
                     .collect();
@@ -454,7 +512,8 @@ impl Machine for Caller {
                     self.abandon(cx, key, Failure::ShuttingDown, out);
                 }
             }
-            CallerInput::Timer(CallerTimer(call)) => {
+            CallerInput::Timer(CallerTimer::Again(call)) => self.back_off_ends(cx, call, out),
+            CallerInput::Timer(CallerTimer::Deadline(call)) => {
                 if let Some(open) = self.calls.get_mut(call) {
                     open.timer = None;
                 }
@@ -485,6 +544,14 @@ impl Machine for Caller {
         for (_, call) in self.calls.iter() {
             waiting += usize::from(matches!(call.stage, Stage::Waiting(_)));
             with_number += usize::from(matches!(call.stage, Stage::Numbered { .. }));
+            if let Some(failed) = &call.failed {
+                let waits = call.stage == Stage::BackingOff;
+                assert!(
+                    waits || call.stage == Stage::Routing,
+                    "what has failed is under way no more"
+                );
+                assert_eq!(failed.timer.is_some(), waits, "who backs off has an end of it");
+            }
             bytes += call.payload.as_ref().map_or(0, encoded_bytes);
         }
         assert_eq!(waiting, queued, "every waiting call is queued once");

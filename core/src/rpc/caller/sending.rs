@@ -3,8 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::PeerKey;
-use crate::base::{CallKey, Effects};
+use crate::base::{CallKey, Effects, PeerKey};
 use crate::machine::Context;
 use crate::planted::is_planted;
 use crate::rpc::caller::{Caller, InFlight, PeerCalls, Stage, encoded_bytes};
@@ -104,16 +103,11 @@ impl Caller {
         for entry in std::mem::take(&mut calls.in_flight).into_values() {
             let InFlight::Call(key) = entry else { continue };
             let call = self.calls.get_mut(key).expect("numbers in flight name calls");
-            if call.sent && !call.idempotent {
+            if call.sent {
                 let executed = if is_planted(3) { Executed::No } else { Executed::Maybe };
                 let error = CallError::failed(Failure::PeerRestarted, executed);
-                self.end(cx, key, Err(error), out);
+                self.attempt_failed(cx, key, error, None, out);
                 continue;
-            }
-            if call.sent {
-                call.attempt += 1;
-                call.sent = false;
-                call.in_doubt = true;
             }
             if call.pinned {
                 // It waits for the peer's next life.

@@ -1,9 +1,11 @@
 //! What can happen to the calls made here, and what they want done.
 
+use std::time::Duration;
+
 use crate::base::{CallKey, MonoTime, PeerKey};
 use crate::directory::local::LocalRoute;
 use crate::payload::Payload;
-use crate::rpc::outcome::{CallError, CallResult};
+use crate::rpc::outcome::{CallError, CallResult, Executed, Failure};
 use crate::topic::TopicPath;
 use crate::wire::ReplyMessage;
 
@@ -29,6 +31,8 @@ pub struct NewCall {
     pub idempotent: bool,
     /// Whether only the peer of its first route will do.
     pub pinned: bool,
+    /// Whether it is made again, by the rules of [`crate::rpc::retry`].
+    pub retry: bool,
 }
 
 /// What can happen to the calls made here.
@@ -41,8 +45,22 @@ pub enum CallerInput {
         /// The way, or why there is none.
         route: Result<Route, CallError>,
     },
+    /// A call that has failed ([`CallerEffect::Failed`]) may be made again, though nobody else is there to be
+    /// asked: after a while.
+    Later(CallKey),
+    /// A call that has failed may not be made again: there were too many that were.
+    Spent(CallKey),
     /// Its caller gives up.
     Cancel(CallKey),
+    /// This node's own service has too much to do, and the call did not run.
+    LocalRefused {
+        /// The call.
+        call: CallKey,
+        /// Its argument.
+        payload: Payload,
+        /// When the service expects to take calls again.
+        retry_after: Option<Duration>,
+    },
     /// A local call has ended.
     LocalDone {
         /// The call.
@@ -85,9 +103,14 @@ pub enum CallerInput {
     Timer(CallerTimer),
 }
 
-/// What the caller's machine waits for: the deadline of a call.
+/// What the caller's machine waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallerTimer(pub CallKey);
+pub enum CallerTimer {
+    /// The deadline of a call.
+    Deadline(CallKey),
+    /// The time at which it is made again.
+    Again(CallKey),
+}
 
 /// What the caller's machine wants done.
 #[derive(Clone, Debug)]
@@ -129,6 +152,35 @@ pub enum CallerEffect {
         peer: PeerKey,
         /// The call's number.
         sequence: u64,
+    },
+    /// This attempt of a call has failed, and another one may be made: find another instance if there is one,
+    /// and answer with [`CallerInput::Routed`], [`CallerInput::Later`] or [`CallerInput::Spent`].
+    Failed {
+        /// The call.
+        call: CallKey,
+        /// The action.
+        path: TopicPath,
+        /// Whether nobody else will do.
+        pinned: bool,
+        /// Which attempt it was, from 1.
+        attempt: u32,
+        /// Why it failed.
+        failure: Failure,
+        /// Whether the handler has run.
+        executed: Executed,
+    },
+    /// A call is made again.
+    Again {
+        /// The call.
+        call: CallKey,
+        /// Which attempt it is, from 2.
+        attempt: u32,
+        /// Why the one before failed.
+        failure: Failure,
+        /// Whom it goes to; none for this node itself.
+        peer: Option<PeerKey>,
+        /// When the peer that was asked before, if it was overloaded, expected to take calls again.
+        not_before: Option<(PeerKey, MonoTime)>,
     },
     /// Find another way for the call: it has not run and may go elsewhere.
     Reroute {
