@@ -123,6 +123,11 @@ impl Mesh {
         self.leave_seat(seat, Word::of(result));
     }
 
+    /// How many calls made here have not ended: a part of [`Mesh::load`] that costs nothing to look at.
+    pub fn calls_open(&self) -> usize {
+        self.caller.len()
+    }
+
     /// How many attempts were made of calls that had failed before, in this node's life.
     pub fn retries(&self) -> u64 {
         self.retries
