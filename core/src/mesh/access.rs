@@ -125,6 +125,11 @@ impl Mesh {
         (call, route)
     }
 
+    /// Whether a peer that was allowed to call this is so now.
+    pub(super) fn may_call_still(&self, peer: PeerKey, path: &TopicPath) -> bool {
+        self.access.may(self.now, peer, Permission::Call, path).is_ok()
+    }
+
     /// An entry of a peer's document with its paths as they are written here, or why it does not count.
     pub(super) fn permitted(&self, peer: PeerKey, entry: &Entry) -> Result<Entry, String> {
         let service = match entry {

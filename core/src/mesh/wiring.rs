@@ -339,7 +339,10 @@ impl Mesh {
 
     fn callee_effect(&mut self, effect: CalleeEffect) {
         match effect {
-            CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline } => {
+            CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline, waited } => {
+                if waited && !peer.is_none_or(|peer| self.may_call_still(peer, &path)) {
+                    return self.feed_callee(CalleeInput::Denied(invocation));
+                }
                 let caller = peer.and_then(|key| self.peers.get(key)).map(|entry| entry.id);
                 self.events.push_back(Event::Invoke(Invocation {
                     invocation,

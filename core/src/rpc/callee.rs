@@ -54,6 +54,8 @@ pub enum CalleeInput {
     },
     /// A service's life is over.
     ServiceGone(ServiceKey),
+    /// An invocation does not run: its caller may not call that any more.
+    Denied(InvocationKey),
     /// A peer calls.
     Call {
         /// Who.
@@ -132,6 +134,8 @@ pub enum CalleeEffect {
         peer: Option<PeerKey>,
         /// When the caller gives up.
         deadline: MonoTime,
+        /// It has waited for its turn: what the caller was allowed when it came it may not be allowed now.
+        waited: bool,
     },
     /// Stop a handler: nobody wants its answer.
     CancelInvocation(InvocationKey),
@@ -417,7 +421,7 @@ impl Callee {
         let invocation = self.invocations.get_mut(key).expect("just inserted");
         invocation.timer = timer;
         if admitted == Admitted::Runs {
-            invoke(key, invocation, what, out);
+            invoke(key, invocation, what, false, out);
         } else {
             invocation.waiting = Some(Box::new(what));
         }
@@ -462,7 +466,7 @@ impl Callee {
                 continue;
             }
             invocation.since = cx.now.mono;
-            invoke(key, invocation, *what, out);
+            invoke(key, invocation, *what, true, out);
         }
     }
 
@@ -681,6 +685,7 @@ fn invoke(
     key: InvocationKey,
     invocation: &Invocation,
     what: Waiting,
+    waited: bool,
     out: &mut Effects<'_, CalleeEffect>,
 ) {
     let Waiting { route, path, payload, deadline } = what;
@@ -688,7 +693,8 @@ fn invoke(
         Origin::Peer { peer, .. } => Some(peer),
         Origin::Local(_) => None,
     };
-    out.push(CalleeEffect::Invoke { invocation: key, route, path, payload, peer, deadline });
+    let invocation = key;
+    out.push(CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline, waited });
 }
 
 impl CallerMemory {
@@ -830,6 +836,9 @@ impl Machine for Callee {
             CalleeInput::Timer(CalleeTimer(key)) => self.expire(cx, key, out),
             CalleeInput::Limited { service, capacity } => {
                 self.doors.insert(service, Door::new(capacity));
+            }
+            CalleeInput::Denied(key) => {
+                self.finish(cx, key, Answer::bare(Status::PermissionDenied), out);
             }
             CalleeInput::ServiceGone(service) => {
                 let waiting: Vec<_> =
