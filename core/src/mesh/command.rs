@@ -154,7 +154,7 @@ impl Mesh {
     /// When a bound is reached or the node stops; there is no event then.
     pub fn call(&mut self, now: Now, mut request: CallRequest) -> Result<CallKey, CommandError> {
         self.tick(now);
-        if self.phase != Phase::Running {
+        if !self.takes_calls() {
             return Err(CommandError::Stopping);
         }
         if self.caller.len() >= self.limits.calls_open_max {
@@ -377,9 +377,9 @@ impl Mesh {
         Ok(())
     }
 
-    /// Stops the node: no new calls either way, services stop, handlers that run may end within
-    /// [`crate::mesh::SHUTDOWN_GRACE`], then every link is closed and
-    /// [`crate::mesh::Event::Stopped`] is the last event.
+    /// Stops the node: it takes no new calls, its services stop, which its peers learn at once, and what is under
+    /// way may end within [`crate::mesh::SHUTDOWN_GRACE`]: handlers that run, with the calls that they make, and
+    /// calls made here. Then every link is closed and [`crate::mesh::Event::Stopped`] is the last event.
     pub fn shutdown(&mut self, now: Now) {
         self.tick(now);
         if self.phase != Phase::Running {

@@ -21,6 +21,7 @@
 mod access;
 mod command;
 mod directory;
+mod drain;
 mod event;
 mod events;
 mod links;
@@ -90,7 +91,7 @@ pub struct MeshConfig {
     pub limits: Limits,
 }
 
-/// How long running handlers may go on once the node stops. A guess.
+/// How long handlers that run and calls that are open may go on once the node stops. A guess.
 pub const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A wall clock that is off by more than this, and by more than an eighth of the time that has passed, was

@@ -15,6 +15,7 @@ use crate::topic::TopicPath;
 mod access;
 mod calls;
 mod directory;
+mod drain;
 mod events;
 mod glare;
 mod isolation;

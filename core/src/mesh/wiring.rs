@@ -484,12 +484,12 @@ impl Mesh {
         }
     }
 
-    /// Whether a node that stops has nothing left to wait for: handlers and services have ended, and
-    /// the transport has pulled every answer.
+    /// Whether a node that stops has nothing left to wait for: calls, handlers and services have ended, peers know,
+    /// and the transport has pulled every answer.
     pub(super) fn is_ready_to_stop(&self) -> bool {
         self.phase == Phase::Stopping
-            && self.callee.running() == 0
             && self.services.is_empty()
+            && self.is_drained()
             && self.events_are_through()
             && (self.is_silent() || self.links.values().all(|link| link.out.len() == 0))
     }
