@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::MonoTime;
 use crate::directory::breaker::Breaker;
+use crate::rpc::health::Health;
 use crate::rpc::{CallError, CallResult, Executed, Failure};
 
 /// A new measurement counts for so much less than the average: one in eight, as TCP's round-trip time
@@ -76,6 +77,8 @@ pub struct Load {
     latency: Option<(u64, MonoTime)>,
     /// There is one while something is held against the instance.
     breaker: Option<Box<Breaker>>,
+    /// From the first call on.
+    health: Option<Box<Health>>,
 }
 
 impl Load {
@@ -106,6 +109,11 @@ impl Load {
         self.breaker.as_deref()
     }
 
+    /// How calls of ours did; none before the first.
+    pub fn health(&self) -> Option<&Health> {
+        self.health.as_deref()
+    }
+
     /// Whether a call may go there now.
     pub fn admits(&self, now: MonoTime) -> bool {
         self.breaker.as_ref().is_none_or(|breaker| breaker.admits(now))
@@ -132,6 +140,10 @@ impl Load {
             Word::Answers => Some(false),
             Word::Fails => Some(true),
         };
+        if let Some(failed) = failed {
+            let health = self.health.get_or_insert_with(|| Box::new(Health::new(now)));
+            health.note(now, took, !failed);
+        }
         if word == Word::Fails && self.breaker.is_none() {
             self.breaker = Some(Box::default());
         }

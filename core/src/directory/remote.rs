@@ -317,6 +317,14 @@ impl RemoteServices {
         }
     }
 
+    /// What is known of the instances that calls went to: the service, the peer, and how it does.
+    pub fn loads(&self) -> impl Iterator<Item = (&TopicPath, PeerKey, &Load)> {
+        let groups = self.groups.iter();
+        groups.flat_map(|(_, group)| {
+            group.loads.iter().map(|(peer, load)| (&group.path, *peer, load))
+        })
+    }
+
     /// A call has been given this place for the first time.
     pub fn count_call(&mut self, now: MonoTime, seat: &Seat) {
         let Some(group) = self.groups.get_mut(seat.group) else { return };

@@ -24,6 +24,7 @@ mod directory;
 mod drain;
 mod event;
 mod events;
+mod health;
 mod links;
 mod outbound;
 mod retries;
@@ -67,6 +68,7 @@ use crate::wire::{self, Message, VERSION_MAX, VERSION_MIN};
 pub use command::{CallRequest, CommandError, Target};
 pub use event::{Event, Invocation};
 pub use events::Subscribed;
+pub use health::InstanceStats;
 use outbound::{OutItem, Outbound};
 use wiring::Work;
 

@@ -19,6 +19,7 @@ use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::{ContentType, Payload};
 use crate::planted::is_planted;
 use crate::rpc::admission::{Admitted, Capacity, Door, is_expired};
+use crate::rpc::health::Health;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
 use crate::rpc::seen::{GAPS_MAX, Seen};
 use crate::topic::TopicPath;
@@ -260,6 +261,8 @@ pub struct Callee {
     invocations: Slab<Invocation, InvocationTag>,
     /// Of services that have a capacity.
     doors: KeyMap<ServiceTag, Door>,
+    /// Of services that were called.
+    healths: KeyMap<ServiceTag, Box<Health>>,
 }
 
 impl Callee {
@@ -277,6 +280,7 @@ impl Callee {
             local: KeyMap::default(),
             invocations: Slab::default(),
             doors: KeyMap::default(),
+            healths: KeyMap::default(),
         }
     }
 
@@ -294,6 +298,32 @@ impl Callee {
     pub fn is_remote(&self, invocation: InvocationKey) -> Option<bool> {
         let invocation = self.invocations.get(invocation)?;
         Some(matches!(invocation.origin, Origin::Peer { .. }))
+    }
+
+    /// How a service did; none before its first call.
+    pub fn health(&self, service: ServiceKey) -> Option<&Health> {
+        self.healths.get(service).map(|health| &**health)
+    }
+
+    /// How many calls of a service run, and how many wait. Costs time in the number of all that do.
+    pub fn busy(&self, service: ServiceKey) -> (usize, usize) {
+        let its = self.invocations.iter().filter(|(_, i)| i.service == service);
+        its.fold((0, 0), |(running, waiting), (_, i)| match i.waiting {
+            None => (running + 1, waiting),
+            Some(_) => (running, waiting + 1),
+        })
+    }
+
+    /// A run of a service has ended with an answer, or without one.
+    fn note(&mut self, now: MonoTime, invocation: &Invocation, answered: bool) {
+        if invocation.waiting.is_some() {
+            return;
+        }
+        if self.healths.get(invocation.service).is_none() {
+            self.healths.insert(invocation.service, Box::new(Health::new(now)));
+        }
+        let health = self.healths.get_mut(invocation.service).expect("just inserted");
+        health.note(now, now.since(invocation.since), answered);
     }
 
     /// Until when what is known of this caller must be kept; none if nothing is.
@@ -553,6 +583,11 @@ impl Callee {
         let Origin::Peer { peer, sequence } = invocation.origin else {
             unreachable!("local runs end in finish_local");
         };
+        match answer.status {
+            Status::Cancelled | Status::PermissionDenied | Status::Unavailable => {}
+            Status::HandlerFailed | Status::Expired => self.note(cx.now.mono, &invocation, false),
+            _ => self.note(cx.now.mono, &invocation, true),
+        }
         self.answer(peer, sequence, key, answer, out);
         self.serve_next(cx, invocation.service, out);
     }
@@ -596,6 +631,8 @@ impl Callee {
             unreachable!("runs for peers end in finish");
         };
         self.local.remove(call);
+        let failed = matches!(result, Err(CallError::Failed { executed: Executed::Maybe, .. }));
+        self.note(cx.now.mono, &invocation, !failed);
         out.push(CalleeEffect::LocalDone { call, result });
         self.serve_next(cx, invocation.service, out);
     }
@@ -845,6 +882,7 @@ impl Machine for Callee {
                     self.doors.get(service).into_iter().flat_map(Door::waiting).collect();
                 // First, so that nobody else has a turn.
                 self.doors.remove(service);
+                self.healths.remove(service);
                 for key in waiting {
                     self.turn_away(cx, key, out);
                 }

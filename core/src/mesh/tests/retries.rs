@@ -358,3 +358,32 @@ fn when_a_storm_is_over_so_are_its_retries() {
     assert!(calm.iter().all(|call| ended(call).is_ok()));
     assert_eq!(retried(&world), before);
 }
+
+#[test]
+fn how_services_do_is_known_where_they_are_and_where_they_are_called() {
+    use crate::directory::breaker::BreakerState;
+    let mut world = World::new(3);
+    world.serve(1, busy(1, MS * 40, 3));
+    let sick = Health::default();
+    world.serve(2, who(2, &sick, true));
+    world.connect(0, 1);
+    world.connect(0, 2);
+    sick.is_sick.store(true, Ordering::Relaxed);
+    let calls = ask_many(&mut world, 3, |handle| handle.request("busy/work"));
+    let stats = world.stations[1].mesh.stats();
+    assert_eq!((stats[0].in_flight, stats[0].waiting, stats[0].report.calls), (1, 2, 0));
+    world.pass(MS * 200);
+    assert!(calls.iter().all(|call| ended(call).is_ok()));
+    drop(ask_many(&mut world, 5, |handle| handle.request("who/are")));
+    let stats = world.stations[0].mesh.stats();
+    let of = |peer| stats.iter().find(|stats| stats.peer == id(peer)).unwrap();
+    assert_eq!((of(1).service.as_str(), of(1).report.calls, of(1).score()), ("busy", 3, 100));
+    // Each waited for the one before.
+    let (p50, p99) = (of(1).report.p50.unwrap(), of(1).report.p99.unwrap());
+    assert!(p50.abs_diff(MS * 80) < MS * 6 && p99.abs_diff(MS * 120) < MS * 8, "{p50:?} {p99:?}");
+    assert_eq!((of(2).report.failed, of(2).score(), of(2).in_flight), (5, 0, 0));
+    assert!(matches!(of(2).breaker, BreakerState::Open { .. }));
+    let served = &world.stations[1].mesh.stats()[0];
+    assert_eq!((served.peer, served.report.calls), (id(1), 3));
+    assert!(served.report.p99.unwrap().abs_diff(MS * 40) < MS * 3, "how long it ran itself");
+}
