@@ -305,7 +305,7 @@ fn who_keeps_failing_is_passed_over_and_tried_again_by_one_call_at_a_time() {
     let mut mesh = Mesh::of(3);
     let wish = Wish::default();
     let fail = |mesh: &mut Mesh, bad: &[usize]| {
-        let Some((peer, seat)) = mesh.seat("math/add", &wish) else { return None };
+        let (peer, seat) = mesh.seat("math/add", &wish)?;
         let word = if bad.contains(&peer.index()) { Word::Fails } else { Word::Answers };
         mesh.remote.end(mesh.now, &mut mesh.draws, seat, word);
         mesh.remote.check_invariants(mesh.now, &[]);

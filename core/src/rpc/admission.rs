@@ -126,7 +126,7 @@ impl Door {
     }
 
     /// Whose turn it is, if there is room for one; it leaves the queue, and counts as running.
-    pub fn next(&mut self) -> Option<InvocationKey> {
+    pub fn take_turn(&mut self) -> Option<InvocationKey> {
         if self.running >= self.capacity.running_max {
             return None;
         }
@@ -173,13 +173,13 @@ mod tests {
         assert_eq!([enter(3), enter(4)], [Admitted::Waits; 2]);
         assert_eq!(enter(5), Admitted::Refused { retry_after: HINT_MIN });
         door.leave(40 * MS);
-        assert_eq!((door.next(), door.next()), (Some(key(3)), None));
+        assert_eq!((door.take_turn(), door.take_turn()), (Some(key(3)), None));
         assert_eq!(door.enter(key(5), 100 * MS), Admitted::Waits);
         assert_eq!(door.enter(key(6), 100 * MS), Admitted::Refused { retry_after: 80 * MS });
         door.check_invariants();
         door.give_up(key(4));
         door.leave(40 * MS);
-        assert_eq!(door.next(), Some(key(5)));
+        assert_eq!(door.take_turn(), Some(key(5)));
     }
 
     #[test]

@@ -484,7 +484,7 @@ impl Callee {
         out: &mut Effects<'_, CalleeEffect>,
     ) {
         while let Some(door) = self.doors.get_mut(service)
-            && let Some(key) = door.next()
+            && let Some(key) = door.take_turn()
         {
             let invocation = self.invocations.get_mut(key).expect("who waits has not ended");
             let what = invocation.waiting.take().expect("it waits");

@@ -38,7 +38,7 @@ pub struct NewCall {
 /// What can happen to the calls made here.
 #[derive(Clone, Debug)]
 pub enum CallerInput {
-    /// A call that was registered with [`Caller::add`] goes this way.
+    /// A call that was registered with [`Caller::add`](crate::rpc::Caller::add) goes this way.
     Routed {
         /// The call.
         call: CallKey,
@@ -130,7 +130,7 @@ pub enum CallerEffect {
     },
     /// The local call is not wanted any more.
     CancelLocally(CallKey),
-    /// Queue the call for the peer; when its turn comes, [`Caller::take_message`] gives the message.
+    /// Queue the call for the peer; when its turn comes, [`Caller::take_message`](crate::rpc::Caller::take_message) gives the message.
     Send {
         /// The peer.
         peer: PeerKey,
