@@ -6,6 +6,8 @@
 //! numbers below it are over, as the caller told us), the next number not yet seen, and the few
 //! between that have not come: [`Seen`].
 
+mod words;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,12 +20,14 @@ use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::{ContentType, Payload};
 use crate::planted::is_planted;
-use crate::rpc::admission::{Admitted, Capacity, Door, is_expired};
+use crate::rpc::admission::{Admitted, Door, is_expired};
 use crate::rpc::health::Health;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
 use crate::rpc::seen::{GAPS_MAX, Seen};
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
+
+pub use words::{CalleeEffect, CalleeInput, CalleeTimer, HandlerError};
 
 /// A caller that may send a call again does so before its deadline by its own clock; its memory here
 /// is kept for a tenth longer (clock rates differ) and this much.
@@ -31,141 +35,6 @@ pub const MEMORY_SLACK: Duration = Duration::from_secs(5);
 
 /// What a caller is told when all handlers together are too many: nobody knows when that ends. A guess.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-
-/// What ran in answer to a call.
-#[derive(Clone, Debug)]
-pub enum HandlerError {
-    /// The handler means its caller to read this.
-    Application(AppError),
-    /// It could not read the argument, and has not run.
-    BadRequest(String),
-    /// It failed: it panicked or was stopped.
-    Failed(String),
-}
-
-/// What can happen to the calls served here.
-#[derive(Clone, Debug)]
-pub enum CalleeInput {
-    /// A service begins its life, and does not want to be asked more than that at one time.
-    Limited {
-        /// The service.
-        service: ServiceKey,
-        /// What it wants.
-        capacity: Capacity,
-    },
-    /// A service's life is over.
-    ServiceGone(ServiceKey),
-    /// An invocation does not run: its caller may not call that any more.
-    Denied(InvocationKey),
-    /// A peer calls.
-    Call {
-        /// Who.
-        peer: PeerKey,
-        /// What.
-        call: CallMessage,
-        /// Who handles it, or why nobody does.
-        route: Result<LocalRoute, Status>,
-    },
-    /// A peer no longer wants an answer.
-    Cancel {
-        /// Who.
-        peer: PeerKey,
-        /// The number.
-        sequence: u64,
-        /// Its floor.
-        floor: u64,
-    },
-    /// This node calls itself.
-    LocalCall {
-        /// The call.
-        call: CallKey,
-        /// Who handles it.
-        route: LocalRoute,
-        /// The action.
-        path: TopicPath,
-        /// The argument.
-        payload: Payload,
-        /// When its caller gives up.
-        deadline: MonoTime,
-    },
-    /// This node no longer wants an answer from itself.
-    LocalCancel(CallKey),
-    /// A handler has ended. For calls of peers the payload is encoded.
-    Done {
-        /// The run.
-        invocation: InvocationKey,
-        /// Its end.
-        result: Result<Payload, HandlerError>,
-    },
-    /// The caller's earlier life is over.
-    SessionEnded(PeerKey),
-    /// A link to the peer is verified: its calls may come.
-    PeerVerified {
-        /// Who.
-        peer: PeerKey,
-        /// Its incarnation's boot number.
-        boot: u64,
-    },
-    /// No new call runs any more.
-    Refuse,
-    /// This node has stopped: runs that have not ended are stopped, and all is forgotten.
-    Shutdown,
-    /// A timer of ours.
-    Timer(CalleeTimer),
-}
-
-/// What the callee's machine waits for: the deadline of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CalleeTimer(pub InvocationKey);
-
-/// What the callee's machine wants done.
-#[derive(Clone, Debug)]
-pub enum CalleeEffect {
-    /// Run a handler.
-    Invoke {
-        /// The run.
-        invocation: InvocationKey,
-        /// Which handler.
-        route: LocalRoute,
-        /// The action.
-        path: TopicPath,
-        /// The argument.
-        payload: Payload,
-        /// Who calls; none for this node itself.
-        peer: Option<PeerKey>,
-        /// When the caller gives up.
-        deadline: MonoTime,
-        /// It has waited for its turn: what the caller was allowed when it came it may not be allowed now.
-        waited: bool,
-    },
-    /// Stop a handler: nobody wants its answer.
-    CancelInvocation(InvocationKey),
-    /// Queue the answer for the peer; when its turn comes, [`Callee::take_message`] gives the message.
-    Answer {
-        /// Who asked.
-        peer: PeerKey,
-        /// Its number.
-        sequence: u64,
-        /// The size of the answer, in bytes.
-        payload_bytes: usize,
-    },
-    /// A local call has ended.
-    LocalDone {
-        /// The call.
-        call: CallKey,
-        /// How.
-        result: CallResult,
-    },
-    /// A local call does not run: there is too much to do.
-    LocalRefused {
-        /// The call.
-        call: CallKey,
-        /// Its argument, as it was.
-        payload: Payload,
-        /// When it may be tried again.
-        retry_after: Option<Duration>,
-    },
-}
 
 #[derive(Clone, Debug)]
 enum Origin {
@@ -811,6 +680,12 @@ impl Machine for Callee {
                 if self.refusing {
                     let result = Err(CallError::failed(Failure::ShuttingDown, Executed::No));
                     out.push(CalleeEffect::LocalDone { call, result });
+                    return;
+                }
+                // Its caller may have waited, and slept through its deadline.
+                if deadline <= cx.now.mono {
+                    let error = CallError::failed(Failure::DeadlineExceeded, Executed::No);
+                    out.push(CalleeEffect::LocalDone { call, result: Err(error) });
                     return;
                 }
                 let admitted = if self.invocations.len() >= self.invocations_max {
