@@ -68,6 +68,11 @@ impl<'a, T> Context<'a, T> {
         self.timers.disarm(timer);
     }
 
+    /// A fresh random number.
+    pub fn draw(&mut self, label: Label) -> u64 {
+        self.draws.number(label)
+    }
+
     /// A fresh random number below `bound`.
     pub fn draw_below(&mut self, label: Label, bound: u64) -> u64 {
         self.draws.below(label, bound)

@@ -68,6 +68,13 @@
 //! | 90 | a life is shown to others before it is stored |
 //! | 91 | a life has the counter of the one before, which is stored |
 //! | 92 | a node goes on though its store has failed |
+//! | 110 | the retry budget is not looked at |
+//! | 111 | a call that may have run is made again, whatever its caller said |
+//! | 112 | a sick instance is left alone for ever |
+//! | 113 | a sick instance is not left alone |
+//! | 114 | what an overloaded service says of when to come back is not looked at |
+//! | 115 | any number of calls waits for a service |
+//! | 116 | a call runs though its time was up while it waited |
 //! | 120 | streams: who sends does not look at the other's window |
 //! | 121 | streams: frames are taken in whatever order they come |
 //! | 122 | streams: a handler that fails is said to have ended well |
@@ -75,8 +82,19 @@
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 10] =
-    [1..=8, 20..=25, 28..=28, 30..=30, 34..=35, 40..=48, 60..=69, 70..=79, 90..=92, 120..=123];
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 11] = [
+    1..=8,
+    20..=25,
+    28..=28,
+    30..=30,
+    34..=35,
+    40..=48,
+    60..=69,
+    70..=79,
+    90..=92,
+    110..=116,
+    120..=123,
+];
 
 #[cfg(dunlin_planted)]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

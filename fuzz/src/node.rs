@@ -168,6 +168,7 @@ impl Side {
             }
             Event::ServiceState { .. }
             | Event::SubscriptionReady(_)
+            | Event::CallRetried { .. }
             | Event::PublishRoom
             | Event::PublishEnded { .. }
             | Event::EventsLost { .. }

@@ -233,6 +233,7 @@ impl Feed {
         match event {
             // On the way of every call.
             Event::CallEnded { .. }
+            | Event::CallRetried { .. }
             | Event::Invoke(_)
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }
@@ -279,6 +280,7 @@ impl Feed {
             }
             Event::Stopped => NodeEvent::Stopped,
             Event::CallEnded { .. }
+            | Event::CallRetried { .. }
             | Event::Invoke(_)
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }

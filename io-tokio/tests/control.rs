@@ -132,6 +132,13 @@ fn commands_without_a_peer_use_the_node_that_runs() {
     );
     let info = ok(home, &["service", "info", "echo"]);
     assert_eq!(info[0]["actions"][0]["pattern"], "echo/say");
+    let stats = ok(home, &["service", "stats", "echo"]);
+    assert_eq!((stats.len(), &stats[0]["peer"]), (1, &server.id.as_str().into()));
+    assert_eq!((&stats[0]["calls"], &stats[0]["score"]), (&1.into(), &100.into()));
+    assert!(stats[0]["p99_us"].is_u64() && stats[0]["breaker"] == "closed", "{}", stats[0]);
+    let pings = ok(home, &["service", "ping", "echo"]);
+    assert_eq!((pings.len(), &pings[0]["peer"]), (1, &server.id.as_str().into()));
+    assert!(pings[0]["elapsed_us"].is_u64());
     let peers = ok(home, &["peer", "ls"]);
     assert_eq!((&peers[0]["peer"], &peers[0]["links"]), (&server.id.as_str().into(), &1.into()));
     assert!(peers[0]["rtt_us"].is_u64() && peers[0]["remote"].is_string(), "{}", peers[0]);
@@ -147,6 +154,7 @@ fn commands_without_a_peer_use_the_node_that_runs() {
     assert_eq!((&failed["code"], &failed["executed"]), (&"NO_RESPONDERS".into(), &"no".into()));
     let unknown = error(home, &["service", "info", "nothing"]);
     assert_eq!(said(&unknown).0, "NO_SUCH_SERVICE");
+    assert_eq!(said(&error(home, &["service", "ping", "nothing"])).0, "NO_SUCH_SERVICE");
     let stranger = ok(away.path(), &["id", "new"])[0]["id"].as_str().unwrap().to_string();
     assert_eq!(said(&error(home, &["peer", "ping", &stranger])).0, "NO_ANSWER");
 }

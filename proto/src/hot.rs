@@ -179,7 +179,7 @@ mod tests {
             );
             let reply = v1::Reply {
                 sequence, caller_boot: boot, status: attempt, content_type, error_code: error,
-                error_message: String::new(),
+                error_message: String::new(), retry_after_ms: 0,
             };
             let reply_bytes = reply.encode_to_vec();
             prop_assert_eq!(

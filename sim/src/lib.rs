@@ -22,6 +22,7 @@
 //! At *frames* fidelity a node is its mesh, and a model of QUIC carries whole frames. At *packets*
 //! fidelity it is the whole node, and real datagrams are lost, doubled, damaged and late.
 
+mod again;
 mod builtin;
 pub mod campaign;
 mod checks;

@@ -313,6 +313,10 @@ fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
         let handle = live.host.handle();
         if let Some(task) = world.workload.turns(&info, service, instances, handle) {
             world.spawn(from, task);
+            // Where services bound what they are asked, a call may be sent on to another instance.
+            if is_bounded(world.schedule) {
+                await_nothing(world, QUIET_WITHIN, restless)?;
+            }
         }
     }
     await_nothing(world, QUIET_WITHIN, restless)?;
@@ -344,6 +348,11 @@ fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
         world.ledger.violate(None, "the workload's own rules, once healed", what);
     }
     Ok(())
+}
+
+/// Whether a service turns away what is too much for it.
+fn is_bounded(schedule: &Schedule) -> bool {
+    schedule.nodes.iter().any(|node| node.limits.service_running_max > 0)
 }
 
 /// Runs until nothing is missing.

@@ -26,6 +26,9 @@ pub(crate) const RIGHT_ENDED: &str = "a peer's right ended while it was connecte
 pub(crate) const NETWORK_ENDED: &str = "a node's own right ended";
 pub(crate) const OUTDATED: &str = "a node was told that its descriptor is old";
 pub(crate) const RUN_CANCELLED: &str = "a handler ran for nobody any more";
+pub(crate) const MADE_AGAIN: &str = "a call was made again";
+pub(crate) const TURNED_AWAY: &str = "an overloaded service turned a call away";
+pub(crate) const LEFT_ALONE: &str = "a sick instance was left alone";
 pub(crate) const RAN_TWICE: &str = "an idempotent call ran again";
 pub(crate) const RAN_IN_DOUBT: &str = "a call had run, and its caller could not know";
 pub(crate) const UNRUN_IN_DOUBT: &str = "a call had not run, and its caller could not know";
@@ -41,7 +44,7 @@ pub(crate) const CRASHED_IN_SYNC: &str = "a node died before what it stored was 
 pub(crate) const STORE_FAILED: &str = "a node stopped because its store failed";
 
 /// What every world looks for.
-pub const OF_THE_WORLD: [&str; 30] = [
+pub const OF_THE_WORLD: [&str; 33] = [
     SUPERSEDED,
     SUPERSEDED_IN_CALL,
     SUPERSEDED_IN_EVENT,
@@ -61,6 +64,9 @@ pub const OF_THE_WORLD: [&str; 30] = [
     NETWORK_ENDED,
     OUTDATED,
     RUN_CANCELLED,
+    MADE_AGAIN,
+    TURNED_AWAY,
+    LEFT_ALONE,
     RAN_TWICE,
     RAN_IN_DOUBT,
     UNRUN_IN_DOUBT,

@@ -7,8 +7,9 @@ use dunlin_core::directory::ServiceState;
 use dunlin_core::link::{DialError, DownReason};
 use dunlin_core::rpc::{CallError, Executed};
 use dunlin_core::service::Host;
-use dunlin_core::{Event, Identity, Limits, PeerId};
+use dunlin_core::{Event, Identity, Limits, MonoTime, PeerId};
 
+use crate::again::Attempts;
 use crate::disk::Disk;
 use crate::schedule::{Forgery, LimitsPlan};
 use crate::trace::{Step, Trace};
@@ -61,6 +62,10 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) background: usize,
     /// How often it acted.
     pub(crate) touched: u64,
+    /// When its life began, by its own clock.
+    pub(crate) began: MonoTime,
+    /// Calls that it made again.
+    pub(crate) attempts: Attempts,
 }
 
 impl<F: Fidelity> Station<F> {
@@ -202,6 +207,9 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
         Event::DirectoryAcknowledged { peer, version } => note(12, head(peer) ^ version),
         Event::SubscriptionReady(key) => note(50, key.to_u64()),
         Event::PublishRoom => note(51, 0),
+        Event::CallRetried { call, attempt, .. } => {
+            note(61, call.to_u64().rotate_left(8) ^ u64::from(*attempt));
+        }
         Event::PublishEnded { publication, outcome } => {
             let counts = [outcome.acknowledged, outcome.lost, outcome.groups_served];
             let rest = [outcome.groups_lost, outcome.undecided];

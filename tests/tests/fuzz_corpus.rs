@@ -86,6 +86,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         content: ContentType::JSON,
         error_code: "OVERFLOW".into(),
         error_message: "too large".into(),
+        retry_after: None,
         payload: Bytes::from_static(b"3"),
     };
     let event = EventFrame {

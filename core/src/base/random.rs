@@ -24,9 +24,13 @@ pub enum Label {
     Directory = 5,
     /// Jitter of whoever waits for a lease.
     Lease = 6,
+    /// Jitter of the back-off before a call is made again.
+    Retry = 7,
+    /// Jitter of the time for which a sick instance is left alone.
+    Breaker = 8,
 }
 
-const LABELS: usize = 7;
+const LABELS: usize = 9;
 
 /// The source of all randomness of one node.
 #[derive(Clone)]

@@ -8,6 +8,8 @@ use crate::directory::document::{
 };
 use crate::directory::numbers::{ENTRY_BITS, Numbers};
 use crate::machine::{Context, Machine};
+use crate::payload::ContentType;
+use crate::rpc::admission::Capacity;
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
 
 /// Where a service is in its life.
@@ -126,12 +128,14 @@ pub struct NewService {
     pub actions: Vec<Pattern>,
     /// What else is known of it.
     pub info: ServiceInfo,
+    /// How much it wants to be asked at one time; none for as much as the node takes.
+    pub capacity: Option<Capacity>,
 }
 
 impl NewService {
     /// A service of which nothing is known but what can be called.
     pub fn new(path: TopicPath, actions: Vec<Pattern>) -> Self {
-        NewService { path, actions, info: ServiceInfo::default() }
+        NewService { path, actions, info: ServiceInfo::default(), capacity: None }
     }
 }
 
@@ -175,6 +179,9 @@ pub struct LocalRoute {
     pub service: ServiceKey,
     /// Which of its actions, by the order in which they were given.
     pub action: usize,
+    /// It is a stream, whose calls are kept until there is something to say: they count neither for what the service
+    /// can do at one time nor for how long it takes.
+    pub is_stream: bool,
 }
 
 /// The machine of this node's services.
@@ -215,7 +222,10 @@ impl LocalServices {
         });
         let service = self.services.get_mut(key).expect("just inserted");
         for (action, pattern) in service.actions.iter().enumerate() {
-            service.routes.push(self.routes.insert(pattern, LocalRoute { service: key, action }));
+            let info = service.info.actions.get(action);
+            let is_stream = info.is_some_and(|info| info.argument_content == ContentType::STREAM);
+            let route = LocalRoute { service: key, action, is_stream };
+            service.routes.push(self.routes.insert(pattern, route));
         }
         key
     }

@@ -7,11 +7,13 @@
 //!   v          updates and heartbeats, over the wire
 //! replica    what each peer's document is here
 //!   v          entries, as they come and go
-//! remote     who is asked for a path   <- selection (by which rule), load (who has how much to do)
+//! remote     who is asked for a path   <- selection (by which rule), load (who has how much to do),
+//!                                       breaker (who is left alone)
 //! ```
 //!
 //! A node owns one [`Document`]; [`publisher`] says how it is kept equal elsewhere.
 
+pub mod breaker;
 pub mod document;
 pub mod load;
 pub mod local;

@@ -1,6 +1,6 @@
 //! What peers offer, by the paths that can be called, and which of them is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +8,20 @@ use semver::{Version, VersionReq};
 
 use crate::base::slab::make_room;
 use crate::base::{Draws, FewMap, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
+use crate::directory::breaker::{BreakerState, JITTER_PERCENT};
 use crate::directory::document::{Document, Entry, EntryKey, OfferState, ServiceOffer, Spread};
-use crate::directory::load::Load;
+use crate::directory::load::{Load, Word};
 use crate::directory::selection::{Selection, Wish, affinity, first_is_less_loaded};
 use crate::planted::is_planted;
+use crate::rpc::budget::{self, Budget};
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
 
 /// So many draws may hit an instance that will not do, before those that will are looked for.
 const DRAWS_MAX: usize = 8;
+
+/// Services that nobody offers any more and that are remembered: one that comes back has the retry budget that it
+/// had. A guess.
+const IDLE_MAX: usize = 64;
 
 /// One instance of what a pattern stands for.
 #[derive(Clone, Debug)]
@@ -43,6 +49,18 @@ struct Group {
     /// Who was asked last, in turn.
     last: Option<PeerKey>,
     loads: BTreeMap<PeerKey, Load>,
+    loads_made: u32,
+    /// How many calls may be made again; from the first call on.
+    budget: Option<Box<Account>>,
+}
+
+/// A budget, and what was done with it.
+#[derive(Clone, Debug)]
+struct Account {
+    budget: Budget,
+    since: MonoTime,
+    calls: u64,
+    retries: u64,
 }
 
 type GroupKey = Key<Group>;
@@ -52,7 +70,31 @@ type GroupKey = Key<Group>;
 pub struct Seat {
     group: GroupKey,
     peer: PeerKey,
+    /// Which instance of the peer: see [`Load::number`].
+    load: u32,
     since: MonoTime,
+    is_probe: bool,
+}
+
+impl Seat {
+    /// Whose place it is.
+    pub fn peer(&self) -> PeerKey {
+        self.peer
+    }
+
+    /// Whether this call shows whether an instance is well again.
+    pub fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+}
+
+/// Why nobody serves a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nobody {
+    /// Nobody who can be reached offers it.
+    Offers,
+    /// Those who do are left alone: see [`crate::directory::breaker`].
+    IsWell,
 }
 
 /// Who serves a call.
@@ -72,6 +114,8 @@ pub struct RemoteServices {
     by_pattern: FewMap<Pattern, SubscriptionKey>,
     groups: Slab<Group>,
     by_path: FewMap<TopicPath, GroupKey>,
+    /// Groups that lost their last offer, the oldest first. They may have others by now.
+    idle: VecDeque<GroupKey>,
 }
 
 fn will_do(version: &Version, wanted: Option<&VersionReq>) -> bool {
@@ -98,6 +142,15 @@ impl RemoteServices {
                 Some(entry) => document.entries.insert(key, entry.clone()),
                 None => document.entries.remove(&key),
             };
+            if let (Some(Entry::Service(before)), Some(Entry::Service(now))) = (&before, &entry)
+                && before.state == OfferState::Running
+                && now.state == OfferState::Running
+                && (&before.path, &before.actions) == (&now.path, &now.actions)
+            {
+                // The same instance, of which something else is said: what it was like counts on.
+                self.describe(peer, key, now);
+                continue;
+            }
             if let Some(Entry::Service(service)) = before
                 && service.state == OfferState::Running
             {
@@ -167,6 +220,10 @@ impl RemoteServices {
     /// Chooses who serves a call to this path: among those who offer the most specific pattern that
     /// matches it, if one of them will do, then among those of the next one. `here` is this node, if it may
     /// serve the call beside others; `usable` says who can be reached.
+    ///
+    /// # Errors
+    ///
+    /// When there is nobody.
     pub fn choose(
         &mut self,
         now: MonoTime,
@@ -175,15 +232,24 @@ impl RemoteServices {
         wish: &Wish,
         here: Option<PeerId>,
         usable: impl Fn(PeerKey) -> bool,
-    ) -> Option<Chosen> {
-        let (best, _) = self.offers.best_match(path)?;
+    ) -> Result<Chosen, Nobody> {
+        let (best, _) = self.offers.best_match(path).ok_or(Nobody::Offers)?;
         if let Some(chosen) = self.choose_of(now, draws, best, wish, here, &usable) {
-            return Some(chosen);
+            return Ok(chosen);
         }
         let mut others = Vec::new();
         self.offers.for_each_match(path, |key, _| others.push(key));
-        let mut others = others.into_iter().skip(1);
-        others.find_map(|offer| self.choose_of(now, draws, offer, wish, here, &usable))
+        for offer in others.iter().skip(1) {
+            if let Some(chosen) = self.choose_of(now, draws, *offer, wish, here, &usable) {
+                return Ok(chosen);
+            }
+        }
+        let offers = others.into_iter().filter_map(|key| self.offers.get(key));
+        let is_reached = |instance: &Instance| {
+            will_do(&instance.service.info.version, wish.version.as_ref()) && usable(instance.peer)
+        };
+        let mut reached = offers.flat_map(|offer| &offer.instances).filter(|i| is_reached(i));
+        Err(if reached.next().is_some() { Nobody::IsWell } else { Nobody::Offers })
     }
 
     fn choose_of(
@@ -198,9 +264,12 @@ impl RemoteServices {
         let offer = self.offers.get(offer)?;
         let instances = &offer.instances;
         let group = self.groups.get_mut(offer.group).expect("offers belong to groups");
+        let loads = &group.loads;
         let good = |index: usize| {
             let instance = &instances[index];
-            will_do(&instance.service.info.version, wish.version.as_ref()) && usable(instance.peer)
+            will_do(&instance.service.info.version, wish.version.as_ref())
+                && usable(instance.peer)
+                && loads.get(&instance.peer).is_none_or(|load| load.admits(now))
         };
         let spread = instances.first().map_or(Spread::default(), |i| i.service.info.spread);
         let index = match wish.selection.or(spread) {
@@ -219,14 +288,10 @@ impl RemoteServices {
                 match draw(draws, instances.len(), good, Some(one)) {
                     None => one,
                     Some(other) => {
-                        let load = |index: usize| {
-                            group.loads.get(&instances[index].peer).copied().unwrap_or_default()
-                        };
-                        if first_is_less_loaded(now, &load(one), &load(other)) {
-                            one
-                        } else {
-                            other
-                        }
+                        let idle = Load::default();
+                        let load =
+                            |index: usize| loads.get(&instances[index].peer).unwrap_or(&idle);
+                        if first_is_less_loaded(now, load(one), load(other)) { one } else { other }
                     }
                 }
             }
@@ -242,18 +307,63 @@ impl RemoteServices {
             }
         };
         let peer = instances[index].peer;
-        group.loads.entry(peer).or_default().begin();
-        Some(Chosen::Peer(peer, Seat { group: offer.group, peer, since: now }))
+        let made = &mut group.loads_made;
+        let load = group.loads.entry(peer).or_insert_with(|| {
+            *made = made.wrapping_add(1);
+            Load::numbered(*made)
+        });
+        let is_probe = load.begin();
+        let load = load.number();
+        Some(Chosen::Peer(peer, Seat { group: offer.group, peer, load, since: now, is_probe }))
     }
 
-    /// A call is over. `answered` says whether its instance gave an answer; none if its end says nothing
-    /// of the instance.
-    pub fn end(&mut self, now: MonoTime, seat: Seat, answered: Option<bool>) {
+    /// A call is over, or this attempt of it, and says this of its instance.
+    pub fn end(&mut self, now: MonoTime, draws: &mut Draws, seat: Seat, word: Word) {
         if let Some(group) = self.groups.get_mut(seat.group)
             && let Some(load) = group.loads.get_mut(&seat.peer)
+            && load.number() == seat.load
         {
             let took: Duration = now.since(seat.since);
-            load.end(now, took, answered);
+            let jitter = || draws.below(Label::Breaker, 2 * JITTER_PERCENT + 1);
+            load.end(now, took, (word, seat.is_probe), jitter);
+        }
+    }
+
+    /// What is known of the instances that calls went to: the service, the peer, and how it does.
+    pub fn loads(&self) -> impl Iterator<Item = (&TopicPath, PeerKey, &Load)> {
+        let groups = self.groups.iter();
+        groups.flat_map(|(_, group)| {
+            group.loads.iter().map(|(peer, load)| (&group.path, *peer, load))
+        })
+    }
+
+    /// A call has been given this place for the first time.
+    pub fn count_call(&mut self, now: MonoTime, seat: &Seat) {
+        let Some(group) = self.groups.get_mut(seat.group) else { return };
+        let account = group.budget.get_or_insert_with(|| Box::new(Account::new(now)));
+        account.calls += 1;
+        account.budget.call();
+    }
+
+    /// Whether a call that had this place may be made again: its service's budget is asked.
+    pub fn may_retry(&mut self, now: MonoTime, seat: &Seat) -> bool {
+        let Some(group) = self.groups.get_mut(seat.group) else { return false };
+        let account = group.budget.get_or_insert_with(|| Box::new(Account::new(now)));
+        let may = account.budget.retry(now);
+        account.retries += u64::from(may);
+        may
+    }
+
+    /// Something else is said of an instance.
+    fn describe(&mut self, peer: PeerKey, entry: EntryKey, service: &Arc<ServiceOffer>) {
+        for pattern in &service.actions {
+            let Some(key) = self.by_pattern.get(pattern) else { continue };
+            let offer = self.offers.get_mut(*key).expect("indexed by pattern");
+            if let Ok(place) =
+                offer.instances.binary_search_by_key(&(peer, entry), |i| (i.peer, i.entry))
+            {
+                offer.instances[place].service = Arc::clone(service);
+            }
         }
     }
 
@@ -294,13 +404,14 @@ impl RemoteServices {
         let group = offer.group;
         let empty = offer.instances.is_empty();
         let left = offer.instances.iter().all(|instance| instance.peer != peer);
+        if left && let Some(group) = self.groups.get_mut(group) {
+            // It may still offer another action; then its load is measured anew.
+            group.loads.remove(&peer);
+        }
         if empty {
             let offer = self.offers.remove(key).expect("just looked up");
             self.by_pattern.remove(&offer.pattern);
             self.leave_group(group);
-        } else if left && let Some(group) = self.groups.get_mut(group) {
-            // It may still offer another action; then its load is measured anew.
-            group.loads.remove(&peer);
         }
     }
 
@@ -314,6 +425,8 @@ impl RemoteServices {
             offers: 1,
             last: None,
             loads: BTreeMap::new(),
+            loads_made: 0,
+            budget: None,
         });
         self.by_path.insert(path.clone(), key);
         key
@@ -322,14 +435,45 @@ impl RemoteServices {
     fn leave_group(&mut self, key: GroupKey) {
         let Some(group) = self.groups.get_mut(key) else { return };
         group.offers -= 1;
-        if group.offers == 0 {
-            let group = self.groups.remove(key).expect("just looked up");
-            self.by_path.remove(&group.path);
+        if group.offers > 0 {
+            return;
+        }
+        if group.budget.is_some() {
+            self.idle.push_back(key);
+        } else {
+            self.forget_group(key);
+        }
+        while self.idle.len() > IDLE_MAX {
+            let oldest = self.idle.pop_front().expect("there are too many");
+            if self.groups.get(oldest).is_some_and(|group| group.offers == 0) {
+                self.forget_group(oldest);
+            }
         }
     }
 
-    /// Asserts what must hold between inputs.
-    pub fn check_invariants(&self) {
+    fn forget_group(&mut self, key: GroupKey) {
+        let group = self.groups.remove(key).expect("looked up by the caller");
+        self.by_path.remove(&group.path);
+    }
+
+    /// Asserts what must hold between inputs. `probes` are the places of calls under way that are probes.
+    pub fn check_invariants(&self, now: MonoTime, probes: &[Seat]) {
+        for (key, group) in self.groups.iter() {
+            for (peer, load) in &group.loads {
+                let Some(breaker) = load.breaker() else { continue };
+                breaker.check_invariants();
+                let is_its = |seat: &&Seat| {
+                    (seat.group, seat.peer, seat.load) == (key, *peer, load.number())
+                };
+                let is_half_open = breaker.state() == BreakerState::HalfOpen;
+                let probes = probes.iter().filter(is_its).count();
+                assert_eq!(probes, usize::from(is_half_open), "one probe at a time");
+            }
+            if let Some(account) = &group.budget {
+                let most = budget::most(account.calls, now.since(account.since));
+                assert!(account.retries <= most + 1, "retries stay within their budget");
+            }
+        }
         assert_eq!(self.offers.len(), self.by_pattern.len(), "every pattern is indexed once");
         assert_eq!(self.groups.len(), self.by_path.len(), "every group is found by its path");
         let offers: usize = self.groups.iter().map(|(_, group)| group.offers).sum();
@@ -347,6 +491,12 @@ impl RemoteServices {
             }
         }
         assert_eq!(instances, listed, "what is listed can be found, and nothing else");
+    }
+}
+
+impl Account {
+    fn new(now: MonoTime) -> Self {
+        Account { budget: Budget::new(now), since: now, calls: 0, retries: 0 }
     }
 }
 

@@ -54,12 +54,12 @@ impl Mesh {
     fn change(&mut self, peer: PeerKey, entry: Option<Entry>) {
         let id = *self.peers.get(peer).unwrap();
         self.remote.update(peer, id, 1, vec![(EntryKey::Service(1), entry)]);
-        self.remote.check_invariants();
+        self.remote.check_invariants(self.now, &[]);
     }
 
     fn seat(&mut self, path: &str, wish: &Wish) -> Option<(PeerKey, Seat)> {
         let path = TopicPath::parse(path).unwrap();
-        match self.remote.choose(self.now, &mut self.draws, &path, wish, None, |_| true)? {
+        match self.remote.choose(self.now, &mut self.draws, &path, wish, None, |_| true).ok()? {
             Chosen::Peer(peer, seat) => Some((peer, seat)),
             Chosen::Here => panic!("nobody is here"),
         }
@@ -67,7 +67,7 @@ impl Mesh {
 
     fn ask(&mut self, path: &str, wish: &Wish) -> Option<PeerKey> {
         let (peer, seat) = self.seat(path, wish)?;
-        self.remote.end(self.now, seat, None);
+        self.remote.end(self.now, &mut self.draws, seat, Word::Nothing);
         Some(peer)
     }
 
@@ -113,9 +113,9 @@ fn the_turn_goes_on_when_somebody_comes_or_goes_or_cannot_be_reached() {
     for _ in 0..3 {
         let (now, wish) = (mesh.now, Wish::default());
         let chosen = mesh.remote.choose(now, &mut mesh.draws, &path, &wish, None, only(keys[2]));
-        assert!(matches!(chosen, Some(Chosen::Peer(peer, _)) if peer == keys[2]));
+        assert!(matches!(chosen, Ok(Chosen::Peer(peer, _)) if peer == keys[2]));
         let chosen = mesh.remote.choose(now, &mut mesh.draws, &path, &wish, None, |_| false);
-        assert!(chosen.is_none());
+        assert!(matches!(chosen, Err(Nobody::Offers)));
     }
 }
 
@@ -140,7 +140,7 @@ fn the_less_loaded_of_two_gets_the_call() {
         let (over, still): (Vec<_>, Vec<_>) = open.into_iter().partition(|(at, _)| *at <= now);
         open = still;
         for (at, seat) in over {
-            mesh.remote.end(at, seat, Some(true));
+            mesh.remote.end(at, &mut mesh.draws, seat, Word::Answers);
         }
         let (peer, seat) = mesh.seat("math/add", &wish).unwrap();
         counts[peer.index()] += 1;
@@ -158,17 +158,17 @@ fn who_was_slow_once_is_tried_again() {
     // Until both were asked: the first takes long.
     let (slow, seat) = mesh.seat("math/add", &wish).unwrap();
     mesh.now = mesh.now + MS * 1_000;
-    mesh.remote.end(mesh.now, seat, Some(true));
+    mesh.remote.end(mesh.now, &mut mesh.draws, seat, Word::Answers);
     let path = TopicPath::parse("math/add").unwrap();
     let (now, not_slow) = (mesh.now, |peer| peer != slow);
     let other = mesh.remote.choose(now, &mut mesh.draws, &path, &wish, None, not_slow);
-    let Some(Chosen::Peer(_, seat)) = other else { panic!("there is another") };
-    mesh.remote.end(now + MS, seat, Some(true));
+    let Ok(Chosen::Peer(_, seat)) = other else { panic!("there is another") };
+    mesh.remote.end(now + MS, &mut mesh.draws, seat, Word::Answers);
     let begun = mesh.now;
     for _ in 0..2_000 {
         let (peer, seat) = mesh.seat("math/add", &wish).unwrap();
         mesh.now = mesh.now + MS;
-        mesh.remote.end(mesh.now, seat, Some(true));
+        mesh.remote.end(mesh.now, &mut mesh.draws, seat, Word::Answers);
         mesh.now = mesh.now + MS * 100;
         if peer == slow {
             // Ten half-lives make up for a thousand times.
@@ -223,7 +223,7 @@ fn by_key_this_node_is_one_among_others() {
         let wish = by(Selection::ByKey(key_hash(&[key as u8, (key >> 8) as u8])));
         let chosen =
             mesh.remote.choose(mesh.now, &mut mesh.draws, &path, &wish, Some(here), |_| true);
-        own += usize::from(matches!(chosen, Some(Chosen::Here)));
+        own += usize::from(matches!(chosen, Ok(Chosen::Here)));
     }
     assert!((180..320).contains(&own), "{own} of 1000 keys for one of four");
 }
@@ -279,7 +279,7 @@ fn the_most_specific_pattern_is_asked_first_and_the_next_one_if_nobody_there_wil
     let (now, wish) = (mesh.now, Wish::default());
     let chosen =
         mesh.remote.choose(now, &mut mesh.draws, &path, &wish, None, |peer| peer != special);
-    assert!(matches!(chosen, Some(Chosen::Peer(peer, _)) if peer == general));
+    assert!(matches!(chosen, Ok(Chosen::Peer(peer, _)) if peer == general));
 }
 
 #[test]
@@ -295,7 +295,44 @@ fn what_is_paused_is_not_asked_and_who_is_forgotten_leaves_nothing() {
     mesh.change(peer, Some(service("1.0.0", Spread::RoundRobin, &["math/add", "math/add"])));
     assert_eq!(mesh.ask("math/add", &Wish::default()), Some(peer));
     mesh.remote.forget(peer);
-    mesh.remote.check_invariants();
+    mesh.remote.check_invariants(mesh.now, &[]);
     assert_eq!(mesh.ask("math/add", &Wish::default()), None);
     assert!(mesh.remote.offers.is_empty() && mesh.remote.groups.is_empty());
+}
+
+#[test]
+fn who_keeps_failing_is_passed_over_and_tried_again_by_one_call_at_a_time() {
+    let mut mesh = Mesh::of(3);
+    let wish = Wish::default();
+    let fail = |mesh: &mut Mesh, bad: &[usize]| {
+        let (peer, seat) = mesh.seat("math/add", &wish)?;
+        let word = if bad.contains(&peer.index()) { Word::Fails } else { Word::Answers };
+        mesh.remote.end(mesh.now, &mut mesh.draws, seat, word);
+        mesh.remote.check_invariants(mesh.now, &[]);
+        Some(peer.index())
+    };
+    let asked: Vec<_> = (0..30).filter_map(|_| fail(&mut mesh, &[1])).collect();
+    assert_eq!(asked.iter().filter(|index| **index == 1).count(), 5);
+    mesh.now = mesh.now + MS * 600;
+    let seats: Vec<_> = (0..9).map(|_| mesh.seat("math/add", &wish).unwrap()).collect();
+    let probes: Vec<Seat> = seats.iter().map(|(_, s)| *s).filter(Seat::is_probe).collect();
+    assert_eq!(probes.len(), 1);
+    mesh.remote.check_invariants(mesh.now, &probes);
+    for (_, seat) in seats {
+        mesh.remote.end(mesh.now, &mut mesh.draws, seat, Word::Answers);
+    }
+    assert_eq!(mesh.counts(30, &wish), [10; 3], "all is forgiven");
+    // Something else is said of it: that makes it no other instance.
+    let all: Vec<_> = (0..60).filter_map(|_| fail(&mut mesh, &[0, 1, 2])).collect();
+    assert_eq!(all.len(), 15);
+    let keys: Vec<PeerKey> = mesh.peers.iter().map(|(key, _)| key).collect();
+    let same = service("1.0.1", Spread::RoundRobin, &["math/add", "math/sub"]);
+    mesh.change(keys[0], Some(same));
+    let path = TopicPath::parse("math/add").unwrap();
+    let chosen = mesh.remote.choose(mesh.now, &mut mesh.draws, &path, &wish, None, |_| true);
+    assert!(matches!(chosen, Err(Nobody::IsWell)));
+    // It goes and comes back: that does.
+    mesh.change(keys[0], None);
+    mesh.change(keys[0], Some(service("1.0.1", Spread::RoundRobin, &["math/add"])));
+    assert_eq!(mesh.ask("math/add", &wish), Some(keys[0]));
 }

@@ -88,12 +88,12 @@ impl Mesh {
     }
 
     pub(super) fn normalise_service(&self, service: NewService) -> Result<NewService, Denied> {
-        let path = self.access.normalise(service.path)?;
-        let mut actions = service.actions;
+        let path = self.access.normalise(service.path.clone())?;
+        let mut actions = service.actions.clone();
         if path.network().is_none() {
             actions = actions.iter().map(|action| action.without_network()).collect();
         }
-        Ok(NewService { path, actions, info: service.info })
+        Ok(NewService { path, actions, ..service })
     }
 
     /// Whether what a Hello claims lets its peer in. If not, the peer is turned away.
@@ -123,6 +123,11 @@ impl Mesh {
             },
         };
         (call, route)
+    }
+
+    /// Whether a peer that was allowed to call this is so now.
+    pub(super) fn may_call_still(&self, peer: PeerKey, path: &TopicPath) -> bool {
+        self.access.may(self.now, peer, Permission::Call, path).is_ok()
     }
 
     /// An entry of a peer's document with its paths as they are written here, or why it does not count.

@@ -46,6 +46,8 @@ pub struct CallRequest {
     pub timeout: Duration,
     /// Whether it may run more than once, if its first run may have been lost.
     pub idempotent: bool,
+    /// Whether it is made again after a failure that another attempt may mend: see [`crate::rpc::retry`].
+    pub retry: bool,
 }
 
 impl CallRequest {
@@ -61,6 +63,7 @@ impl CallRequest {
             wish: Wish::default(),
             timeout: Self::TIMEOUT,
             idempotent: false,
+            retry: true,
         }
     }
 }
@@ -151,7 +154,7 @@ impl Mesh {
     /// When a bound is reached or the node stops; there is no event then.
     pub fn call(&mut self, now: Now, mut request: CallRequest) -> Result<CallKey, CommandError> {
         self.tick(now);
-        if self.phase != Phase::Running {
+        if !self.takes_calls() {
             return Err(CommandError::Stopping);
         }
         if self.caller.len() >= self.limits.calls_open_max {
@@ -180,6 +183,7 @@ impl Mesh {
             deadline: self.now.mono + timeout,
             idempotent: request.idempotent,
             pinned: matches!(request.target, Target::Peer(_)),
+            retry: request.retry,
         });
         self.note_route(call, request.wish, seat);
         self.feed_caller(CallerInput::Routed { call, route });
@@ -305,7 +309,11 @@ impl Mesh {
         if self.services.contains_path(&service.path) {
             return Err(CommandError::PathTaken(service.path));
         }
+        let capacity = service.capacity;
         let key = self.services.add(service, &mut self.draws);
+        if let Some(capacity) = capacity {
+            self.feed_callee(CalleeInput::Limited { service: key, capacity });
+        }
         self.feed_services(ServiceInput::Added(key));
         self.run();
         Ok(key)
@@ -369,9 +377,9 @@ impl Mesh {
         Ok(())
     }
 
-    /// Stops the node: no new calls either way, services stop, handlers that run may end within
-    /// [`crate::mesh::SHUTDOWN_GRACE`], then every link is closed and
-    /// [`crate::mesh::Event::Stopped`] is the last event.
+    /// Stops the node: it takes no new calls, its services stop, which its peers learn at once, and what is under
+    /// way may end within [`crate::mesh::SHUTDOWN_GRACE`]: handlers that run, with the calls that they make, and
+    /// calls made here. Then every link is closed and [`crate::mesh::Event::Stopped`] is the last event.
     pub fn shutdown(&mut self, now: Now) {
         self.tick(now);
         if self.phase != Phase::Running {

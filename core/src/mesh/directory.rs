@@ -1,8 +1,8 @@
 //! Documents and their readers, wired to links; and who is asked for a path.
 
 use crate::auth::Permission;
-use crate::base::{CallKey, Effects, PeerId, PeerKey};
-use crate::directory::remote::{Chosen, Seat};
+use crate::base::{Effects, PeerId, PeerKey};
+use crate::directory::remote::{Chosen, Nobody, Seat};
 use crate::directory::{
     Document, Entry, EntryKey, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput,
     ServiceState, Update, Wish,
@@ -15,7 +15,7 @@ use crate::mesh::{Mesh, NodeTimer, Own, Target, feed};
 use crate::peer::PeerInput;
 use crate::planted::is_planted;
 use crate::rpc::caller::Route;
-use crate::rpc::{CallError, CallResult, Failure};
+use crate::rpc::{CallError, Failure};
 use crate::topic::TopicPath;
 use crate::wire::Message;
 
@@ -27,8 +27,18 @@ fn quoted(path: &TopicPath) -> String {
 /// What is remembered of a call beside what its own machine knows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routed {
-    wish: Wish,
-    seat: Option<Seat>,
+    pub(super) wish: Wish,
+    pub(super) seat: Option<Seat>,
+    pub(super) tried: Tried,
+}
+
+/// Who was asked last, and is not to be asked next if somebody else will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tried {
+    #[default]
+    Nobody,
+    Here,
+    Peer(PeerKey),
 }
 
 impl Mesh {
@@ -220,7 +230,7 @@ impl Mesh {
                 };
                 (route, None)
             }
-            Target::Any => self.route_to_any(path, wish),
+            Target::Any => self.route_to_any(path, wish, Tried::Nobody),
         }
     }
 
@@ -243,10 +253,12 @@ impl Mesh {
         found
     }
 
-    fn route_to_any(
+    /// The way to whoever serves the path, but for who was tried.
+    pub(super) fn route_to_any(
         &mut self,
         path: &TopicPath,
         wish: &Wish,
+        tried: Tried,
     ) -> (Result<Route, CallError>, Option<Seat>) {
         let here = self.services.route(path);
         let version_will_do = |service| {
@@ -255,7 +267,11 @@ impl Mesh {
             wanted.is_none_or(|wanted| info.is_some_and(|info| wanted.matches(&info.version)))
         };
         let local = match here {
-            Some((route, ServiceState::Running)) if version_will_do(route.service) => Some(route),
+            Some((route, ServiceState::Running))
+                if tried != Tried::Here && version_will_do(route.service) =>
+            {
+                Some(route)
+            }
             _ => None,
         };
         let by_key = matches!(wish.selection, crate::directory::Selection::ByKey(_));
@@ -266,23 +282,27 @@ impl Mesh {
         }
         let (peers, access, now) = (&self.peers, &self.access, self.now);
         let usable = |key| {
-            peers.get(key).is_some_and(|p| p.machine.is_up())
+            tried != Tried::Peer(key)
+                && peers.get(key).is_some_and(|p| p.machine.is_up())
                 && access.may(now, key, Permission::Serve, path).is_ok()
         };
         let candidate = local.map(|_| self.local.id);
         let chosen = match is_planted(67) {
-            true => None,
+            true => Err(Nobody::Offers),
             false => {
                 let draws = &mut self.draws;
                 self.remote.choose(now.mono, draws, path, wish, candidate, usable)
             }
         };
         match (chosen, local) {
-            (Some(Chosen::Peer(peer, seat)), _) => (Ok(Route::Peer(peer)), Some(seat)),
+            (Ok(Chosen::Peer(peer, seat)), _) => (Ok(Route::Peer(peer)), Some(seat)),
             (_, Some(route)) => (Ok(Route::Local(route)), None),
-            (_, None) => {
-                let failure =
-                    if here.is_some() { Failure::Unavailable } else { Failure::NoResponders };
+            (chosen, None) => {
+                let failure = match chosen {
+                    Err(Nobody::IsWell) => Failure::BreakerOpen,
+                    _ if here.is_some() => Failure::Unavailable,
+                    _ => Failure::NoResponders,
+                };
                 let what = match &wish.version {
                     Some(version) => format!("'{path}' in a version {version}"),
                     None => quoted(path),
@@ -290,44 +310,6 @@ impl Mesh {
                 (Err(CallError::unrun(failure, what)), None)
             }
         }
-    }
-
-    /// Remembers how a call was routed, for when it ends or is routed again.
-    pub(super) fn note_route(&mut self, call: CallKey, wish: Wish, seat: Option<Seat>) {
-        if seat.is_some() || wish != Wish::default() {
-            // The end of the call that had this place may still be on its way.
-            let earlier = self.routed.insert(call, Routed { wish, seat });
-            if let Some((_, Routed { seat: Some(seat), .. })) = earlier {
-                self.remote.end(self.now.mono, seat, None);
-            }
-        }
-    }
-
-    /// Finds another way for a call that has not run.
-    pub(super) fn reroute(&mut self, call: CallKey, path: &TopicPath) -> Result<Route, CallError> {
-        let routed = self.routed.remove(call).unwrap_or_default();
-        if let Some(seat) = routed.seat {
-            self.remote.end(self.now.mono, seat, None);
-        }
-        let (route, seat) = self.route(path, Target::Any, &routed.wish);
-        self.note_route(call, routed.wish, seat);
-        route
-    }
-
-    /// A call has ended: what it took says how busy its instance is.
-    pub(super) fn call_ended(&mut self, call: CallKey, result: &CallResult) {
-        let Some(Routed { seat: Some(seat), .. }) = self.routed.remove(call) else { return };
-        let answered = match result {
-            Ok(_) | Err(CallError::Application(_)) => Some(true),
-            Err(CallError::Failed { failure, .. }) => match failure {
-                Failure::Cancelled
-                | Failure::ShuttingDown
-                | Failure::TooLarge
-                | Failure::PermissionDenied => None,
-                _ => Some(false),
-            },
-        };
-        self.remote.end(self.now.mono, seat, answered);
     }
 
     pub(super) fn feed_publisher(&mut self, input: PublisherInput) {

@@ -9,7 +9,7 @@ use crate::events::{PublicationKey, PublishOutcome};
 use crate::link::{DialError, DownReason, LinkHandle};
 use crate::payload::Payload;
 use crate::peer::RefuseCode;
-use crate::rpc::CallResult;
+use crate::rpc::{CallResult, Failure};
 use crate::topic::{SubscriptionKey, TopicPath};
 
 /// A handler that is to run. Answer with [`crate::Mesh::respond`].
@@ -40,6 +40,19 @@ pub enum Event {
         call: CallKey,
         /// How.
         result: CallResult,
+    },
+    /// An attempt of a call has failed, and another one is made now. See [`crate::rpc::retry`].
+    CallRetried {
+        /// The call.
+        call: CallKey,
+        /// Which attempt it is, from 2.
+        attempt: u32,
+        /// Why the one before failed.
+        failure: Failure,
+        /// Whom it goes to; none for this node itself.
+        peer: Option<PeerId>,
+        /// When this same peer, which was overloaded, expected to take calls again.
+        not_before: Option<MonoTime>,
     },
     /// Run a handler.
     Invoke(Invocation),

@@ -21,10 +21,13 @@
 mod access;
 mod command;
 mod directory;
+mod drain;
 mod event;
 mod events;
+mod health;
 mod links;
 mod outbound;
+mod retries;
 mod store;
 mod wiring;
 
@@ -55,6 +58,7 @@ use crate::machine::{Machine, TimerHandle, Timers};
 use crate::peer::lanes::Lanes;
 use crate::peer::{Admission, LocalNode, Peer, PeerInput, PeerTimer};
 use crate::planted::is_planted;
+use crate::rpc::budget::Budget;
 use crate::rpc::{Callee, CalleeTimer, Caller, CallerTimer};
 use crate::store::journal::Journal;
 use crate::store::{StoreRequest, Stored};
@@ -64,6 +68,7 @@ use crate::wire::{self, Message, VERSION_MAX, VERSION_MIN};
 pub use command::{CallRequest, CommandError, Target};
 pub use event::{Event, Invocation};
 pub use events::Subscribed;
+pub use health::InstanceStats;
 use outbound::{OutItem, Outbound};
 use wiring::Work;
 
@@ -88,7 +93,7 @@ pub struct MeshConfig {
     pub limits: Limits,
 }
 
-/// How long running handlers may go on once the node stops. A guess.
+/// How long handlers that run and calls that are open may go on once the node stops. A guess.
 pub const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A wall clock that is off by more than this, and by more than an eighth of the time that has passed, was
@@ -109,7 +114,7 @@ pub enum WakeReason {
     Unfinished,
     /// A dial, or the end of a handshake.
     Peer,
-    /// The deadline of a call made here.
+    /// The deadline of a call made here, or the time at which it is made again.
     CallDeadline,
     /// The deadline of a call served here.
     HandlerDeadline,
@@ -235,6 +240,9 @@ pub struct Mesh {
     replicas: Replicas,
     remote: RemoteServices,
     routed: KeyMap<CallTag, directory::Routed>,
+    /// For calls that choose no instance.
+    budget: Budget,
+    retries: u64,
     caller: Caller,
     callee: Callee,
     access: Access,
@@ -312,6 +320,8 @@ impl Mesh {
             replicas: Replicas::new(&limits),
             remote: RemoteServices::default(),
             routed: KeyMap::default(),
+            budget: Budget::new(now.mono),
+            retries: 0,
             caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
             access,
@@ -535,7 +545,7 @@ impl Mesh {
         self.services.check_invariants();
         self.publisher.check_invariants();
         self.replicas.check_invariants();
-        self.remote.check_invariants();
+        self.remote.check_invariants(self.now.mono, &self.probes());
         self.subscriptions.check_invariants();
         self.interest.check_invariants();
         self.sender.check_invariants();

@@ -15,12 +15,14 @@ use crate::topic::TopicPath;
 mod access;
 mod calls;
 mod directory;
+mod drain;
 mod events;
 mod glare;
 mod isolation;
 mod lives;
 mod played;
 mod publisher;
+mod retries;
 mod store;
 mod streams;
 

@@ -4,6 +4,7 @@ use crate::auth::{AccessEffect, AccessInput};
 use crate::base::{FewMap, PeerId, PeerKey};
 use crate::directory::{
     LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
+    ServiceState,
 };
 use crate::events::publications::{PublicationEffect, PublicationInput};
 use crate::link::{CloseCode, DialHandle, DownReason, Lane, LinkCommand, LinkHandle};
@@ -321,6 +322,10 @@ impl Mesh {
                 self.reset_lane_of_call(peer, sequence);
                 self.send(peer, sequence, 0, OutItem::Cancel { sequence });
             }
+            CallerEffect::Failed { call, path, pinned, attempt, failure, executed } => {
+                self.attempt_failed(call, &path, pinned, attempt, (failure, executed));
+            }
+            CallerEffect::Again { .. } => self.say_again(effect),
             CallerEffect::Reroute { call, path } => {
                 let route = self.reroute(call, &path);
                 self.feed_caller(CallerInput::Routed { call, route });
@@ -334,7 +339,10 @@ impl Mesh {
 
     fn callee_effect(&mut self, effect: CalleeEffect) {
         match effect {
-            CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline } => {
+            CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline, waited } => {
+                if waited && !peer.is_none_or(|peer| self.may_call_still(peer, &path)) {
+                    return self.feed_callee(CalleeInput::Denied(invocation));
+                }
                 let caller = peer.and_then(|key| self.peers.get(key)).map(|entry| entry.id);
                 self.events.push_back(Event::Invoke(Invocation {
                     invocation,
@@ -352,6 +360,9 @@ impl Mesh {
             CalleeEffect::Answer { peer, sequence, payload_bytes } => {
                 self.send(peer, sequence, payload_bytes, OutItem::Answer { sequence });
             }
+            CalleeEffect::LocalRefused { call, payload, retry_after } => {
+                self.feed_caller(CallerInput::LocalRefused { call, payload, retry_after });
+            }
             CalleeEffect::LocalDone { call, result } => {
                 self.feed_caller(CallerInput::LocalDone { call, result });
             }
@@ -364,6 +375,9 @@ impl Mesh {
                 self.events.push_back(Event::RunHook { service, hook });
             }
             ServiceEffect::StateChanged { service, state, error } => {
+                if matches!(state, ServiceState::Stopped | ServiceState::Failed) {
+                    self.feed_callee(CalleeInput::ServiceGone(service));
+                }
                 self.events.push_back(Event::ServiceState { service, state, error });
             }
             ServiceEffect::Announce(key, entry) => {
@@ -470,12 +484,12 @@ impl Mesh {
         }
     }
 
-    /// Whether a node that stops has nothing left to wait for: handlers and services have ended, and
-    /// the transport has pulled every answer.
+    /// Whether a node that stops has nothing left to wait for: calls, handlers and services have ended, peers know,
+    /// and the transport has pulled every answer.
     pub(super) fn is_ready_to_stop(&self) -> bool {
         self.phase == Phase::Stopping
-            && self.callee.running() == 0
             && self.services.is_empty()
+            && self.is_drained()
             && self.events_are_through()
             && (self.is_silent() || self.links.values().all(|link| link.out.len() == 0))
     }

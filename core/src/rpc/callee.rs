@@ -6,139 +6,35 @@
 //! numbers below it are over, as the caller told us), the next number not yet seen, and the few
 //! between that have not come: [`Seen`].
 
+mod words;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::base::{
     CallKey, CallTag, Effects, FewMap, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime,
-    PeerKey, PeerTag, Slab,
+    PeerKey, PeerTag, ServiceKey, ServiceTag, Slab,
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::{ContentType, Payload};
 use crate::planted::is_planted;
+use crate::rpc::admission::{Admitted, Door, is_expired};
+use crate::rpc::health::Health;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
 use crate::rpc::seen::{GAPS_MAX, Seen};
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
+pub use words::{CalleeEffect, CalleeInput, CalleeTimer, HandlerError};
+
 /// A caller that may send a call again does so before its deadline by its own clock; its memory here
 /// is kept for a tenth longer (clock rates differ) and this much.
 pub const MEMORY_SLACK: Duration = Duration::from_secs(5);
 
-/// What ran in answer to a call.
-#[derive(Clone, Debug)]
-pub enum HandlerError {
-    /// The handler means its caller to read this.
-    Application(AppError),
-    /// It could not read the argument, and has not run.
-    BadRequest(String),
-    /// It failed: it panicked or was stopped.
-    Failed(String),
-}
-
-/// What can happen to the calls served here.
-#[derive(Clone, Debug)]
-pub enum CalleeInput {
-    /// A peer calls.
-    Call {
-        /// Who.
-        peer: PeerKey,
-        /// What.
-        call: CallMessage,
-        /// Who handles it, or why nobody does.
-        route: Result<LocalRoute, Status>,
-    },
-    /// A peer no longer wants an answer.
-    Cancel {
-        /// Who.
-        peer: PeerKey,
-        /// The number.
-        sequence: u64,
-        /// Its floor.
-        floor: u64,
-    },
-    /// This node calls itself.
-    LocalCall {
-        /// The call.
-        call: CallKey,
-        /// Who handles it.
-        route: LocalRoute,
-        /// The action.
-        path: TopicPath,
-        /// The argument.
-        payload: Payload,
-        /// When its caller gives up.
-        deadline: MonoTime,
-    },
-    /// This node no longer wants an answer from itself.
-    LocalCancel(CallKey),
-    /// A handler has ended. For calls of peers the payload is encoded.
-    Done {
-        /// The run.
-        invocation: InvocationKey,
-        /// Its end.
-        result: Result<Payload, HandlerError>,
-    },
-    /// The caller's earlier life is over.
-    SessionEnded(PeerKey),
-    /// A link to the peer is verified: its calls may come.
-    PeerVerified {
-        /// Who.
-        peer: PeerKey,
-        /// Its incarnation's boot number.
-        boot: u64,
-    },
-    /// No new call runs any more.
-    Refuse,
-    /// This node has stopped: runs that have not ended are stopped, and all is forgotten.
-    Shutdown,
-    /// A timer of ours.
-    Timer(CalleeTimer),
-}
-
-/// What the callee's machine waits for: the deadline of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CalleeTimer(pub InvocationKey);
-
-/// What the callee's machine wants done.
-#[derive(Clone, Debug)]
-pub enum CalleeEffect {
-    /// Run a handler.
-    Invoke {
-        /// The run.
-        invocation: InvocationKey,
-        /// Which handler.
-        route: LocalRoute,
-        /// The action.
-        path: TopicPath,
-        /// The argument.
-        payload: Payload,
-        /// Who calls; none for this node itself.
-        peer: Option<PeerKey>,
-        /// When the caller gives up.
-        deadline: MonoTime,
-    },
-    /// Stop a handler: nobody wants its answer.
-    CancelInvocation(InvocationKey),
-    /// Queue the answer for the peer; when its turn comes, [`Callee::take_message`] gives the message.
-    Answer {
-        /// Who asked.
-        peer: PeerKey,
-        /// Its number.
-        sequence: u64,
-        /// The size of the answer, in bytes.
-        payload_bytes: usize,
-    },
-    /// A local call has ended.
-    LocalDone {
-        /// The call.
-        call: CallKey,
-        /// How.
-        result: CallResult,
-    },
-}
+/// What a caller is told when all handlers together are too many: nobody knows when that ends. A guess.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]
 enum Origin {
@@ -150,6 +46,21 @@ enum Origin {
 struct Invocation {
     origin: Origin,
     timer: TimerHandle,
+    service: ServiceKey,
+    is_stream: bool,
+    /// When it came, or began to run.
+    since: MonoTime,
+    /// What is run, while it waits for its turn.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// A call that waits for its turn.
+#[derive(Clone, Debug)]
+struct Waiting {
+    route: LocalRoute,
+    path: TopicPath,
+    payload: Payload,
+    deadline: MonoTime,
 }
 
 #[derive(Clone, Debug)]
@@ -158,11 +69,23 @@ struct Answer {
     content: ContentType,
     payload: Bytes,
     error: Option<Box<AppError>>,
+    /// Of OVERLOADED.
+    retry_after: Option<Duration>,
 }
 
 impl Answer {
     fn bare(status: Status) -> Self {
-        Answer { status, content: ContentType::RAW, payload: Bytes::new(), error: None }
+        Answer {
+            status,
+            content: ContentType::RAW,
+            payload: Bytes::new(),
+            error: None,
+            retry_after: None,
+        }
+    }
+
+    fn overloaded(retry_after: Duration) -> Self {
+        Answer { retry_after: Some(retry_after), ..Answer::bare(Status::Overloaded) }
     }
 
     fn with_text(status: Status, text: String) -> Self {
@@ -206,6 +129,10 @@ pub struct Callee {
     callers: KeyMap<PeerTag, CallerMemory>,
     local: KeyMap<CallTag, InvocationKey>,
     invocations: Slab<Invocation, InvocationTag>,
+    /// Of services that have a capacity.
+    doors: KeyMap<ServiceTag, Door>,
+    /// Of services that were called.
+    healths: KeyMap<ServiceTag, Box<Health>>,
 }
 
 impl Callee {
@@ -222,6 +149,8 @@ impl Callee {
             callers: KeyMap::default(),
             local: KeyMap::default(),
             invocations: Slab::default(),
+            doors: KeyMap::default(),
+            healths: KeyMap::default(),
         }
     }
 
@@ -230,7 +159,7 @@ impl Callee {
         self.boot = boot;
     }
 
-    /// How many handlers run.
+    /// How many handlers run, or wait for their turn.
     pub fn running(&self) -> usize {
         self.invocations.len()
     }
@@ -239,6 +168,32 @@ impl Callee {
     pub fn is_remote(&self, invocation: InvocationKey) -> Option<bool> {
         let invocation = self.invocations.get(invocation)?;
         Some(matches!(invocation.origin, Origin::Peer { .. }))
+    }
+
+    /// How a service did; none before its first call.
+    pub fn health(&self, service: ServiceKey) -> Option<&Health> {
+        self.healths.get(service).map(|health| &**health)
+    }
+
+    /// How many calls of a service run, and how many wait. Costs time in the number of all that do.
+    pub fn busy(&self, service: ServiceKey) -> (usize, usize) {
+        let its = self.invocations.iter().filter(|(_, i)| i.service == service);
+        its.fold((0, 0), |(running, waiting), (_, i)| match i.waiting {
+            None => (running + 1, waiting),
+            Some(_) => (running, waiting + 1),
+        })
+    }
+
+    /// A run of a service has ended with an answer, or without one.
+    fn note(&mut self, now: MonoTime, invocation: &Invocation, answered: bool) {
+        if invocation.waiting.is_some() || invocation.is_stream {
+            return;
+        }
+        if self.healths.get(invocation.service).is_none() {
+            self.healths.insert(invocation.service, Box::new(Health::new(now)));
+        }
+        let health = self.healths.get_mut(invocation.service).expect("just inserted");
+        health.note(now, now.since(invocation.since), answered);
     }
 
     /// Until when what is known of this caller must be kept; none if nothing is.
@@ -267,6 +222,7 @@ impl Callee {
             content: answer.content,
             error_code,
             error_message,
+            retry_after: answer.retry_after,
             payload: answer.payload,
         })
     }
@@ -300,42 +256,155 @@ impl Callee {
         let time_left = call.time_left;
         memory.keep_until =
             memory.keep_until.max(cx.now.mono + time_left + time_left / 10 + MEMORY_SLACK);
-        let refusal = if call.callee_boot != self.boot {
-            Some(Status::WrongIncarnation)
+        let deadline = cx.now.mono + time_left;
+        let refused = |status| Err(Answer::bare(status));
+        let admitted = if call.callee_boot != self.boot {
+            refused(Status::WrongIncarnation)
         } else if self.refusing {
-            Some(Status::ShuttingDown)
+            refused(Status::ShuttingDown)
         } else if time_left.is_zero() {
-            Some(Status::ExpiredUnrun)
-        } else if memory.running >= self.running_per_peer_max
-            || self.invocations.len() >= self.invocations_max
+            refused(Status::ExpiredUnrun)
+        } else if memory.running >= self.running_per_peer_max {
+            refused(Status::Overloaded)
+        } else if self.invocations.len() >= self.invocations_max
             || memory.kept_bytes >= self.kept_bytes_max
         {
-            Some(Status::Overloaded)
+            Err(Answer::overloaded(RETRY_AFTER))
         } else {
-            route.err()
+            match route {
+                Err(status) => refused(status),
+                Ok(route) => {
+                    let origin = Origin::Peer { peer, sequence };
+                    let payload = Payload::Encoded { content: call.content, bytes: call.payload };
+                    let what = Waiting { route, path: call.path, payload, deadline };
+                    let admitted = self.admit(cx, origin, what, deadline, out);
+                    admitted.map_err(|(_, retry_after)| Answer::overloaded(retry_after))
+                }
+            }
         };
-        if let Some(status) = refusal {
-            memory.entries.insert(sequence, Entry::Answered(Answer::bare(status)));
-            answer(out, 0);
-            self.trim(peer);
+        let memory = self.callers.get_mut(peer).expect("looked up above");
+        match admitted {
+            Ok(invocation) => {
+                memory.entries.insert(sequence, Entry::Running(invocation));
+                memory.running += 1;
+            }
+            Err(refusal) => {
+                memory.entries.insert(sequence, Entry::Answered(refusal));
+                answer(out, 0);
+                self.trim(peer);
+            }
+        }
+    }
+
+    /// A call comes to a service: it runs, or waits, or is turned away with a hint.
+    fn admit(
+        &mut self,
+        cx: &mut Context<'_, CalleeTimer>,
+        origin: Origin,
+        what: Waiting,
+        ends: MonoTime,
+        out: &mut Effects<'_, CalleeEffect>,
+    ) -> Result<InvocationKey, (Payload, Duration)> {
+        let service = what.route.service;
+        let (since, timer) = (cx.now.mono, TimerHandle(0));
+        let is_stream = what.route.is_stream;
+        let key = self.invocations.insert(Invocation {
+            origin,
+            timer,
+            service,
+            is_stream,
+            since,
+            waiting: None,
+        });
+        let admitted = match self.doors.get_mut(service) {
+            Some(door) if !is_stream => door.enter(key, what.deadline.since(since)),
+            _ => Admitted::Runs,
+        };
+        if let Admitted::Refused { retry_after } = admitted {
+            self.invocations.remove(key);
+            return Err((what.payload, retry_after));
+        }
+        let timer = cx.arm(ends, CalleeTimer(key));
+        let invocation = self.invocations.get_mut(key).expect("just inserted");
+        invocation.timer = timer;
+        if admitted == Admitted::Runs {
+            invoke(key, invocation, what, false, out);
+        } else {
+            invocation.waiting = Some(Box::new(what));
+        }
+        Ok(key)
+    }
+
+    /// Takes an invocation out of the table; none if it has ended. Others may have their turn then: follow with
+    /// [`Callee::serve_next`].
+    fn remove(
+        &mut self,
+        cx: &mut Context<'_, CalleeTimer>,
+        key: InvocationKey,
+    ) -> Option<Invocation> {
+        let invocation = self.invocations.remove(key)?;
+        cx.disarm(invocation.timer);
+        if !invocation.is_stream
+            && let Some(door) = self.doors.get_mut(invocation.service)
+        {
+            match invocation.waiting {
+                Some(_) => door.give_up(key),
+                None => door.leave(cx.now.mono.since(invocation.since)),
+            }
+        }
+        Some(invocation)
+    }
+
+    /// Runs who waits for a service, as far as it has room.
+    fn serve_next(
+        &mut self,
+        cx: &mut Context<'_, CalleeTimer>,
+        service: ServiceKey,
+        out: &mut Effects<'_, CalleeEffect>,
+    ) {
+        while let Some(door) = self.doors.get_mut(service)
+            && let Some(key) = door.take_turn()
+        {
+            let invocation = self.invocations.get_mut(key).expect("who waits has not ended");
+            let what = invocation.waiting.take().expect("it waits");
+            if is_expired(cx.now.mono, what.deadline) {
+                // Its timer has yet to say so.
+                door.skip();
+                invocation.waiting = Some(what);
+                self.expire(cx, key, out);
+                continue;
+            }
+            invocation.since = cx.now.mono;
+            invoke(key, invocation, *what, true, out);
+        }
+    }
+
+    /// The deadline of an invocation has passed.
+    fn expire(
+        &mut self,
+        cx: &mut Context<'_, CalleeTimer>,
+        key: InvocationKey,
+        out: &mut Effects<'_, CalleeEffect>,
+    ) {
+        let Some(invocation) = self.invocations.get(key) else { return };
+        let waits = invocation.waiting.is_some();
+        if waits && is_planted(116) {
             return;
         }
-        let deadline = cx.now.mono + time_left;
-        let invocation = self
-            .invocations
-            .insert(Invocation { origin: Origin::Peer { peer, sequence }, timer: TimerHandle(0) });
-        let timer = cx.arm(deadline, CalleeTimer(invocation));
-        self.invocations.get_mut(invocation).expect("just inserted").timer = timer;
-        memory.entries.insert(sequence, Entry::Running(invocation));
-        memory.running += 1;
-        out.push(CalleeEffect::Invoke {
-            invocation,
-            route: route.expect("refusals are handled above"),
-            path: call.path,
-            payload: Payload::Encoded { content: call.content, bytes: call.payload },
-            peer: Some(peer),
-            deadline,
-        });
+        if !waits {
+            out.push(CalleeEffect::CancelInvocation(key));
+        }
+        match invocation.origin {
+            Origin::Peer { .. } => {
+                let status = if waits { Status::ExpiredUnrun } else { Status::Expired };
+                self.finish(cx, key, Answer::bare(status), out);
+            }
+            Origin::Local(_) => {
+                let executed = if waits { Executed::No } else { Executed::Maybe };
+                let error = CallError::failed(Failure::DeadlineExceeded, executed);
+                self.finish_local(cx, key, Err(error), out);
+            }
+        }
     }
 
     fn on_cancel(
@@ -354,8 +423,14 @@ impl Callee {
         match memory.entries.get(&sequence) {
             Some(Entry::Running(invocation)) => {
                 let invocation = *invocation;
-                out.push(CalleeEffect::CancelInvocation(invocation));
-                self.finish(cx, invocation, Answer::bare(Status::Cancelled), out);
+                let entry = self.invocations.get(invocation);
+                let status = if entry.is_some_and(|entry| entry.waiting.is_some()) {
+                    Status::CancelledUnrun
+                } else {
+                    out.push(CalleeEffect::CancelInvocation(invocation));
+                    Status::Cancelled
+                };
+                self.finish(cx, invocation, Answer::bare(status), out);
             }
             Some(Entry::Answered(_)) => {
                 out.push(CalleeEffect::Answer { peer, sequence, payload_bytes: 0 });
@@ -383,11 +458,28 @@ impl Callee {
         answer: Answer,
         out: &mut Effects<'_, CalleeEffect>,
     ) {
-        let Some(invocation) = self.invocations.remove(key) else { return };
-        cx.disarm(invocation.timer);
+        let Some(invocation) = self.remove(cx, key) else { return };
         let Origin::Peer { peer, sequence } = invocation.origin else {
             unreachable!("local runs end in finish_local");
         };
+        match answer.status {
+            Status::Cancelled | Status::PermissionDenied | Status::Unavailable => {}
+            Status::HandlerFailed | Status::Expired => self.note(cx.now.mono, &invocation, false),
+            _ => self.note(cx.now.mono, &invocation, true),
+        }
+        self.answer(peer, sequence, key, answer, out);
+        self.serve_next(cx, invocation.service, out);
+    }
+
+    /// A run for a peer has ended with this answer, which is kept and sent.
+    fn answer(
+        &mut self,
+        peer: PeerKey,
+        sequence: u64,
+        key: InvocationKey,
+        answer: Answer,
+        out: &mut Effects<'_, CalleeEffect>,
+    ) {
         let Some(memory) = self.callers.get_mut(peer) else { return };
         // The caller may have begun a new life in the meantime.
         match memory.entries.get(&sequence) {
@@ -413,13 +505,15 @@ impl Callee {
         result: CallResult,
         out: &mut Effects<'_, CalleeEffect>,
     ) {
-        let Some(invocation) = self.invocations.remove(key) else { return };
-        cx.disarm(invocation.timer);
+        let Some(invocation) = self.remove(cx, key) else { return };
         let Origin::Local(call) = invocation.origin else {
             unreachable!("runs for peers end in finish");
         };
         self.local.remove(call);
+        let failed = matches!(result, Err(CallError::Failed { executed: Executed::Maybe, .. }));
+        self.note(cx.now.mono, &invocation, !failed);
         out.push(CalleeEffect::LocalDone { call, result });
+        self.serve_next(cx, invocation.service, out);
     }
 
     /// Holds the answers kept for a caller within their bounds: bodies go first, then whole entries,
@@ -462,14 +556,61 @@ impl Callee {
     ) {
         let Some(memory) = self.callers.remove(peer) else { return };
         for entry in memory.entries.into_values() {
-            if let Entry::Running(key) = entry
-                && let Some(invocation) = self.invocations.remove(key)
-            {
-                cx.disarm(invocation.timer);
-                out.push(CalleeEffect::CancelInvocation(key));
+            if let Entry::Running(key) = entry {
+                self.stop(cx, key, out);
             }
         }
     }
+
+    /// A call that waits does not run: its service is gone.
+    fn turn_away(
+        &mut self,
+        cx: &mut Context<'_, CalleeTimer>,
+        key: InvocationKey,
+        out: &mut Effects<'_, CalleeEffect>,
+    ) {
+        match self.invocations.get(key).map(|invocation| &invocation.origin) {
+            Some(Origin::Peer { .. }) => {
+                self.finish(cx, key, Answer::bare(Status::Unavailable), out);
+            }
+            Some(Origin::Local(_)) => {
+                let error = CallError::failed(Failure::Unavailable, Executed::No);
+                self.finish_local(cx, key, Err(error), out);
+            }
+            None => {}
+        }
+    }
+
+    /// Stops an invocation whose answer nobody waits for.
+    fn stop(
+        &mut self,
+        cx: &mut Context<'_, CalleeTimer>,
+        key: InvocationKey,
+        out: &mut Effects<'_, CalleeEffect>,
+    ) {
+        let Some(invocation) = self.remove(cx, key) else { return };
+        if invocation.waiting.is_none() {
+            out.push(CalleeEffect::CancelInvocation(key));
+        }
+        self.serve_next(cx, invocation.service, out);
+    }
+}
+
+/// Runs the handler of an invocation.
+fn invoke(
+    key: InvocationKey,
+    invocation: &Invocation,
+    what: Waiting,
+    waited: bool,
+    out: &mut Effects<'_, CalleeEffect>,
+) {
+    let Waiting { route, path, payload, deadline } = what;
+    let peer = match invocation.origin {
+        Origin::Peer { peer, .. } => Some(peer),
+        Origin::Local(_) => None,
+    };
+    let invocation = key;
+    out.push(CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline, waited });
 }
 
 impl CallerMemory {
@@ -500,7 +641,7 @@ fn answer_of(result: Result<Payload, HandlerError>, message_bytes_max: usize) ->
                 );
                 return Answer::with_text(Status::AnswerTooLarge, text);
             }
-            Answer { status: Status::Ok, content, payload: bytes, error: None }
+            Answer { content, payload: bytes, ..Answer::bare(Status::Ok) }
         }
         Ok(Payload::Value(value)) => match value.encode() {
             Ok((content, bytes)) => {
@@ -546,35 +687,37 @@ impl Machine for Callee {
                 self.on_cancel(cx, peer, sequence, floor, out);
             }
             CalleeInput::LocalCall { call, route, path, payload, deadline } => {
-                if self.refusing || self.invocations.len() >= self.invocations_max {
-                    let failure =
-                        if self.refusing { Failure::ShuttingDown } else { Failure::Overloaded };
-                    let result = Err(CallError::failed(failure, Executed::No));
+                if self.refusing {
+                    let result = Err(CallError::failed(Failure::ShuttingDown, Executed::No));
                     out.push(CalleeEffect::LocalDone { call, result });
                     return;
                 }
-                let invocation = self
-                    .invocations
-                    .insert(Invocation { origin: Origin::Local(call), timer: TimerHandle(0) });
-                // The caller's own timer ends the call; this one only stops a forgotten handler.
-                let timer = cx.arm(deadline + MEMORY_SLACK, CalleeTimer(invocation));
-                self.invocations.get_mut(invocation).expect("just inserted").timer = timer;
-                self.local.insert(call, invocation);
-                out.push(CalleeEffect::Invoke {
-                    invocation,
-                    route,
-                    path,
-                    payload,
-                    peer: None,
-                    deadline,
-                });
+                // Its caller may have waited, and slept through its deadline.
+                if deadline <= cx.now.mono {
+                    let error = CallError::failed(Failure::DeadlineExceeded, Executed::No);
+                    out.push(CalleeEffect::LocalDone { call, result: Err(error) });
+                    return;
+                }
+                let admitted = if self.invocations.len() >= self.invocations_max {
+                    Err((payload, RETRY_AFTER))
+                } else {
+                    let what = Waiting { route, path, payload, deadline };
+                    // The caller's own timer ends the call; this one only stops a forgotten handler.
+                    self.admit(cx, Origin::Local(call), what, deadline + MEMORY_SLACK, out)
+                };
+                match admitted {
+                    Ok(invocation) => {
+                        self.local.insert(call, invocation);
+                    }
+                    Err((payload, retry_after)) => {
+                        let retry_after = Some(retry_after);
+                        out.push(CalleeEffect::LocalRefused { call, payload, retry_after });
+                    }
+                }
             }
             CalleeInput::LocalCancel(call) => {
-                if let Some(key) = self.local.remove(call)
-                    && let Some(invocation) = self.invocations.remove(key)
-                {
-                    cx.disarm(invocation.timer);
-                    out.push(CalleeEffect::CancelInvocation(key));
+                if let Some(key) = self.local.remove(call) {
+                    self.stop(cx, key, out);
                 }
             }
             CalleeInput::Done { invocation, result } => {
@@ -604,22 +747,29 @@ impl Machine for Callee {
             CalleeInput::Shutdown => {
                 for (key, invocation) in std::mem::take(&mut self.invocations).iter() {
                     cx.disarm(invocation.timer);
-                    out.push(CalleeEffect::CancelInvocation(key));
+                    if invocation.waiting.is_none() {
+                        out.push(CalleeEffect::CancelInvocation(key));
+                    }
                 }
                 self.callers = KeyMap::default();
                 self.local = KeyMap::default();
+                self.doors = KeyMap::default();
             }
-            CalleeInput::Timer(CalleeTimer(key)) => {
-                let Some(invocation) = self.invocations.get(key) else { return };
-                out.push(CalleeEffect::CancelInvocation(key));
-                match invocation.origin {
-                    Origin::Peer { .. } => {
-                        self.finish(cx, key, Answer::bare(Status::Expired), out);
-                    }
-                    Origin::Local(_) => {
-                        let error = CallError::failed(Failure::DeadlineExceeded, Executed::Maybe);
-                        self.finish_local(cx, key, Err(error), out);
-                    }
+            CalleeInput::Timer(CalleeTimer(key)) => self.expire(cx, key, out),
+            CalleeInput::Limited { service, capacity } => {
+                self.doors.insert(service, Door::new(capacity));
+            }
+            CalleeInput::Denied(key) => {
+                self.finish(cx, key, Answer::bare(Status::PermissionDenied), out);
+            }
+            CalleeInput::ServiceGone(service) => {
+                let waiting: Vec<_> =
+                    self.doors.get(service).into_iter().flat_map(Door::waiting).collect();
+                // First, so that nobody else has a turn.
+                self.doors.remove(service);
+                self.healths.remove(service);
+                for key in waiting {
+                    self.turn_away(cx, key, out);
                 }
             }
         }
@@ -650,6 +800,21 @@ impl Machine for Callee {
         let of_peers = runs.filter(|(_, i)| matches!(i.origin, Origin::Peer { .. })).count();
         assert_eq!(of_peers, remote, "every run for a peer is registered with its caller");
         assert!(self.invocations.len() <= self.invocations_max);
+        let mut waiting = 0;
+        for (service, door) in self.doors.iter() {
+            door.check_invariants();
+            for key in door.waiting() {
+                let invocation = self.invocations.get(key).expect("who waits has not ended");
+                assert!(invocation.waiting.is_some() && invocation.service == service);
+                waiting += 1;
+            }
+            let runs =
+                |i: &&Invocation| i.service == service && i.waiting.is_none() && !i.is_stream;
+            let running = self.invocations.iter().map(|(_, i)| i).filter(runs).count();
+            assert_eq!(running, door.running(), "whoever runs came by the door");
+        }
+        let waits = self.invocations.iter().filter(|(_, i)| i.waiting.is_some()).count();
+        assert_eq!(waits, waiting, "whoever waits is in a queue");
     }
 }
 

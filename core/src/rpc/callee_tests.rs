@@ -28,7 +28,7 @@ fn call(sequence: u64, floor: u64) -> CalleeInput {
             content: ContentType::RAW,
             payload: Bytes::new(),
         },
-        route: Ok(LocalRoute { service: key(1), action: 0 }),
+        route: Ok(LocalRoute { service: key(1), action: 0, is_stream: false }),
     }
 }
 

@@ -10,12 +10,15 @@
 //! rest wait here, where they can still be taken back. A call that its caller has given up keeps its
 //! number until the callee has answered, so that the callee never sees more calls than it granted.
 
+mod again;
+mod sending;
+mod words;
+
 use std::collections::VecDeque;
 
 use crate::base::{
     CallKey, CallTag, Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab,
 };
-use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::Payload;
 use crate::planted::is_planted;
@@ -23,144 +26,8 @@ use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, St
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
-/// Where a call goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// To a service of this node that is running.
-    Local(LocalRoute),
-    /// To this peer.
-    Peer(PeerKey),
-}
-
-/// A call that starts.
-#[derive(Clone, Debug)]
-pub struct NewCall {
-    /// The action.
-    pub path: TopicPath,
-    /// The argument.
-    pub payload: Payload,
-    /// When its caller gives up.
-    pub deadline: MonoTime,
-    /// Whether it may run more than once.
-    pub idempotent: bool,
-    /// Whether only the peer of its first route will do.
-    pub pinned: bool,
-}
-
-/// What can happen to the calls made here.
-#[derive(Clone, Debug)]
-pub enum CallerInput {
-    /// A call that was registered with [`Caller::add`] goes this way.
-    Routed {
-        /// The call.
-        call: CallKey,
-        /// The way, or why there is none.
-        route: Result<Route, CallError>,
-    },
-    /// Its caller gives up.
-    Cancel(CallKey),
-    /// A local call has ended.
-    LocalDone {
-        /// The call.
-        call: CallKey,
-        /// How.
-        result: CallResult,
-    },
-    /// A peer answers.
-    Reply {
-        /// The peer.
-        peer: PeerKey,
-        /// Its answer.
-        reply: ReplyMessage,
-    },
-    /// A link to the peer is up; it may be one of several.
-    PeerReady {
-        /// The peer.
-        peer: PeerKey,
-        /// Its incarnation's boot number.
-        boot: u64,
-        /// Unanswered calls that it lets us have.
-        credit: u32,
-        /// The largest argument it accepts, in bytes.
-        message_bytes_max: usize,
-    },
-    /// A link to the peer is gone, and what was on its way is in doubt.
-    LinkLost {
-        /// The peer.
-        peer: PeerKey,
-        /// Whether another link to it is up.
-        connected: bool,
-    },
-    /// The peer's incarnation is over.
-    SessionEnded(PeerKey),
-    /// The user does not want the peer any more; nothing will come of calls to it.
-    PeerReleased(PeerKey),
-    /// This node stops: every call ends.
-    Shutdown,
-    /// A timer of ours.
-    Timer(CallerTimer),
-}
-
-/// What the caller's machine waits for: the deadline of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallerTimer(pub CallKey);
-
-/// What the caller's machine wants done.
-#[derive(Clone, Debug)]
-pub enum CallerEffect {
-    /// Run the call here.
-    RunLocally {
-        /// The call.
-        call: CallKey,
-        /// The way.
-        route: LocalRoute,
-        /// The action.
-        path: TopicPath,
-        /// The argument.
-        payload: Payload,
-        /// When its caller gives up.
-        deadline: MonoTime,
-    },
-    /// The local call is not wanted any more.
-    CancelLocally(CallKey),
-    /// Queue the call for the peer; when its turn comes, [`Caller::take_message`] gives the message.
-    Send {
-        /// The peer.
-        peer: PeerKey,
-        /// The number under which it travels.
-        sequence: u64,
-        /// The size of its argument, in bytes.
-        payload_bytes: usize,
-    },
-    /// Take the call back out of the queue: no transport has taken it.
-    Withdraw {
-        /// The peer.
-        peer: PeerKey,
-        /// The call's number.
-        sequence: u64,
-    },
-    /// Tell the peer that the call is not wanted any more.
-    SendCancel {
-        /// The peer.
-        peer: PeerKey,
-        /// The call's number.
-        sequence: u64,
-    },
-    /// Find another way for the call: it has not run and may go elsewhere.
-    Reroute {
-        /// The call.
-        call: CallKey,
-        /// The action.
-        path: TopicPath,
-    },
-    /// Tell the user how the call ended.
-    Ended {
-        /// The call, whose key is free from now on.
-        call: CallKey,
-        /// How.
-        result: CallResult,
-    },
-}
+use again::{Failed, say_attempts};
+pub use words::{CallerEffect, CallerInput, CallerTimer, NewCall, Route};
 
 /// Where a call is.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,6 +40,8 @@ enum Stage {
     Waiting(PeerKey),
     /// Has a number with the peer.
     Numbered { peer: PeerKey, sequence: u64 },
+    /// Has failed, and is made again after a while.
+    BackingOff,
 }
 
 #[derive(Clone, Debug)]
@@ -183,7 +52,10 @@ struct Call {
     deadline: MonoTime,
     idempotent: bool,
     pinned: bool,
+    retry: bool,
     attempt: u32,
+    /// How the attempt before failed, until another one is made.
+    failed: Option<Box<Failed>>,
     stage: Stage,
     /// Whether a transport has taken it, on any link, in this attempt.
     sent: bool,
@@ -288,7 +160,9 @@ impl Caller {
             deadline: call.deadline,
             idempotent: call.idempotent,
             pinned: call.pinned,
+            retry: call.retry,
             attempt: 1,
+            failed: None,
             stage: Stage::Routing,
             sent: false,
             in_doubt: false,
@@ -345,6 +219,12 @@ impl Caller {
         {
             *executed = Executed::Maybe;
         }
+        if let Err(error) = &mut result {
+            say_attempts(error, call.attempt);
+        }
+        if let Some(timer) = call.failed.and_then(|failed| failed.timer) {
+            cx.disarm(timer);
+        }
         if let Some(payload) = &call.payload {
             self.payload_bytes -= encoded_bytes(payload);
         }
@@ -364,6 +244,7 @@ impl Caller {
     ) {
         let Some(call) = self.calls.get(key) else { return };
         let stage = call.stage.clone();
+        let failed = call.failed.as_ref().map(|failed| failed.failure());
         let executed = match stage {
             Stage::Local => {
                 out.push(CallerEffect::CancelLocally(key));
@@ -389,9 +270,15 @@ impl Caller {
                 self.stop_waiting(peer, key);
                 Executed::No
             }
-            Stage::Routing => Executed::No,
+            Stage::Routing | Stage::BackingOff => Executed::No,
         };
-        self.end(cx, key, Err(CallError::failed(failure, executed)), out);
+        let mut error = CallError::failed(failure, executed);
+        if let CallError::Failed { detail, .. } = &mut error
+            && let Some(failed) = failed
+        {
+            *detail = format!("it waited to be made again after {}", failed.code());
+        }
+        self.end(cx, key, Err(error), out);
         if let Stage::Numbered { peer, .. } = stage {
             self.send_waiting(cx, peer, out);
         }
@@ -406,11 +293,17 @@ impl Caller {
     ) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.timer.is_none() && !is_planted(4) {
-            call.timer = Some(cx.arm(call.deadline, CallerTimer(key)));
+            call.timer = Some(cx.arm(call.deadline, CallerTimer::Deadline(key)));
         }
         match route {
-            Err(error) => self.end(cx, key, Err(error), out),
+            // That nobody is left to be asked says less than why the call failed before.
+            Err(error) => {
+                let error = call.failed.take().map_or(error, |failed| failed.error);
+                self.end(cx, key, Err(error), out);
+            }
             Ok(Route::Local(route)) => {
+                self.goes_again(key, None, out);
+                let call = self.calls.get_mut(key).expect("just looked up");
                 call.stage = Stage::Local;
                 let payload = call.payload.take().expect("only a local service takes it");
                 self.payload_bytes -= encoded_bytes(&payload);
@@ -422,167 +315,50 @@ impl Caller {
                     deadline: call.deadline,
                 });
             }
-            Ok(Route::Peer(peer)) => {
-                // A link will be crossed: now is the time to leave the value behind.
-                let payload = call.payload.as_mut().expect("only a local service takes it");
-                if let Payload::Value(value) = payload {
-                    match value.encode() {
-                        Ok((content, bytes)) => {
-                            let total = self.payload_bytes + bytes.len();
-                            if total > self.argument_bytes_max {
-                                let detail = format!("open calls hold {total} bytes of arguments");
-                                let error = CallError::unrun(Failure::Overloaded, detail);
-                                return self.end(cx, key, Err(error), out);
-                            }
-                            self.payload_bytes = total;
-                            *payload = Payload::Encoded { content, bytes };
-                        }
-                        Err(error) => {
-                            let error = CallError::unrun(Failure::Unencodable, error.to_string());
-                            return self.end(cx, key, Err(error), out);
-                        }
+            Ok(Route::Peer(peer)) => self.go_to(cx, key, peer, out),
+        }
+    }
+
+    fn go_to(
+        &mut self,
+        cx: &mut Context<'_, CallerTimer>,
+        key: CallKey,
+        peer: PeerKey,
+        out: &mut Effects<'_, CallerEffect>,
+    ) {
+        self.goes_again(key, Some(peer), out);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        // A link will be crossed: now is the time to leave the value behind.
+        let payload = call.payload.as_mut().expect("only a local service takes it");
+        if let Payload::Value(value) = payload {
+            match value.encode() {
+                Ok((content, bytes)) => {
+                    let total = self.payload_bytes + bytes.len();
+                    if total > self.argument_bytes_max {
+                        let detail = format!("open calls hold {total} bytes of arguments");
+                        let error = CallError::unrun(Failure::Overloaded, detail);
+                        return self.end(cx, key, Err(error), out);
                     }
+                    self.payload_bytes = total;
+                    *payload = Payload::Encoded { content, bytes };
                 }
-                self.remember(peer);
-                let call = self.calls.get_mut(key).expect("just looked up");
-                let calls = self.peers.get_mut(peer).expect("just remembered");
-                if calls.waiting.len() >= self.waiting_per_peer_max {
-                    let detail = format!("{} calls wait for this peer", calls.waiting.len());
-                    let error = CallError::unrun(Failure::Overloaded, detail);
+                Err(error) => {
+                    let error = CallError::unrun(Failure::Unencodable, error.to_string());
                     return self.end(cx, key, Err(error), out);
                 }
-                call.stage = Stage::Waiting(peer);
-                calls.waiting.push_back(key);
-                self.send_waiting(cx, peer, out);
             }
         }
-    }
-
-    fn remember(&mut self, peer: PeerKey) {
-        if self.peers.get(peer).is_none() {
-            let last_sequence = self.forgotten_sequence;
-            self.peers.insert(peer, PeerCalls { last_sequence, ..PeerCalls::default() });
+        self.remember(peer);
+        let call = self.calls.get_mut(key).expect("just looked up");
+        let calls = self.peers.get_mut(peer).expect("just remembered");
+        if calls.waiting.len() >= self.waiting_per_peer_max {
+            let detail = format!("{} calls wait for this peer", calls.waiting.len());
+            let error = CallError::unrun(Failure::Overloaded, detail);
+            return self.end(cx, key, Err(error), out);
         }
-    }
-
-    /// Takes a call that waits out of the queue, so that the queue holds none that has ended.
-    fn stop_waiting(&mut self, peer: PeerKey, key: CallKey) {
-        let Some(calls) = self.peers.get_mut(peer) else { return };
-        // Calls that give up are mostly the oldest.
-        if let Some(index) = calls.waiting.iter().position(|waiting| *waiting == key) {
-            calls.waiting.remove(index);
-        }
-    }
-
-    /// Numbers and sends what waits for the peer, as far as its credit goes.
-    fn send_waiting(
-        &mut self,
-        cx: &mut Context<'_, CallerTimer>,
-        peer: PeerKey,
-        out: &mut Effects<'_, CallerEffect>,
-    ) {
-        loop {
-            let Some(calls) = self.peers.get_mut(peer) else { return };
-            let Some(session) = calls.session else { return };
-            if !calls.connected || calls.in_flight.len() >= session.credit {
-                return;
-            }
-            let Some(key) = calls.waiting.pop_front() else { return };
-            let call = self.calls.get_mut(key).expect("calls that end leave the queue");
-            let payload_bytes = encoded_bytes(call.payload.as_ref().expect("not local"));
-            if payload_bytes > session.message_bytes_max {
-                let detail = format!(
-                    "the argument has {payload_bytes} bytes, the peer accepts {}",
-                    session.message_bytes_max
-                );
-                let error = CallError::unrun(Failure::TooLarge, detail);
-                self.end(cx, key, Err(error), out);
-                continue;
-            }
-            calls.last_sequence += 1;
-            let sequence = calls.last_sequence;
-            calls.in_flight.insert(sequence, InFlight::Call(key));
-            call.stage = Stage::Numbered { peer, sequence };
-            call.sent = false;
-            out.push(CallerEffect::Send { peer, sequence, payload_bytes });
-        }
-    }
-
-    /// Sends everything in flight to the peer again, oldest first, under the same numbers.
-    fn resend(&mut self, peer: PeerKey, out: &mut Effects<'_, CallerEffect>) {
-        let Some(calls) = self.peers.get_mut(peer) else { return };
-        // What nobody has sent and nobody wants needs no answer.
-        calls.in_flight.retain(|_, entry| !matches!(entry, InFlight::Abandoned { sent: false }));
-        if is_planted(2) {
-            for entry in std::mem::take(&mut calls.in_flight).into_values() {
-                calls.last_sequence += 1;
-                let sequence = calls.last_sequence;
-                if let InFlight::Call(key) = entry {
-                    let call = self.calls.get_mut(key).expect("numbers in flight name calls");
-                    call.stage = Stage::Numbered { peer, sequence };
-                }
-                calls.in_flight.insert(sequence, entry);
-            }
-        }
-        for (&sequence, entry) in calls.in_flight.iter() {
-            match entry {
-                InFlight::Call(key) => {
-                    let call = self.calls.get(*key).expect("numbers in flight name calls");
-                    let payload = call.payload.as_ref().expect("not local");
-                    let payload_bytes = encoded_bytes(payload);
-                    out.push(CallerEffect::Send { peer, sequence, payload_bytes });
-                }
-                InFlight::Abandoned { .. } => out.push(CallerEffect::SendCancel { peer, sequence }),
-            }
-        }
-    }
-
-    /// The peer's life is over: nothing that it was sent will be answered.
-    fn session_ended(
-        &mut self,
-        cx: &mut Context<'_, CallerTimer>,
-        peer: PeerKey,
-        out: &mut Effects<'_, CallerEffect>,
-    ) {
-        let Some(calls) = self.peers.get_mut(peer) else { return };
-        calls.session = None;
-        calls.connected = false;
-        for entry in std::mem::take(&mut calls.in_flight).into_values() {
-            let InFlight::Call(key) = entry else { continue };
-            let call = self.calls.get_mut(key).expect("numbers in flight name calls");
-            if call.sent && !call.idempotent {
-                let executed = if is_planted(3) { Executed::No } else { Executed::Maybe };
-                let error = CallError::failed(Failure::PeerRestarted, executed);
-                self.end(cx, key, Err(error), out);
-                continue;
-            }
-            if call.sent {
-                call.attempt += 1;
-                call.sent = false;
-                call.in_doubt = true;
-            }
-            if call.pinned {
-                // It waits for the peer's next life.
-                call.stage = Stage::Waiting(peer);
-                self.peers.get_mut(peer).expect("still there").waiting.push_back(key);
-            } else {
-                call.stage = Stage::Routing;
-                out.push(CallerEffect::Reroute { call: key, path: call.path.clone() });
-            }
-        }
-        // Calls to whoever serves the path need not wait for this peer to come back.
-        let calls = self.peers.get_mut(peer).expect("still there");
-        let (mut stay, mut go) = (VecDeque::new(), Vec::new());
-        for key in std::mem::take(&mut calls.waiting) {
-            let call = self.calls.get(key).expect("calls that end leave the queue");
-            if call.pinned { stay.push_back(key) } else { go.push(key) }
-        }
-        calls.waiting = stay;
-        for key in go {
-            let call = self.calls.get_mut(key).expect("just looked up");
-            call.stage = Stage::Routing;
-            out.push(CallerEffect::Reroute { call: key, path: call.path.clone() });
-        }
+        call.stage = Stage::Waiting(peer);
+        calls.waiting.push_back(key);
+        self.send_waiting(cx, peer, out);
     }
 
     fn reply(
@@ -605,8 +381,13 @@ impl Caller {
                 return;
             }
             calls.in_flight.remove(&reply.sequence);
-            let path = self.calls.get(key).map(|call| call.path.clone());
-            self.end(cx, key, result_of(reply, path), out);
+            let retry_after = reply.retry_after;
+            match result_of(reply, &self.calls.get(key).expect("just looked up").path) {
+                Err(error @ CallError::Failed { .. }) => {
+                    self.attempt_failed(cx, key, error, retry_after, out);
+                }
+                result => self.end(cx, key, result, out),
+            }
         } else {
             calls.in_flight.remove(&reply.sequence);
         }
@@ -627,7 +408,7 @@ fn encoded_bytes(payload: &Payload) -> usize {
     }
 }
 
-fn result_of(reply: ReplyMessage, path: Option<TopicPath>) -> CallResult {
+fn result_of(reply: ReplyMessage, path: &TopicPath) -> CallResult {
     match reply.status {
         Status::Ok => Ok(Payload::Encoded { content: reply.content, bytes: reply.payload }),
         Status::Application => {
@@ -635,7 +416,6 @@ fn result_of(reply: ReplyMessage, path: Option<TopicPath>) -> CallResult {
         }
         // The peer need not say what we asked for.
         Status::PermissionDenied => {
-            let path = path.map_or(String::new(), |path| path.to_string());
             let detail = format!("the peer does not permit this node to 'call' '{path}'");
             Err(CallError::unrun(Failure::PermissionDenied, detail))
         }
@@ -662,7 +442,19 @@ impl Machine for Caller {
         match input {
             CallerInput::Routed { call, route } => self.route(cx, call, route, out),
             CallerInput::Cancel(call) => self.abandon(cx, call, Failure::Cancelled, out),
+            CallerInput::Later(call) => self.later(cx, call, out),
+            CallerInput::Spent(call) => self.spent(cx, call, out),
             CallerInput::LocalDone { call, result } => self.end(cx, call, result, out),
+            CallerInput::LocalRefused { call: key, payload, retry_after } => {
+                let Some(call) = self.calls.get_mut(key) else { return };
+                // What is asked of this node itself has nowhere else to go.
+                if !call.pinned {
+                    self.payload_bytes += encoded_bytes(&payload);
+                    call.payload = Some(payload);
+                }
+                let error = CallError::failed(Failure::Overloaded, Executed::No);
+                self.attempt_failed(cx, key, error, retry_after, out);
+            }
             CallerInput::Reply { peer, reply } => self.reply(cx, peer, reply, out),
             CallerInput::PeerReady { peer, boot, credit, message_bytes_max } => {
                 self.remember(peer);
@@ -699,7 +491,11 @@ impl Machine for Caller {
                     .iter()
                     .filter(|(_, call)| match call.stage {
                         Stage::Waiting(p) | Stage::Numbered { peer: p, .. } => p == peer,
-                        _ => false,
+                        Stage::BackingOff | Stage::Routing => {
+                            let failed = call.failed.as_ref();
+                            call.pinned && failed.is_some_and(|f| f.peer == Some(peer))
+                        }
+                        Stage::Local => false,
                     })
                     .map(|(key, _)| key)
                     .collect();
@@ -716,7 +512,8 @@ impl Machine for Caller {
                     self.abandon(cx, key, Failure::ShuttingDown, out);
                 }
             }
-            CallerInput::Timer(CallerTimer(call)) => {
+            CallerInput::Timer(CallerTimer::Again(call)) => self.back_off_ends(cx, call, out),
+            CallerInput::Timer(CallerTimer::Deadline(call)) => {
                 if let Some(open) = self.calls.get_mut(call) {
                     open.timer = None;
                 }
@@ -747,6 +544,14 @@ impl Machine for Caller {
         for (_, call) in self.calls.iter() {
             waiting += usize::from(matches!(call.stage, Stage::Waiting(_)));
             with_number += usize::from(matches!(call.stage, Stage::Numbered { .. }));
+            if let Some(failed) = &call.failed {
+                let waits = call.stage == Stage::BackingOff;
+                assert!(
+                    waits || call.stage == Stage::Routing,
+                    "what has failed is under way no more"
+                );
+                assert_eq!(failed.timer.is_some(), waits, "who backs off has an end of it");
+            }
             bytes += call.payload.as_ref().map_or(0, encoded_bytes);
         }
         assert_eq!(waiting, queued, "every waiting call is queued once");

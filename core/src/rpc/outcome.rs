@@ -60,6 +60,8 @@ pub enum Failure {
     UnreadableAnswer,
     /// A permission is missing, here or there; the detail says which.
     PermissionDenied,
+    /// Everybody who serves the path has failed too often lately, and is left alone for a moment.
+    BreakerOpen,
 }
 
 impl Failure {
@@ -83,6 +85,7 @@ impl Failure {
             Failure::InvalidPath => "INVALID_PATH",
             Failure::UnreadableAnswer => "UNREADABLE_ANSWER",
             Failure::PermissionDenied => "PERMISSION_DENIED",
+            Failure::BreakerOpen => "BREAKER_OPEN",
         }
     }
 
@@ -105,6 +108,7 @@ impl Failure {
             Failure::InvalidPath => "the path is not a topic path",
             Failure::UnreadableAnswer => "the answer is not of the type that was asked for",
             Failure::PermissionDenied => "a permission is missing",
+            Failure::BreakerOpen => "whoever serves this path has failed too often lately",
         }
     }
 }

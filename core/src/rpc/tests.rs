@@ -147,6 +147,16 @@ impl World {
                     let effects = self.caller.feed((), CallerInput::Routed { call, route });
                     self.caller_did(effects);
                 }
+                CallerEffect::Failed { call, attempt, .. } => {
+                    // Every other one finds another instance, which is the same here.
+                    let next = match attempt {
+                        1 => CallerInput::Routed { call, route: Ok(Route::Peer(peer())) },
+                        _ => CallerInput::Later(call),
+                    };
+                    let effects = self.caller.feed((), next);
+                    self.caller_did(effects);
+                }
+                CallerEffect::Again { attempt, .. } => assert!(attempt <= retry::ATTEMPTS_MAX),
                 CallerEffect::RunLocally { .. } | CallerEffect::CancelLocally(_) => unreachable!(),
             }
         }
@@ -168,7 +178,9 @@ impl World {
                         self.answers.push_back(sequence);
                     }
                 }
-                CalleeEffect::LocalDone { .. } => unreachable!(),
+                CalleeEffect::LocalDone { .. } | CalleeEffect::LocalRefused { .. } => {
+                    unreachable!()
+                }
             }
         }
     }
@@ -211,6 +223,7 @@ impl World {
                     deadline: self.caller.now + Duration::from_millis(millis),
                     idempotent,
                     pinned: record.is_multiple_of(2),
+                    retry: !record.is_multiple_of(3),
                 });
                 self.records.push(Record { idempotent, runs: 0, result: None });
                 self.calls.insert(call, record);
@@ -237,7 +250,8 @@ impl World {
             },
             Step::ArriveThere(lane) => match self.there[lane].pop_front() {
                 Some(Travelling::Call(call)) => {
-                    let route = Ok(LocalRoute { service: Key::from_u64(1), action: 0 });
+                    let route =
+                        Ok(LocalRoute { service: Key::from_u64(1), action: 0, is_stream: false });
                     let input = CalleeInput::Call { peer: peer(), call, route };
                     let effects = self.callee.feed((), input);
                     self.callee_did(effects);
@@ -315,7 +329,10 @@ impl World {
                 && self.back.is_empty()
                 && self.running.is_empty();
             if quiet {
-                return;
+                if !self.caller.machine.backs_off() {
+                    return;
+                }
+                self.take(Step::CallerTimer);
             }
         }
         panic!("it never comes to rest");

@@ -312,6 +312,13 @@ impl RequestBuilder {
         self.with(|request| request.idempotent = true)
     }
 
+    /// The call is made once, whatever comes of it. Without this it is made again within its deadline, if it is
+    /// known not to have run, or is [idempotent](RequestBuilder::idempotent), and if the service's retry budget
+    /// allows it: see [`crate::rpc::retry`].
+    pub fn without_retries(self) -> Self {
+        self.with(|request| request.retry = false)
+    }
+
     /// Sends it and waits for the answer. Dropping the future cancels the call.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::{MonoTime, PeerId};
 use crate::directory::ServiceInfo;
+use crate::rpc::admission::Capacity;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{AppError, CallError};
 use crate::service::{Handle, Payload, PayloadError, StreamError};
@@ -37,6 +38,8 @@ pub struct Description {
     pub placement: Placement,
     /// Its version, and what people want to know of it.
     pub info: ServiceInfo,
+    /// How many of its calls run and wait at one time; none for as many as the node takes.
+    pub capacity: Option<Capacity>,
 }
 
 /// Why a service cannot be described.

@@ -160,8 +160,12 @@ impl Host {
             .map(|action| Pattern::join(&path, action.as_str()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(DescriptionError::from)?;
-        let new =
-            NewService { path: path.clone(), actions: actions.clone(), info: description.info };
+        let new = NewService {
+            path: path.clone(),
+            actions: actions.clone(),
+            info: description.info,
+            capacity: description.capacity,
+        };
         let key = mesh.add_service(now, new)?;
         let placement = description.placement;
         self.services.insert(key, Hosted { service, path, actions, placement });
@@ -330,7 +334,8 @@ impl Host {
             | Event::DirectoryAcknowledged { .. }
             | Event::PeerDown { .. }
             | Event::Stopped => self.events.on_event(now, mesh, &event),
-            Event::EventsLost { .. }
+            Event::CallRetried { .. }
+            | Event::EventsLost { .. }
             | Event::PeerUp { .. }
             | Event::PeerServices { .. }
             | Event::LinkSuperseded { .. }

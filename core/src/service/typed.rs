@@ -12,6 +12,7 @@ use crate::base::slab::make_room;
 use crate::directory::document::TYPE_NAME_BYTES_MAX;
 use crate::directory::{ActionInfo, ServiceInfo, Spread};
 use crate::payload::{ContentType, Payload};
+use crate::rpc::admission::Capacity;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::outcome::cut;
 use crate::service::handler::{
@@ -43,6 +44,7 @@ pub fn service(path: &str) -> ServiceBuilder {
         hooks: Default::default(),
         placement: Placement::default(),
         info: ServiceInfo::default(),
+        capacity: None,
         wrong: None,
         streams: Vec::new(),
     }
@@ -123,6 +125,7 @@ pub struct ServiceBuilder {
     hooks: [Option<HookFn>; 4],
     placement: Placement,
     info: ServiceInfo,
+    capacity: Option<Capacity>,
     wrong: Option<DescriptionError>,
     streams: Vec<Arc<Streams>>,
 }
@@ -143,6 +146,13 @@ impl ServiceBuilder {
     /// What it does, for people. At most [`crate::directory::document::DESCRIPTION_BYTES_MAX`].
     pub fn describe(mut self, description: impl Into<String>) -> Self {
         self.info.description = description.into();
+        self
+    }
+
+    /// At most so many of its calls run at one time, and so many wait; further ones end at once in OVERLOADED,
+    /// with the time after which they may be tried again. Without it, as many run as the node takes.
+    pub fn capacity(mut self, running_max: usize, waiting_max: usize) -> Self {
+        self.capacity = Some(Capacity::new(running_max, waiting_max));
         self
     }
 
@@ -308,6 +318,7 @@ impl Service for ServiceBuilder {
             actions: self.actions.iter().cloned().collect::<Result<Box<[_]>, _>>()?.into_vec(),
             placement: self.placement,
             info: self.info.clone(),
+            capacity: self.capacity,
         })
     }
 

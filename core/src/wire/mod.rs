@@ -104,6 +104,9 @@ pub struct ReplyMessage {
     pub error_code: String,
     /// The text of an error.
     pub error_message: String,
+    /// When an overloaded callee expects to take calls again, in whole milliseconds on the wire; none if it does
+    /// not say.
+    pub retry_after: Option<Duration>,
     /// The result.
     pub payload: Bytes,
 }
@@ -423,6 +426,10 @@ fn parse_reply(reply: v1::Reply, payload: Bytes) -> Result<ReplyMessage, WireFau
         content: ContentType(reply.content_type),
         error_code,
         error_message,
+        retry_after: match reply.retry_after_ms {
+            0 => None,
+            millis => Some(Duration::from_millis(millis.into())),
+        },
         payload,
     })
 }
@@ -505,6 +512,9 @@ impl Message {
                     content_type: reply.content.0,
                     error_code: reply.error_code,
                     error_message: reply.error_message,
+                    retry_after_ms: reply.retry_after.map_or(0, |after| {
+                        u32::try_from(after.as_millis()).unwrap_or(u32::MAX).max(1)
+                    }),
                 }),
                 reply.payload,
             ),

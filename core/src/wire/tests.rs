@@ -157,6 +157,7 @@ fn every_message_reads_back_as_it_was_written() {
             content: ContentType::RAW,
             error_code: "NOPE".into(),
             error_message: "no".into(),
+            retry_after: Some(Duration::from_millis(70)),
             payload: Bytes::from_static(b"details"),
         }),
         Message::Cancel { sequence: 9, floor: 9 },

@@ -8,6 +8,7 @@ use dunlin_core::directory::ServiceInfo;
 use dunlin_core::directory::local::NewService;
 use dunlin_core::mesh::CommandError;
 use dunlin_core::rpc::AppError;
+use dunlin_core::rpc::admission::Capacity;
 use dunlin_core::rpc::callee::HandlerError;
 use dunlin_core::service::{ContentType, Payload, PayloadError, Value};
 use dunlin_core::topic::{Pattern, TopicPath};
@@ -82,6 +83,10 @@ impl World {
                         .map(|action| Pattern::parse(action).expect("a pattern"))
                         .collect(),
                     info: ServiceInfo::default(),
+                    capacity: match tape.pick(4) {
+                        3 => Some(Capacity::new(tape.pick(3), tape.pick(4))),
+                        _ => None,
+                    },
                 };
                 if let Ok(key) = self.mesh.add_service(now, service) {
                     self.services.insert(key);
@@ -123,6 +128,7 @@ impl World {
         );
         let flags = tape.byte();
         request.idempotent = flags & 1 != 0;
+        request.retry = flags & 64 == 0;
         if flags & 2 != 0 {
             request.target = Target::Peer(peer_id(usize::from(flags >> 2) % PEERS));
         }

@@ -118,7 +118,8 @@ impl World {
             Event::PeerDown { peer, .. } => assert!(self.up.remove(&peer), "down once"),
             Event::SubscriptionReady(key) => self.events.subscription_ready(key),
             Event::PublishEnded { publication, .. } => self.events.publish_ended(publication),
-            Event::PublishRoom
+            Event::CallRetried { .. }
+            | Event::PublishRoom
             | Event::EventsLost { .. }
             | Event::PeerServices { .. }
             | Event::DirectoryAcknowledged { .. }

@@ -103,6 +103,10 @@ impl World {
                     content: ContentType::RAW,
                     error_code: "CODE".into(),
                     error_message: String::new(),
+                    retry_after: match tape.byte() {
+                        0 => None,
+                        tens => Some(Duration::from_millis(10 * u64::from(tens))),
+                    },
                     payload: Bytes::copy_from_slice(tape.bytes()),
                 };
                 let lane = Lane::shared(u64::from(tape.byte()));

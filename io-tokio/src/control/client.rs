@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::event::{Item, PublishQuestion, PublishedEntry, SubscribeQuestion};
 use super::frame::{Frame, FrameError, FrameReader, FrameWriter};
 use super::message::{
-    CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
+    CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry, StatsEntry,
 };
 use super::{REQUEST_HEADER_BYTES_MAX, RESPONSE_HEADER_BYTES_MAX, VERSION};
 
@@ -129,6 +129,23 @@ impl Client {
         loop {
             match responses.next().await?.0 {
                 Response::Service(entry) => entries.push(entry),
+                Response::Done => return Ok(entries),
+                other => return Err(unexpected(&other).into()),
+            }
+        }
+    }
+
+    /// How services do, at the node and at its peers, by path.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn stats(&mut self) -> Result<Vec<StatsEntry>, ControlError> {
+        let mut responses = self.ask(&Request::Stats, &Bytes::new()).await?;
+        let mut entries = Vec::new();
+        loop {
+            match responses.next().await?.0 {
+                Response::Stats(entry) => entries.push(entry),
                 Response::Done => return Ok(entries),
                 other => return Err(unexpected(&other).into()),
             }

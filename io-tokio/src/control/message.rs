@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dunlin_core::PeerId;
+use dunlin_core::directory::breaker::BreakerState;
 use dunlin_core::directory::{OfferState, ServiceOffer, Spread};
+use dunlin_core::mesh::InstanceStats;
 use dunlin_core::rpc::{CallError, Executed};
 use dunlin_core::service::ContentType;
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,9 @@ pub enum Request {
     /// Everything that is served, here and by connected peers: [`Response::Service`], each, and
     /// [`Response::Done`].
     Services,
+    /// How services do, here and at peers, as the node's own calls saw them: [`Response::Stats`], each, and
+    /// [`Response::Done`].
+    Stats,
     /// Everybody who is connected: [`Response::Peer`], each, and [`Response::Done`].
     Peers,
     /// How long a peer takes to answer: [`Response::Pong`].
@@ -62,6 +67,8 @@ pub enum Response {
     },
     /// One service of many.
     Service(ServiceEntry),
+    /// How one instance of many does.
+    Stats(StatsEntry),
     /// One peer of many.
     Peer(PeerEntry),
     /// A call's answer; the body is what it carries.
@@ -99,6 +106,7 @@ impl Response {
     pub fn is_last(&self) -> bool {
         match self {
             Response::Service(_)
+            | Response::Stats(_)
             | Response::Peer(_)
             | Response::Subscribed { .. }
             | Response::Event(_)
@@ -260,6 +268,65 @@ impl ServiceEntry {
     }
 }
 
+/// How one instance of a service did lately. For a service of the node itself that is what its callers saw; for one
+/// at a peer, what the node's own calls saw that chose it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatsEntry {
+    /// The service's path.
+    pub service: String,
+    /// Who serves it.
+    #[serde(with = "text")]
+    pub peer: PeerId,
+    /// Whether that is the node itself.
+    pub is_own: bool,
+    /// Calls under way.
+    pub in_flight: usize,
+    /// Calls that wait for their turn, at the node itself.
+    pub waiting: usize,
+    /// Calls that ended lately.
+    pub calls: u32,
+    /// Those of them to which no answer of the handler came.
+    pub failed: u32,
+    /// Calls a second, on average.
+    pub rate: f64,
+    /// The time that half of the calls did not exceed, in microseconds.
+    pub p50_us: Option<u64>,
+    /// The time that 99 % of the calls did not exceed, in microseconds.
+    pub p99_us: Option<u64>,
+    /// How well it is, in per cent: the calls that were answered, or 0 while it is left alone.
+    pub score: u8,
+    /// `closed`, or `open` while it has failed too often to be called, or `half-open` while one call tries it.
+    pub breaker: String,
+}
+
+impl StatsEntry {
+    pub(super) fn new(own: PeerId, stats: &InstanceStats) -> StatsEntry {
+        let report = &stats.report;
+        let micros = |time: Option<Duration>| time.map(|time| time.as_micros() as u64);
+        // Of a moment no rate is known.
+        let over = report.over.as_secs_f64().max(1.0);
+        StatsEntry {
+            service: stats.service.as_str().to_string(),
+            peer: stats.peer,
+            is_own: stats.peer == own,
+            in_flight: stats.in_flight,
+            waiting: stats.waiting,
+            calls: report.calls,
+            failed: report.failed,
+            rate: f64::from(report.calls) / over,
+            p50_us: micros(report.p50),
+            p99_us: micros(report.p99),
+            score: stats.score(),
+            breaker: match stats.breaker {
+                BreakerState::Closed => "closed",
+                BreakerState::Open { .. } => "open",
+                BreakerState::HalfOpen => "half-open",
+            }
+            .into(),
+        }
+    }
+}
+
 /// One peer that is connected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerEntry {
@@ -371,6 +438,7 @@ mod tests {
                 json!({"ask": "call", "path": "a/b", "to": peer, "timeout_ms": 5, "content": 1}),
             ),
             (Request::Services, json!({"ask": "services"})),
+            (Request::Stats, json!({"ask": "stats"})),
             (Request::Peers, json!({"ask": "peers"})),
             (
                 Request::Ping { peer: id(), timeout_ms: 9 },

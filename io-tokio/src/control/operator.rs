@@ -13,7 +13,7 @@ use dunlin_core::{PeerId, topic::TopicPath};
 use super::event::{
     EventEntry, Item, MissedEntry, PublishQuestion, PublishedEntry, SubscribeQuestion,
 };
-use super::message::{CallAnswer, CallQuestion, PeerEntry, Problem, ServiceEntry};
+use super::message::{CallAnswer, CallQuestion, PeerEntry, Problem, ServiceEntry, StatsEntry};
 use crate::driver::Desk;
 use crate::node::{Node, ask, peers_up};
 
@@ -89,6 +89,15 @@ impl Operator {
             .iter()
             .flat_map(|peer| peer.services.iter().map(|offer| ServiceEntry::new(peer.peer, offer)));
         let mut entries: Vec<ServiceEntry> = own.chain(others).collect();
+        entries.sort_by(|a, b| (&a.service, a.peer).cmp(&(&b.service, b.peer)));
+        entries
+    }
+
+    /// How services do here and at peers, by path and then by peer. Nothing once the node has ended.
+    pub async fn stats(&self) -> Vec<StatsEntry> {
+        let stats = ask(&self.desk, |core, _, _| core.mesh().stats()).await.unwrap_or_default();
+        let mut entries: Vec<_> =
+            stats.iter().map(|stats| StatsEntry::new(self.id, stats)).collect();
         entries.sort_by(|a, b| (&a.service, a.peer).cmp(&(&b.service, b.peer)));
         entries
     }

@@ -60,6 +60,12 @@ async fn answer(
             }
             Response::Done
         }
+        Request::Stats => {
+            for entry in operator.stats().await {
+                replies.send(Response::Stats(entry), Bytes::new()).await;
+            }
+            Response::Done
+        }
         Request::Peers => {
             for entry in operator.peers().await {
                 replies.send(Response::Peer(entry), Bytes::new()).await;

@@ -99,6 +99,17 @@ async fn a_node_is_used_through_its_socket() {
     assert_eq!(known, [("echo", server.id()), ("own", local.id())], "its own too");
     assert_eq!((&services[0].description[..], &services[0].state[..]), ("An echo", "running"));
     assert_eq!(services[0].actions[0].pattern, "echo/say");
+    let stats = client.stats().await.unwrap();
+    let told: Vec<_> = stats.iter().map(|s| (s.service.as_str(), s.peer, s.is_own)).collect();
+    assert_eq!(told, [("echo", server.id(), false), ("own", local.id(), true)]);
+    // One call chose its instance; the other named its peer.
+    for entry in &stats {
+        assert_eq!(
+            (entry.calls, entry.failed, entry.score, &entry.breaker[..]),
+            (1, 0, 100, "closed")
+        );
+        assert!(entry.p50_us.is_some() && entry.rate > 0.0 && entry.in_flight == 0);
+    }
     let peers = client.peers().await.unwrap();
     assert_eq!((peers.len(), peers[0].peer), (1, server.id()));
     assert_eq!(peers[0].remote, Some(server.local_addr()));

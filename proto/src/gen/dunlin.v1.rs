@@ -426,6 +426,9 @@ pub struct Reply {
     pub error_code: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub error_message: ::prost::alloc::string::String,
+    /// The sender is overloaded, and expects to take calls again in so many milliseconds. Zero: it does not know.
+    #[prost(uint32, tag = "8")]
+    pub retry_after_ms: u32,
 }
 /// Kind 18. The caller no longer wants the answer. It is answered like the call itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

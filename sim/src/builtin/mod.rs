@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::draw::{LARGE, SERVICES};
 use crate::history::{End, Expect, Life};
 use crate::schedule::{
-    Action, Call, Publish, Rule, Schedule, StreamPlan, Subscriber, network_of_service, networks_of,
-    shared_network,
+    Action, Call, LimitsPlan, Publish, Rule, Schedule, StreamPlan, Subscriber, network_of_service,
+    networks_of, shared_network,
 };
 use crate::workload::{NodeInfo, Workload};
 use streams::Streams;
@@ -41,6 +41,8 @@ pub struct BuiltIn {
     /// The paths that calls were made to, by node, service and action: there are few, and many calls.
     paths: Mutex<BTreeMap<(u16, u16, usize), TopicPath>>,
     withheld: Vec<Vec<u16>>,
+    /// How many calls of its services run and wait at one time, for nodes where that is bounded.
+    capacities: Vec<Option<(usize, usize)>>,
     /// Somebody subscribes from the start of a life.
     has_subscribers: bool,
     /// What truly became of streams.
@@ -55,12 +57,18 @@ impl BuiltIn {
         BuiltIn {
             services: schedule.nodes.iter().map(|node| node.services.clone()).collect(),
             paths: Mutex::default(),
+            capacities: schedule.nodes.iter().map(|node| capacity(&node.limits)).collect(),
             withheld: schedule.rights.iter().flat_map(|r| r.withheld.clone()).collect(),
             has_subscribers: schedule.nodes.iter().any(|node| !node.subscribers.is_empty()),
             streams: Streams::default(),
             is_large: schedule.nodes.len() >= usize::from(*LARGE.start()),
         }
     }
+}
+
+fn capacity(limits: &LimitsPlan) -> Option<(usize, usize)> {
+    let (running, waiting) = (limits.service_running_max, limits.service_waiting_max);
+    (running > 0).then_some((running as usize, waiting as usize))
 }
 
 /// What a handler is asked.
@@ -170,6 +178,11 @@ where
     let node = node.clone();
     move |cx, ask: Ask| {
         ask.begin(&node);
+        // A slow node comes late to what its handlers are to do.
+        if cx.time_left().is_zero() && node.ledger.late(node.life.node) == 0 {
+            let what = format!("call {} begins to run when its time is up", ask.token);
+            node.ledger.violate(Some(node.life.node), "a call whose time is up does not run", what);
+        }
         f(cx, ask, node.clone())
     }
 }
@@ -354,6 +367,9 @@ async fn perform(node: NodeInfo, path: TopicPath, call: Call, handle: Handle) {
     if call.idempotent {
         request = request.idempotent();
     }
+    if call.once {
+        request = request.without_retries();
+    }
     let cancel = call.cancel_after_ms.map(|ms| handle.sleep(Duration::from_millis(ms.into())));
     let result = if call.action == Action::Bulk {
         let sent = request.payload(Payload::raw(bulk_argument(token, &call))).send();
@@ -401,8 +417,7 @@ impl Workload for BuiltIn {
         for number in &self.services[usize::from(node.life.node)] {
             let network = network_of_service(&node.networks, *number);
             if networks.contains(&network) {
-                let path = node.path_in(network, &format!("s{number}"));
-                services.push(Arc::new(build(node, &path, &self.streams)));
+                services.extend(self.service(node, *number));
             }
         }
         services
@@ -410,8 +425,11 @@ impl Workload for BuiltIn {
 
     fn service(&self, node: &NodeInfo, number: u16) -> Option<Arc<dyn Service>> {
         let network = network_of_service(&node.networks, number);
-        let path = node.path_in(network, &format!("s{number}"));
-        Some(Arc::new(build(node, &path, &self.streams)))
+        let mut service = build(node, &node.path_in(network, &format!("s{number}")), &self.streams);
+        if let Some((running, waiting)) = self.capacities[usize::from(node.life.node)] {
+            service = service.capacity(running, waiting);
+        }
+        Some(Arc::new(service))
     }
 
     fn perform(&self, node: &NodeInfo, call: &Call, handle: Handle) -> Option<BoxFuture<()>> {

@@ -61,6 +61,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let networks: Vec<Vec<u16>> = rights.iter().flat_map(|r| &r.networks).cloned().collect();
     let share = Share::draw(seed);
     let mut operations = operations(seed, &nodes, fidelity, share);
+    calls_made_once(seed, &mut operations);
     let faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
     events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     streams::add(seed, &nodes, fidelity, &mut operations);
@@ -160,6 +161,18 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
         let most = draw.pick(&[200, 20_000, u64::from(CLOCK_PPM_MAX.unsigned_abs())]);
         for node in &mut nodes {
             node.clock_ppm = draw.below(2 * most + 1) as i32 - most as i32;
+        }
+    }
+    // Services that bound what they are asked.
+    let mut draw = Stream::new(seed, 18);
+    if draw.chance(400) {
+        let (share, running) = (draw.pick(&[300, 1_000]), draw.range(1, 4));
+        let waiting = draw.pick(&[0, 1, 8, 100]);
+        for node in &mut nodes {
+            if draw.chance(share) {
+                node.limits.service_running_max = running as u32;
+                node.limits.service_waiting_max = waiting as u32;
+            }
         }
     }
     // Two adjacent protocol versions side by side.
@@ -267,6 +280,17 @@ fn operations(seed: u64, nodes: &[NodePlan], fidelity: Fidelity, share: Share) -
     }
     operations.sort_by_key(|operation| operation.at_us);
     operations
+}
+
+/// Some users want no call to be made again.
+fn calls_made_once(seed: u64, operations: &mut [Operation]) {
+    let mut draw = Stream::new(seed, 19);
+    let share = draw.pick(&[0, 0, 200, 1_000]);
+    for operation in operations {
+        if let Deed::Call(call) = &mut operation.what {
+            call.once = draw.chance(share);
+        }
+    }
 }
 
 /// For each node, whom it is connected to, in order.
@@ -379,6 +403,7 @@ impl CallShapes {
             minor_least: draw.chance(self.versioned).then(|| draw.below(4) as u16),
             rule: if draw.chance(self.ruled) { draw.pick(&Rule::ALL) } else { Rule::Default },
             idempotent: draw.chance(self.idempotent),
+            once: false,
             argument_bytes: bytes(draw),
             answer_bytes: bytes(draw),
             cancel_after_ms: draw

@@ -82,7 +82,10 @@ pub(crate) fn datagram(data: &[u8]) -> Kind {
 /// What an event of a node is about.
 pub(crate) fn about(event: &Event) -> About {
     match event {
-        Event::CallEnded { .. } | Event::Invoke(_) | Event::InvocationCancelled(_) => About::Call,
+        Event::CallEnded { .. }
+        | Event::CallRetried { .. }
+        | Event::Invoke(_)
+        | Event::InvocationCancelled(_) => About::Call,
         Event::RunHook { .. } | Event::ServiceState { .. } => About::Service,
         Event::PeerUp { .. }
         | Event::PeerServices { .. }

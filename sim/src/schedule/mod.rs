@@ -227,6 +227,12 @@ pub struct LimitsPlan {
     pub events_unacknowledged_max: u32,
     #[serde(skip_serializing_if = "is_default")]
     pub publications_open_max: u32,
+    /// Calls of each of its services that run at one time.
+    #[serde(skip_serializing_if = "is_default")]
+    pub service_running_max: u32,
+    /// Calls of each of its services that wait for that. Without it none does.
+    #[serde(skip_serializing_if = "is_default")]
+    pub service_waiting_max: u32,
 }
 
 /// How long a message is under way, or something else takes.
@@ -324,6 +330,9 @@ pub struct Call {
     /// Whether it may run more than once.
     #[serde(default, skip_serializing_if = "is_default")]
     pub idempotent: bool,
+    /// Whether it is made once, whatever comes of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub once: bool,
     /// Filler in the argument, in bytes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub argument_bytes: u32,

@@ -145,6 +145,8 @@ fn each(schedule: &mut Schedule, see: &mut dyn FnMut(Value<'_>)) {
             protocol_version_max,
             events_unacknowledged_max,
             publications_open_max,
+            service_running_max,
+            service_waiting_max,
         } = limits;
         for limit in [
             own_lane_from_bytes,
@@ -156,6 +158,8 @@ fn each(schedule: &mut Schedule, see: &mut dyn FnMut(Value<'_>)) {
             protocol_version_max,
             events_unacknowledged_max,
             publications_open_max,
+            service_running_max,
+            service_waiting_max,
         ] {
             // Zero is the default.
             choice(limit, 0, see);
@@ -174,6 +178,7 @@ fn each_of_call(call: &mut Call, see: &mut dyn FnMut(Value<'_>)) {
     choice(&mut call.minor_least, None, see);
     choice(&mut call.rule, Default::default(), see);
     choice(&mut call.idempotent, false, see);
+    choice(&mut call.once, false, see);
     see(Value::Small32(&mut call.argument_bytes, 0));
     see(Value::Small32(&mut call.answer_bytes, 0));
     see(Value::Small32(&mut call.timeout_ms, 1));

@@ -31,6 +31,7 @@ impl<F: Fidelity> World<'_, F> {
         let station = &mut self.stations[index];
         debug_assert!(station.live.is_none());
         station.life += 1;
+        station.began = now.mono;
         station.keeps = keeps;
         let life = u64::from(station.life);
         let birth = Birth {

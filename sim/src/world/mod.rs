@@ -15,15 +15,17 @@ mod lives;
 mod operations;
 mod troubles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dunlin_core::auth::Access;
 use dunlin_core::base::Incarnation;
 use dunlin_core::link::LinkHandle;
+use dunlin_core::rpc::{CallError, Failure};
 use dunlin_core::store::Stored;
 use dunlin_core::{Event, Identity, Mesh, MonoTime, Now, PeerId, WallTime};
 
+use crate::again::Attempts;
 use crate::copies::Copies;
 use crate::disk::Disk;
 use crate::errors::Errors;
@@ -119,6 +121,12 @@ pub(crate) enum Happening<P> {
 fn rare(event: &Event) -> Option<&'static str> {
     Some(match event {
         Event::LinkSuperseded { .. } => sometimes::SUPERSEDED,
+        Event::CallRetried { .. } => sometimes::MADE_AGAIN,
+        Event::CallEnded { result: Err(CallError::Failed { failure, .. }), .. } => match failure {
+            Failure::Overloaded => sometimes::TURNED_AWAY,
+            Failure::BreakerOpen => sometimes::LEFT_ALONE,
+            _ => return None,
+        },
         Event::LifeBegan { .. } => sometimes::BEGAN_ANEW,
         Event::PeerRefused { .. } => sometimes::REFUSED,
         Event::ClaimIgnored { .. } => sometimes::CLAIM_IGNORED,
@@ -156,6 +164,8 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) roster: Roster,
     /// The networks that each node is in; nothing where all are in the same one.
     pub(crate) networks: Arc<[Vec<u16>]>,
+    /// How many different ones there are.
+    networks_known: usize,
     /// What services and clients are told of the world.
     info: Arc<WorldInfo>,
     /// The next operation of the schedule.
@@ -206,12 +216,15 @@ impl<'s, F: Fidelity> World<'s, F> {
                     impostor: None,
                     background: 0,
                     touched: 0,
+                    began: MonoTime::ZERO,
+                    attempts: Attempts::default(),
                 }
             })
             .collect();
         let peers: Arc<[PeerId]> = stations.iter().map(|station| station.id).collect();
         let networks: Arc<[_]> =
             schedule.rights.iter().flat_map(|rights| rights.networks.clone()).collect();
+        let known: BTreeSet<u16> = networks.iter().flatten().copied().collect();
         let info = Arc::new(WorldInfo {
             peers: Arc::clone(&peers),
             networks: Arc::clone(&networks),
@@ -238,6 +251,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             roster: Roster::new(Arc::clone(&peers)),
             peers,
             networks,
+            networks_known: known.len(),
             info,
             next_operation: 0,
             events: 0,
@@ -424,7 +438,10 @@ impl<'s, F: Fidelity> World<'s, F> {
     pub(crate) fn touch(&mut self, index: usize) {
         let (now, true_now) = (self.time_at(index), self.now);
         loop {
-            let Some(live) = &mut self.stations[index].live else { return };
+            let station = &mut self.stations[index];
+            let mut attempts = station.attempts;
+            let life = (station.life, station.began);
+            let Some(live) = &mut station.live else { return };
             let (trace, log, peers) = (&mut self.trace, &mut self.log, &self.peers);
             let roster = &self.roster;
             let (tape, ledger) = (&self.tape, &self.ledger);
@@ -433,6 +450,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             let mut met = Vec::new();
             let (mut counter, mut superseded, mut store_failed) = (None, false, false);
             let mut wrong = None;
+            let open = (F::mesh(&live.door).calls_open(), self.networks_known);
             let replayed = self.network.tally.is_applied(FaultKind::Replay);
             let (rights, tally) = (&self.rights, &mut self.network.tally);
             F::turn(live, now, &mut |event| {
@@ -442,6 +460,8 @@ impl<'s, F: Fidelity> World<'s, F> {
                     let judged = rights.observe(tally, roster, index, now.wall, event);
                     wrong = wrong.take().or_else(|| judged.err());
                 }
+                let judged = attempts.observe(life, now.mono, event, open);
+                wrong = wrong.take().or_else(|| judged.err());
                 if let Some(rare) = rare(event) {
                     ledger.sometimes(rare);
                 }
@@ -465,6 +485,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                     tape.event(at, index, event, what);
                 }
             });
+            self.stations[index].attempts = attempts;
             self.judge_copies(index, &heard);
             self.judge_events(index, &heard);
             self.judge_lives(&met);

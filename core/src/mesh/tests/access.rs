@@ -305,7 +305,7 @@ fn a_call_that_runs_when_its_right_ends_may_finish_and_no_new_one_begins() {
             Ok(7)
         }
     });
-    world.serve(1, slow);
+    world.serve(1, slow.capacity(1, 10));
     world.connect(0, 1);
     world.pass(HOUR + SKEW - 1_000 * MS);
     let wait = |world: &mut World| {
@@ -316,6 +316,7 @@ fn a_call_that_runs_when_its_right_ends_may_finish_and_no_new_one_begins() {
         })
     };
     let running = wait(&mut world);
+    let waiting = wait(&mut world);
     world.pass(2_000 * MS);
     let left =
         |e: &Event| matches!(e, Event::NetworkLeft { network, .. } if network == "warehouse");
@@ -325,6 +326,7 @@ fn a_call_that_runs_when_its_right_ends_may_finish_and_no_new_one_begins() {
     world.pass(4_000 * MS);
     denied(refused.lock().unwrap().take().unwrap());
     assert_eq!(running.lock().unwrap().take().unwrap().unwrap(), 7);
+    denied(waiting.lock().unwrap().take().unwrap());
     assert_eq!(*runs.lock().unwrap(), 1);
     assert_eq!(world.saw(1, |e| matches!(e, Event::PeerDown { .. })), 0, "the shop is left");
 }

@@ -345,6 +345,31 @@ fn what_cannot_be_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn streams_take_no_place_from_calls() {
+    let mut world = World::new(2);
+    let seen = Cell::default();
+    world.serve(1, numbers(&seen).capacity(1, 0));
+    world.connect(0, 1);
+    let handle = world.handle(0);
+    let halves: Cell<Vec<(Writer, Reader)>> = Cell::default();
+    let keep = Arc::clone(&halves);
+    world.run(0, async move {
+        for _ in 0..3 {
+            let open = handle.stream("numbers/double").value(2u64).open().await.unwrap();
+            keep.lock().unwrap().push(open);
+        }
+    });
+    assert_eq!(halves.lock().unwrap().len(), 3);
+    let handle = world.handle(0);
+    let plain = world.run(0, async move { handle.call::<(), u64>("numbers/plain", ()).await });
+    assert_eq!(plain.lock().unwrap().take().unwrap(), Ok(1));
+    world.pass(Duration::from_secs(100));
+    // What was kept for ten seconds at a time says nothing of how fast the service is.
+    let stats = world.stations[1].mesh.stats();
+    assert!(stats.iter().all(|stats| stats.report.calls <= 1), "{stats:?}");
+}
+
+#[test]
 fn a_service_that_stops_ends_its_streams() {
     let (mut world, seen) = pair();
     let handle = world.handle(0);

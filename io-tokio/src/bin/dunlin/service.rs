@@ -1,11 +1,17 @@
 //! `dunlin service`: what is served.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
-use dunlin_tokio::control::ServiceEntry;
+use dunlin_tokio::PeerId;
+use dunlin_tokio::control::{ServiceEntry, StatsEntry};
 use serde_json::json;
 
-use crate::output::{Fail, Output};
-use crate::visit::{Visit, visit};
+use crate::output::{Fail, Output, spell};
+use crate::visit::{Agent, Visit, visit};
+
+/// How long each node that serves something may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Subcommands of `dunlin service`.
 #[derive(Debug, Subcommand)]
@@ -22,9 +28,31 @@ pub(crate) enum ServiceCommand {
         dunlin service info --peer ID@127.0.0.1:4400 math\n  \
         dunlin --json service info --peer ID@127.0.0.1:4400 math")]
     Info(InfoArgs),
+    /// Show how services do: calls, failures and how long they take, at the node on this machine and at the
+    /// instances that its calls went to
+    #[command(after_help = "What counts is the last half to whole minute.\n\nExamples:\n  \
+        dunlin service stats\n  \
+        dunlin service stats math\n  \
+        dunlin --json service stats")]
+    Stats(StatsArgs),
+    /// Ask each node that serves something how long it takes to answer
+    #[command(after_help = "Examples:\n  \
+        dunlin service ping math\n  \
+        dunlin service ping --peer ID@127.0.0.1:4400 math\n  \
+        dunlin --json service ping math")]
+    Ping(InfoArgs),
 }
 
-/// Options of `dunlin service info`.
+/// Options of `dunlin service stats`.
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    #[command(flatten)]
+    visit: Visit,
+    /// The service's path; without it, all
+    service: Option<String>,
+}
+
+/// Options of `dunlin service info` and `ping`.
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
     #[command(flatten)]
@@ -49,6 +77,20 @@ pub(crate) async fn run(command: ServiceCommand, output: Output) -> Result<(), F
             })
             .await
         }
+        ServiceCommand::Stats(args) => {
+            visit(&args.visit, output, async |agent| {
+                let stats = agent.stats().await?;
+                let wanted = |entry: &&StatsEntry| {
+                    args.service.as_ref().is_none_or(|service| *service == entry.service)
+                };
+                tell(stats.iter().filter(wanted), output);
+                Ok(())
+            })
+            .await
+        }
+        ServiceCommand::Ping(args) => {
+            visit(&args.visit, output, async |agent| ping(agent, &args.service, output).await).await
+        }
     }
 }
 
@@ -69,6 +111,61 @@ fn list(services: &[ServiceEntry], output: Output) {
     }
 }
 
+fn tell<'a>(stats: impl Iterator<Item = &'a StatsEntry>, output: Output) {
+    let mut any = false;
+    for entry in stats {
+        any = true;
+        let time = |micros: Option<u64>| {
+            micros.map_or("-".to_string(), |micros| spell(Duration::from_micros(micros)))
+        };
+        let mut words = format!(
+            "{:<24} {}  {:>3} %  {:>7.1}/s  {} of {} failed  p50 {}  p99 {}  {} under way",
+            entry.service,
+            entry.peer.short(),
+            entry.score,
+            entry.rate,
+            entry.failed,
+            entry.calls,
+            time(entry.p50_us),
+            time(entry.p99_us),
+            entry.in_flight,
+        );
+        if entry.waiting > 0 {
+            words += &format!(", {} wait", entry.waiting);
+        }
+        if entry.breaker != "closed" {
+            words += &format!("  breaker {}", entry.breaker);
+        }
+        if entry.is_own {
+            words += "  (this node)";
+        }
+        output.say(words, || json!(entry));
+    }
+    if !any && !output.is_json() {
+        output.note("note", "no services here, and no calls to others");
+    }
+}
+
+async fn ping(agent: &mut Agent, path: &str, output: Output) -> Result<(), Fail> {
+    let services = agent.services().await?;
+    let serving = services.iter().filter(|service| service.service == path);
+    let peers: Vec<PeerId> = serving.map(|service| service.peer).collect();
+    if peers.is_empty() {
+        return Err(nobody(&services, path));
+    }
+    let mut silent = None;
+    for peer in peers {
+        match agent.ping(peer, PING_TIMEOUT).await {
+            Ok(elapsed) => output.say(
+                format!("{}  {}", peer, spell(elapsed)),
+                || json!({ "peer": peer.to_string(), "elapsed_us": elapsed.as_micros() as u64 }),
+            ),
+            Err(fail) => silent = Some(fail),
+        }
+    }
+    silent.map_or(Ok(()), Err)
+}
+
 fn show(services: &[ServiceEntry], path: &str, output: Output) -> Result<(), Fail> {
     let mut found = false;
     for service in services.iter().filter(|service| service.service == path) {
@@ -78,13 +175,17 @@ fn show(services: &[ServiceEntry], path: &str, output: Output) -> Result<(), Fai
     if found {
         return Ok(());
     }
+    Err(nobody(services, path))
+}
+
+fn nobody(services: &[ServiceEntry], path: &str) -> Fail {
     let mut known: Vec<&str> = services.iter().map(|service| service.service.as_str()).collect();
     known.dedup();
     let hint = match known.is_empty() {
         true => "nothing is served".to_string(),
         false => format!("what is served is {}", known.join(", ")),
     };
-    Err(Fail::new("NO_SUCH_SERVICE", format!("nobody who is known serves '{path}'; {hint}")))
+    Fail::new("NO_SUCH_SERVICE", format!("nobody who is known serves '{path}'; {hint}"))
 }
 
 fn describe(service: &ServiceEntry) -> String {

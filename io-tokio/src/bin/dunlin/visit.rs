@@ -9,7 +9,8 @@ use bytes::Bytes;
 use clap::Args;
 use dunlin_tokio::control::{
     self, CallAnswer, CallQuestion, Client, ControlError, EventFlow, Item, Operator, PeerEntry,
-    PublishQuestion, PublishedEntry, ServiceEntry, SocketError, SubscribeQuestion, Subscriber,
+    PublishQuestion, PublishedEntry, ServiceEntry, SocketError, StatsEntry, SubscribeQuestion,
+    Subscriber,
 };
 use dunlin_tokio::{Node, PeerAddress, PeerId, key};
 
@@ -155,6 +156,14 @@ impl Agent {
         Ok(match self {
             Agent::Joined(node) => node.services().await,
             Agent::Local(node, time) => within(*time, node.services()).await?,
+        })
+    }
+
+    /// How services do there and at its peers, by path.
+    pub(crate) async fn stats(&mut self) -> Result<Vec<StatsEntry>, Fail> {
+        Ok(match self {
+            Agent::Joined(node) => node.stats().await,
+            Agent::Local(node, time) => within(*time, node.stats()).await?,
         })
     }
 

@@ -1,0 +1,41 @@
+//! How a node leaves: it finishes what it has begun, and nobody asks it for more.
+//!
+//! ```text
+//! shutdown -> services stop, and their entries leave the document: callers choose others
+//!          -> calls that come all the same are refused unrun: their callers go elsewhere, at no cost of their budget
+//!          -> handlers that run, and calls made here, come to their end; handlers may go on making calls
+//!          -> every peer has said that it knows, so that nothing is on its way any more
+//! stopped  -> links are closed, behind the last answer
+//! ```
+//!
+//! Whatever is left after [`SHUTDOWN_GRACE`](crate::mesh::SHUTDOWN_GRACE) is cut off.
+
+use crate::mesh::{Mesh, Phase};
+
+impl Mesh {
+    /// Whether calls may be made: while the node runs, and by its handlers until they have ended.
+    pub(super) fn takes_calls(&self) -> bool {
+        match self.phase {
+            Phase::Running => true,
+            Phase::Stopping => self.callee.running() > 0,
+            Phase::Stopped => false,
+        }
+    }
+
+    /// Whether a node that stops has no call under way in either direction, and every peer that is connected knows
+    /// that it offers nothing any more.
+    pub(super) fn is_drained(&self) -> bool {
+        self.callee.running() == 0 && self.caller.is_empty() && self.is_known_to_stop()
+    }
+
+    fn is_known_to_stop(&self) -> bool {
+        self.peers.iter().all(|(peer, entry)| {
+            !entry.machine.is_up()
+                || !self.publisher.is_incremental(peer)
+                || self.publisher.acknowledged(peer)
+                    >= self
+                        .publisher
+                        .version_for(peer, &|path| self.access.shares(self.now, peer, path))
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! How services do, here and at peers, as this node sees it.
+
+use crate::base::PeerId;
+use crate::directory::breaker::BreakerState;
+use crate::mesh::Mesh;
+use crate::rpc::health::Report;
+use crate::topic::TopicPath;
+
+/// How one instance of a service does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceStats {
+    /// The service.
+    pub service: TopicPath,
+    /// Who serves it. For a service of this node, what its callers saw is counted; for one of a peer, what the
+    /// calls of this node saw that chose it.
+    pub peer: PeerId,
+    /// Calls under way: those that run here, or ours that are not answered.
+    pub in_flight: usize,
+    /// Calls that wait for their turn here; see [`crate::rpc::admission`].
+    pub waiting: usize,
+    /// How it did lately.
+    pub report: Report,
+    /// Whether calls go there.
+    pub breaker: BreakerState,
+}
+
+impl InstanceStats {
+    /// How well the instance is, in per cent: nothing while it is left alone.
+    pub fn score(&self) -> u8 {
+        match self.breaker {
+            BreakerState::Closed => self.report.score(),
+            BreakerState::Open { .. } | BreakerState::HalfOpen => 0,
+        }
+    }
+}
+
+impl Mesh {
+    /// How the services of this node do, and the instances at peers that its calls went to. Costs time in the
+    /// number of services and of calls under way.
+    pub fn stats(&self) -> Vec<InstanceStats> {
+        let now = self.now.mono;
+        let mut stats = Vec::new();
+        for (key, path, _) in self.services.iter() {
+            let (running, waiting) = self.callee.busy(key);
+            stats.push(InstanceStats {
+                service: path.clone(),
+                peer: self.local.id,
+                in_flight: running,
+                waiting,
+                report: self.callee.health(key).map_or(Report::default(), |h| h.report(now)),
+                breaker: BreakerState::Closed,
+            });
+        }
+        for (service, peer, load) in self.remote.loads() {
+            let Some(entry) = self.peers.get(peer) else { continue };
+            stats.push(InstanceStats {
+                service: service.clone(),
+                peer: entry.id,
+                in_flight: load.in_flight() as usize,
+                waiting: 0,
+                report: load.health().map_or(Report::default(), |h| h.report(now)),
+                breaker: load.breaker().map_or(BreakerState::Closed, |breaker| breaker.state()),
+            });
+        }
+        stats
+    }
+}
