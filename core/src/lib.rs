@@ -74,5 +74,5 @@ pub mod transport;
 pub mod wire;
 
 pub use base::{Identity, Limits, MonoTime, Now, PeerId, WallTime};
-pub use mesh::{CallRequest, Event, Mesh, MeshConfig, Target, Wake, WakeReason};
+pub use mesh::{CallRequest, Event, LeaseSettings, Mesh, MeshConfig, Target, Wake, WakeReason};
 pub use node::{Node, NodeConfig};

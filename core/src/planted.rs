@@ -68,6 +68,13 @@
 //! | 90 | a life is shown to others before it is stored |
 //! | 91 | a life has the counter of the one before, which is stored |
 //! | 92 | a node goes on though its store has failed |
+//! | 100 | a holder goes on when its lease has ended |
+//! | 101 | whoever was active once is asked no more whether it still is |
+//! | 102 | a fence lets lower tokens pass |
+//! | 103 | a standby serves |
+//! | 104 | a lease is not given up in a pause or a stop |
+//! | 105 | acceptors are asked by anybody |
+//! | 106 | an acceptor answers before its promise is durable |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases.

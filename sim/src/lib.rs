@@ -36,6 +36,7 @@ pub mod faults;
 mod frames;
 mod history;
 pub mod junit;
+mod leases;
 pub mod linear;
 pub mod locate;
 mod log;

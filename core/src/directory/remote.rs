@@ -74,6 +74,11 @@ pub struct RemoteServices {
     by_path: FewMap<TopicPath, GroupKey>,
 }
 
+/// Whether an offer is found by its paths. Who stands by is not asked, but that it is there is known.
+fn is_listed(state: OfferState) -> bool {
+    matches!(state, OfferState::Running | OfferState::Standby)
+}
+
 fn will_do(version: &Version, wanted: Option<&VersionReq>) -> bool {
     is_planted(66) || wanted.is_none_or(|wanted| wanted.matches(version))
 }
@@ -99,14 +104,14 @@ impl RemoteServices {
                 None => document.entries.remove(&key),
             };
             if let Some(Entry::Service(service)) = before
-                && service.state == OfferState::Running
+                && is_listed(service.state)
             {
                 for action in &service.actions {
                     self.withdraw(peer, key, action);
                 }
             }
             if let Some(Entry::Service(service)) = entry
-                && service.state == OfferState::Running
+                && is_listed(service.state)
             {
                 for action in &service.actions {
                     self.offer(peer, id, key, action, &service);
@@ -120,7 +125,7 @@ impl RemoteServices {
         let Some(document) = self.documents.remove(peer) else { return };
         for (key, entry) in document.entries {
             if let Entry::Service(service) = entry
-                && service.state == OfferState::Running
+                && is_listed(service.state)
             {
                 for action in &service.actions {
                     self.withdraw(peer, key, action);
@@ -174,6 +179,16 @@ impl RemoteServices {
         others.find_map(|offer| self.choose_of(now, draws, offer, wish, here, &usable))
     }
 
+    /// Whether somebody stands by who offers this path.
+    pub fn has_standby(&self, path: &TopicPath, usable: impl Fn(PeerKey) -> bool) -> bool {
+        let mut found = false;
+        self.offers.for_each_match(path, |_, offer| {
+            let stands_by = |i: &Instance| i.service.state == OfferState::Standby && usable(i.peer);
+            found = found || offer.instances.iter().any(stands_by);
+        });
+        found
+    }
+
     fn choose_of(
         &mut self,
         now: MonoTime,
@@ -188,10 +203,17 @@ impl RemoteServices {
         let group = self.groups.get_mut(offer.group).expect("offers belong to groups");
         let good = |index: usize| {
             let instance = &instances[index];
-            will_do(&instance.service.info.version, wish.version.as_ref()) && usable(instance.peer)
+            (instance.service.state == OfferState::Running || is_planted(103))
+                && will_do(&instance.service.info.version, wish.version.as_ref())
+                && usable(instance.peer)
         };
+        // Of those that say that they are active, the last that was granted the lease is.
+        let token = |index: &usize| instances[*index].service.info.token;
+        let leader = (0..instances.len()).filter(|index| token(index).is_some() && good(*index));
+        let leader = leader.max_by_key(token);
         let spread = instances.first().map_or(Spread::default(), |i| i.service.info.spread);
         let index = match wish.selection.or(spread) {
+            _ if leader.is_some() => leader?,
             Selection::ByKey(key) => {
                 let all = (0..instances.len()).filter(|index| good(*index));
                 let wants = |id: &PeerId| (affinity(key, id), *id);
@@ -330,7 +352,7 @@ impl RemoteServices {
         }
         let mut listed = 0;
         for (_, document) in self.documents.iter() {
-            for service in document.services().filter(|s| s.state == OfferState::Running) {
+            for service in document.services().filter(|s| is_listed(s.state)) {
                 listed += distinct(&service.actions);
             }
         }

@@ -17,7 +17,7 @@ use crate::peer::lanes::Lanes;
 use crate::peer::{Peer, PeerInput};
 use crate::rpc::callee::HandlerError;
 use crate::rpc::caller::NewCall;
-use crate::rpc::{CalleeInput, CallerInput};
+use crate::rpc::{CallError, CalleeInput, CallerInput, Failure};
 use crate::topic::TopicPath;
 use crate::wire::HEADER_BYTES_MAX;
 
@@ -138,9 +138,20 @@ pub enum CommandError {
     /// This node may not do that, or its path names a network that it is not in.
     #[error("{0}")]
     Denied(#[from] Denied),
+    /// A service is to be active at one node at a time, and nobody decides at which.
+    #[error(
+        "the service '{0}' is single-active, and its network names no acceptors of leases. Put them into the \
+         network's descriptor (registry members), or, in the development network, name them to every node"
+    )]
+    NoAcceptors(TopicPath),
     /// The node stops or has stopped.
     #[error("the node stops")]
     Stopping,
+}
+
+/// Whether a way was looked for, and nobody is active.
+fn is_not_active<T>(route: &Result<T, CallError>) -> bool {
+    matches!(route, Err(error) if error.failure() == Some(Failure::NotActive))
 }
 
 impl Mesh {
@@ -174,6 +185,8 @@ impl Mesh {
             Ok(()) => self.route(&request.path, request.target, &request.wish),
             Err(denied) => (Err(denied.into()), None),
         };
+        let may_wait = request.target == Target::Any && is_not_active(&route);
+        let path = may_wait.then(|| request.path.clone());
         let call = self.caller.add(NewCall {
             path: request.path,
             payload: request.payload,
@@ -182,7 +195,10 @@ impl Mesh {
             pinned: matches!(request.target, Target::Peer(_)),
         });
         self.note_route(call, request.wish, seat);
-        self.feed_caller(CallerInput::Routed { call, route });
+        match path {
+            Some(path) => self.routed(call, &path, true, route),
+            None => self.feed_caller(CallerInput::Routed { call, route }),
+        }
         self.run();
         Ok(call)
     }
@@ -305,7 +321,14 @@ impl Mesh {
         if self.services.contains_path(&service.path) {
             return Err(CommandError::PathTaken(service.path));
         }
+        let lease = match service.info.single_active {
+            true => Some(self.lease_of(&service.path)?),
+            false => None,
+        };
         let key = self.services.add(service, &mut self.draws);
+        if let Some(lease) = lease {
+            self.note_lease(key, lease);
+        }
         self.feed_services(ServiceInput::Added(key));
         self.run();
         Ok(key)
@@ -351,7 +374,7 @@ impl Mesh {
         self.change_service(now, service, ServiceInput::Stop(service))
     }
 
-    fn change_service(
+    pub(super) fn change_service(
         &mut self,
         now: Now,
         service: ServiceKey,

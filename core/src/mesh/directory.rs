@@ -5,7 +5,7 @@ use crate::base::{CallKey, Effects, PeerId, PeerKey};
 use crate::directory::remote::{Chosen, Seat};
 use crate::directory::{
     Document, Entry, EntryKey, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput,
-    ServiceState, Update, Wish,
+    Update, Wish,
 };
 use crate::machine::{Context, Machine};
 use crate::mesh::event::Event;
@@ -137,6 +137,7 @@ impl Mesh {
         let changes: Vec<_> = changes.collect();
         self.learn_interest(peer, id, &changes);
         self.remote.update(peer, id, version, changes);
+        self.look_for_leaders();
         if let Some(what) = ignored {
             self.events.push_back(Event::ClaimIgnored { peer: id, what });
         }
@@ -214,7 +215,12 @@ impl Mesh {
             }
             Target::Peer(_) => {
                 let route = match self.services.route(path) {
-                    Some((route, ServiceState::Running)) => Ok(Route::Local(route)),
+                    Some((route, state)) if self.serves(route.service, state) => {
+                        Ok(Route::Local(route))
+                    }
+                    Some((route, _)) if self.is_single_active(route.service) => {
+                        Err(CallError::unrun(Failure::NotActive, quoted(path)))
+                    }
                     Some(_) => Err(CallError::unrun(Failure::Unavailable, quoted(path))),
                     None => Err(CallError::unrun(Failure::NoSuchAction, quoted(path))),
                 };
@@ -236,7 +242,11 @@ impl Mesh {
             wanted.is_none_or(|wanted| info.is_some_and(|info| wanted.matches(&info.version)))
         };
         let local = match here {
-            Some((route, ServiceState::Running)) if version_will_do(route.service) => Some(route),
+            Some((route, state))
+                if self.serves(route.service, state) && version_will_do(route.service) =>
+            {
+                Some(route)
+            }
             _ => None,
         };
         let by_key = matches!(wish.selection, crate::directory::Selection::ByKey(_));
@@ -262,8 +272,14 @@ impl Mesh {
             (Some(Chosen::Peer(peer, seat)), _) => (Ok(Route::Peer(peer)), Some(seat)),
             (_, Some(route)) => (Ok(Route::Local(route)), None),
             (_, None) => {
-                let failure =
-                    if here.is_some() { Failure::Unavailable } else { Failure::NoResponders };
+                let stands_by = here.is_some_and(|(route, _)| self.is_single_active(route.service));
+                let failure = if stands_by || self.remote.has_standby(path, usable) {
+                    Failure::NotActive
+                } else if here.is_some() {
+                    Failure::Unavailable
+                } else {
+                    Failure::NoResponders
+                };
                 let what = match &wish.version {
                     Some(version) => format!("'{path}' in a version {version}"),
                     None => quoted(path),
@@ -281,6 +297,13 @@ impl Mesh {
             if let Some((_, Routed { seat: Some(seat), .. })) = earlier {
                 self.remote.end(self.now.mono, seat, None);
             }
+        }
+    }
+
+    /// A call goes elsewhere than to the instance that was chosen for it.
+    pub(super) fn end_seat(&mut self, call: CallKey) {
+        if let Some(seat) = self.routed.get_mut(call).and_then(|routed| routed.seat.take()) {
+            self.remote.end(self.now.mono, seat, None);
         }
     }
 
@@ -304,6 +327,7 @@ impl Mesh {
                 Failure::Cancelled
                 | Failure::ShuttingDown
                 | Failure::TooLarge
+                | Failure::NotActive
                 | Failure::PermissionDenied => None,
                 _ => Some(false),
             },

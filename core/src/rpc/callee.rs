@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::base::{
     CallKey, CallTag, Effects, FewMap, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime,
-    PeerKey, PeerTag, Slab,
+    PeerId, PeerKey, PeerTag, Slab,
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
@@ -36,6 +36,8 @@ pub enum HandlerError {
     BadRequest(String),
     /// It failed: it panicked or was stopped.
     Failed(String),
+    /// Its service is single-active, and not active here any more: it has not run.
+    NotActive,
 }
 
 /// What can happen to the calls served here.
@@ -49,6 +51,15 @@ pub enum CalleeInput {
         call: CallMessage,
         /// Who handles it, or why nobody does.
         route: Result<LocalRoute, Status>,
+    },
+    /// A peer calls a single-active service that is not active here.
+    NotActive {
+        /// Who.
+        peer: PeerKey,
+        /// What.
+        call: CallMessage,
+        /// Where it is active, if that is known.
+        leader: Option<PeerId>,
     },
     /// A peer no longer wants an answer.
     Cancel {
@@ -276,7 +287,7 @@ impl Callee {
         cx: &mut Context<'_, CalleeTimer>,
         peer: PeerKey,
         call: CallMessage,
-        route: Result<LocalRoute, Status>,
+        route: Result<LocalRoute, Answer>,
         out: &mut Effects<'_, CalleeEffect>,
     ) {
         let Some(memory) = self.callers.get_mut(peer) else { return };
@@ -301,22 +312,24 @@ impl Callee {
         memory.keep_until =
             memory.keep_until.max(cx.now.mono + time_left + time_left / 10 + MEMORY_SLACK);
         let refusal = if call.callee_boot != self.boot {
-            Some(Status::WrongIncarnation)
+            Some(Answer::bare(Status::WrongIncarnation))
         } else if self.refusing {
-            Some(Status::ShuttingDown)
+            Some(Answer::bare(Status::ShuttingDown))
         } else if time_left.is_zero() {
-            Some(Status::ExpiredUnrun)
+            Some(Answer::bare(Status::ExpiredUnrun))
         } else if memory.running >= self.running_per_peer_max
             || self.invocations.len() >= self.invocations_max
             || memory.kept_bytes >= self.kept_bytes_max
         {
-            Some(Status::Overloaded)
+            Some(Answer::bare(Status::Overloaded))
         } else {
-            route.err()
+            route.as_ref().err().cloned()
         };
-        if let Some(status) = refusal {
-            memory.entries.insert(sequence, Entry::Answered(Answer::bare(status)));
-            answer(out, 0);
+        if let Some(refusal) = refusal {
+            let bytes = refusal.bytes();
+            memory.kept_bytes += bytes;
+            memory.entries.insert(sequence, Entry::Answered(refusal));
+            answer(out, bytes);
             self.trim(peer);
             return;
         }
@@ -330,7 +343,7 @@ impl Callee {
         memory.running += 1;
         out.push(CalleeEffect::Invoke {
             invocation,
-            route: route.expect("refusals are handled above"),
+            route: route.unwrap_or_else(|_| unreachable!("refusals are handled above")),
             path: call.path,
             payload: Payload::Encoded { content: call.content, bytes: call.payload },
             peer: Some(peer),
@@ -513,6 +526,7 @@ fn answer_of(result: Result<Payload, HandlerError>, message_bytes_max: usize) ->
         }
         Err(HandlerError::BadRequest(why)) => Answer::with_text(Status::BadRequest, why),
         Err(HandlerError::Failed(why)) => Answer::with_text(Status::HandlerFailed, why),
+        Err(HandlerError::NotActive) => Answer::bare(Status::NotActive),
     }
 }
 
@@ -524,6 +538,7 @@ fn local_result_of(result: Result<Payload, HandlerError>) -> CallResult {
         HandlerError::Failed(detail) => {
             CallError::Failed { failure: Failure::HandlerFailed, executed: Executed::Maybe, detail }
         }
+        HandlerError::NotActive => CallError::failed(Failure::NotActive, Executed::No),
     })
 }
 
@@ -541,7 +556,14 @@ impl Machine for Callee {
         out: &mut Effects<'_, CalleeEffect>,
     ) {
         match input {
-            CalleeInput::Call { peer, call, route } => self.on_call(cx, peer, call, route, out),
+            CalleeInput::Call { peer, call, route } => {
+                self.on_call(cx, peer, call, route.map_err(Answer::bare), out);
+            }
+            CalleeInput::NotActive { peer, call, leader } => {
+                let leader = leader.map_or_else(String::new, |leader| leader.to_string());
+                let answer = Answer::with_text(Status::NotActive, leader);
+                self.on_call(cx, peer, call, Err(answer), out);
+            }
             CalleeInput::Cancel { peer, sequence, floor } => {
                 self.on_cancel(cx, peer, sequence, floor, out);
             }

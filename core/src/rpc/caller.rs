@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use crate::base::{
-    CallKey, CallTag, Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab,
+    CallKey, CallTag, Effects, FewMap, KeyMap, Limits, MonoTime, PeerId, PeerKey, PeerTag, Slab,
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
@@ -57,6 +57,8 @@ pub enum CallerInput {
         /// The way, or why there is none.
         route: Result<Route, CallError>,
     },
+    /// There is no way yet: the call waits for one, until its deadline.
+    Held(CallKey),
     /// Its caller gives up.
     Cancel(CallKey),
     /// A local call has ended.
@@ -152,6 +154,17 @@ pub enum CallerEffect {
         call: CallKey,
         /// The action.
         path: TopicPath,
+    },
+    /// The peer that was asked is not active, and has not run the call. It is to go elsewhere.
+    NotActive {
+        /// The call.
+        call: CallKey,
+        /// The action.
+        path: TopicPath,
+        /// How often it was sent somewhere.
+        attempt: u32,
+        /// Who is active, as the peer knows.
+        leader: Option<PeerId>,
     },
     /// Tell the user how the call ended.
     Ended {
@@ -605,8 +618,16 @@ impl Caller {
                 return;
             }
             calls.in_flight.remove(&reply.sequence);
-            let path = self.calls.get(key).map(|call| call.path.clone());
-            self.end(cx, key, result_of(reply, path), out);
+            let call = self.calls.get_mut(key).expect("just looked up");
+            if reply.status == Status::NotActive && !call.pinned {
+                let (path, attempt) = (call.path.clone(), call.attempt);
+                (call.stage, call.attempt, call.sent) = (Stage::Routing, attempt + 1, false);
+                let leader = reply.error_message.parse().ok();
+                out.push(CallerEffect::NotActive { call: key, path, attempt, leader });
+            } else {
+                let path = Some(call.path.clone());
+                self.end(cx, key, result_of(reply, path), out);
+            }
         } else {
             calls.in_flight.remove(&reply.sequence);
         }
@@ -661,6 +682,13 @@ impl Machine for Caller {
     ) {
         match input {
             CallerInput::Routed { call, route } => self.route(cx, call, route, out),
+            CallerInput::Held(key) => {
+                if let Some(call) = self.calls.get_mut(key)
+                    && call.timer.is_none()
+                {
+                    call.timer = Some(cx.arm(call.deadline, CallerTimer(key)));
+                }
+            }
             CallerInput::Cancel(call) => self.abandon(cx, call, Failure::Cancelled, out),
             CallerInput::LocalDone { call, result } => self.end(cx, call, result, out),
             CallerInput::Reply { peer, reply } => self.reply(cx, peer, reply, out),
@@ -720,7 +748,10 @@ impl Machine for Caller {
                 if let Some(open) = self.calls.get_mut(call) {
                     open.timer = None;
                 }
-                self.abandon(cx, call, Failure::DeadlineExceeded, out);
+                // One that has no way when its time is over has waited for somebody to be active.
+                let waits = self.calls.get(call).is_some_and(|c| c.stage == Stage::Routing);
+                let failure = if waits { Failure::NotActive } else { Failure::DeadlineExceeded };
+                self.abandon(cx, call, failure, out);
             }
         }
     }

@@ -60,6 +60,8 @@ pub enum Failure {
     UnreadableAnswer,
     /// A permission is missing, here or there; the detail says which.
     PermissionDenied,
+    /// The service is single-active, and active elsewhere or nowhere.
+    NotActive,
 }
 
 impl Failure {
@@ -83,6 +85,7 @@ impl Failure {
             Failure::InvalidPath => "INVALID_PATH",
             Failure::UnreadableAnswer => "UNREADABLE_ANSWER",
             Failure::PermissionDenied => "PERMISSION_DENIED",
+            Failure::NotActive => "NOT_ACTIVE",
         }
     }
 
@@ -105,6 +108,7 @@ impl Failure {
             Failure::InvalidPath => "the path is not a topic path",
             Failure::UnreadableAnswer => "the answer is not of the type that was asked for",
             Failure::PermissionDenied => "a permission is missing",
+            Failure::NotActive => "the service is not active there",
         }
     }
 }
@@ -248,6 +252,9 @@ pub enum Status {
     AnswerDropped = 16,
     /// The caller's token does not permit calling this path; not run.
     PermissionDenied = 17,
+    /// The service is single-active, and not active here; not run. The text is the id of the peer at which it is, if
+    /// that is known.
+    NotActive = 18,
 }
 
 impl Status {
@@ -273,6 +280,7 @@ impl Status {
             ShuttingDown,
             AnswerDropped,
             PermissionDenied,
+            NotActive,
         ]
         .get(number as usize)
         .copied()
@@ -299,6 +307,7 @@ impl Status {
             Status::ShuttingDown => (Failure::ShuttingDown, Executed::No),
             Status::AnswerDropped => (Failure::Forgotten, Executed::Yes),
             Status::PermissionDenied => (Failure::PermissionDenied, Executed::No),
+            Status::NotActive => (Failure::NotActive, Executed::No),
         }
     }
 }
@@ -309,7 +318,7 @@ mod tests {
 
     #[test]
     fn every_status_reads_back_and_unknown_ones_promise_nothing() {
-        for number in 0..=17 {
+        for number in 0..=18 {
             assert_eq!(Status::from_number(number) as u32, number);
         }
         assert_eq!(Status::from_number(99), Status::Forgotten);

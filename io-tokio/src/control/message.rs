@@ -242,6 +242,7 @@ impl ServiceEntry {
         let state = match offer.state {
             OfferState::Running => "running",
             OfferState::Paused => "paused",
+            OfferState::Standby => "standby",
         };
         let selection = match offer.info.spread {
             Spread::RoundRobin => "round-robin",

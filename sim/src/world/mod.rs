@@ -29,6 +29,7 @@ use crate::disk::Disk;
 use crate::errors::Errors;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
+use crate::leases::Leases;
 use crate::log::{Column, Log, describe, log};
 use crate::network::Network;
 use crate::published;
@@ -59,6 +60,7 @@ pub(crate) struct Birth<'a> {
     pub(crate) stored: Stored,
     pub(crate) access: Access,
     pub(crate) seed: [u8; 32],
+    pub(crate) leases: dunlin_core::LeaseSettings,
     pub(crate) limits: dunlin_core::Limits,
 }
 
@@ -154,6 +156,7 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) workload: &'s dyn Workload,
     pub(crate) peers: Arc<[PeerId]>,
     pub(crate) roster: Roster,
+    pub(crate) leases: Leases,
     /// The networks that each node is in; nothing where all are in the same one.
     pub(crate) networks: Arc<[Vec<u16>]>,
     /// What services and clients are told of the world.
@@ -235,6 +238,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             }),
             schedule,
             workload,
+            leases: Leases::new(schedule, &peers),
             roster: Roster::new(Arc::clone(&peers)),
             peers,
             networks,
@@ -381,6 +385,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                 self.ledger.violate(None, "nothing in the log is an error", error);
             }
         }
+        self.judge_leases();
         if let Err(what) = self.workload.check() {
             self.ledger.violate(None, "the workload's own rules", what);
         }

@@ -307,6 +307,20 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
             format!("{told_by} knows a later start of this node elsewhere; this one stops"),
             || json!({ "event": "newer_self", "told_by": peer_of(told_by) }),
         ),
+        NodeEvent::Leader { path, leader, token, .. } => {
+            let leader = leader.map(|leader| leader.to_string());
+            let token = token.map(|token| token.to_string());
+            let who = leader.clone().unwrap_or_else(|| "nobody that is known".into());
+            let by = token.as_ref().map_or(String::new(), |token| format!(", by token {token}"));
+            output.say(format!("active at '{path}' is {who}{by}"), || {
+                json!({ "event": "leader", "service": path.as_str(), "leader": leader,
+                    "token": token })
+            });
+        }
+        NodeEvent::AcceptorReady { network } => output.say(
+            "takes part in deciding who is active".to_string(),
+            || json!({ "event": "acceptor_ready", "network": network.to_string() }),
+        ),
         NodeEvent::StoreFailed { why } => output.say(
             format!("the store fails, and this node stops: {why}"),
             || json!({ "event": "store_failed", "reason": why }),
