@@ -22,7 +22,7 @@ use crate::directory::{LeaseWish, ServiceInput, ServiceState};
 use crate::lease::{
     Acceptor, AcceptorEffect, AcceptorInput, AcceptorSet, AcceptorTimer, Answer, Hold, Learn,
     Learned, LeaseConfig, LeaseName, LeaseTimes, Proposer, ProposerEffect, ProposerId,
-    ProposerInput, ProposerTimer, Request, Token,
+    ProposerInput, ProposerTimer, Record, Request, Token,
 };
 use crate::machine::{Context, Machine};
 use crate::mesh::event::Event;
@@ -189,7 +189,8 @@ impl Mesh {
     fn may_act(&self, service: ServiceKey) -> bool {
         !self.is_single_active(service)
             || self.leases.hold(service, self.now.mono).is_some()
-            || is_planted(101)
+            || is_planted(100)
+            || is_planted(105)
     }
 
     pub(super) fn is_single_active(&self, service: ServiceKey) -> bool {
@@ -226,7 +227,10 @@ impl Mesh {
                     self.journal.ask(outdated);
                 }
                 let records = stored.map(|stored| stored.promises(network, epoch));
-                let records = records.unwrap_or_default();
+                let mut records = records.unwrap_or_default();
+                if is_planted(101) {
+                    records.retain(|record| *record == Record::Complete);
+                }
                 self.feed_acceptor(place, AcceptorInput::Start { records });
             }
         }
@@ -355,7 +359,7 @@ impl Mesh {
         let Some((network, path)) = read_name(&request.name) else { return };
         let Some(place) = self.leases.place(network) else { return };
         let Some(path) = self.access.path_in(network, path) else { return };
-        if self.access.may_serve_at(self.now, peer, &path) || is_planted(105) {
+        if self.access.may_serve_at(self.now, peer, &path) {
             self.feed_acceptor(place, AcceptorInput::Request { from, request });
         }
     }
@@ -378,7 +382,7 @@ impl Mesh {
                 let registry = &self.leases.registries[place];
                 let epoch = registry.proposer.epoch();
                 let request = self.journal.ask(vec![stored::promise(network, epoch, &record)]);
-                if self.journal.is_durable(request) || is_planted(106) {
+                if self.journal.is_durable(request) {
                     return self.feed_acceptor(place, AcceptorInput::Durable { seq });
                 }
                 self.leases.storing.push_back((request, place, seq));

@@ -36,6 +36,9 @@ pub trait Spawner: Send {
     fn spawn(&self, future: BoxFuture<()>) -> Box<dyn FnOnce() + Send>;
 }
 
+/// Planted bugs by which what is not active serves.
+const SERVE_UNLED: [u32; 3] = [100, 103, 105];
+
 /// Rounds of one turn before the node's other work gets its share. A guess.
 const ROUNDS_MAX: usize = 64;
 
@@ -359,7 +362,7 @@ impl Host {
             return mesh.respond(now, invocation, Err(gone));
         };
         let fence = hosted.hold.as_ref().and_then(Fence::of);
-        if hosted.hold.is_some() && fence.is_none() && !is_planted(101) && !is_planted(103) {
+        if hosted.hold.is_some() && fence.is_none() && !SERVE_UNLED.into_iter().any(is_planted) {
             // The lease has ended since the call came.
             return mesh.respond(now, invocation, Err(HandlerError::NotActive));
         }

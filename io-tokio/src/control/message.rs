@@ -41,6 +41,12 @@ pub enum Request {
         /// How long to wait, in milliseconds.
         timeout_ms: u64,
     },
+    /// Have the active instance of a single-active service, on this node, let another one be active: answered by
+    /// [`Response::Done`].
+    StepDown {
+        /// The service's path.
+        service: String,
+    },
     /// Publish an event; the body is its payload. Answered by [`Response::Published`].
     Publish(PublishQuestion),
     /// Subscribe, until [`Request::Stop`]: [`Response::Subscribed`], then [`Response::Event`] and
@@ -188,8 +194,14 @@ pub struct ServiceEntry {
     pub peer: PeerId,
     /// Its path.
     pub service: String,
-    /// `running` or `paused`.
+    /// `running`, `paused` or `standby`.
     pub state: String,
+    /// At most one instance of all is active at a time: of those that run, the one with the highest token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_active: bool,
+    /// Of an active instance of such a service: the epoch and the round of its fencing token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<(u64, u64)>,
     /// Its version.
     pub version: String,
     /// What it does.
@@ -253,6 +265,8 @@ impl ServiceEntry {
             peer,
             service: offer.path.as_str().to_string(),
             state: state.into(),
+            single_active: offer.info.single_active,
+            token: offer.info.token.map(|token| (token.epoch, token.round)),
             version: offer.info.version.to_string(),
             description: offer.info.description.clone(),
             selection: selection.into(),
@@ -372,6 +386,10 @@ mod tests {
                 json!({"ask": "call", "path": "a/b", "to": peer, "timeout_ms": 5, "content": 1}),
             ),
             (Request::Services, json!({"ask": "services"})),
+            (
+                Request::StepDown { service: "a".into() },
+                json!({"ask": "step_down", "service": "a"}),
+            ),
             (Request::Peers, json!({"ask": "peers"})),
             (
                 Request::Ping { peer: id(), timeout_ms: 9 },

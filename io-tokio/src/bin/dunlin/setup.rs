@@ -43,6 +43,10 @@ pub(crate) struct NodeArgs {
     /// $XDG_DATA_HOME, or, without that, in ~/.local/share; none for an identity for one run]
     #[arg(long, value_name = "FOLDER|none")]
     data: Option<PathBuf>,
+    /// Who decides which instance of a single-active service is active, in the development network: one, three or
+    /// five peers, the same at every node. Other networks name them in their descriptors
+    #[arg(long = "acceptor", value_name = "ID", conflicts_with = "networks")]
+    acceptors: Vec<PeerId>,
     #[command(flatten)]
     networks: NetworkArgs,
 }
@@ -89,6 +93,7 @@ impl NodeArgs {
         if !self.allow.is_empty() {
             builder = builder.allow(self.allow);
         }
+        let builder = builder.lease_acceptors(self.acceptors);
         let (builder, files) = self.networks.apply(builder)?;
         let interrupts = Interrupts::new()
             .map_err(|error| Fail::new("SIGNALS", format!("signals cannot be awaited: {error}")))?;
