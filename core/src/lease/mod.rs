@@ -34,7 +34,9 @@
 //! That there is one holder, and that tokens grow, is explored in `sim/src/explore/lease`; the wrong rules below, behind
 //! `is_planted`, are refuted there.
 //!
-//! One configuration of acceptors is for good here: how another one takes over is not part of it yet.
+//! One configuration of acceptors is for good here: how another one takes over, with seals of the old one, is not part
+//! of it yet. Until it is, a network changes its acceptors with all its nodes stopped for
+//! [`LeaseTimes::abstention`], under a higher epoch.
 
 mod acceptor;
 mod config;

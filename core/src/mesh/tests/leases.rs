@@ -443,3 +443,88 @@ fn two_services_of_one_node_have_leases_of_their_own() {
     });
     assert_eq!(cell.lock().unwrap().take().unwrap().unwrap(), 1);
 }
+
+#[test]
+fn in_a_network_with_tokens_the_descriptor_names_acceptors_and_who_may_not_serve_gets_no_lease() {
+    use crate::auth::tests::{NOON, changed};
+    use crate::auth::{Membership, NetworkMembership, Permission};
+    let descriptors = changed(|claims| {
+        claims.registry_members = (0..3).map(id).collect();
+        claims.registry_members.sort();
+        claims.registry_epoch = 9;
+    });
+    let mut world = World::new(0);
+    world.began = NOON;
+    for index in 0..4 {
+        let serve = if index == 3 { "serve:other/*" } else { "serve:leader/*" };
+        let token = super::access::token(index, &format!("call:> {serve}"));
+        let network = NetworkMembership { descriptors: descriptors.clone(), token };
+        let membership = Membership::Networks(vec![network]);
+        let access = crate::auth::Access::new(&id(index), world.time(), membership).unwrap();
+        let station = world.station_in(index, 1, access);
+        world.stations.push(station);
+    }
+    for (a, b) in [(0, 1), (0, 2), (1, 2), (3, 0), (3, 1), (3, 2)] {
+        world.connect(a, b);
+    }
+    world.pass(3_000 * MS);
+    // Its own node says so at once, and acceptors have nothing to say to it.
+    let now = world.time();
+    let Station { mesh, host, .. } = &mut world.stations[3];
+    let service = leader_service(3, &Runs::default());
+    let error = host.add_service(now, mesh, Arc::new(service)).unwrap_err();
+    assert!(error.to_string().contains("'serve'"), "{error}");
+    let network = descriptors.id();
+    let name = [&network.as_bytes()[..], b"leader"].concat();
+    let name = crate::lease::LeaseName::new(name.into()).unwrap();
+    let boot = mesh.incarnation().boot;
+    let proposer = crate::lease::ProposerId { peer: id(3), boot };
+    let ballot = crate::lease::Ballot { round: 50, proposer };
+    for ask in [crate::lease::Ask::Peek, crate::lease::Ask::Prepare(ballot)] {
+        let request = crate::lease::Request { epoch: 9, name: name.clone(), ask };
+        world.overheard = Some((0, 3, Vec::new()));
+        let frame = Message::LeaseRequest(request).into_frame().unwrap().to_body();
+        let link = world.links.iter().find(|link| joins(link, 0, 3)).unwrap().0;
+        let now = world.time();
+        let input = LinkInput::Frame { link, lane: Lane::CONTROL, frame };
+        world.stations[0].mesh.handle_link(now, input);
+        world.settle();
+        let (.., said) = world.overheard.take().unwrap();
+        assert_eq!(said.len(), 0, "it is not answered");
+    }
+    let path = TopicPath::parse("leader/who").unwrap();
+    assert!(!world.stations[0].mesh.permits(id(3), Permission::Serve, &path));
+    // Those that may get it, with the descriptor's epoch, in a round that knows nothing of that one's.
+    let runs = serve_at(&mut world, &[0, 1]);
+    world.pass(500 * MS);
+    let leader = holders(&world)[0];
+    let cell = ask(&mut world, 3, 500);
+    assert_eq!(answer(&cell).unwrap(), leader);
+    let token = runs.lock().unwrap()[0].1.unwrap();
+    assert_eq!(token.epoch, 9);
+    assert!(token.round < 50, "{token}");
+}
+
+#[test]
+fn what_an_acceptor_without_its_disk_learns_comes_in_parts() {
+    let mut world = cluster(3);
+    let many = crate::wire::LEARNED_PART_MAX + 5;
+    for number in 0..many {
+        let path = format!("leader-{number}");
+        world.serve(0, service(&path).single_active().action("a", |_, (): ()| async { Ok(()) }));
+    }
+    world.pass(4_000 * MS);
+    world.restart(1, 2);
+    world.connect(1, 0);
+    world.connect(1, 2);
+    world.overheard = Some((0, 1, Vec::new()));
+    world.pass(3_000 * MS);
+    assert!(world.stations[1].mesh.is_ready());
+    let (.., said) = world.overheard.take().unwrap();
+    let parts = said.into_iter().filter_map(|frame| match wire::parse(frame, &Limits::default()) {
+        Ok(Message::LeaseLearned(part)) => Some((part.told, part.learned.rounds.len())),
+        _ => None,
+    });
+    let parts: Vec<_> = parts.collect();
+    assert!(parts.ends_with(&[(0, crate::wire::LEARNED_PART_MAX), (many - 5, 5)]), "{parts:?}");
+}

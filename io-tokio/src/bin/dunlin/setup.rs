@@ -323,7 +323,7 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
             });
         }
         NodeEvent::AcceptorReady { network } => output.say(
-            "takes part in deciding who is active".to_string(),
+            "takes part in deciding who is active",
             || json!({ "event": "acceptor_ready", "network": network.to_string() }),
         ),
         NodeEvent::StoreFailed { why } => output.say(
