@@ -448,7 +448,11 @@ impl Callee {
                     && answer.bytes() > 0
                 {
                     memory.kept_bytes -= answer.bytes();
-                    *answer = Answer::bare(Status::AnswerDropped);
+                    // Of what has not run, or failed, the text goes and the word stays.
+                    *answer = Answer::bare(match answer.status {
+                        Status::Ok | Status::Application => Status::AnswerDropped,
+                        status => status,
+                    });
                 }
             }
         }
