@@ -72,6 +72,7 @@ impl Station {
             seed: [index; 32],
             admission: Admission::Anyone,
             access: Access::development(&identity(index).id()),
+            leases: Default::default(),
             limits: Limits::default(),
         };
         Station { mesh: Mesh::new(now, config), host: Host::new([index; 32], || {}) }

@@ -36,6 +36,7 @@ fn mesh(index: u8) -> Mesh {
         seed: [index; 32],
         admission: Admission::Anyone,
         access: Access::development(&identity(index).id()),
+        leases: Default::default(),
         limits: Limits { subscriptions_per_peer_max: 20_000, ..Limits::default() },
     };
     Mesh::new(now(), config)

@@ -11,6 +11,7 @@
 //!   | peer                    deadlines             and elsewhere      |
 //!   | auth: networks, tokens, and who may do what                      |
 //!   | events: who subscribes, and what each is sent                    |
+//!   | lease: which instance of a single-active service is active       |
 //!   | store: what must survive, and what waits until it does           |
 //!   +-------------------------------------------------------------------+
 //!        |        ^                  the seam: link::{LinkCommand, LinkInput, FrameSource}
@@ -74,5 +75,5 @@ pub mod transport;
 pub mod wire;
 
 pub use base::{Identity, Limits, MonoTime, Now, PeerId, WallTime};
-pub use mesh::{CallRequest, Event, Mesh, MeshConfig, Target, Wake, WakeReason};
+pub use mesh::{CallRequest, Event, LeaseSettings, Mesh, MeshConfig, Target, Wake, WakeReason};
 pub use node::{Node, NodeConfig};

@@ -3,7 +3,7 @@
 use crate::auth::Access;
 use crate::base::{Draws, Identity, Label, Limits, Now};
 use crate::link::FrameSource;
-use crate::mesh::{Event, Mesh, MeshConfig, Wake, WakeReason};
+use crate::mesh::{Event, LeaseSettings, Mesh, MeshConfig, Wake, WakeReason};
 use crate::peer::Admission;
 use crate::service::Host;
 use crate::store::{StoreInput, StoreMisuse, StoreRequest, Stored};
@@ -27,6 +27,8 @@ pub struct NodeConfig {
     pub admission: Admission,
     /// The networks that the node is in, and what their tokens allow. Made for this identity.
     pub access: Access,
+    /// Who accepts leases of single-active services, and how long they last.
+    pub leases: LeaseSettings,
     /// Every bound.
     pub limits: Limits,
     /// QUIC's settings. What limits say of messages and links wins over it.
@@ -51,6 +53,7 @@ impl NodeConfig {
             seed,
             crypto: Crypto::system(),
             admission: Admission::default(),
+            leases: LeaseSettings::default(),
             limits: Limits::default(),
             transport: TransportConfig::default(),
         }
@@ -95,6 +98,7 @@ impl Node {
                     seed: config.seed,
                     admission: config.admission,
                     access: config.access,
+                    leases: config.leases,
                     limits: config.limits,
                 },
             ),

@@ -68,6 +68,12 @@
 //! | 90 | a life is shown to others before it is stored |
 //! | 91 | a life has the counter of the one before, which is stored |
 //! | 92 | a node goes on though its store has failed |
+//! | 100 | a holder goes on when its lease has ended |
+//! | 101 | an acceptor that starts does not look at what it has promised in earlier lives |
+//! | 102 | a fence lets lower tokens pass |
+//! | 103 | a standby serves |
+//! | 104 | a lease is not given up in a pause or a stop |
+//! | 105 | a call runs as long as nobody has noticed that the lease is over |
 //! | 110 | the retry budget is not looked at |
 //! | 111 | a call that may have run is made again, whatever its caller said |
 //! | 112 | a sick instance is left alone for ever |
@@ -82,7 +88,7 @@
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 11] = [
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 12] = [
     1..=8,
     20..=25,
     28..=28,
@@ -92,6 +98,7 @@ pub const PLANTED: [std::ops::RangeInclusive<u32>; 11] = [
     60..=69,
     70..=79,
     90..=92,
+    100..=105,
     110..=116,
     120..=123,
 ];

@@ -115,6 +115,7 @@ impl World {
             seed: [choice; 32],
             admission: Admission::Anyone,
             access: Access::development(&id),
+            leases: Default::default(),
             limits,
         };
         World {

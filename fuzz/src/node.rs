@@ -137,6 +137,7 @@ impl Side {
             crypto: Crypto::null_for_simulation(seed),
             admission: Admission::Anyone,
             access: Access::development(&IDENTITIES[which].id()),
+            leases: Default::default(),
             limits,
             transport,
         };
@@ -186,6 +187,8 @@ impl Side {
             | Event::NetworkLeft { .. }
             | Event::NetworkEnded { .. }
             | Event::NetworkOutdated { .. }
+            | Event::Leader { .. }
+            | Event::AcceptorReady { .. }
             | Event::StoreFailed { .. } => {}
         }
     }

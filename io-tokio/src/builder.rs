@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use dunlin_core::auth::Access;
+use dunlin_core::lease::{AcceptorSet, LeaseTimes, WrongAcceptors};
 use dunlin_core::mesh::CommandError;
 use dunlin_core::peer::Admission;
 use dunlin_core::service::host::AddServiceError;
 use dunlin_core::service::{Host, Service};
 use dunlin_core::transport::{Crypto, TransportConfig};
-use dunlin_core::{Identity, Limits, Node as Core, NodeConfig, PeerId};
+use dunlin_core::{Identity, LeaseSettings, Limits, Node as Core, NodeConfig, PeerId};
 
 use crate::address::PeerAddress;
 use crate::clock::{Clock, SystemClock};
@@ -24,6 +25,9 @@ use crate::socket::Socket;
 use crate::store::writer::Writer;
 use crate::store::{Store, StoreError};
 use crate::udp::Udp;
+
+/// The acceptors of the development network have one epoch: nobody signs another.
+const ACCEPTORS_EPOCH: u64 = 1;
 
 /// Why a node did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +69,9 @@ pub enum StartError {
     /// What the node has stored cannot be read, or nothing more be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The acceptors of the development network cannot be.
+    #[error(transparent)]
+    Acceptors(#[from] WrongAcceptors),
     /// The node cannot be in the networks that it was told to be in.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -84,6 +91,8 @@ pub struct NodeBuilder {
     listen: SocketAddr,
     admission: Admission,
     networks: Chosen,
+    acceptors: Vec<PeerId>,
+    lease_times: LeaseTimes,
     limits: Limits,
     transport: TransportConfig,
     peers: Vec<(PeerId, Vec<SocketAddr>)>,
@@ -102,6 +111,8 @@ impl Default for NodeBuilder {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
             admission: Admission::default(),
             networks: Chosen::default(),
+            acceptors: Vec::new(),
+            lease_times: LeaseTimes::default(),
             limits: Limits::default(),
             transport: TransportConfig::default(),
             peers: Vec::new(),
@@ -199,6 +210,20 @@ impl NodeBuilder {
         self
     }
 
+    /// One of the acceptors of the development network, who decide which instance of a single-active service is active:
+    /// to be said of one, three or five peers, and of the same at every node. A node that is alone names
+    /// itself. Other networks name theirs in their descriptors. May be said several times.
+    pub fn lease_acceptors(mut self, acceptors: impl IntoIterator<Item = PeerId>) -> Self {
+        self.acceptors.extend(acceptors);
+        self
+    }
+
+    /// How long leases last: the same at every node of a network.
+    pub fn lease_times(mut self, times: LeaseTimes) -> Self {
+        self.lease_times = times;
+        self
+    }
+
     /// Every bound.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -277,7 +302,12 @@ impl NodeBuilder {
             }
             None => (None, None),
         };
+        let development_acceptors = match self.acceptors.is_empty() {
+            true => None,
+            false => Some(AcceptorSet::new(ACCEPTORS_EPOCH, self.acceptors)?),
+        };
         let config = NodeConfig {
+            leases: LeaseSettings { development_acceptors, times: self.lease_times },
             crypto: self.crypto.unwrap_or_else(Crypto::system),
             admission: self.admission,
             limits: self.limits,
@@ -291,6 +321,9 @@ impl NodeBuilder {
         let bell = Arc::clone(&desk.bell);
         let writer = store.map(|store| Writer::start(store, Arc::clone(&bell))).transpose()?;
         let mut host = Host::new(seed, move || bell.ring());
+        if let Some(clock) = clock.shared() {
+            host.set_clock(clock);
+        }
         host.set_spawner(Box::new(TokioSpawner(tokio::runtime::Handle::current())));
 
         let mut waiting = Vec::new();

@@ -9,6 +9,12 @@ pub trait Clock: Send + 'static {
     /// The time. The monotonic part must not go back.
     fn now(&self) -> Now;
 
+    /// The monotonic clock alone, for handlers that look at it from threads of their own. None from clocks that
+    /// cannot be shared: handlers then take the time as of the node's last turn.
+    fn shared(&self) -> Option<Box<dyn Fn() -> MonoTime + Send + Sync>> {
+        None
+    }
+
     /// For a deadline that is no further away than this, a node that sends much lets other tasks run and looks
     /// again instead of sleeping: tokio's timers tick in milliseconds, QUIC's pacing in microseconds. Zero for
     /// virtual clocks, which stand still while anything runs.
@@ -39,6 +45,10 @@ impl Clock for SystemClock {
         let time = rustix::time::clock_gettime(id);
         let nanos = (time.tv_sec as u64).saturating_mul(1_000_000_000) + time.tv_nsec as u64;
         Now::new(MonoTime::from_nanos(nanos), wall())
+    }
+
+    fn shared(&self) -> Option<Box<dyn Fn() -> MonoTime + Send + Sync>> {
+        Some(Box::new(|| SystemClock.now().mono))
     }
 
     fn precision(&self) -> Duration {

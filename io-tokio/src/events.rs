@@ -9,8 +9,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use dunlin_core::PeerId;
+use dunlin_core::auth::NetworkId;
 use dunlin_core::base::{Incarnation, ServiceKey};
 use dunlin_core::directory::ServiceState;
+use dunlin_core::lease::Token;
 use dunlin_core::link::{DialError, DownReason};
 use dunlin_core::mesh::Event;
 use dunlin_core::peer::RefuseCode;
@@ -75,6 +77,22 @@ pub enum NodeEvent {
     NewerSelf {
         /// The peer that knows.
         told_by: PeerId,
+    },
+    /// Who is active of a single-active service of this node, as far as it knows, is somebody else than before.
+    Leader {
+        /// The service's path.
+        path: TopicPath,
+        /// The service.
+        service: ServiceKey,
+        /// Who is active; none if the lease was lost here, and nobody else is known to have it.
+        leader: Option<PeerId>,
+        /// The fencing token, if it is this node.
+        token: Option<Token>,
+    },
+    /// As an acceptor of leases this node takes part from now on: a rolling restart may go on.
+    AcceptorReady {
+        /// In this network.
+        network: NetworkId,
     },
     /// Something could not be stored, so this node stops.
     StoreFailed {
@@ -278,6 +296,13 @@ impl Feed {
                 let Some(path) = path else { return };
                 NodeEvent::ServiceState { path, service, state, error }
             }
+            Event::Leader { service, leader, token } => {
+                let paths = self.paths.lock().expect("nothing panics under this lock");
+                let Some(path) = paths.get(&service).cloned() else { return };
+                drop(paths);
+                NodeEvent::Leader { path, service, leader, token }
+            }
+            Event::AcceptorReady { network } => NodeEvent::AcceptorReady { network },
             Event::Stopped => NodeEvent::Stopped,
             Event::CallEnded { .. }
             | Event::CallRetried { .. }

@@ -63,6 +63,9 @@ pub use dunlin_core::events::{
     Delivery, EventId, EventMessage, Missed, MissedWhy, Overflow, PublishError, PublishOutcome,
     Published, QueueLimits,
 };
+pub use dunlin_core::lease::{
+    AcceptorSet, FenceGuard, Fenced, Hold, LeaseTimes, Token as FencingToken,
+};
 pub use dunlin_core::mesh::CommandError;
 pub use dunlin_core::peer::{Admission, RefuseCode};
 pub use dunlin_core::rpc::{AppError, CallError, Executed, Failure};

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use dunlin_core::Now;
 use dunlin_core::base::ServiceKey;
 use dunlin_core::directory::ServiceState;
+use dunlin_core::lease::Hold;
 use dunlin_core::mesh::{CommandError, Mesh};
 use dunlin_core::service::Service;
 use dunlin_core::service::host::AddServiceError;
 use dunlin_core::topic::TopicPath;
+use dunlin_core::{Now, PeerId};
 
 use crate::builder::register;
 use crate::driver::Desk;
@@ -52,7 +53,7 @@ pub struct ServiceHandle {
 }
 
 impl Node {
-    /// Registers a service and waits until it runs.
+    /// Registers a service and waits until it runs; a single-active one, until it runs or stands by.
     ///
     /// # Errors
     ///
@@ -91,7 +92,9 @@ impl Node {
         events: &mut Events,
         added: &Added,
     ) -> Result<(), ServiceError> {
-        let why = until(self.desk(), events, added, |state| state == ServiceState::Running).await?;
+        // A single-active service stands by, and may do so for long.
+        let runs = |state| matches!(state, ServiceState::Running | ServiceState::Standby);
+        let why = until(self.desk(), events, added, runs).await?;
         match why {
             None => Ok(()),
             Some(why) => Err(ServiceError::Failed { path: added.path.clone(), why }),
@@ -163,6 +166,29 @@ impl ServiceHandle {
     /// When it is not paused.
     pub async fn resume(&self) -> Result<(), ServiceError> {
         self.change(Mesh::resume_service).await
+    }
+
+    /// Of a single-active service: whether it is active at this moment, by which token, and until when unless that is
+    /// renewed. To be asked at the moment of acting, and never to be remembered; handlers ask their
+    /// [`dunlin_core::service::Context`].
+    pub async fn hold(&self) -> Option<Hold> {
+        let key = self.added.key;
+        ask(&self.desk, move |core, _, now| core.mesh().hold(now.mono, key)).await.flatten()
+    }
+
+    /// Of a single-active service: where it is active, as far as this node knows.
+    pub async fn leader(&self) -> Option<PeerId> {
+        let key = self.added.key;
+        ask(&self.desk, move |core, _, _| core.mesh().leader_of(key)).await.flatten()
+    }
+
+    /// Of a single-active service: lets another instance be the active one.
+    ///
+    /// # Errors
+    ///
+    /// When it is not active.
+    pub async fn step_down(&self) -> Result<(), ServiceError> {
+        self.change(Mesh::step_down).await
     }
 
     /// Ends its life, and waits until its `stop` has run. Handlers that run may end.

@@ -49,6 +49,14 @@ pub enum Kind {
     EventAck = 22,
     /// [`v1::Events`]; the payload is theirs.
     Events = 23,
+    /// [`v1::LeaseRequest`]. Who does not know leases skips it.
+    LeaseRequest = 128,
+    /// [`v1::LeaseAnswer`]. Who does not know leases skips it.
+    LeaseAnswer = 129,
+    /// [`v1::LeaseLearn`]. Who does not know leases skips it.
+    LeaseLearn = 130,
+    /// [`v1::LeaseLearned`]. Who does not know leases skips it.
+    LeaseLearned = 131,
 }
 
 impl Kind {
@@ -72,6 +80,10 @@ impl Kind {
             21 => Kind::EventsSkipped,
             22 => Kind::EventAck,
             23 => Kind::Events,
+            128 => Kind::LeaseRequest,
+            129 => Kind::LeaseAnswer,
+            130 => Kind::LeaseLearn,
+            131 => Kind::LeaseLearned,
             _ => return None,
         })
     }
@@ -100,6 +112,10 @@ pub enum Header {
     EventsSkipped(v1::EventsSkipped),
     EventAck(v1::EventAck),
     Events(v1::Events),
+    LeaseRequest(v1::LeaseRequest),
+    LeaseAnswer(v1::LeaseAnswer),
+    LeaseLearn(v1::LeaseLearn),
+    LeaseLearned(v1::LeaseLearned),
     /// Written already, for frames that go to many. Never read.
     Written(Written),
 }
@@ -157,6 +173,10 @@ macro_rules! with_message {
             Header::EventsSkipped($message) => $body,
             Header::EventAck($message) => $body,
             Header::Events($message) => $body,
+            Header::LeaseRequest($message) => $body,
+            Header::LeaseAnswer($message) => $body,
+            Header::LeaseLearn($message) => $body,
+            Header::LeaseLearned($message) => $body,
             Header::Written($written) => $otherwise,
         }
     };
@@ -184,6 +204,10 @@ impl Header {
             Header::EventsSkipped(_) => Kind::EventsSkipped,
             Header::EventAck(_) => Kind::EventAck,
             Header::Events(_) => Kind::Events,
+            Header::LeaseRequest(_) => Kind::LeaseRequest,
+            Header::LeaseAnswer(_) => Kind::LeaseAnswer,
+            Header::LeaseLearn(_) => Kind::LeaseLearn,
+            Header::LeaseLearned(_) => Kind::LeaseLearned,
             Header::Written(written) => written.kind(),
         }
     }
@@ -349,6 +373,10 @@ impl FrameView {
             Kind::EventsSkipped => Header::EventsSkipped(read(kind, header)?),
             Kind::EventAck => Header::EventAck(read(kind, header)?),
             Kind::Events => Header::Events(read(kind, header)?),
+            Kind::LeaseRequest => Header::LeaseRequest(read(kind, header)?),
+            Kind::LeaseAnswer => Header::LeaseAnswer(read(kind, header)?),
+            Kind::LeaseLearn => Header::LeaseLearn(read(kind, header)?),
+            Kind::LeaseLearned => Header::LeaseLearned(read(kind, header)?),
         };
         Ok(FrameView::Known(header, rest))
     }

@@ -46,6 +46,9 @@ pub(crate) struct Sync {
     pub(crate) bites: Option<FaultKind>,
 }
 
+/// The key of the record by which an acceptor says that it knows all its promises: a network and an epoch.
+const LEASE_KEY_LEAST: usize = 40;
+
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Disk {
@@ -58,6 +61,8 @@ pub(crate) struct Disk {
     ailment: Option<(usize, Ailment)>,
     /// It has lost something that was durable.
     pub(crate) has_forgotten: bool,
+    /// A record was lost, and its node is told so when it starts.
+    is_damaged: bool,
     /// The answer of a sync that ended while the node was paused.
     pub(crate) held: Option<StoreInput>,
 }
@@ -118,6 +123,9 @@ impl Disk {
 
     fn apply(&mut self, request: StoreRequest) {
         for write in request.writes {
+            // An acceptor knows again what it has promised.
+            let is_whole = write.table == Table::Lease && write.key.len() == LEASE_KEY_LEAST;
+            self.is_damaged &= !is_whole;
             let place = (write.table.number(), write.key);
             match write.value {
                 Some(value) => self.durable.insert(place, value),
@@ -147,6 +155,7 @@ impl Disk {
     pub(crate) fn wipe(&mut self) {
         self.has_forgotten |= !self.durable.is_empty();
         self.durable.clear();
+        self.is_damaged = false;
     }
 
     /// One record becomes unreadable; which one, `random` says. What it was; none if there is no record. The node
@@ -156,12 +165,16 @@ impl Disk {
         let place = self.durable.keys().nth(place)?.clone();
         let value = self.durable.remove(&place)?;
         self.has_forgotten = true;
+        self.is_damaged = true;
         Some(Record { table: place.0, key: place.1, value })
     }
 
     /// What a node that starts now is given.
     pub(crate) fn read(&self) -> Stored {
         let mut stored = Stored::default();
+        if self.is_damaged {
+            stored.note_damage();
+        }
         for ((table, key), value) in &self.durable {
             let record = Record { table: *table, key: key.clone(), value: value.clone() };
             stored.read(&record).expect("the node reads what it has written");
@@ -171,8 +184,8 @@ impl Disk {
 
     /// The counter of the last life that is stored.
     pub(crate) fn life(&self) -> u64 {
-        debug_assert!(Table::ALL.len() == 1, "`read` is cheap");
-        self.read().life().unwrap_or(0)
+        let life = self.durable.get(&(Table::Life.number(), Bytes::new()));
+        life.map_or(0, |life| u64::from_be_bytes(life[..].try_into().expect("eight bytes")))
     }
 }
 

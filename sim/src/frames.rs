@@ -243,6 +243,7 @@ impl Fidelity for Frames {
             seed: birth.seed,
             admission: Admission::Anyone,
             access: birth.access,
+            leases: birth.leases,
             limits: birth.limits,
         };
         Mesh::new(now, config)

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use dunlin_core::lease::Token;
 use dunlin_core::rpc::{CallError, Executed, Failure};
 
 use crate::checks;
@@ -152,6 +153,8 @@ struct Book {
     paces: Vec<Pace>,
     violations: Vec<Violation>,
     sometimes: Sometimes,
+    /// Handlers of the single-active service that have run since it was looked last, with their tokens.
+    led: Vec<(Life, Option<Token>)>,
 }
 
 /// How the time of a node passes.
@@ -287,6 +290,9 @@ impl Ledger {
                 false => sometimes::UNRUN_IN_DOUBT,
             });
         }
+        if let End::Failed { failure: Failure::NotActive, .. } = end {
+            book.sometimes.reach(sometimes::NOT_ACTIVE);
+        }
         if self.tape.is_on() {
             let (ending, result) = end_of_call(&end);
             self.tape.ends(now, Doing::Call, token, ending, &result);
@@ -296,6 +302,15 @@ impl Ledger {
         if let Err((rule, what)) = verdict {
             self.violate(Some(node), rule, what);
         }
+    }
+
+    /// Writes down that a handler of the single-active service runs.
+    pub(crate) fn leads(&self, at: Life, token: Option<Token>) {
+        self.book().led.push((at, token));
+    }
+
+    pub(crate) fn take_led(&self) -> Vec<(Life, Option<Token>)> {
+        std::mem::take(&mut self.book().led)
     }
 
     /// Reports a broken rule. The run stops behind the present event.

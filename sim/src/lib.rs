@@ -37,6 +37,7 @@ pub mod faults;
 mod frames;
 mod history;
 pub mod junit;
+mod leases;
 pub mod linear;
 pub mod locate;
 mod log;

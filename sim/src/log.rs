@@ -107,6 +107,12 @@ pub(crate) fn describe(peers: &[PeerId], event: &Event) -> String {
         Event::LifeBegan { incarnation, told_by } => {
             format!("begins life {incarnation:?}: {} knew a later one", name(peers, *told_by))
         }
+        Event::Leader { leader, token, .. } => {
+            let who = leader.map_or("nobody that it knows".into(), |leader| name(peers, leader));
+            let token = token.map_or(String::new(), |token| format!(", by token {token}"));
+            format!("the active one is {who}{token}")
+        }
+        Event::AcceptorReady { .. } => "takes part as an acceptor".into(),
         Event::StoreFailed { why } => format!("its store has failed: {why}"),
         Event::NewerSelf { told_by } => {
             format!("stops: {} knows a later life of it", name(peers, *told_by))

@@ -59,6 +59,7 @@ impl Fidelity for Packets {
         let config = NodeConfig {
             crypto,
             admission: Admission::Anyone,
+            leases: birth.leases,
             limits: birth.limits,
             transport: TransportConfig::for_simulation(),
             stored: Some(birth.stored),

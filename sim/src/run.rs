@@ -20,7 +20,9 @@ use crate::locate::Under;
 use crate::log::{Log, log};
 use crate::packets::Packets;
 use crate::recording::{Extent, Recording, Tape};
-use crate::schedule::{Crypto, Deed, Fidelity as Choice, Operation, Schedule, shared_network};
+use crate::schedule::{
+    Crypto, Deed, Fidelity as Choice, Operation, SINGLE_ACTIVE, Schedule, shared_network,
+};
 use crate::sometimes::Reached;
 use crate::workload::Workload;
 use crate::world::{Fidelity, World};
@@ -29,6 +31,10 @@ const SECOND: u64 = 1_000_000_000;
 /// Everybody must have found everybody so long after the faults: the last probe may have failed just
 /// before (8 s), the next one comes within 90 s by a clock that may go a tenth too slow.
 const CONVERGED_WITHIN: u64 = 135 * SECOND;
+/// Within this somebody is active: acceptors that begin anew abstain for 2.4 s, and what they have lost they learn
+/// then; a lease that was left behind ends within 2 s; and two that want it may be in each other's way for a while.
+const LED_WITHIN: u64 = 30_000_000_000;
+
 /// The longest call of the built-in workload, what its callee keeps of it, and the probes.
 const QUIET_WITHIN: u64 = 90 * SECOND;
 /// A link that went silent before the faults ended is noticed within 15 s of them, at each end by itself.
@@ -292,6 +298,7 @@ fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
         return Ok(());
     }
     await_nothing(world, (healed_at + CONVERGED_WITHIN).saturating_sub(world.now), apart)?;
+    await_nothing(world, LED_WITHIN, unled)?;
     await_nothing(world, QUIET_WITHIN, restless)?;
     log!(world, None, "everybody has found everybody, and rests");
     for (a, b) in pairs(world) {
@@ -438,6 +445,7 @@ fn served_by_several<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, u16, Vec<
         for (_, path, _) in mesh.services().iter() {
             number(path.path()).map(|own| instances.remove(&own));
         }
+        instances.remove(&SINGLE_ACTIVE);
         let may_call = |service| world.rights.as_ref().is_none_or(|r| r.may_call(from, service));
         let several =
             instances.into_iter().find(|(service, peers)| peers.len() > 1 && may_call(*service));
@@ -490,6 +498,11 @@ fn apart<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
     None
 }
 
+/// Nobody is active, though somebody could be.
+fn unled<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
+    world.leaderless().map(|(node, what)| (crate::leases::SOMEBODY, Some(node), what))
+}
+
 /// Something that is still going on, or was left behind.
 fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
     for (index, station) in world.stations.iter().enumerate() {
@@ -511,7 +524,7 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
             ("events not acknowledged", load.events_unacknowledged, 0),
             ("slow subscribers", usize::from(slow), 0),
             ("tasks", tasks, 0),
-            ("timers", load.timers, 1 + right_timers + heartbeats),
+            ("timers", load.timers, 1 + right_timers + heartbeats + world.lease_timers()),
         ];
         if let Some((what, count, _)) = counts.into_iter().find(|(_, count, max)| count > max) {
             let open = world.ledger.open_calls(Some(world.life(index)));

@@ -43,8 +43,15 @@ pub(crate) const MEMBER_LEFT: &str = "a member of a group left";
 pub(crate) const CRASHED_IN_SYNC: &str = "a node died before what it stored was durable";
 pub(crate) const STORE_FAILED: &str = "a node stopped because its store failed";
 
+pub(crate) const TOOK_OVER: &str = "a standby took over";
+pub(crate) const NOT_ACTIVE: &str = "a call ended because nobody was active";
+pub(crate) const FENCED_OFF: &str = "a fence kept an earlier holder out";
+
 /// What every world looks for.
-pub const OF_THE_WORLD: [&str; 33] = [
+pub const OF_THE_WORLD: [&str; 36] = [
+    TOOK_OVER,
+    NOT_ACTIVE,
+    FENCED_OFF,
     SUPERSEDED,
     SUPERSEDED_IN_CALL,
     SUPERSEDED_IN_EVENT,

@@ -203,6 +203,11 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
         Event::LifeBegan { incarnation, told_by } => note(13, head(told_by) ^ incarnation.boot),
         Event::NewerSelf { told_by } => note(14, head(told_by)),
         Event::StoreFailed { .. } => note(15, 0),
+        Event::Leader { leader, token, .. } => {
+            let round = token.map_or(0, |token| token.round);
+            note(16, leader.as_ref().map_or(0, head) ^ round);
+        }
+        Event::AcceptorReady { .. } => note(17, 0),
         Event::Stopped => note(11, 0),
         Event::DirectoryAcknowledged { peer, version } => note(12, head(peer) ^ version),
         Event::SubscriptionReady(key) => note(50, key.to_u64()),

@@ -8,20 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dunlin_core::Limits;
 use dunlin_core::auth::{NetworkClaim, NetworkId};
 use dunlin_core::base::Incarnation;
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
 };
 use dunlin_core::events::receiver::{Declined, EventAck};
+use dunlin_core::lease::{
+    Answer, Answered, Ask, Ballot, Learn, Learned, LeaseName, Peeked, ProposerId, Request,
+};
 use dunlin_core::link::{End, LinkId, Sent};
 use dunlin_core::rpc::Status;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::{Pattern, TopicPath};
 use dunlin_core::wire::{
-    CallMessage, EventFrame, EventsFrame, EventsFrom, Hello, Message, ReplyMessage, RunFrame, parse,
+    CallMessage, EventFrame, EventsFrame, EventsFrom, Hello, LearnedPart, Message, ReplyMessage,
+    RunFrame, parse,
 };
+use dunlin_core::{Limits, PeerId};
 use dunlin_fuzz::hello::op as hello;
 use dunlin_fuzz::mesh::op as mesh;
 use dunlin_fuzz::node::op as node;
@@ -128,6 +132,22 @@ fn messages() -> Vec<(&'static str, Message)> {
         declined: vec![declined],
         nothing_came: false,
     };
+    let name = [&NetworkId::DEVELOPMENT.as_bytes()[..], b"counter"].concat();
+    let name = LeaseName::new(name.into()).unwrap();
+    let proposer = ProposerId { peer: PeerId::from_bytes([3; 32]), boot: 5 };
+    let ballot = Ballot { round: 4, proposer };
+    let lease_request = Request { epoch: 1, name: name.clone(), ask: Ask::Propose(ballot, 2) };
+    let runs_for = Duration::from_millis(1_500);
+    let stands = Peeked { round: 4, holder: Some(proposer), runs_for };
+    let answered = Answered::Refused { ballot, parked: true, stands };
+    let lease_answer = Answer { epoch: 1, name: name.clone(), answered };
+    let learn = Learn { epoch: 1, boot: 5 };
+    let learned = LearnedPart {
+        network: NetworkId::DEVELOPMENT,
+        told: 1,
+        learned: Learned { epoch: 1, boot: 5, complete: true, rounds: vec![(name, 4)] },
+        more: false,
+    };
     vec![
         ("hello", Message::Hello(hello)),
         (
@@ -169,6 +189,10 @@ fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("events-skipped", Message::EventsSkipped { count: 5 }),
         ("event-ack", Message::EventAck(ack)),
+        ("lease-request", Message::LeaseRequest(lease_request)),
+        ("lease-answer", Message::LeaseAnswer(lease_answer)),
+        ("lease-learn", Message::LeaseLearn(NetworkId::DEVELOPMENT, learn)),
+        ("lease-learned", Message::LeaseLearned(learned)),
     ]
 }
 

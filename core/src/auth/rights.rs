@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::auth::access::{Access, Admitted};
 use crate::auth::cache::Known;
 use crate::auth::membership::{DEVELOPMENT_NAME, OwnNetwork};
+use crate::auth::network_id::NetworkId;
 use crate::auth::permission::Permission;
 use crate::base::{Now, PeerKey};
 use crate::topic::{Pattern, TopicPath};
@@ -240,6 +241,46 @@ impl Access {
         self.network_of(own, path.network())
             .and_then(|place| self.admitted(now, own, peer, place))
             .is_ok()
+    }
+
+    /// The network that a path of ours belongs to.
+    ///
+    /// # Errors
+    ///
+    /// When it names a network that we are not in.
+    pub fn network_id_of(&self, path: &TopicPath) -> Result<NetworkId, Denied> {
+        match &self.own {
+            None => Ok(NetworkId::DEVELOPMENT),
+            Some(own) => Ok(own[self.network_of(own, path.network())?].id()),
+        }
+    }
+
+    /// A path without a network, as it is written here if it is in this one of our networks; none if we are not
+    /// in it, or it is not a path.
+    pub fn path_in(&self, network: NetworkId, bare: &str) -> Option<TopicPath> {
+        let path = TopicPath::parse(bare).ok().filter(|path| path.network().is_none())?;
+        let Some(own) = &self.own else {
+            return (network == NetworkId::DEVELOPMENT).then_some(path);
+        };
+        match own.iter().position(|own| own.id() == network)? {
+            0 => Some(path),
+            place => TopicPath::parse(&format!("{}:{path}", own[place].name())).ok(),
+        }
+    }
+
+    /// Whether a peer, or we if it is none, may serve something at or below this path now.
+    pub fn may_serve_at(&self, now: Now, peer: Option<PeerKey>, path: &TopicPath) -> bool {
+        let Some(own) = &self.own else { return true };
+        let Ok(place) = self.network_of(own, path.network()) else { return false };
+        let grants = match peer {
+            None if own[place].is_usable(now) => &own[place].verified.grants,
+            None => return false,
+            Some(peer) => match self.admitted(now, own, peer, place) {
+                Ok(admitted) => &admitted.known.verified.grants,
+                Err(_) => return false,
+            },
+        };
+        grants.allow_some_below(Permission::Serve, path)
     }
 
     fn admitted(

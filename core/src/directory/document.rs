@@ -8,6 +8,7 @@ use std::sync::Arc;
 use semver::Version;
 
 use crate::base::{FewMap, StableHash};
+use crate::lease::Token;
 use crate::payload::ContentType;
 use crate::topic::{Pattern, TopicPath};
 
@@ -30,6 +31,9 @@ pub enum OfferState {
     Running,
     /// It will again; until then calls are answered UNAVAILABLE.
     Paused,
+    /// Another instance of it is active, or none is: calls are answered NOT_ACTIVE. Who does not know leases takes
+    /// it for paused.
+    Standby,
 }
 
 /// How callers choose among the instances of a service, if they do not say.
@@ -71,6 +75,10 @@ pub struct ServiceInfo {
     pub spread: Spread,
     /// Of its actions, in their order. There may be fewer than actions.
     pub actions: Vec<ActionInfo>,
+    /// At most one instance of all is active at a time: who holds the lease of its path.
+    pub single_active: bool,
+    /// Of an active instance of such a service: the token of its grant. Set by its node.
+    pub token: Option<Token>,
 }
 
 impl Default for ServiceInfo {
@@ -80,6 +88,8 @@ impl Default for ServiceInfo {
             description: String::new(),
             spread: Spread::default(),
             actions: Vec::new(),
+            single_active: false,
+            token: None,
         }
     }
 }
@@ -245,7 +255,8 @@ impl ServiceOffer {
         let mut hash = StableHash::new(1);
         hash.number(key).bytes(self.path.as_bytes()).number(match self.state {
             OfferState::Running => 1,
-            OfferState::Paused => 2,
+            // What is said of leases is left out: those that do not know them come to the same digest.
+            OfferState::Paused | OfferState::Standby => 2,
         });
         hash.number(self.actions.len() as u64);
         for action in &self.actions {

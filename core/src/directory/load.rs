@@ -47,7 +47,8 @@ impl Word {
             | Failure::PermissionDenied
             | Failure::Unreachable
             | Failure::InvalidPath
-            | Failure::BreakerOpen => Word::Nothing,
+            | Failure::BreakerOpen
+            | Failure::NotActive => Word::Nothing,
             // The argument of one call, or its answer.
             Failure::TooLarge | Failure::Unencodable | Failure::UnreadableAnswer => {
                 match executed {

@@ -7,6 +7,7 @@ use crate::directory::document::{
     Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, offer_bytes,
 };
 use crate::directory::numbers::{ENTRY_BITS, Numbers};
+use crate::lease::Token;
 use crate::machine::{Context, Machine};
 use crate::payload::ContentType;
 use crate::rpc::admission::Capacity;
@@ -21,13 +22,19 @@ pub enum ServiceState {
     Initialized,
     /// Takes calls.
     Running,
+    /// Single-active: it would take calls, but another instance does, or none may yet.
+    Standby,
+    /// Single-active: it has the lease; its `activate` runs.
+    Activating,
+    /// Single-active: it takes no calls any more; its `deactivate` runs. Then it gives the lease up, if it still has it.
+    Deactivating,
     /// Takes no calls for now.
     Paused,
     /// Takes no calls any more; its `stop` runs.
     Stopping,
     /// Its life is over, and all is cleaned up.
     Stopped,
-    /// Its `init` or `start` failed; its `clean_up` runs.
+    /// Its `init`, `start` or `activate` failed; its `clean_up` runs.
     Failing,
     /// Its life is over before it began, and all is cleaned up.
     Failed,
@@ -42,8 +49,14 @@ pub enum Hook {
     Start,
     /// End the work.
     Stop,
-    /// Take back what a failed `init` or `start` left behind.
+    /// Take back what a failed `init`, `start` or `activate` left behind.
     CleanUp,
+    /// Of a single-active service: it has the lease, and takes calls once this is done. The time to raise the fence at
+    /// whatever it guards.
+    Activate,
+    /// Of a single-active service: it takes no calls any more, and gives the lease up once this is done, or has
+    /// lost it.
+    Deactivate,
 }
 
 /// What moves a service through its life.
@@ -54,19 +67,40 @@ enum Move {
     Pause,
     Resume,
     Stop,
+    /// It has the lease.
+    Granted,
+    /// It has lost the lease, or gives it up for now.
+    StepDown,
 }
 
 /// The one table of legal transitions: from a state, by a move, to a state and the hook to run.
-fn transition(from: ServiceState, by: Move) -> Option<(ServiceState, Option<Hook>)> {
+fn transition(
+    is_single: bool,
+    from: ServiceState,
+    by: Move,
+) -> Option<(ServiceState, Option<Hook>)> {
     use ServiceState::*;
+    let active = if is_single { Standby } else { Running };
     Some(match (from, by) {
         (Created, Move::Done(Hook::Init)) => (Initialized, Some(Hook::Start)),
         (Created, Move::Failed(Hook::Init)) => (Failing, Some(Hook::CleanUp)),
-        (Initialized, Move::Done(Hook::Start)) => (Running, None),
+        (Initialized, Move::Done(Hook::Start)) => (active, None),
         (Initialized, Move::Failed(Hook::Start)) => (Failing, Some(Hook::CleanUp)),
+        (Standby, Move::Granted) => (Activating, Some(Hook::Activate)),
+        (Activating, Move::Done(Hook::Activate)) => (Running, None),
+        (Activating, Move::Failed(Hook::Activate)) => (Failing, Some(Hook::CleanUp)),
+        // What is to follow is remembered: see `LocalService`.
+        (Running, Move::StepDown | Move::Pause | Move::Stop) if is_single => {
+            (Deactivating, Some(Hook::Deactivate))
+        }
+        // Whatever `deactivate` says, it is active no more.
+        (Deactivating, Move::Done(Hook::Deactivate) | Move::Failed(Hook::Deactivate)) => {
+            (Standby, None)
+        }
         (Running, Move::Pause) => (Paused, None),
-        (Paused, Move::Resume) => (Running, None),
-        (Running | Paused, Move::Stop) => (Stopping, Some(Hook::Stop)),
+        (Standby, Move::Pause) => (Paused, None),
+        (Paused, Move::Resume) => (active, None),
+        (Running | Standby | Paused, Move::Stop) => (Stopping, Some(Hook::Stop)),
         // Whatever `stop` and `clean_up` say, there is nothing left to try.
         (Stopping, Move::Done(Hook::Stop) | Move::Failed(Hook::Stop)) => (Stopped, None),
         (Failing, Move::Done(Hook::CleanUp) | Move::Failed(Hook::CleanUp)) => (Failed, None),
@@ -94,6 +128,23 @@ pub enum ServiceInput {
     Resume(ServiceKey),
     /// End its life.
     Stop(ServiceKey),
+    /// A single-active service has its lease, by this token.
+    Granted(ServiceKey, Token),
+    /// A single-active service has lost its lease.
+    Lost(ServiceKey),
+    /// A single-active service is to give its lease up, for others to take.
+    StepDown(ServiceKey),
+}
+
+/// What a single-active service wants of its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseWish {
+    /// To have it.
+    Want,
+    /// To have it, but others first.
+    WantLater,
+    /// To be rid of it.
+    Leave,
 }
 
 /// What the services want done.
@@ -115,6 +166,8 @@ pub enum ServiceEffect {
         /// Why, if something failed.
         error: Option<String>,
     },
+    /// Of a single-active service: wait for its lease, or give it up.
+    Lease(ServiceKey, LeaseWish),
     /// Tell the peers: this entry of the document is new or different, or not listed any more.
     Announce(EntryKey, Option<Entry>),
 }
@@ -148,8 +201,14 @@ struct LocalService {
     info: ServiceInfo,
     routes: Vec<SubscriptionKey>,
     state: ServiceState,
-    /// A stop was asked for while `init` or `start` ran.
+    /// A stop was asked for while a hook ran that is not interrupted.
     stop_asked: bool,
+    /// Of a single-active service: a pause is to follow `deactivate`.
+    pause_asked: bool,
+    /// Of a single-active service: the lease was lost, or is to be given up, while `activate` ran.
+    step_down_asked: bool,
+    /// Of a single-active service: others are to have the lease first.
+    gives_way: bool,
 }
 
 /// As what a service in this state is announced, if it is.
@@ -157,18 +216,18 @@ fn offer_state(state: ServiceState) -> Option<OfferState> {
     match state {
         ServiceState::Running => Some(OfferState::Running),
         ServiceState::Paused => Some(OfferState::Paused),
+        ServiceState::Standby | ServiceState::Activating | ServiceState::Deactivating => {
+            Some(OfferState::Standby)
+        }
         _ => None,
     }
 }
 
 impl LocalService {
     fn offer(&self, state: OfferState) -> ServiceOffer {
-        ServiceOffer {
-            path: self.path.clone(),
-            state,
-            actions: self.actions.clone(),
-            info: self.info.clone(),
-        }
+        let mut info = self.info.clone();
+        info.token = info.token.filter(|_| state == OfferState::Running);
+        ServiceOffer { path: self.path.clone(), state, actions: self.actions.clone(), info }
     }
 }
 
@@ -219,6 +278,9 @@ impl LocalServices {
             routes: Vec::new(),
             state: ServiceState::Created,
             stop_asked: false,
+            pause_asked: false,
+            step_down_asked: false,
+            gives_way: false,
         });
         let service = self.services.get_mut(key).expect("just inserted");
         for (action, pattern) in service.actions.iter().enumerate() {
@@ -288,9 +350,14 @@ impl LocalServices {
             ServiceInput::Stop(service) => {
                 return self.state(*service).is_some();
             }
-            ServiceInput::Added(_) | ServiceInput::HookDone { .. } => return true,
+            ServiceInput::StepDown(service) => (*service, Move::StepDown),
+            ServiceInput::Added(_)
+            | ServiceInput::HookDone { .. }
+            | ServiceInput::Granted(..)
+            | ServiceInput::Lost(_) => return true,
         };
-        self.state(service).is_some_and(|state| transition(state, by).is_some())
+        let service = self.services.get(service);
+        service.is_some_and(|s| transition(s.info.single_active, s.state, by).is_some())
     }
 
     fn advance(
@@ -301,9 +368,19 @@ impl LocalServices {
         out: &mut Effects<'_, ServiceEffect>,
     ) {
         let Some(service) = self.services.get_mut(key) else { return };
-        let Some((to, hook)) = transition(service.state, by) else { return };
+        let is_single = service.info.single_active;
+        let Some((to, hook)) = transition(is_single, service.state, by) else { return };
         let (from, stop_asked) = (service.state, service.stop_asked);
         service.state = to;
+        // It is announced of an active one.
+        if !matches!(to, ServiceState::Activating | ServiceState::Running) {
+            service.info.token = None;
+        }
+        match (from, by) {
+            (ServiceState::Running, Move::Pause) => service.pause_asked = is_single,
+            (ServiceState::Running, Move::Stop) => service.stop_asked |= is_single,
+            _ => {}
+        }
         out.push(ServiceEffect::StateChanged { service: key, state: to, error });
         if let Some(hook) = hook {
             out.push(ServiceEffect::RunHook { service: key, hook });
@@ -313,6 +390,9 @@ impl LocalServices {
             let entry = now.map(|state| Entry::Service(Arc::new(service.offer(state))));
             out.push(ServiceEffect::Announce(service.entry, entry));
         }
+        if is_single {
+            self.wish(key, from, out);
+        }
         match to {
             ServiceState::Stopped | ServiceState::Failed => {
                 let service = self.services.remove(key).expect("just looked up");
@@ -320,7 +400,71 @@ impl LocalServices {
                     self.routes.remove(route);
                 }
             }
-            ServiceState::Running if stop_asked => self.advance(key, Move::Stop, None, out),
+            ServiceState::Running | ServiceState::Standby if stop_asked => {
+                self.advance(key, Move::Stop, None, out);
+            }
+            _ => self.follow(key, out),
+        }
+    }
+
+    fn step_down(
+        &mut self,
+        key: ServiceKey,
+        gives_way: bool,
+        out: &mut Effects<'_, ServiceEffect>,
+    ) {
+        let Some(service) = self.services.get_mut(key) else { return };
+        match service.state {
+            // It cannot be interrupted: step down behind it.
+            ServiceState::Activating => service.step_down_asked = true,
+            ServiceState::Running => {
+                service.gives_way = gives_way;
+                self.advance(key, Move::StepDown, None, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a single-active service that has come from another state wants of its lease.
+    fn wish(&mut self, key: ServiceKey, from: ServiceState, out: &mut Effects<'_, ServiceEffect>) {
+        let Some(service) = self.services.get_mut(key) else { return };
+        let goes_on = !service.stop_asked && !service.pause_asked;
+        let leaves = |state| {
+            use ServiceState::*;
+            matches!(state, Deactivating | Activating | Standby)
+        };
+        let wish = match service.state {
+            // It is wanted anew: others may have it by now.
+            ServiceState::Standby if from == ServiceState::Deactivating => {
+                out.push(ServiceEffect::Lease(key, LeaseWish::Leave));
+                match std::mem::take(&mut service.gives_way) {
+                    true => LeaseWish::WantLater,
+                    false => LeaseWish::Want,
+                }
+            }
+            ServiceState::Standby => LeaseWish::Want,
+            ServiceState::Paused | ServiceState::Stopping | ServiceState::Failing
+                if leaves(from) =>
+            {
+                return out.push(ServiceEffect::Lease(key, LeaseWish::Leave));
+            }
+            _ => return,
+        };
+        if goes_on {
+            out.push(ServiceEffect::Lease(key, wish));
+        }
+    }
+
+    /// What was asked for in the meantime.
+    fn follow(&mut self, key: ServiceKey, out: &mut Effects<'_, ServiceEffect>) {
+        let Some(service) = self.services.get_mut(key) else { return };
+        match service.state {
+            ServiceState::Running if std::mem::take(&mut service.step_down_asked) => {
+                self.advance(key, Move::StepDown, None, out);
+            }
+            ServiceState::Standby if std::mem::take(&mut service.pause_asked) => {
+                self.advance(key, Move::Pause, None, out);
+            }
             _ => {}
         }
     }
@@ -358,15 +502,32 @@ impl Machine for LocalServices {
             ServiceInput::Resume(service) => self.advance(service, Move::Resume, None, out),
             ServiceInput::Stop(service) => {
                 match self.services.get_mut(service) {
-                    // `init` or `start` is under way and cannot be interrupted: stop behind it.
+                    // A hook is under way and cannot be interrupted: stop behind it.
                     Some(s)
-                        if matches!(s.state, ServiceState::Created | ServiceState::Initialized) =>
+                        if matches!(
+                            s.state,
+                            ServiceState::Created
+                                | ServiceState::Initialized
+                                | ServiceState::Activating
+                                | ServiceState::Deactivating
+                        ) =>
                     {
                         s.stop_asked = true;
                     }
                     _ => self.advance(service, Move::Stop, None, out),
                 }
             }
+            ServiceInput::Granted(key, token) => {
+                if let Some(service) = self.services.get_mut(key)
+                    && service.state == ServiceState::Standby
+                {
+                    service.step_down_asked = false;
+                    self.advance(key, Move::Granted, None, out);
+                    self.services.get_mut(key).expect("it is there").info.token = Some(token);
+                }
+            }
+            ServiceInput::Lost(key) => self.step_down(key, false, out),
+            ServiceInput::StepDown(key) => self.step_down(key, true, out),
         }
     }
 
@@ -386,10 +547,13 @@ impl std::fmt::Debug for LocalServices {
 mod tests {
     use super::*;
 
-    const STATES: [ServiceState; 8] = [
+    const STATES: [ServiceState; 11] = [
         ServiceState::Created,
         ServiceState::Initialized,
+        ServiceState::Standby,
+        ServiceState::Activating,
         ServiceState::Running,
+        ServiceState::Deactivating,
         ServiceState::Paused,
         ServiceState::Stopping,
         ServiceState::Stopped,
@@ -397,31 +561,47 @@ mod tests {
         ServiceState::Failed,
     ];
 
-    const MOVES: [Move; 11] = [
+    const MOVES: [Move; 17] = [
         Move::Done(Hook::Init),
         Move::Done(Hook::Start),
         Move::Done(Hook::Stop),
         Move::Done(Hook::CleanUp),
+        Move::Done(Hook::Activate),
+        Move::Done(Hook::Deactivate),
         Move::Failed(Hook::Init),
         Move::Failed(Hook::Start),
         Move::Failed(Hook::Stop),
         Move::Failed(Hook::CleanUp),
+        Move::Failed(Hook::Activate),
+        Move::Failed(Hook::Deactivate),
         Move::Pause,
         Move::Resume,
         Move::Stop,
+        Move::Granted,
+        Move::StepDown,
     ];
 
-    #[test]
-    fn the_table_of_transitions_is_this() {
+    fn table(is_single: bool) -> String {
         let mut table = String::new();
         for from in STATES {
             for by in MOVES {
-                if let Some((to, hook)) = transition(from, by) {
+                if let Some((to, hook)) = transition(is_single, from, by) {
                     let hook = hook.map_or(String::new(), |hook| format!(", run {hook:?}"));
                     table += &format!("{from:?} --{by:?}--> {to:?}{hook}\n");
                 }
             }
         }
+        table
+    }
+
+    #[test]
+    fn the_table_of_transitions_is_this() {
+        // States of single-active services are reached by nobody else.
+        let table = table(false);
+        let of_all = table.lines().filter(|line| {
+            !["Standby", "Activating", "Deactivating"].iter().any(|state| line.starts_with(state))
+        });
+        let table: String = of_all.map(|line| format!("{line}\n")).collect();
         assert_eq!(
             table,
             "\
@@ -442,13 +622,37 @@ Failing --Failed(CleanUp)--> Failed
     }
 
     #[test]
+    fn the_table_of_transitions_of_a_single_active_service_is_this() {
+        let (all, single) = (table(false), table(true));
+        let own = single
+            .lines()
+            .filter(|line| !all.lines().any(|other| other == *line) || line.contains("tandby"));
+        let own: Vec<&str> = own.collect();
+        assert_eq!(
+            own,
+            [
+                "Initialized --Done(Start)--> Standby",
+                "Standby --Pause--> Paused",
+                "Standby --Stop--> Stopping, run Stop",
+                "Standby --Granted--> Activating, run Activate",
+                "Running --Pause--> Deactivating, run Deactivate",
+                "Running --Stop--> Deactivating, run Deactivate",
+                "Running --StepDown--> Deactivating, run Deactivate",
+                "Deactivating --Done(Deactivate)--> Standby",
+                "Deactivating --Failed(Deactivate)--> Standby",
+                "Paused --Resume--> Standby",
+            ]
+        );
+    }
+
+    #[test]
     fn every_state_leads_to_an_end() {
         for from in STATES {
             let mut reached = vec![from];
             let mut at = 0;
             while at < reached.len() {
                 for by in MOVES {
-                    if let Some((to, _)) = transition(reached[at], by)
+                    if let Some((to, _)) = transition(true, reached[at], by)
                         && !reached.contains(&to)
                     {
                         reached.push(to);

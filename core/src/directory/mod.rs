@@ -27,7 +27,7 @@ pub use document::{
     ActionInfo, Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo,
     ServiceOffer, Spread, SubscriptionOffer,
 };
-pub use local::{Hook, LocalServices, ServiceEffect, ServiceInput, ServiceState};
+pub use local::{Hook, LeaseWish, LocalServices, ServiceEffect, ServiceInput, ServiceState};
 pub use numbers::Numbers;
 pub use publisher::{Publisher, PublisherEffect, PublisherInput, PublisherTimer, Update};
 pub use remote::RemoteServices;

@@ -118,6 +118,11 @@ pub struct RemoteServices {
     idle: VecDeque<GroupKey>,
 }
 
+/// Whether an offer is found by its paths. Who stands by is not asked, but that it is there is known.
+fn is_listed(state: OfferState) -> bool {
+    matches!(state, OfferState::Running | OfferState::Standby)
+}
+
 fn will_do(version: &Version, wanted: Option<&VersionReq>) -> bool {
     is_planted(66) || wanted.is_none_or(|wanted| wanted.matches(version))
 }
@@ -152,14 +157,14 @@ impl RemoteServices {
                 continue;
             }
             if let Some(Entry::Service(service)) = before
-                && service.state == OfferState::Running
+                && is_listed(service.state)
             {
                 for action in &service.actions {
                     self.withdraw(peer, key, action);
                 }
             }
             if let Some(Entry::Service(service)) = entry
-                && service.state == OfferState::Running
+                && is_listed(service.state)
             {
                 for action in &service.actions {
                     self.offer(peer, id, key, action, &service);
@@ -173,7 +178,7 @@ impl RemoteServices {
         let Some(document) = self.documents.remove(peer) else { return };
         for (key, entry) in document.entries {
             if let Entry::Service(service) = entry
-                && service.state == OfferState::Running
+                && is_listed(service.state)
             {
                 for action in &service.actions {
                     self.withdraw(peer, key, action);
@@ -209,7 +214,8 @@ impl RemoteServices {
     pub fn instances(&self, path: &TopicPath, usable: impl Fn(PeerKey) -> bool) -> Vec<PeerId> {
         let mut found = Vec::new();
         self.offers.for_each_match(path, |_, offer| {
-            let reached = offer.instances.iter().filter(|instance| usable(instance.peer));
+            let runs = |i: &&Instance| i.service.state == OfferState::Running && usable(i.peer);
+            let reached = offer.instances.iter().filter(runs);
             found.extend(reached.map(|instance| instance.id));
         });
         found.sort_unstable();
@@ -246,10 +252,22 @@ impl RemoteServices {
         }
         let offers = others.into_iter().filter_map(|key| self.offers.get(key));
         let is_reached = |instance: &Instance| {
-            will_do(&instance.service.info.version, wish.version.as_ref()) && usable(instance.peer)
+            instance.service.state == OfferState::Running
+                && will_do(&instance.service.info.version, wish.version.as_ref())
+                && usable(instance.peer)
         };
         let mut reached = offers.flat_map(|offer| &offer.instances).filter(|i| is_reached(i));
         Err(if reached.next().is_some() { Nobody::IsWell } else { Nobody::Offers })
+    }
+
+    /// Whether somebody stands by who offers this path.
+    pub fn has_standby(&self, path: &TopicPath, usable: impl Fn(PeerKey) -> bool) -> bool {
+        let mut found = false;
+        self.offers.for_each_match(path, |_, offer| {
+            let stands_by = |i: &Instance| i.service.state == OfferState::Standby && usable(i.peer);
+            found = found || offer.instances.iter().any(stands_by);
+        });
+        found
     }
 
     fn choose_of(
@@ -267,12 +285,18 @@ impl RemoteServices {
         let loads = &group.loads;
         let good = |index: usize| {
             let instance = &instances[index];
-            will_do(&instance.service.info.version, wish.version.as_ref())
+            (instance.service.state == OfferState::Running || is_planted(103))
+                && will_do(&instance.service.info.version, wish.version.as_ref())
                 && usable(instance.peer)
                 && loads.get(&instance.peer).is_none_or(|load| load.admits(now))
         };
+        // Of those that say that they are active, the last that was granted the lease is.
+        let token = |index: &usize| instances[*index].service.info.token;
+        let leader = (0..instances.len()).filter(|index| token(index).is_some() && good(*index));
+        let leader = leader.max_by_key(token);
         let spread = instances.first().map_or(Spread::default(), |i| i.service.info.spread);
         let index = match wish.selection.or(spread) {
+            _ if leader.is_some() => leader?,
             Selection::ByKey(key) => {
                 let all = (0..instances.len()).filter(|index| good(*index));
                 let wants = |id: &PeerId| (affinity(key, id), *id);
@@ -486,7 +510,7 @@ impl RemoteServices {
         }
         let mut listed = 0;
         for (_, document) in self.documents.iter() {
-            for service in document.services().filter(|s| s.state == OfferState::Running) {
+            for service in document.services().filter(|s| is_listed(s.state)) {
                 listed += distinct(&service.actions);
             }
         }

@@ -171,6 +171,11 @@ impl Acceptor {
         }
     }
 
+    /// Whether it waits for this acceptor to say what is promised.
+    pub fn expects(&self, from: PeerId) -> bool {
+        self.is_learning() && self.config.acceptors.place(from).is_some()
+    }
+
     /// Whether it has lost its disk, or never had one, and does not know yet what it has promised.
     pub fn is_learning(&self) -> bool {
         !self.recovery.is_complete()

@@ -29,13 +29,18 @@
 //! network's descriptor and trusted. Networks may lose, delay, repeat and reorder. Clocks may run at
 //! rates that differ from true time by [`LeaseTimes::drift_permille`], and must count suspension.
 //!
+//! `mesh/leases.rs` wires proposers and acceptors to peers and services; `fence.rs` is for what a holder changes.
+//!
 //! That there is one holder, and that tokens grow, is explored in `sim/src/explore/lease`; the wrong rules below, behind
 //! `is_planted`, are refuted there.
 //!
-//! One configuration of acceptors is for good here: how another one takes over is not part of it yet.
+//! One configuration of acceptors is for good here: how another one takes over, with seals of the old one, is not part
+//! of it yet. Until it is, a network changes its acceptors with all its nodes stopped for
+//! [`LeaseTimes::abstention`], under a higher epoch.
 
 mod acceptor;
 mod config;
+mod fence;
 mod proposer;
 mod recovery;
 mod renewal;
@@ -44,7 +49,8 @@ mod words;
 
 pub use acceptor::Acceptor;
 pub use config::{AcceptorSet, LeaseConfig, LeaseTimes, WrongAcceptors, WrongTimes};
-pub use proposer::Proposer;
+pub use fence::{FenceGuard, Fenced};
+pub use proposer::{Hold, Proposer};
 pub use words::{
     AcceptorEffect, AcceptorInput, AcceptorTimer, Answer, Answered, Ask, Learn, Learned, Peeked,
     ProposerEffect, ProposerInput, ProposerTimer, Record, Request,
@@ -128,4 +134,10 @@ pub struct Token {
     pub epoch: u64,
     /// The round that was granted.
     pub round: u64,
+}
+
+impl std::fmt::Display for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.round)
+    }
 }

@@ -98,6 +98,15 @@ pub(super) struct Wanted {
     pub(super) end: Option<TimerHandle>,
 }
 
+/// That this node holds a lease: by which token, and until when unless it is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The fencing token of the grant.
+    pub token: Token,
+    /// By the clock of this node.
+    pub until: MonoTime,
+}
+
 /// The machine of a proposer, for all leases of one network.
 #[derive(Clone, Debug)]
 pub struct Proposer {
@@ -148,10 +157,27 @@ impl Proposer {
     /// The fencing token of a lease, if this node holds it at this moment. To be asked at the moment of acting, with the
     /// time of that moment, and never to be remembered.
     pub fn token(&self, name: &LeaseName, now: MonoTime) -> Option<Token> {
+        self.hold(name, now).map(|hold| hold.token)
+    }
+
+    /// As [`Proposer::token`], with the time until which the lease is held unless it is renewed.
+    pub fn hold(&self, name: &LeaseName, now: MonoTime) -> Option<Hold> {
         match self.wanted.get(name)?.phase {
-            Phase::Holds { ballot, until, .. } if now < until => Some(self.token_of(ballot)),
+            Phase::Holds { ballot, until, .. } if now < until => {
+                Some(Hold { token: self.token_of(ballot), until })
+            }
             _ => None,
         }
+    }
+
+    /// How long everything takes.
+    pub fn times(&self) -> super::LeaseTimes {
+        self.config.times
+    }
+
+    /// The epoch of the acceptors.
+    pub fn epoch(&self) -> u64 {
+        self.config.acceptors.epoch()
     }
 
     /// Who holds a lease, as an acceptor said last; it may be over by now.

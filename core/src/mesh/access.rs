@@ -8,7 +8,7 @@ use crate::auth::{
 };
 use crate::base::{Effects, Now, PeerId, PeerKey};
 use crate::directory::local::{LocalRoute, NewService};
-use crate::directory::{Entry, ServiceOffer, ServiceState, SubscriptionOffer};
+use crate::directory::{Entry, ServiceOffer, SubscriptionOffer};
 use crate::link::LinkHandle;
 use crate::machine::{Context, Machine};
 use crate::mesh::event::Event;
@@ -117,7 +117,8 @@ impl Mesh {
         let route = match self.access.may(self.now, peer, Permission::Call, &call.path) {
             Err(_) if !is_planted(44) => Err(Status::PermissionDenied),
             _ => match self.services.route(&call.path) {
-                Some((route, ServiceState::Running)) => Ok(route),
+                Some((route, state)) if self.serves(route.service, state) => Ok(route),
+                Some((route, _)) if self.is_single_active(route.service) => Err(Status::NotActive),
                 Some(_) => Err(Status::Unavailable),
                 None => Err(Status::NoSuchAction),
             },

@@ -10,6 +10,7 @@ use crate::directory::document::{DESCRIPTION_BYTES_MAX, TYPE_NAME_BYTES_MAX, VER
 use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceInput, ServiceState, Wish};
 use crate::machine::{Context, Machine};
+use crate::mesh::leases::is_not_active;
 use crate::mesh::wiring::Work;
 use crate::mesh::{Mesh, NodeTimer, Own, PeerEntry, Phase, feed};
 use crate::payload::Payload;
@@ -141,6 +142,12 @@ pub enum CommandError {
     /// This node may not do that, or its path names a network that it is not in.
     #[error("{0}")]
     Denied(#[from] Denied),
+    /// A service is to be active at one node at a time, and nobody decides at which.
+    #[error(
+        "the service '{0}' is single-active, and its network names no acceptors of leases. Put them into the \
+         network's descriptor (registry members), or, in the development network, name them to every node"
+    )]
+    NoAcceptors(TopicPath),
     /// The node stops or has stopped.
     #[error("the node stops")]
     Stopping,
@@ -177,6 +184,8 @@ impl Mesh {
             Ok(()) => self.route(&request.path, request.target, &request.wish),
             Err(denied) => (Err(denied.into()), None),
         };
+        let may_wait = request.target == Target::Any && is_not_active(&route);
+        let path = may_wait.then(|| request.path.clone());
         let call = self.caller.add(NewCall {
             path: request.path,
             payload: request.payload,
@@ -186,7 +195,10 @@ impl Mesh {
             retry: request.retry,
         });
         self.note_route(call, request.wish, seat);
-        self.feed_caller(CallerInput::Routed { call, route });
+        match path {
+            Some(path) => self.routed(call, &path, true, route),
+            None => self.feed_caller(CallerInput::Routed { call, route }),
+        }
         self.run();
         Ok(call)
     }
@@ -309,8 +321,15 @@ impl Mesh {
         if self.services.contains_path(&service.path) {
             return Err(CommandError::PathTaken(service.path));
         }
+        let lease = match service.info.single_active {
+            true => Some(self.lease_of(&service.path)?),
+            false => None,
+        };
         let capacity = service.capacity;
         let key = self.services.add(service, &mut self.draws);
+        if let Some(lease) = lease {
+            self.note_lease(key, lease);
+        }
         if let Some(capacity) = capacity {
             self.feed_callee(CalleeInput::Limited { service: key, capacity });
         }
@@ -359,7 +378,7 @@ impl Mesh {
         self.change_service(now, service, ServiceInput::Stop(service))
     }
 
-    fn change_service(
+    pub(super) fn change_service(
         &mut self,
         now: Now,
         service: ServiceKey,

@@ -5,7 +5,7 @@ use crate::base::{Effects, PeerId, PeerKey};
 use crate::directory::remote::{Chosen, Nobody, Seat};
 use crate::directory::{
     Document, Entry, EntryKey, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput,
-    ServiceState, Update, Wish,
+    Update, Wish,
 };
 use crate::machine::{Context, Machine};
 use crate::mesh::event::Event;
@@ -147,6 +147,7 @@ impl Mesh {
         let changes: Vec<_> = changes.collect();
         self.learn_interest(peer, id, &changes);
         self.remote.update(peer, id, version, changes);
+        self.look_for_leaders();
         if let Some(what) = ignored {
             self.events.push_back(Event::ClaimIgnored { peer: id, what });
         }
@@ -224,7 +225,12 @@ impl Mesh {
             }
             Target::Peer(_) => {
                 let route = match self.services.route(path) {
-                    Some((route, ServiceState::Running)) => Ok(Route::Local(route)),
+                    Some((route, state)) if self.serves(route.service, state) => {
+                        Ok(Route::Local(route))
+                    }
+                    Some((route, _)) if self.is_single_active(route.service) => {
+                        Err(CallError::unrun(Failure::NotActive, quoted(path)))
+                    }
                     Some(_) => Err(CallError::unrun(Failure::Unavailable, quoted(path))),
                     None => Err(CallError::unrun(Failure::NoSuchAction, quoted(path))),
                 };
@@ -245,7 +251,8 @@ impl Mesh {
             self.peers.get(key).is_some_and(|peer| peer.machine.is_up())
                 && self.access.may(self.now, key, Permission::Serve, &path).is_ok()
         });
-        if let Some((_, ServiceState::Running)) = self.services.route(&path)
+        if let Some((route, state)) = self.services.route(&path)
+            && self.serves(route.service, state)
             && let Err(place) = found.binary_search(&self.local.id)
         {
             found.insert(place, self.local.id);
@@ -267,8 +274,10 @@ impl Mesh {
             wanted.is_none_or(|wanted| info.is_some_and(|info| wanted.matches(&info.version)))
         };
         let local = match here {
-            Some((route, ServiceState::Running))
-                if tried != Tried::Here && version_will_do(route.service) =>
+            Some((route, state))
+                if tried != Tried::Here
+                    && self.serves(route.service, state)
+                    && version_will_do(route.service) =>
             {
                 Some(route)
             }
@@ -298,8 +307,10 @@ impl Mesh {
             (Ok(Chosen::Peer(peer, seat)), _) => (Ok(Route::Peer(peer)), Some(seat)),
             (_, Some(route)) => (Ok(Route::Local(route)), None),
             (chosen, None) => {
+                let stands_by = here.is_some_and(|(route, _)| self.is_single_active(route.service));
                 let failure = match chosen {
                     Err(Nobody::IsWell) => Failure::BreakerOpen,
+                    _ if stands_by || self.remote.has_standby(path, usable) => Failure::NotActive,
                     _ if here.is_some() => Failure::Unavailable,
                     _ => Failure::NoResponders,
                 };

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::NetworkId;
 use crate::base::{CallKey, Incarnation, InvocationKey, MonoTime, PeerId, ServiceKey};
 use crate::directory::{Hook, ServiceState};
 use crate::events::{PublicationKey, PublishOutcome};
+use crate::lease::Token;
 use crate::link::{DialError, DownReason, LinkHandle};
 use crate::payload::Payload;
 use crate::peer::RefuseCode;
@@ -203,6 +205,21 @@ pub enum Event {
         network: String,
         /// The sequence of the peer's descriptor.
         sequence: u64,
+    },
+    /// Who is active of a single-active service of this node, as far as this node knows, is somebody else than
+    /// before.
+    Leader {
+        /// The service.
+        service: ServiceKey,
+        /// Who is active; none if the lease was lost here, and nobody else is known to have it.
+        leader: Option<PeerId>,
+        /// The fencing token, if it is this node.
+        token: Option<Token>,
+    },
+    /// As an acceptor of leases this node takes part from now on. See [`crate::Mesh::is_ready`].
+    AcceptorReady {
+        /// In this network.
+        network: NetworkId,
     },
     /// Something could not be stored. What the store holds is not known any more, so this node stops.
     StoreFailed {

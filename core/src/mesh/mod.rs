@@ -25,6 +25,7 @@ mod drain;
 mod event;
 mod events;
 mod health;
+mod leases;
 mod links;
 mod outbound;
 mod retries;
@@ -39,8 +40,8 @@ use dunlin_proto::Frame;
 
 use crate::auth::{Access, AccessInput, AccessTimer};
 use crate::base::{
-    CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey,
-    PeerTag, Slab, TimerQueue,
+    CallKey, CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId,
+    PeerKey, PeerTag, ServiceKey, Slab, TimerQueue,
 };
 use crate::directory::numbers::{EVENT_BITS, Numbers};
 use crate::directory::{
@@ -53,6 +54,7 @@ use crate::events::plan::Plans;
 use crate::events::publications::{PublicationTimer, Publications};
 use crate::events::receiver::{self, Receiver};
 use crate::events::sender::Sender;
+use crate::lease::{AcceptorTimer, ProposerTimer};
 use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkId, LinkInput};
 use crate::machine::{Machine, TimerHandle, Timers};
 use crate::peer::lanes::Lanes;
@@ -69,6 +71,8 @@ pub use command::{CallRequest, CommandError, Target};
 pub use event::{Event, Invocation};
 pub use events::Subscribed;
 pub use health::InstanceStats;
+pub use leases::LeaseSettings;
+use leases::Leases;
 use outbound::{OutItem, Outbound};
 use wiring::Work;
 
@@ -89,6 +93,8 @@ pub struct MeshConfig {
     pub admission: Admission,
     /// The networks that the node is in, and what their tokens allow. Made for this id.
     pub access: Access,
+    /// Who accepts leases of single-active services, and how long they last.
+    pub leases: LeaseSettings,
     /// Every bound.
     pub limits: Limits,
 }
@@ -124,6 +130,8 @@ pub enum WakeReason {
     Publication,
     /// The end of a token or a descriptor, or a look at the wall clock for it.
     Access,
+    /// A lease: its renewal, its end, or what is to be said again.
+    Lease,
     /// Housekeeping of the mesh.
     Housekeeping,
     /// The transport's own timers; only at the [`crate::Node`] door.
@@ -148,6 +156,13 @@ enum NodeTimer {
     Publisher(PublisherTimer),
     Publication(PublicationTimer),
     Access(AccessTimer),
+    /// By the place of its registry, as the next one.
+    Proposer(usize, ProposerTimer),
+    Acceptor(usize, AcceptorTimer),
+    WantLease(ServiceKey),
+    LookForLeader(CallKey),
+    /// A node that stops has stayed for long enough.
+    Linger,
     Sweep,
     ShutdownGrace,
 }
@@ -262,6 +277,7 @@ pub struct Mesh {
     /// Sequences of the events that are published here.
     event_numbers: Numbers,
 
+    leases: Leases,
     journal: Journal,
     /// The request by which the present life is stored.
     life_request: u64,
@@ -335,6 +351,7 @@ impl Mesh {
             receiver: Receiver::default(),
             publications: Publications::default(),
             event_numbers: Numbers::new(EVENT_BITS, single_network),
+            leases: Leases::default(),
             journal: Journal::new(config.stored.is_some()),
             life_request: 0,
             link_commands: VecDeque::new(),
@@ -344,6 +361,7 @@ impl Mesh {
         mesh.store_life();
         // Begins to wait for the end of its own tokens.
         mesh.feed_access(AccessInput::Timer(AccessTimer::Own));
+        mesh.open_registries(config.leases, config.stored.as_ref());
         mesh
     }
 
@@ -527,7 +545,13 @@ impl Mesh {
             NodeTimer::Publisher(_) => WakeReason::Heartbeat,
             NodeTimer::Publication(_) => WakeReason::Publication,
             NodeTimer::Access(_) => WakeReason::Access,
-            NodeTimer::Sweep | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,
+            NodeTimer::Proposer(..) | NodeTimer::Acceptor(..) | NodeTimer::WantLease(_) => {
+                WakeReason::Lease
+            }
+            NodeTimer::LookForLeader(_) => WakeReason::CallDeadline,
+            NodeTimer::Linger | NodeTimer::Sweep | NodeTimer::ShutdownGrace => {
+                WakeReason::Housekeeping
+            }
         };
         Some(Wake { at, reason })
     }
@@ -550,6 +574,8 @@ impl Mesh {
         self.interest.check_invariants();
         self.sender.check_invariants();
         self.journal.check_invariants();
+        self.leases.check_invariants();
+        assert!(self.leases.held() <= self.caller.len(), "calls that wait are open");
         assert!(self.links.len() <= self.limits.links_max, "links are bounded");
         assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");
         assert!(self.caller.len() <= self.limits.calls_open_max, "open calls are bounded");

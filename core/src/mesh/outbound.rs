@@ -17,7 +17,7 @@ use crate::wire::Message;
 /// One thing to send.
 #[derive(Clone, Debug)]
 pub(super) enum OutItem {
-    /// A message of the handshake, ready to go.
+    /// A message of the handshake, or about a lease, ready to go.
     Message(Box<Message>),
     /// What the peer does not have yet of what this node makes known, as of when it is pulled.
     Directory,

@@ -6,6 +6,7 @@ use crate::directory::load::Word;
 use crate::directory::remote::Seat;
 use crate::mesh::directory::{Routed, Tried};
 use crate::mesh::event::Event;
+use crate::mesh::leases::is_not_active;
 use crate::mesh::{Mesh, Target};
 use crate::rpc::caller::{CallerEffect, Route};
 use crate::rpc::{CallError, CallResult, CallerInput, Executed, Failure, retry};
@@ -30,6 +31,13 @@ impl Mesh {
             if let Some((_, Routed { seat: Some(seat), .. })) = earlier {
                 self.leave_seat(seat, Word::Nothing);
             }
+        }
+    }
+
+    /// A call goes elsewhere than to the instance that was chosen for it.
+    pub(super) fn end_seat(&mut self, call: CallKey) {
+        if let Some(seat) = self.routed.get_mut(call).and_then(|routed| routed.seat.take()) {
+            self.leave_seat(seat, Word::Nothing);
         }
     }
 
@@ -85,13 +93,18 @@ impl Mesh {
             return self.feed_caller(CallerInput::Spent(call));
         }
         // Where everybody fails, whoever goes round at once makes it worse: so only once.
-        let mut found = None;
+        let (mut found, mut nobody_active) = (None, false);
         if (attempt == 1 || for_others) && !pinned {
             let (route, seat) = self.route_to_any(path, &routed.wish, tried);
+            nobody_active = is_not_active(&route);
             found = route.ok().map(|route| (route, seat));
         }
         let seat = found.as_ref().and_then(|(_, seat)| *seat);
         self.remember_route(call, Routed { wish: routed.wish, seat, tried });
+        if nobody_active {
+            // Whoever takes over will do.
+            return self.hold_call(call, path.clone());
+        }
         self.feed_caller(match found {
             Some((route, _)) => CallerInput::Routed { call, route: Ok(route) },
             None if for_others => CallerInput::Spent(call),

@@ -23,6 +23,7 @@ impl Mesh {
                     let ready = waiting.map(|(link, _)| LinkCommand::FramesReady { link: *link });
                     self.link_commands.extend(ready);
                 }
+                self.leases_durable();
             }
             StoreInput::Failed { why } => {
                 if self.journal.failed() && self.phase != Phase::Stopped {

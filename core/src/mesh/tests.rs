@@ -19,6 +19,7 @@ mod drain;
 mod events;
 mod glare;
 mod isolation;
+mod leases;
 mod lives;
 mod played;
 mod publisher;
@@ -49,6 +50,7 @@ struct World {
     seed: u8,
     /// The highest protocol version of each station.
     versions: Vec<u32>,
+    leases: LeaseSettings,
     /// What one station sends another.
     overheard: Option<(usize, usize, Vec<Bytes>)>,
 }
@@ -69,6 +71,7 @@ impl World {
             next_link: 0,
             seed: 0,
             versions,
+            leases: LeaseSettings::default(),
             overheard: None,
         };
         for index in 0..count {
@@ -91,6 +94,7 @@ impl World {
             seed: [self.seed; 32],
             admission: Admission::Anyone,
             access,
+            leases: self.leases.clone(),
             limits: Limits {
                 protocol_version_max: self
                     .versions

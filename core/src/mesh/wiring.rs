@@ -7,13 +7,14 @@ use crate::directory::{
     ServiceState,
 };
 use crate::events::publications::{PublicationEffect, PublicationInput};
+use crate::lease::{AcceptorEffect, ProposerEffect};
 use crate::link::{CloseCode, DialHandle, DownReason, Lane, LinkCommand, LinkHandle};
 use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::OutItem;
 use crate::mesh::{Mesh, NodeTimer, Phase, SWEEP_INTERVAL};
 use crate::peer::{PeerEffect, PeerInput};
 use crate::rpc::callee::CalleeEffect;
-use crate::rpc::{CalleeInput, CallerEffect, CallerInput};
+use crate::rpc::{CalleeInput, CallerEffect, CallerInput, Status};
 use crate::wire::Message;
 
 /// An effect on its way to the next machine.
@@ -27,6 +28,8 @@ pub(super) enum Work {
     Replica(ReplicaEffect),
     Access(AccessEffect),
     Publication(PublicationEffect),
+    Proposer(usize, ProposerEffect),
+    Acceptor(usize, AcceptorEffect),
 }
 
 impl Mesh {
@@ -56,6 +59,8 @@ impl Mesh {
                 Work::Replica(effect) => self.replica_effect(effect),
                 Work::Access(effect) => self.access_effect(effect),
                 Work::Publication(effect) => self.publication_effect(effect),
+                Work::Proposer(place, effect) => self.proposer_effect(place, effect),
+                Work::Acceptor(place, effect) => self.acceptor_effect(place, effect),
             }
         }
     }
@@ -70,6 +75,12 @@ impl Mesh {
                 self.feed_publications(PublicationInput::Timer(timer));
             }
             NodeTimer::Access(timer) => self.feed_access(AccessInput::Timer(timer)),
+            NodeTimer::Proposer(place, timer) => self.proposer_timer(place, timer),
+            NodeTimer::Acceptor(place, timer) => self.acceptor_timer(place, timer),
+            NodeTimer::WantLease(service) => self.want_again(service),
+            NodeTimer::LookForLeader(call) => self.look_for_leader(call),
+            // It is asked again whether it is ready to stop.
+            NodeTimer::Linger => {}
             NodeTimer::Sweep => self.sweep(),
             NodeTimer::ShutdownGrace => self.finish_shutdown(),
         }
@@ -98,6 +109,10 @@ impl Mesh {
                 | Message::Supersede { .. }
                 | Message::Drained { .. }
                 | Message::EventAck(_)
+                | Message::LeaseRequest(_)
+                | Message::LeaseAnswer(_)
+                | Message::LeaseLearn(..)
+                | Message::LeaseLearned(_)
         );
         if on_control != (lane == Lane::CONTROL) && message != Message::Skippable {
             let what = format!("a message on the wrong lane ({lane:?})");
@@ -155,6 +170,10 @@ impl Mesh {
             }
             Message::Call(call) => {
                 let (call, route) = self.route_of_peer(peer, call);
+                if route == Err(Status::NotActive) {
+                    let leader = self.leader_hint(&call.path);
+                    return self.feed_callee(CalleeInput::NotActive { peer, call, leader });
+                }
                 self.feed_callee(CalleeInput::Call { peer, call, route });
             }
             Message::Reply(reply) => {
@@ -171,6 +190,22 @@ impl Mesh {
             Message::EventsFrom(from) => self.events_begin(peer, link, lane, from),
             Message::EventsSkipped { count } => self.events_skipped(peer, link, lane, count),
             Message::EventAck(ack) => self.events_acknowledged(peer, &ack),
+            Message::LeaseRequest(request) => self.lease_asked(Some(peer), request),
+            Message::LeaseAnswer(answer) => {
+                if let Some(from) = self.peers.get(peer).map(|entry| entry.id) {
+                    self.lease_answered(from, answer);
+                }
+            }
+            Message::LeaseLearn(network, learn) => {
+                if let Some(from) = self.peers.get(peer).map(|entry| entry.id) {
+                    self.lease_learn(from, network, learn);
+                }
+            }
+            Message::LeaseLearned(part) => {
+                if let Some(from) = self.peers.get(peer).map(|entry| entry.id) {
+                    self.lease_learned(from, part);
+                }
+            }
             Message::Skippable => {}
         }
     }
@@ -328,9 +363,13 @@ impl Mesh {
             CallerEffect::Again { .. } => self.say_again(effect),
             CallerEffect::Reroute { call, path } => {
                 let route = self.reroute(call, &path);
-                self.feed_caller(CallerInput::Routed { call, route });
+                self.routed(call, &path, true, route);
+            }
+            CallerEffect::NotActive { call, path, attempt, leader } => {
+                self.call_not_active(call, path, attempt, leader);
             }
             CallerEffect::Ended { call, result } => {
+                self.forget_held(call);
                 self.call_ended(call, &result);
                 self.events.push_back(Event::CallEnded { call, result });
             }
@@ -379,7 +418,9 @@ impl Mesh {
                     self.feed_callee(CalleeInput::ServiceGone(service));
                 }
                 self.events.push_back(Event::ServiceState { service, state, error });
+                self.lease_follows(service, state);
             }
+            ServiceEffect::Lease(service, wish) => self.lease_wish(service, wish),
             ServiceEffect::Announce(key, entry) => {
                 self.feed_publisher(match entry {
                     Some(entry) => PublisherInput::Put(key, entry),
@@ -491,6 +532,7 @@ impl Mesh {
             && self.services.is_empty()
             && self.is_drained()
             && self.events_are_through()
+            && !self.leases.lingers(self.now.mono)
             && (self.is_silent() || self.links.values().all(|link| link.out.len() == 0))
     }
 
@@ -507,6 +549,7 @@ impl Mesh {
         self.work_off(usize::MAX);
         // Hooks that are still running report to nobody.
         self.services = LocalServices::new();
+        self.leases = Default::default();
         for dial in std::mem::take(&mut self.dials).into_keys() {
             self.link_commands.push_back(LinkCommand::CancelDial { dial });
         }

@@ -232,7 +232,7 @@ impl Callee {
         cx: &mut Context<'_, CalleeTimer>,
         peer: PeerKey,
         call: CallMessage,
-        route: Result<LocalRoute, Status>,
+        route: Result<LocalRoute, Answer>,
         out: &mut Effects<'_, CalleeEffect>,
     ) {
         let Some(memory) = self.callers.get_mut(peer) else { return };
@@ -272,7 +272,7 @@ impl Callee {
             Err(Answer::overloaded(RETRY_AFTER))
         } else {
             match route {
-                Err(status) => refused(status),
+                Err(answer) => Err(answer),
                 Ok(route) => {
                     let origin = Origin::Peer { peer, sequence };
                     let payload = Payload::Encoded { content: call.content, bytes: call.payload };
@@ -289,8 +289,10 @@ impl Callee {
                 memory.running += 1;
             }
             Err(refusal) => {
+                let bytes = refusal.bytes();
+                memory.kept_bytes += bytes;
                 memory.entries.insert(sequence, Entry::Answered(refusal));
-                answer(out, 0);
+                answer(out, bytes);
                 self.trim(peer);
             }
         }
@@ -529,7 +531,11 @@ impl Callee {
                     && answer.bytes() > 0
                 {
                     memory.kept_bytes -= answer.bytes();
-                    *answer = Answer::bare(Status::AnswerDropped);
+                    // Of what has not run, or failed, the text goes and the word stays.
+                    *answer = Answer::bare(match answer.status {
+                        Status::Ok | Status::Application => Status::AnswerDropped,
+                        status => status,
+                    });
                 }
             }
         }
@@ -654,6 +660,7 @@ fn answer_of(result: Result<Payload, HandlerError>, message_bytes_max: usize) ->
         }
         Err(HandlerError::BadRequest(why)) => Answer::with_text(Status::BadRequest, why),
         Err(HandlerError::Failed(why)) => Answer::with_text(Status::HandlerFailed, why),
+        Err(HandlerError::NotActive) => Answer::bare(Status::NotActive),
     }
 }
 
@@ -665,6 +672,7 @@ fn local_result_of(result: Result<Payload, HandlerError>) -> CallResult {
         HandlerError::Failed(detail) => {
             CallError::Failed { failure: Failure::HandlerFailed, executed: Executed::Maybe, detail }
         }
+        HandlerError::NotActive => CallError::failed(Failure::NotActive, Executed::No),
     })
 }
 
@@ -682,7 +690,14 @@ impl Machine for Callee {
         out: &mut Effects<'_, CalleeEffect>,
     ) {
         match input {
-            CalleeInput::Call { peer, call, route } => self.on_call(cx, peer, call, route, out),
+            CalleeInput::Call { peer, call, route } => {
+                self.on_call(cx, peer, call, route.map_err(Answer::bare), out);
+            }
+            CalleeInput::NotActive { peer, call, leader } => {
+                let leader = leader.map_or_else(String::new, |leader| leader.to_string());
+                let answer = Answer::with_text(Status::NotActive, leader);
+                self.on_call(cx, peer, call, Err(answer), out);
+            }
             CalleeInput::Cancel { peer, sequence, floor } => {
                 self.on_cancel(cx, peer, sequence, floor, out);
             }

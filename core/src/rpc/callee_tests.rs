@@ -1,6 +1,7 @@
 //! How the callee answers, run by run.
 
 use super::*;
+use crate::base::PeerId;
 use crate::machine::tests::Bench;
 
 const BOOT: u64 = 9;
@@ -157,4 +158,17 @@ fn a_caller_is_remembered_for_as_long_as_it_may_ask_again() {
     bench.feed((), call(1, 1));
     let until = bench.machine.keep_until(key(1)).unwrap();
     assert_eq!(until.since(bench.now), Duration::from_secs(11) + MEMORY_SLACK);
+}
+
+#[test]
+fn a_refusal_whose_text_is_not_kept_still_says_that_nothing_has_run() {
+    let limits = Limits { kept_answer_bytes_per_peer_max: 8, ..Limits::default() };
+    let mut bench = callee(&limits);
+    let CalleeInput::Call { peer, call, .. } = call(1, 1) else { unreachable!() };
+    // The id of a peer is longer than what is kept.
+    let leader = Some(PeerId::from_bytes([7; 32]));
+    let effects = bench.feed((), CalleeInput::NotActive { peer, call, leader });
+    assert!(matches!(effects[..], [CalleeEffect::Answer { sequence: 1, .. }]));
+    assert_eq!(status(&mut bench, 1), Some(Status::NotActive));
+    bench.machine.check_invariants();
 }

@@ -381,8 +381,16 @@ impl Caller {
                 return;
             }
             calls.in_flight.remove(&reply.sequence);
+            let call = self.calls.get_mut(key).expect("just looked up");
+            if reply.status == Status::NotActive && !call.pinned && call.payload.is_some() {
+                let (path, attempt) = (call.path.clone(), call.attempt);
+                (call.stage, call.attempt, call.sent) = (Stage::Routing, attempt + 1, false);
+                let leader = reply.error_message.parse().ok();
+                out.push(CallerEffect::NotActive { call: key, path, attempt, leader });
+                return;
+            }
             let retry_after = reply.retry_after;
-            match result_of(reply, &self.calls.get(key).expect("just looked up").path) {
+            match result_of(reply, &call.path) {
                 Err(error @ CallError::Failed { .. }) => {
                     self.attempt_failed(cx, key, error, retry_after, out);
                 }
@@ -441,6 +449,13 @@ impl Machine for Caller {
     ) {
         match input {
             CallerInput::Routed { call, route } => self.route(cx, call, route, out),
+            CallerInput::Held(key) => {
+                if let Some(call) = self.calls.get_mut(key)
+                    && call.timer.is_none()
+                {
+                    call.timer = Some(cx.arm(call.deadline, CallerTimer::Deadline(key)));
+                }
+            }
             CallerInput::Cancel(call) => self.abandon(cx, call, Failure::Cancelled, out),
             CallerInput::Later(call) => self.later(cx, call, out),
             CallerInput::Spent(call) => self.spent(cx, call, out),
@@ -517,7 +532,11 @@ impl Machine for Caller {
                 if let Some(open) = self.calls.get_mut(call) {
                     open.timer = None;
                 }
-                self.abandon(cx, call, Failure::DeadlineExceeded, out);
+                // One that has no way when its time is over has waited for somebody to be active.
+                let waits =
+                    self.calls.get(call).is_some_and(|c| c.stage == Stage::Routing && !c.in_doubt);
+                let failure = if waits { Failure::NotActive } else { Failure::DeadlineExceeded };
+                self.abandon(cx, call, failure, out);
             }
         }
     }

@@ -62,6 +62,8 @@ pub enum Failure {
     PermissionDenied,
     /// Everybody who serves the path has failed too often lately, and is left alone for a moment.
     BreakerOpen,
+    /// The service is single-active, and active elsewhere or nowhere.
+    NotActive,
 }
 
 impl Failure {
@@ -86,6 +88,7 @@ impl Failure {
             Failure::UnreadableAnswer => "UNREADABLE_ANSWER",
             Failure::PermissionDenied => "PERMISSION_DENIED",
             Failure::BreakerOpen => "BREAKER_OPEN",
+            Failure::NotActive => "NOT_ACTIVE",
         }
     }
 
@@ -109,6 +112,7 @@ impl Failure {
             Failure::UnreadableAnswer => "the answer is not of the type that was asked for",
             Failure::PermissionDenied => "a permission is missing",
             Failure::BreakerOpen => "whoever serves this path has failed too often lately",
+            Failure::NotActive => "the service is not active there",
         }
     }
 }
@@ -252,6 +256,9 @@ pub enum Status {
     AnswerDropped = 16,
     /// The caller's token does not permit calling this path; not run.
     PermissionDenied = 17,
+    /// The service is single-active, and not active here; not run. The text is the id of the peer at which it is, if
+    /// that is known.
+    NotActive = 18,
 }
 
 impl Status {
@@ -277,6 +284,7 @@ impl Status {
             ShuttingDown,
             AnswerDropped,
             PermissionDenied,
+            NotActive,
         ]
         .get(number as usize)
         .copied()
@@ -303,6 +311,7 @@ impl Status {
             Status::ShuttingDown => (Failure::ShuttingDown, Executed::No),
             Status::AnswerDropped => (Failure::Forgotten, Executed::Yes),
             Status::PermissionDenied => (Failure::PermissionDenied, Executed::No),
+            Status::NotActive => (Failure::NotActive, Executed::No),
         }
     }
 }
@@ -313,7 +322,7 @@ mod tests {
 
     #[test]
     fn every_status_reads_back_and_unknown_ones_promise_nothing() {
-        for number in 0..=17 {
+        for number in 0..=18 {
             assert_eq!(Status::from_number(number) as u32, number);
         }
         assert_eq!(Status::from_number(99), Status::Forgotten);

@@ -52,6 +52,8 @@ pub fn may_go_again(error: &CallError, hint: Option<Duration>, idempotent: bool)
             | Failure::ShuttingDown => true,
             Failure::NoResponders
             | Failure::BreakerOpen
+            // The mesh has its own way with these: it waits until somebody is active.
+            | Failure::NotActive
             | Failure::Unreachable
             | Failure::DeadlineExceeded
             | Failure::Cancelled

@@ -142,7 +142,7 @@ impl World {
                     assert!(self.records[record].result.is_none(), "a call ends once");
                     self.records[record].result = Some(result);
                 }
-                CallerEffect::Reroute { call, .. } => {
+                CallerEffect::Reroute { call, .. } | CallerEffect::NotActive { call, .. } => {
                     let route = Ok(Route::Peer(peer()));
                     let effects = self.caller.feed((), CallerInput::Routed { call, route });
                     self.caller_did(effects);

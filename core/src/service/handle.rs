@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -87,8 +87,13 @@ pub(super) struct Shared {
     notify: Box<dyn Fn() + Send + Sync>,
     mono: AtomicU64,
     wall: AtomicU64,
+    /// The clock itself, where there is one that handlers may look at.
+    clock: OnceLock<Clock>,
     draws: Mutex<Draws>,
 }
+
+/// Looks at a monotonic clock.
+type Clock = Box<dyn Fn() -> MonoTime + Send + Sync>;
 
 impl Shared {
     pub(super) fn new(seed: [u8; 32], notify: Box<dyn Fn() + Send + Sync>) -> Self {
@@ -98,6 +103,7 @@ impl Shared {
             notify,
             mono: AtomicU64::new(0),
             wall: AtomicU64::new(0),
+            clock: OnceLock::new(),
             draws: Mutex::new(Draws::new(seed)),
         }
     }
@@ -138,6 +144,17 @@ impl Shared {
         let ops = std::mem::take(&mut asked.ops);
         drop(asked);
         ops.into_iter().for_each(refuse);
+    }
+
+    pub(super) fn set_clock(&self, clock: Clock) {
+        // The first one counts: there is one clock.
+        let _ = self.clock.set(clock);
+    }
+
+    /// The time at this moment; without a clock, as of when the node last looked.
+    pub(super) fn present(&self) -> MonoTime {
+        let looked = MonoTime::from_nanos(self.mono.load(Ordering::Relaxed));
+        self.clock.get().map_or(looked, |clock| clock().max(looked))
     }
 
     pub(super) fn set_now(&self, now: Now) {

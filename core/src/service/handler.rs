@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::base::{MonoTime, PeerId};
 use crate::directory::ServiceInfo;
+use crate::lease::{Hold, Token};
 use crate::rpc::admission::Capacity;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{AppError, CallError};
@@ -94,6 +95,21 @@ pub trait Service: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
+    /// A single-active service has become the active one. It is called once this has ended: the time to raise the
+    /// fence at what it guards, with [`Context::fence`]. When this fails, [`Service::clean_up`] runs, the service
+    /// has failed, and another instance takes over.
+    fn activate(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
+        let _ = cx;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// A single-active service is not the active one any more. No new calls come. If it gives way by its own will, it has
+    /// the lease until this has ended, which should be soon: nobody serves in the meantime. Otherwise it has lost it.
+    fn deactivate(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
+        let _ = cx;
+        Box::pin(async { Ok(()) })
+    }
+
     /// Answers one call.
     fn call(
         self: Arc<Self>,
@@ -113,6 +129,25 @@ pub struct Context {
     pub(super) action: usize,
     pub(super) pattern: Option<Pattern>,
     pub(super) deadline: MonoTime,
+    pub(super) fence: Option<Fence>,
+}
+
+/// How a single-active service of this node holds its lease, as it is now.
+pub(super) type HoldCell = Arc<Mutex<Option<Hold>>>;
+
+/// The grant under which a handler or a hook began.
+#[derive(Clone)]
+pub(super) struct Fence {
+    pub(super) token: Token,
+    pub(super) hold: HoldCell,
+}
+
+impl Fence {
+    /// The present grant; none if there is none.
+    pub(super) fn of(hold: &HoldCell) -> Option<Fence> {
+        let token = hold.lock().expect("nothing panics under this lock").map(|hold| hold.token);
+        token.map(|token| Fence { token, hold: Arc::clone(hold) })
+    }
 }
 
 impl Context {
@@ -155,6 +190,24 @@ impl Context {
     pub(super) fn without_deadline(mut self) -> Context {
         self.deadline = MonoTime::MAX;
         self
+    }
+
+    /// Of a single-active service: the fencing token of the grant under which this handler or hook began. It goes with
+    /// everything that the active instance alone may do: whatever guards that rejects lower ones than it has
+    /// seen; see [`crate::lease::FenceGuard`]. None for other services, and where there was no grant.
+    pub fn fence(&self) -> Option<Token> {
+        self.fence.as_ref().map(|fence| fence.token)
+    }
+
+    /// Whether this node still holds the lease under which this handler or hook began. To be asked at the moment of
+    /// acting, and never to be remembered: it may be over with the next instruction, which is what
+    /// [`Context::fence`] is for. False for services that are not single-active.
+    pub fn is_active(&self) -> bool {
+        let Some(fence) = &self.fence else { return false };
+        let hold = *fence.hold.lock().expect("nothing panics under this lock");
+        hold.is_some_and(|hold| {
+            hold.token == fence.token && self.handle.shared.present() < hold.until
+        })
     }
 
     /// How long the caller still waits.

@@ -18,12 +18,15 @@ use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceState};
 use crate::mesh::{CommandError, Event, Invocation, Mesh};
 use crate::payload::Payload;
+use crate::planted::is_planted;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::{CallError, CallResult, Executed, Failure};
 use crate::service::event_desk::EventDesk;
 use crate::service::executor::{Ended, Executor, TaskKey, panic_message};
 use crate::service::handle::{Handle, Op, Shared};
-use crate::service::handler::{BoxFuture, Context, DescriptionError, Placement, Service};
+use crate::service::handler::{
+    BoxFuture, Context, DescriptionError, Fence, HoldCell, Placement, Service,
+};
 use crate::service::slot::Slot;
 use crate::topic::{Pattern, TopicPath};
 
@@ -32,6 +35,9 @@ pub trait Spawner: Send {
     /// Runs `future` beside the node. The closure that is given back stops it; it may be dropped.
     fn spawn(&self, future: BoxFuture<()>) -> Box<dyn FnOnce() + Send>;
 }
+
+/// Planted bugs by which what is not active serves.
+const SERVE_UNLED: [u32; 3] = [100, 103, 105];
 
 /// Rounds of one turn before the node's other work gets its share. A guess.
 const ROUNDS_MAX: usize = 64;
@@ -78,6 +84,8 @@ struct Hosted {
     path: TopicPath,
     actions: Vec<Pattern>,
     placement: Placement,
+    /// Of a single-active service.
+    hold: Option<HoldCell>,
 }
 
 enum Run {
@@ -101,6 +109,8 @@ pub struct Host {
     sleeps: TimerQueue<Arc<Slot<()>>>,
     events: EventDesk,
     spawner: Option<Box<dyn Spawner>>,
+    /// Single-active services.
+    single: Vec<ServiceKey>,
     unfinished: bool,
 }
 
@@ -121,6 +131,7 @@ impl Host {
             sleeps: TimerQueue::default(),
             events: EventDesk::default(),
             spawner: None,
+            single: Vec::new(),
             unfinished: false,
         }
     }
@@ -128,6 +139,12 @@ impl Host {
     /// Lets services with [`Placement::Spawned`] run on this runtime. Without one, all run in place.
     pub fn set_spawner(&mut self, spawner: Box<dyn Spawner>) {
         self.spawner = Some(spawner);
+    }
+
+    /// Lets [`Context::is_active`] look at the clock itself, from any thread. Without it, handlers that go on while
+    /// the node does not have its turn, on a thread of their own, take the time as of its last turn.
+    pub fn set_clock(&mut self, clock: impl Fn() -> MonoTime + Send + Sync + 'static) {
+        self.shared.set_clock(Box::new(clock));
     }
 
     /// For application code.
@@ -166,9 +183,14 @@ impl Host {
             info: description.info,
             capacity: description.capacity,
         };
+        let is_single = new.info.single_active;
         let key = mesh.add_service(now, new)?;
+        let hold = is_single.then(HoldCell::default);
+        if is_single {
+            self.single.push(key);
+        }
         let placement = description.placement;
-        self.services.insert(key, Hosted { service, path, actions, placement });
+        self.services.insert(key, Hosted { service, path, actions, placement, hold });
         Ok(key)
     }
 
@@ -219,6 +241,7 @@ impl Host {
     /// event of the mesh before it is acted upon.
     pub fn turn(&mut self, now: Now, mesh: &mut Mesh, observe: &mut dyn FnMut(&Event)) {
         self.shared.set_now(now);
+        self.look_at_holds(now, mesh);
         while let Some(slot) = self.sleeps.expire(now.mono) {
             slot.fill(());
         }
@@ -251,6 +274,16 @@ impl Host {
             }
         }
         self.unfinished = true;
+    }
+
+    /// Handlers ask at the moment of acting whether they still may.
+    fn look_at_holds(&self, now: Now, mesh: &Mesh) {
+        for key in &self.single {
+            if let Some(cell) = self.services.get(*key).and_then(|hosted| hosted.hold.as_ref()) {
+                let hold = mesh.hold(now.mono, *key);
+                *cell.lock().expect("nothing panics under this lock") = hold;
+            }
+        }
     }
 
     fn on_op(&mut self, now: Now, mesh: &mut Mesh, op: Op) {
@@ -326,6 +359,7 @@ impl Host {
             Event::ServiceState { service, state, .. } => {
                 if matches!(state, ServiceState::Stopped | ServiceState::Failed) {
                     self.services.remove(service);
+                    self.single.retain(|key| *key != service);
                 }
             }
             Event::SubscriptionReady(_)
@@ -335,6 +369,8 @@ impl Host {
             | Event::PeerDown { .. }
             | Event::Stopped => self.events.on_event(now, mesh, &event),
             Event::CallRetried { .. }
+            | Event::Leader { .. }
+            | Event::AcceptorReady { .. }
             | Event::EventsLost { .. }
             | Event::PeerUp { .. }
             | Event::PeerServices { .. }
@@ -354,11 +390,18 @@ impl Host {
 
     fn invoke(&mut self, now: Now, mesh: &mut Mesh, run: Invocation) {
         let invocation = run.invocation;
+        self.look_at_holds(now, mesh);
         let Some(hosted) = self.services.get(run.service) else {
             let gone = HandlerError::failed("the service is gone");
             return mesh.respond(now, invocation, Err(gone));
         };
+        let fence = hosted.hold.as_ref().and_then(Fence::of);
+        if hosted.hold.is_some() && fence.is_none() && !SERVE_UNLED.into_iter().any(is_planted) {
+            // The lease has ended since the call came.
+            return mesh.respond(now, invocation, Err(HandlerError::NotActive));
+        }
         let cx = Context {
+            fence,
             handle: self.handle(),
             node: mesh.id(),
             placement: hosted.placement,
@@ -399,10 +442,12 @@ impl Host {
     }
 
     fn run_hook(&mut self, now: Now, mesh: &mut Mesh, key: ServiceKey, hook: Hook) {
+        self.look_at_holds(now, mesh);
         let Some(hosted) = self.services.get(key) else {
             return mesh.hook_done(now, key, hook, Err("the service is gone".into()));
         };
         let cx = Context {
+            fence: hosted.hold.as_ref().and_then(Fence::of),
             handle: self.handle(),
             node: mesh.id(),
             placement: hosted.placement,
@@ -419,6 +464,8 @@ impl Host {
                 Hook::Start => service.start(cx).await,
                 Hook::Stop => service.stop(cx).await,
                 Hook::CleanUp => service.clean_up(cx).await,
+                Hook::Activate => service.activate(cx).await,
+                Hook::Deactivate => service.deactivate(cx).await,
             }
         };
         match &self.spawner {

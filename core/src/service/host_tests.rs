@@ -26,6 +26,7 @@ fn never(now: Now) -> (Mesh, Host) {
         seed: [1; 32],
         admission: Admission::Anyone,
         access: crate::auth::Access::development(&id),
+        leases: Default::default(),
         limits: Limits::default(),
     };
     let mut mesh = Mesh::new(now, config);

@@ -121,8 +121,8 @@ pub struct ServiceBuilder {
     path: Result<TopicPath, TopicError>,
     actions: Vec<Result<Pattern, TopicError>>,
     handlers: Vec<Handler>,
-    /// Init, start, stop, clean-up.
-    hooks: [Option<HookFn>; 4],
+    /// Init, start, stop, clean-up, activate, deactivate.
+    hooks: [Option<HookFn>; 6],
     placement: Placement,
     info: ServiceInfo,
     capacity: Option<Capacity>,
@@ -153,6 +153,14 @@ impl ServiceBuilder {
     /// with the time after which they may be tried again. Without it, as many run as the node takes.
     pub fn capacity(mut self, running_max: usize, waiting_max: usize) -> Self {
         self.capacity = Some(Capacity::new(running_max, waiting_max));
+        self
+    }
+
+    /// At most one instance of the service is active at a time, wherever it is offered: who holds the lease of its path.
+    /// The others stand by, answer NOT_ACTIVE, and one of them takes over. Needs acceptors of leases: see
+    /// [`crate::mesh::LeaseSettings`].
+    pub fn single_active(mut self) -> Self {
+        self.info.single_active = true;
         self
     }
 
@@ -284,6 +292,24 @@ impl ServiceBuilder {
         self.hook(3, hook)
     }
 
+    /// Runs when this instance has become the active one, before its first call; see [`Service::activate`].
+    pub fn on_activate<F, R>(self, hook: F) -> Self
+    where
+        F: Fn(Context) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.hook(4, hook)
+    }
+
+    /// Runs when this instance is not the active one any more; see [`Service::deactivate`].
+    pub fn on_deactivate<F, R>(self, hook: F) -> Self
+    where
+        F: Fn(Context) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.hook(5, hook)
+    }
+
     fn hook<F, R>(mut self, which: usize, hook: F) -> Self
     where
         F: Fn(Context) -> R + Send + Sync + 'static,
@@ -337,6 +363,14 @@ impl Service for ServiceBuilder {
 
     fn clean_up(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
         self.run_hook(3, cx)
+    }
+
+    fn activate(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
+        self.run_hook(4, cx)
+    }
+
+    fn deactivate(self: Arc<Self>, cx: Context) -> BoxFuture<Result<(), String>> {
+        self.run_hook(5, cx)
     }
 
     fn call(

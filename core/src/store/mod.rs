@@ -16,6 +16,7 @@
 //! | table | key | value | written |
 //! | --- | --- | --- | --- |
 //! | life | none | the counter of the present life, 8 bytes, the highest first | before the first frame of each life |
+//! | lease | network id, epoch of the acceptors (8 bytes), path | the round that is promised (8 bytes), and to whom: peer id and boot number, or nothing if it was only learned; without a path: empty, and says that all earlier promises are there | by an acceptor, before it promises |
 
 pub(crate) mod journal;
 pub(crate) mod stored;
@@ -30,11 +31,13 @@ pub use stored::{Stored, StoredError};
 pub enum Table {
     /// The counter of the present life.
     Life = 1,
+    /// What this node, as an acceptor of leases, has promised.
+    Lease = 2,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 1] = [Table::Life];
+    pub const ALL: [Table; 2] = [Table::Life, Table::Lease];
 
     /// The table with this number, if there is one.
     pub fn from_number(number: u8) -> Option<Table> {
@@ -50,6 +53,7 @@ impl Table {
     pub fn name(self) -> &'static str {
         match self {
             Table::Life => "life",
+            Table::Lease => "lease",
         }
     }
 }

@@ -1,15 +1,25 @@
 //! What an earlier life left behind, read and judged.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{Record, Table, Write};
-use crate::base::Incarnation;
+use crate::auth::NetworkId;
+use crate::base::{Incarnation, PeerId};
+use crate::lease::{self, LeaseName, ProposerId};
 
 /// What an embedder has stored for this node in earlier lives. Empty at the first start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     life: Option<u64>,
+    /// What was promised, by the key of its record.
+    promises: BTreeMap<Bytes, lease::Record>,
+    is_damaged: bool,
 }
+
+/// The bytes of a network's id and an epoch, in front of a path.
+const LEASE_PREFIX: usize = 32 + 8;
 
 /// A record cannot be what this node has written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +70,37 @@ impl Stored {
                 }
                 self.life = Some(counter);
             }
+            Table::Lease => {
+                let promise = read_promise(record)
+                    .map_err(|why| StoredError::Malformed { table: Table::Lease, why })?;
+                self.promises.insert(record.key.clone(), promise);
+            }
         }
         Ok(())
+    }
+
+    /// A record was there and could not be read, or some may be missing. An acceptor of leases then asks the others what
+    /// it has promised.
+    pub fn note_damage(&mut self) {
+        self.is_damaged = true;
+    }
+
+    /// What was promised as an acceptor of leases of a network, in an epoch.
+    pub(crate) fn promises(&self, network: NetworkId, epoch: u64) -> Vec<lease::Record> {
+        let prefix = lease_key(network, epoch, &[]);
+        let of_epoch = self.promises.iter().filter(|(key, _)| key.starts_with(&prefix));
+        let sound =
+            of_epoch.filter(|(_, r)| !self.is_damaged || !matches!(r, lease::Record::Complete));
+        sound.map(|(_, record)| record.clone()).collect()
+    }
+
+    /// What was promised in earlier epochs, to be taken away.
+    pub(crate) fn outdated_promises(&self, network: NetworkId, epoch: u64) -> Vec<Write> {
+        let own = lease_key(network, epoch, &[]);
+        let of_network = |key: &&Bytes| key.starts_with(network.as_bytes());
+        let older =
+            self.promises.keys().filter(of_network).filter(|key| key[..LEASE_PREFIX] < own[..]);
+        older.map(|key| Write { table: Table::Lease, key: key.clone(), value: None }).collect()
     }
 
     /// The counter of the life before this one.
@@ -74,6 +113,54 @@ impl Stored {
 pub(crate) fn life(counter: u64) -> Write {
     let value = Bytes::copy_from_slice(&counter.to_be_bytes());
     Write { table: Table::Life, key: Bytes::new(), value: Some(value) }
+}
+
+fn lease_key(network: NetworkId, epoch: u64, path: &[u8]) -> Bytes {
+    [&network.as_bytes()[..], &epoch.to_be_bytes(), path].concat().into()
+}
+
+fn read_promise(record: &Record) -> Result<lease::Record, String> {
+    let wrong = |what: &str, bytes: usize| format!("{what} of {bytes} bytes");
+    let key = &record.key;
+    if key.len() < LEASE_PREFIX {
+        return Err(wrong("a key", key.len()));
+    }
+    let (prefix, path) = key.split_at(LEASE_PREFIX);
+    let number =
+        |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("the slice has eight bytes"));
+    if path.is_empty() {
+        return match record.value.len() {
+            0 => Ok(lease::Record::Complete),
+            bytes => Err(wrong("a value", bytes)),
+        };
+    }
+    let name = LeaseName::new([&prefix[..32], path].concat().into());
+    let name = name.map_err(|error| error.to_string())?;
+    let proposer = match record.value.len() {
+        8 => None,
+        48 => {
+            let peer = record.value[8..40].try_into().expect("the slice has 32 bytes");
+            Some(ProposerId { peer: PeerId::from_bytes(peer), boot: number(&record.value[40..]) })
+        }
+        bytes => return Err(wrong("a value", bytes)),
+    };
+    Ok(lease::Record::Promise { name, round: number(&record.value[..8]), proposer })
+}
+
+/// What an acceptor of leases must not forget, to be stored.
+pub(crate) fn promise(network: NetworkId, epoch: u64, record: &lease::Record) -> Write {
+    let (path, value) = match record {
+        lease::Record::Complete => (&[][..], Bytes::new()),
+        lease::Record::Promise { name, round, proposer } => {
+            let mut value = round.to_be_bytes().to_vec();
+            if let Some(ProposerId { peer, boot }) = proposer {
+                value.extend_from_slice(peer.as_bytes());
+                value.extend_from_slice(&boot.to_be_bytes());
+            }
+            (&name.as_bytes()[32..], value.into())
+        }
+    };
+    Write { table: Table::Lease, key: lease_key(network, epoch, path), value: Some(value) }
 }
 
 #[cfg(test)]
@@ -95,6 +182,35 @@ mod tests {
     }
 
     #[test]
+    fn promises_are_read_by_network_and_epoch() {
+        let network = |byte| NetworkId::from_bytes([byte; 32]);
+        let name =
+            |byte: u8| LeaseName::new([&[byte; 32][..], b"counter"].concat().into()).unwrap();
+        let proposer = Some(ProposerId { peer: PeerId::from_bytes([9; 32]), boot: 77 });
+        let promised = lease::Record::Promise { name: name(1), round: 5, proposer };
+        let learned = lease::Record::Promise { name: name(2), round: 6, proposer: None };
+        let mut stored = Stored::default();
+        for (network, epoch, of) in [
+            (network(1), 3, &promised),
+            (network(1), 3, &lease::Record::Complete),
+            (network(1), 2, &lease::Record::Complete),
+            (network(2), 3, &learned),
+        ] {
+            stored.read(&record(promise(network, epoch, of))).unwrap();
+        }
+        let complete = lease::Record::Complete;
+        assert_eq!(stored.promises(network(1), 3), [complete.clone(), promised.clone()]);
+        assert_eq!(stored.promises(network(1), 2), [complete]);
+        assert_eq!(stored.promises(network(2), 3), [learned]);
+        assert_eq!(stored.promises(network(2), 4), []);
+        let outdated = stored.outdated_promises(network(1), 3);
+        assert_eq!(outdated.len(), 1);
+        assert_eq!((outdated[0].key.len(), &outdated[0].value), (LEASE_PREFIX, &None));
+        stored.note_damage();
+        assert_eq!(stored.promises(network(1), 3), [promised], "there may have been more");
+    }
+
+    #[test]
     fn what_this_node_cannot_have_written_is_refused() {
         let wrong = |table, key: &'static [u8], value: &'static [u8]| {
             let (key, value) = (Bytes::from_static(key), Bytes::from_static(value));
@@ -104,5 +220,8 @@ mod tests {
         assert!(wrong(1, b"", b"1234567").contains("7 bytes"));
         assert!(wrong(1, b"k", b"12345678").contains("alone"));
         assert!(wrong(1, b"", &[255; 8]).contains("counter"));
+        assert!(wrong(2, b"short", b"").contains("5 bytes"));
+        assert!(wrong(2, &[7; 40], b"x").contains("1 bytes"));
+        assert!(wrong(2, &[7; 41], b"123").contains("3 bytes"));
     }
 }

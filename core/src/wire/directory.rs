@@ -15,6 +15,7 @@ use crate::directory::{
     ActionInfo, Delta, Document, Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, Spread,
     SubscriptionOffer,
 };
+use crate::lease::Token;
 use crate::payload::ContentType;
 use crate::topic::{Pattern, TopicPath};
 
@@ -123,6 +124,7 @@ fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Ent
         .map_err(|error| fault("Service", "path", error.to_string()))?;
     let state = match service.state {
         1 => OfferState::Running,
+        2 if service.standby && service.single_active => OfferState::Standby,
         2 => OfferState::Paused,
         other => return Err(fault("Service", "state", format!("{other}"))),
     };
@@ -170,6 +172,9 @@ fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Ent
         version,
         description: text("description", service.description, DESCRIPTION_BYTES_MAX)?,
         spread,
+        single_active: service.single_active,
+        token: (service.single_active && state == OfferState::Running)
+            .then_some(Token { epoch: service.token_epoch, round: service.token_round }),
         actions: service.about.into_iter().map(about).collect::<Result<_, WireFault>>()?,
     };
     info.actions.shrink_to_fit();
@@ -232,11 +237,12 @@ fn subscription_to_wire(key: u64, offer: &SubscriptionOffer) -> v1::Subscription
 
 fn service_to_wire(key: u64, service: &ServiceOffer) -> v1::Service {
     let info = &service.info;
+    let token = info.token.unwrap_or(Token { epoch: 0, round: 0 });
     v1::Service {
         path: service.path.to_string(),
         state: match service.state {
             OfferState::Running => 1,
-            OfferState::Paused => 2,
+            OfferState::Paused | OfferState::Standby => 2,
         },
         actions: service.actions.iter().map(ToString::to_string).collect(),
         key,
@@ -261,5 +267,9 @@ fn service_to_wire(key: u64, service: &ServiceOffer) -> v1::Service {
                 result_content_type: action.result_content.0,
             })
             .collect(),
+        single_active: info.single_active,
+        standby: service.state == OfferState::Standby,
+        token_epoch: token.epoch,
+        token_round: token.round,
     }
 }

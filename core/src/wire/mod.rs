@@ -5,6 +5,7 @@
 
 mod directory;
 mod events;
+mod leases;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,12 +18,14 @@ use crate::auth::{NetworkClaim, NetworkId};
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Delta, Document, Heard, Heartbeat};
 use crate::events::receiver::EventAck;
+use crate::lease::{Answer, Learn, Request};
 use crate::link::{End, Lane, LinkId, Sent};
 use crate::payload::ContentType;
 use crate::rpc::Status;
 use crate::topic::{TopicMemory, TopicPath};
 
 pub use events::{EventFrame, EventsFrame, EventsFrom, RunFrame};
+pub use leases::{LEARNED_PART_MAX, LearnedPart};
 
 /// The lowest protocol version that this code speaks.
 pub const VERSION_MIN: u32 = 1;
@@ -164,6 +167,13 @@ pub enum Message {
         count: u64,
     },
     EventAck(EventAck),
+    /// To an acceptor.
+    LeaseRequest(Request),
+    /// From an acceptor.
+    LeaseAnswer(Answer),
+    /// From an acceptor that has lost its disk to another.
+    LeaseLearn(NetworkId, Learn),
+    LeaseLearned(LearnedPart),
     /// A kind from a later version that may be skipped.
     Skippable,
 }
@@ -262,6 +272,13 @@ pub fn parse_with(
         Header::EventsFrom(from) => Message::EventsFrom(events::parse_from(from)?),
         Header::EventsSkipped(skipped) => Message::EventsSkipped { count: skipped.count },
         Header::EventAck(ack) => Message::EventAck(events::parse_ack(ack, limits)?),
+        Header::LeaseRequest(request) => Message::LeaseRequest(leases::parse_request(request)?),
+        Header::LeaseAnswer(answer) => Message::LeaseAnswer(leases::parse_answer(answer)?),
+        Header::LeaseLearn(learn) => {
+            let (network, learn) = leases::parse_learn(&learn)?;
+            Message::LeaseLearn(network, learn)
+        }
+        Header::LeaseLearned(part) => Message::LeaseLearned(leases::parse_learned(part, limits)?),
         Header::Written(_) => unreachable!("what is read is not written already"),
     })
 }
@@ -536,6 +553,18 @@ impl Message {
                 Frame::new(Header::EventsSkipped(v1::EventsSkipped { count }))
             }
             Message::EventAck(ack) => Frame::new(Header::EventAck(events::ack_to_wire(ack))),
+            Message::LeaseRequest(request) => {
+                Frame::new(Header::LeaseRequest(leases::request_to_wire(request)))
+            }
+            Message::LeaseAnswer(answer) => {
+                Frame::new(Header::LeaseAnswer(leases::answer_to_wire(answer)))
+            }
+            Message::LeaseLearn(network, learn) => {
+                Frame::new(Header::LeaseLearn(leases::learn_to_wire(network, learn)))
+            }
+            Message::LeaseLearned(part) => {
+                Frame::new(Header::LeaseLearned(leases::learned_to_wire(part)))
+            }
             Message::Skippable => return None,
         })
     }

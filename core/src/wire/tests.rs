@@ -106,6 +106,7 @@ fn every_message_reads_back_as_it_was_written() {
                 argument_content: ContentType::JSON,
                 result_content: ContentType::RAW,
             }],
+            ..ServiceInfo::default()
         },
     };
     let (key, entry) = (EntryKey::Service(5), Entry::Service(Arc::new(offer)));
@@ -360,4 +361,89 @@ fn events_that_do_not_go_together_are_refused() {
     assert!(parse(frame.to_body(), &small(49)).is_err());
     let large = |out: &mut BytesMut| write_event(&run(1, "a"), &[0; EVENTS_BYTES_MAX], out);
     assert_eq!(refused(1, &large), Some("payload"));
+}
+
+#[test]
+fn what_is_said_of_leases_reads_back_as_it_was_written() {
+    use crate::lease::{Answer, Answered, Ask, Ballot, Learn, Learned, LeaseName, Peeked};
+    let name = || LeaseName::new(Bytes::from([&[7; 32][..], b"counter"].concat())).unwrap();
+    let proposer =
+        crate::lease::ProposerId { peer: crate::PeerId::from_bytes([3; 32]), boot: 1 << 63 };
+    let ballot = Ballot { round: 9, proposer };
+    for ask in [Ask::Peek, Ask::Prepare(ballot), Ask::Propose(ballot, 4), Ask::Release(ballot)] {
+        let message = Message::LeaseRequest(Request { epoch: 2, name: name(), ask });
+        assert_eq!(roundtrip(message.clone()), message);
+    }
+    let runs_for = Duration::from_nanos(1_999_999_999);
+    let stands = Peeked { round: 8, holder: Some(proposer), runs_for };
+    let nobody = Peeked { round: 0, holder: None, runs_for: Duration::ZERO };
+    for answered in [
+        Answered::Peeked(stands),
+        Answered::Peeked(nobody),
+        Answered::Released(stands),
+        Answered::Promise(ballot),
+        Answered::Accepted(ballot, 3),
+        Answered::Refused { ballot, parked: true, stands },
+        Answered::Refused { ballot, parked: false, stands: nobody },
+    ] {
+        let message = Message::LeaseAnswer(Answer { epoch: 2, name: name(), answered });
+        assert_eq!(roundtrip(message.clone()), message);
+    }
+    let network = NetworkId::from_bytes([7; 32]);
+    let message = Message::LeaseLearn(network, Learn { epoch: 2, boot: 5 });
+    assert_eq!(roundtrip(message.clone()), message);
+    let rounds = vec![(name(), 5); LEARNED_PART_MAX];
+    let learned = Learned { epoch: 2, boot: 5, complete: true, rounds };
+    let part = LearnedPart { network, told: 512, learned, more: true };
+    let message = Message::LeaseLearned(part.clone());
+    assert_eq!(roundtrip(message.clone()), message);
+    let refused = |header| parse(Frame::new(header).to_body(), &Limits::default()).is_err();
+    let ask = |ask, ballot, name: Bytes| {
+        Header::LeaseRequest(v1::LeaseRequest { ask, ballot, name, ..Default::default() })
+    };
+    let long = Bytes::from(vec![b'a'; LeaseName::BYTES_MAX + 1]);
+    assert!(!refused(ask(1, None, Bytes::new())));
+    assert!(refused(ask(1, None, long)) && refused(ask(0, None, Bytes::new())));
+    assert!(refused(ask(2, None, Bytes::new())), "there is no ballot");
+    let short = v1::Ballot { round: 1, peer: Bytes::from_static(b"short"), boot: 1 };
+    assert!(refused(ask(2, Some(short), Bytes::new())));
+    let Header::LeaseLearned(mut much) = message.into_frame().unwrap().header else { panic!() };
+    much.rounds.push(Default::default());
+    assert!(refused(Header::LeaseLearned(much)));
+}
+
+#[test]
+fn who_does_not_know_leases_takes_a_standby_for_a_paused_service() {
+    let offer = |state, token| ServiceOffer {
+        path: path("counter"),
+        state,
+        actions: Vec::new(),
+        info: ServiceInfo { single_active: true, token, ..ServiceInfo::default() },
+    };
+    let document = |offer: ServiceOffer| {
+        let entries = FewMap::from([(EntryKey::Service(1), Entry::Service(Arc::new(offer)))]);
+        Document { version: 1, entries, incremental: true }
+    };
+    let token = Some(crate::lease::Token { epoch: 3, round: 7 });
+    for (offer, state) in [
+        (offer(OfferState::Running, token), 1),
+        (offer(OfferState::Standby, None), 2),
+        (offer(OfferState::Paused, None), 2),
+    ] {
+        let message = Message::Directory(document(offer.clone()));
+        assert_eq!(roundtrip(message.clone()), message);
+        let Header::Directory(wire) = message.into_frame().unwrap().header else { panic!() };
+        assert_eq!(wire.services[0].state, state);
+        // Its digest is that of what such a node reads.
+        let mut old = wire;
+        let service = &mut old.services[0];
+        (service.single_active, service.standby) = (false, false);
+        let old = parse(Frame::new(Header::Directory(old)).to_body(), &Limits::default()).unwrap();
+        let Message::Directory(old) = old else { panic!() };
+        let key = EntryKey::Service(1);
+        assert_eq!(
+            old.entries.get(&key).unwrap().digest(key),
+            Entry::Service(Arc::new(offer)).digest(key)
+        );
+    }
 }

@@ -133,6 +133,8 @@ impl World {
             | Event::NetworkLeft { .. }
             | Event::NetworkEnded { .. }
             | Event::NetworkOutdated { .. }
+            | Event::Leader { .. }
+            | Event::AcceptorReady { .. }
             | Event::StoreFailed { .. } => {}
             Event::Stopped => {
                 self.stopped = true;

@@ -192,6 +192,7 @@ impl World {
                 0 => Access::development(&peer_id(0)),
                 _ => rights::access(),
             },
+            leases: Default::default(),
             limits: limits.clone(),
         };
         World {

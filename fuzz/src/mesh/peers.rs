@@ -99,7 +99,7 @@ impl World {
                         7 => 1,
                         _ => self.mesh.incarnation().boot,
                     },
-                    status: Status::from_number(u32::from(tape.byte() % 18)),
+                    status: Status::from_number(u32::from(tape.byte() % 19)),
                     content: ContentType::RAW,
                     error_code: "CODE".into(),
                     error_message: String::new(),

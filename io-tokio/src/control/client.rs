@@ -169,6 +169,19 @@ impl Client {
         }
     }
 
+    /// Has the active instance of a single-active service on the node let another one be active.
+    ///
+    /// # Errors
+    ///
+    /// When it is not active there, or the node is gone.
+    pub async fn step_down(&mut self, service: &str) -> Result<(), ControlError> {
+        let request = Request::StepDown { service: service.to_string() };
+        match self.ask(&request, &Bytes::new()).await?.next().await? {
+            (Response::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(&other).into()),
+        }
+    }
+
     /// How long a peer of the node takes to answer it.
     ///
     /// # Errors

@@ -46,6 +46,12 @@ pub enum Request {
         /// How long to wait, in milliseconds.
         timeout_ms: u64,
     },
+    /// Have the active instance of a single-active service, on this node, let another one be active: answered by
+    /// [`Response::Done`].
+    StepDown {
+        /// The service's path.
+        service: String,
+    },
     /// Publish an event; the body is its payload. Answered by [`Response::Published`].
     Publish(PublishQuestion),
     /// Subscribe, until [`Request::Stop`]: [`Response::Subscribed`], then [`Response::Event`] and
@@ -196,8 +202,14 @@ pub struct ServiceEntry {
     pub peer: PeerId,
     /// Its path.
     pub service: String,
-    /// `running` or `paused`.
+    /// `running`, `paused` or `standby`.
     pub state: String,
+    /// At most one instance of all is active at a time: of those that run, the one with the highest token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_active: bool,
+    /// Of an active instance of such a service: the epoch and the round of its fencing token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<(u64, u64)>,
     /// Its version.
     pub version: String,
     /// What it does.
@@ -250,6 +262,7 @@ impl ServiceEntry {
         let state = match offer.state {
             OfferState::Running => "running",
             OfferState::Paused => "paused",
+            OfferState::Standby => "standby",
         };
         let selection = match offer.info.spread {
             Spread::RoundRobin => "round-robin",
@@ -260,6 +273,8 @@ impl ServiceEntry {
             peer,
             service: offer.path.as_str().to_string(),
             state: state.into(),
+            single_active: offer.info.single_active,
+            token: offer.info.token.map(|token| (token.epoch, token.round)),
             version: offer.info.version.to_string(),
             description: offer.info.description.clone(),
             selection: selection.into(),
@@ -439,6 +454,10 @@ mod tests {
             ),
             (Request::Services, json!({"ask": "services"})),
             (Request::Stats, json!({"ask": "stats"})),
+            (
+                Request::StepDown { service: "a".into() },
+                json!({"ask": "step_down", "service": "a"}),
+            ),
             (Request::Peers, json!({"ask": "peers"})),
             (
                 Request::Ping { peer: id(), timeout_ms: 9 },

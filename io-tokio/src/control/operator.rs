@@ -108,6 +108,34 @@ impl Operator {
         peers.iter().map(PeerEntry::new).collect()
     }
 
+    /// Has the active instance of a single-active service here let another one be active.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such service here, or it is not active here; it says where it is, if that is known.
+    pub async fn step_down(&self, service: &str) -> Result<(), Problem> {
+        let path = TopicPath::parse(service).map_err(|error| {
+            Problem::new(Failure::InvalidPath.code(), format!("the path: {error}"))
+        })?;
+        let done = ask(&self.desk, move |core, _, now| {
+            let mesh = core.mesh_mut();
+            let key = mesh.services().iter().find(|(_, known, _)| **known == path).map(|s| s.0);
+            let Some(key) = key else {
+                let what = format!("this node does not offer '{path}'");
+                return Err(Problem::new("NO_SUCH_SERVICE", what));
+            };
+            let leader = mesh.leader_of(key);
+            mesh.step_down(now, key).map_err(|_| {
+                let at = leader.map_or("nowhere that is known".into(), |leader| {
+                    format!("at {leader}: ask that node")
+                });
+                Problem::new(Failure::NotActive.code(), format!("'{path}' is active {at}"))
+            })
+        });
+        let gone = || Problem::new(Failure::ShuttingDown.code(), "the node has ended");
+        done.await.unwrap_or_else(|| Err(gone()))
+    }
+
     /// How long a peer takes to answer: the time of a call which no handler runs. In a network with tokens
     /// it needs the permission `call:ping/*`.
     ///

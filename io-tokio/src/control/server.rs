@@ -72,6 +72,10 @@ async fn answer(
             }
             Response::Done
         }
+        Request::StepDown { service } => match operator.step_down(&service).await {
+            Ok(()) => Response::Done,
+            Err(problem) => Response::Failed(problem),
+        },
         Request::Ping { peer, timeout_ms } => {
             match operator.ping(peer, Duration::from_millis(timeout_ms)).await {
                 Ok(elapsed) => Response::Pong { elapsed_us: elapsed.as_micros() as u64 },

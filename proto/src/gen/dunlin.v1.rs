@@ -257,6 +257,19 @@ pub struct Service {
     /// For people: what is known of the actions, in their order. Fewer than there are actions, or as many.
     #[prost(message, repeated, tag = "8")]
     pub about: ::prost::alloc::vec::Vec<ActionInfo>,
+    /// At most one instance of all is active at a time, by a lease; the others stand by. Who does not know this field
+    /// takes a standby for a paused service.
+    #[prost(bool, tag = "9")]
+    pub single_active: bool,
+    /// Of a single-active service in state 2: it would take over.
+    #[prost(bool, tag = "10")]
+    pub standby: bool,
+    /// Of a single-active service in state 1: the fencing token by which it is active. Of several that say so, the one
+    /// with the highest is.
+    #[prost(uint64, tag = "11")]
+    pub token_epoch: u64,
+    #[prost(uint64, tag = "12")]
+    pub token_round: u64,
 }
 /// One entry of a document: what the sender wants to be sent. Subscribers that want the same make one entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -547,6 +560,104 @@ pub struct DeclinedEvent {
     /// Places of groups in Event.groups, and behind them of services in Event.services, that did not take it.
     #[prost(uint32, repeated, tag = "3")]
     pub places: ::prost::alloc::vec::Vec<u32>,
+}
+/// A round of a proposer: see protocols.md, section 6. Part of what is said of leases.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ballot {
+    #[prost(uint64, tag = "1")]
+    pub round: u64,
+    /// The proposer: an Ed25519 public key, and the boot number of its incarnation.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub peer: ::prost::bytes::Bytes,
+    #[prost(fixed64, tag = "3")]
+    pub boot: u64,
+}
+/// Kind 128, control lane: who does not know leases skips it. A proposer asks an acceptor.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseRequest {
+    /// The network's id, and the path of the service in it, UTF-8.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: ::prost::bytes::Bytes,
+    /// The epoch of the acceptors.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// 1 peek, 2 prepare, 3 propose, 4 release.
+    #[prost(uint32, tag = "3")]
+    pub ask: u32,
+    /// Of all but a peek.
+    #[prost(message, optional, tag = "4")]
+    pub ballot: ::core::option::Option<Ballot>,
+    /// Of a proposal: 0 for a new lease, otherwise which renewal.
+    #[prost(uint64, tag = "5")]
+    pub number: u64,
+}
+/// Kind 129, control lane. An acceptor answers, or says unasked that a lease was released.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseAnswer {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// 1 peeked, 2 released, 3 promised, 4 accepted, 5 refused.
+    #[prost(uint32, tag = "3")]
+    pub answered: u32,
+    /// What was asked: of 3, 4 and 5.
+    #[prost(message, optional, tag = "4")]
+    pub ballot: ::core::option::Option<Ballot>,
+    #[prost(uint64, tag = "5")]
+    pub number: u64,
+    /// Of 5: the prepare is kept until the lease that is in its way has ended.
+    #[prost(bool, tag = "6")]
+    pub parked: bool,
+    /// How the lease stands: of 1, 2 and 5. The highest round that is promised.
+    #[prost(uint64, tag = "7")]
+    pub round: u64,
+    /// Who has the lease at the acceptor, if anybody has; the round of it means nothing.
+    #[prost(message, optional, tag = "8")]
+    pub holder: ::core::option::Option<Ballot>,
+    /// For how long nobody else can have it there.
+    #[prost(uint64, tag = "9")]
+    pub runs_for_ns: u64,
+}
+/// Kind 130, control lane. An acceptor that has lost its disk asks the others what is promised.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseLearn {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub network_id: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// The boot number of whoever asks.
+    #[prost(fixed64, tag = "3")]
+    pub boot: u64,
+}
+/// Kind 131, control lane. Answers LeaseLearn, in parts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseLearned {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub network_id: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(fixed64, tag = "3")]
+    pub boot: u64,
+    /// Whoever answers knows all that it has promised.
+    #[prost(bool, tag = "4")]
+    pub complete: bool,
+    /// How many leases were told in the parts before this one.
+    #[prost(uint32, tag = "5")]
+    pub told: u32,
+    #[prost(message, repeated, tag = "6")]
+    pub rounds: ::prost::alloc::vec::Vec<LeaseRound>,
+    /// There is another part.
+    #[prost(bool, tag = "7")]
+    pub more: bool,
+}
+/// The highest round of a lease that is promised.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseRound {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub round: u64,
 }
 /// From the end that opened the stream, as the argument of a call; from the other one, as its answer.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use dunlin_core::lease::{FenceGuard, Token};
 use dunlin_core::rpc::{CallError, CallResult};
 use dunlin_core::service::{
     BoxFuture, Context, Handle, HandlerError, Payload, Selection, Service, ServiceBuilder, Spread,
@@ -23,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use crate::draw::{LARGE, SERVICES};
 use crate::history::{End, Expect, Life};
 use crate::schedule::{
-    Action, Call, LimitsPlan, Publish, Rule, Schedule, StreamPlan, Subscriber, network_of_service,
-    networks_of, shared_network,
+    Action, Call, LimitsPlan, Publish, Rule, SINGLE_ACTIVE, Schedule, StreamPlan, Subscriber,
+    network_of_service, networks_of, shared_network,
 };
 use crate::workload::{NodeInfo, Workload};
 use streams::Streams;
@@ -49,6 +50,17 @@ pub struct BuiltIn {
     streams: Streams,
     /// There are so many nodes that what each of them offers must be small.
     is_large: bool,
+    /// Somebody decides who is active.
+    has_acceptors: bool,
+    /// What the single-active service alone may change, outside of all nodes.
+    register: Arc<Mutex<Register>>,
+}
+
+/// A register behind a fence: the token by which it was written last.
+#[derive(Default)]
+struct Register {
+    guard: FenceGuard,
+    written: Option<Token>,
 }
 
 impl BuiltIn {
@@ -62,6 +74,8 @@ impl BuiltIn {
             has_subscribers: schedule.nodes.iter().any(|node| !node.subscribers.is_empty()),
             streams: Streams::default(),
             is_large: schedule.nodes.len() >= usize::from(*LARGE.start()),
+            has_acceptors: !schedule.acceptors.is_empty(),
+            register: Arc::default(),
         }
     }
 }
@@ -229,6 +243,53 @@ fn build(node: &NodeInfo, path: &str, streams: &Streams) -> ServiceBuilder {
         .stream("stream", move |cx, wanted, reader, writer| {
             streams.clone().handle(streaming.clone(), cx, wanted, reader, writer)
         })
+}
+
+/// The service of which one instance is active at a time. It writes a register, at once or after a while.
+fn single_active(node: &NodeInfo, path: &str, register: &Arc<Mutex<Register>>) -> ServiceBuilder {
+    let write = |waits: bool| {
+        let register = Arc::clone(register);
+        move |cx: Context, ask: Ask, node: NodeInfo| {
+            node.ledger.leads(node.life, cx.fence());
+            let register = Arc::clone(&register);
+            async move {
+                if waits {
+                    cx.sleep(Duration::from_millis(ask.ms.into())).await;
+                }
+                register.lock().expect("nothing panics under this lock").write(&cx, &node)?;
+                Ok(ask.answer(&node))
+            }
+        }
+    };
+    let raised = (Arc::clone(register), node.clone());
+    service(path)
+        .single_active()
+        .on_activate(move |cx| {
+            let (register, node) = raised.clone();
+            async move {
+                let mut register = register.lock().expect("nothing panics under this lock");
+                register.write(&cx, &node).map_err(|_| "a later holder was here".to_string())
+            }
+        })
+        .action("echo", handler(node, write(false)))
+        .action("sleep", handler(node, write(true)))
+}
+
+impl Register {
+    /// Writes it by the token of a handler or a hook, if its fence lets that pass.
+    fn write(&mut self, cx: &Context, node: &NodeInfo) -> Result<(), HandlerError> {
+        let token = cx.fence().ok_or_else(|| HandlerError::failed("there is no token"))?;
+        if self.guard.admit(token).is_err() {
+            node.ledger.sometimes(crate::sometimes::FENCED_OFF);
+            return Err(HandlerError::failed("a later holder was here"));
+        }
+        if self.written > Some(token) {
+            let what = format!("it was written by {:?}, and is by {token:?}", self.written);
+            node.ledger.violate(Some(node.life.node), crate::leases::FENCED, what);
+        }
+        self.written = Some(token);
+        Ok(())
+    }
 }
 
 /// Asks somebody else, and answers once that is over.
@@ -415,6 +476,10 @@ impl Workload for BuiltIn {
             services.push(Arc::new(probe));
         }
         for number in &self.services[usize::from(node.life.node)] {
+            if *number == SINGLE_ACTIVE {
+                services.extend(self.service(node, *number));
+                continue;
+            }
             let network = network_of_service(&node.networks, *number);
             if networks.contains(&network) {
                 services.extend(self.service(node, *number));
@@ -424,6 +489,13 @@ impl Workload for BuiltIn {
     }
 
     fn service(&self, node: &NodeInfo, number: u16) -> Option<Arc<dyn Service>> {
+        if number == SINGLE_ACTIVE {
+            if !self.has_acceptors {
+                return None;
+            }
+            let path = format!("s{number}");
+            return Some(Arc::new(single_active(node, &path, &self.register)));
+        }
         let network = network_of_service(&node.networks, number);
         let mut service = build(node, &node.path_in(network, &format!("s{number}")), &self.streams);
         if let Some((running, waiting)) = self.capacities[usize::from(node.life.node)] {

@@ -44,6 +44,7 @@ pub fn draw_large(seed: u64, fidelity: Fidelity, crypto: Crypto, count: u16) -> 
         duration_us: DURATION_US,
         network: network(seed),
         disk_sync: Some(Latency::Exponential { least_us: 20, mean_us: 200 }),
+        acceptors: Vec::new(),
         operations,
         faults: faults(seed, &near),
         rights: None,

@@ -6,6 +6,7 @@
 
 mod events;
 mod large;
+mod leases;
 mod streams;
 
 use crate::faults::FaultKind;
@@ -65,6 +66,10 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
     events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     streams::add(seed, &nodes, fidelity, &mut operations);
+    let acceptors = match rights {
+        None => leases::add(seed, &mut nodes, &mut operations),
+        Some(_) => Vec::new(),
+    };
     Schedule {
         version: VERSION,
         program: PROGRAM.into(),
@@ -75,6 +80,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         duration_us: DURATION_US,
         network: network(seed),
         disk_sync: Some(disk_sync(seed)),
+        acceptors,
         operations,
         faults,
         rights,

@@ -61,6 +61,12 @@ pub(crate) fn frame(frame: &Bytes) -> (Kind, String) {
         Wire::EventsFrom(from) => (Kind::EventsFrom, format!("number {} on", from.number)),
         Wire::EventsSkipped { count } => (Kind::EventsSkipped, format!("{count}")),
         Wire::EventAck(_) => (Kind::EventAck, none()),
+        Wire::LeaseRequest(request) => (Kind::Lease, format!("{:?}", request.ask)),
+        Wire::LeaseAnswer(answer) => (Kind::Lease, format!("{:?}", answer.answered)),
+        Wire::LeaseLearn(..) => (Kind::Lease, "asks what is promised".into()),
+        Wire::LeaseLearned(part) => {
+            (Kind::Lease, format!("{} rounds that are promised", part.learned.rounds.len()))
+        }
         Wire::Skippable => (Kind::Unreadable, "of a later version".into()),
     }
 }
@@ -86,7 +92,10 @@ pub(crate) fn about(event: &Event) -> About {
         | Event::CallRetried { .. }
         | Event::Invoke(_)
         | Event::InvocationCancelled(_) => About::Call,
-        Event::RunHook { .. } | Event::ServiceState { .. } => About::Service,
+        Event::RunHook { .. }
+        | Event::ServiceState { .. }
+        | Event::Leader { .. }
+        | Event::AcceptorReady { .. } => About::Service,
         Event::PeerUp { .. }
         | Event::PeerServices { .. }
         | Event::DirectoryAcknowledged { .. }

@@ -230,6 +230,7 @@ pub enum Kind {
     EventsFrom,
     EventsSkipped,
     EventAck,
+    Lease,
     /// A frame that the recorder could not read.
     Unreadable,
     QuicInitial,
@@ -240,7 +241,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Kind; 27] = [
+    pub const ALL: [Kind; 28] = [
         Kind::Dial,
         Kind::DialAnswer,
         Kind::DialDone,
@@ -263,6 +264,7 @@ impl Kind {
         Kind::EventsFrom,
         Kind::EventsSkipped,
         Kind::EventAck,
+        Kind::Lease,
         Kind::Unreadable,
         Kind::QuicInitial,
         Kind::QuicHandshake,

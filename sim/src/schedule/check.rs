@@ -1,5 +1,7 @@
 //! What a schedule may say: every node that it names is there, times are in order, bounds are possible.
 
+use std::collections::BTreeSet;
+
 use dunlin_core::topic::{Pattern, TopicPath};
 
 use super::{CLOCK_PPM_MAX, Deed, Fault, NETWORKS_MAX, Operation, RightsPlan, Schedule, Trouble};
@@ -87,6 +89,19 @@ impl Schedule {
         if self.network.bytes_per_us == 0 || self.network.window_frames == 0 {
             let what = "network.bytes_per_us and network.window_frames must not be 0";
             return wrong("network".into(), what.into());
+        }
+        if let Some(node) = unknown(&self.acceptors) {
+            return wrong("acceptors".into(), format!("`acceptors` names node {node}; {there}"));
+        }
+        let distinct: BTreeSet<u16> = self.acceptors.iter().copied().collect();
+        if !matches!(self.acceptors.len(), 0 | 1 | 3 | 5) || distinct.len() != self.acceptors.len()
+        {
+            let what = format!("acceptors are 1, 3 or 5 nodes, not {:?}", self.acceptors);
+            return wrong("acceptors".into(), what);
+        }
+        if !self.acceptors.is_empty() && self.rights.is_some() {
+            let what = "acceptors are for the development network: leave out `rights`";
+            return wrong("acceptors".into(), what.into());
         }
         for (index, node) in self.nodes.iter().enumerate() {
             if let Some(node) = unknown(&node.keeps) {

@@ -72,6 +72,9 @@ impl Schedule {
             fields.push(("disk_sync", line(disk_sync)));
         }
         fields.extend(self.rights.as_ref().map(|rights| ("rights", line(rights))));
+        if !self.acceptors.is_empty() {
+            fields.push(("acceptors", line(&self.acceptors)));
+        }
         fields.push(("nodes", lines(&self.nodes)));
         fields.push(("operations", lines(&self.operations)));
         fields.push(("faults", lines(&self.faults)));

@@ -119,6 +119,10 @@ pub struct Schedule {
     /// The nodes' network and tokens; without them all are in the development network.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rights: Option<RightsPlan>,
+    /// The acceptors of leases: one, three or five nodes. Without them nobody can offer service
+    /// [`SINGLE_ACTIVE`]. In the development network alone.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub acceptors: Vec<u16>,
     /// What users do, by time.
     #[serde(default, skip_serializing_if = "is_default")]
     pub operations: Vec<Operation>,
@@ -126,6 +130,9 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "is_default")]
     pub faults: Vec<Fault>,
 }
+
+/// The number of a service of which one instance is active at a time.
+pub const SINGLE_ACTIVE: u16 = 100;
 
 /// What nodes may do in a network with tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

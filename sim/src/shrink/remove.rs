@@ -124,6 +124,7 @@ fn head(schedule: &Schedule) -> Schedule {
         network: schedule.network.clone(),
         disk_sync: schedule.disk_sync,
         rights: None,
+        acceptors: schedule.acceptors.clone(),
         operations: Vec::new(),
         faults: Vec::new(),
     }
@@ -173,6 +174,11 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
     };
     left.nodes.remove(gone);
     left.nodes.iter_mut().for_each(|node| renumber_all(&mut node.keeps));
+    renumber_all(&mut left.acceptors);
+    if left.acceptors.len().is_multiple_of(2) {
+        // There are an odd number of them, or none.
+        left.acceptors.pop();
+    }
     if let Some(rights) = &mut left.rights {
         drop_places(&mut rights.withheld, |node| node == gone);
         drop_places(&mut rights.clock_ahead_ms, |node| node == gone);

@@ -83,7 +83,7 @@ fn group(kind: Kind) -> &'static str {
     match kind {
         Kind::Call | Kind::Reply | Kind::Cancel => "calls",
         Kind::Event | Kind::EventsFrom | Kind::EventsSkipped | Kind::EventAck => "events",
-        Kind::KeepAlive | Kind::Heartbeat => "upkeep",
+        Kind::KeepAlive | Kind::Heartbeat | Kind::Lease => "upkeep",
         Kind::Directory | Kind::Heard => "directory",
         Kind::QuicData => "packets",
         Kind::Dial

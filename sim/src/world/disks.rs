@@ -142,6 +142,7 @@ impl<F: Fidelity> World<'_, F> {
         let random = fate(self.schedule.seed, index, self.now);
         if let Some(record) = self.stations[index].disk.rot(random) {
             self.network.tally.bite(FaultKind::Rot);
+            self.note_promises_lost(index);
             log!(self, Some(index), "a record of table {} is unreadable from now on", record.table);
         }
     }

@@ -39,6 +39,7 @@ impl<F: Fidelity> World<'_, F> {
             stored: station.disk.read(),
             access,
             seed: bytes32(self.schedule.seed, 2 + life, index as u64),
+            leases: self.leases.settings(),
             limits: limits(&plan.limits),
         };
         let mut live = Live {

@@ -31,6 +31,7 @@ use crate::disk::Disk;
 use crate::errors::Errors;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
+use crate::leases::Leases;
 use crate::log::{Column, Log, describe, log};
 use crate::network::Network;
 use crate::published;
@@ -61,6 +62,7 @@ pub(crate) struct Birth<'a> {
     pub(crate) stored: Stored,
     pub(crate) access: Access,
     pub(crate) seed: [u8; 32],
+    pub(crate) leases: dunlin_core::LeaseSettings,
     pub(crate) limits: dunlin_core::Limits,
 }
 
@@ -162,6 +164,7 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) workload: &'s dyn Workload,
     pub(crate) peers: Arc<[PeerId]>,
     pub(crate) roster: Roster,
+    pub(crate) leases: Leases,
     /// The networks that each node is in; nothing where all are in the same one.
     pub(crate) networks: Arc<[Vec<u16>]>,
     /// How many different ones there are.
@@ -248,6 +251,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             }),
             schedule,
             workload,
+            leases: Leases::new(schedule, &peers),
             roster: Roster::new(Arc::clone(&peers)),
             peers,
             networks,
@@ -395,6 +399,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                 self.ledger.violate(None, "nothing in the log is an error", error);
             }
         }
+        self.judge_leases();
         if let Err(what) = self.workload.check() {
             self.ledger.violate(None, "the workload's own rules", what);
         }

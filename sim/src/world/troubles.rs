@@ -33,6 +33,7 @@ impl<F: Fidelity> World<'_, F> {
                     self.take_down(node, kind.name());
                     if kind == FaultKind::LoseDisk {
                         self.stations[node].disk.wipe();
+                        self.note_promises_lost(node);
                     }
                 }
             }

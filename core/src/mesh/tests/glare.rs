@@ -179,6 +179,7 @@ fn a_node_told_of_a_newer_self_stops_and_says_so() {
         seed: [99; 32],
         admission: Admission::Anyone,
         access: Access::development(&id(1)),
+        leases: Default::default(),
         limits: Limits::default(),
     };
     world.stations[2].mesh = Mesh::new(now, copy);

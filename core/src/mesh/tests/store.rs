@@ -23,6 +23,7 @@ fn storing(world: &mut World, index: usize, disk: &[StoreRequest]) -> Station {
         seed: [world.seed; 32],
         admission: Admission::Anyone,
         access: Access::development(&id(index)),
+        leases: Default::default(),
         limits: Limits::default(),
     };
     let seed = [world.seed; 32];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::{CallKey, InvocationKey, MonoTime, PeerKey, ServiceKey};
+use crate::base::{CallKey, InvocationKey, MonoTime, PeerId, PeerKey, ServiceKey};
 use crate::directory::local::LocalRoute;
 use crate::payload::Payload;
 use crate::rpc::admission::Capacity;
@@ -19,6 +19,8 @@ pub enum HandlerError {
     BadRequest(String),
     /// It failed: it panicked or was stopped.
     Failed(String),
+    /// Its service is single-active, and not active here any more: it has not run.
+    NotActive,
 }
 
 /// What can happen to the calls served here.
@@ -43,6 +45,15 @@ pub enum CalleeInput {
         call: CallMessage,
         /// Who handles it, or why nobody does.
         route: Result<LocalRoute, Status>,
+    },
+    /// A peer calls a single-active service that is not active here.
+    NotActive {
+        /// Who.
+        peer: PeerKey,
+        /// What.
+        call: CallMessage,
+        /// Where it is active, if that is known.
+        leader: Option<PeerId>,
     },
     /// A peer no longer wants an answer.
     Cancel {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::{CallKey, MonoTime, PeerKey};
+use crate::base::{CallKey, MonoTime, PeerId, PeerKey};
 use crate::directory::local::LocalRoute;
 use crate::payload::Payload;
 use crate::rpc::outcome::{CallError, CallResult, Executed, Failure};
@@ -50,6 +50,8 @@ pub enum CallerInput {
     Later(CallKey),
     /// A call that has failed may not be made again: there were too many that were.
     Spent(CallKey),
+    /// There is no way yet: the call waits for one, until its deadline.
+    Held(CallKey),
     /// Its caller gives up.
     Cancel(CallKey),
     /// This node's own service has too much to do, and the call did not run.
@@ -188,6 +190,17 @@ pub enum CallerEffect {
         call: CallKey,
         /// The action.
         path: TopicPath,
+    },
+    /// The peer that was asked is not active, and has not run the call. It is to go elsewhere.
+    NotActive {
+        /// The call.
+        call: CallKey,
+        /// The action.
+        path: TopicPath,
+        /// How often it was sent somewhere.
+        attempt: u32,
+        /// Who is active, as the peer knows.
+        leader: Option<PeerId>,
     },
     /// Tell the user how the call ended.
     Ended {

@@ -185,6 +185,9 @@ impl Keeper {
             Ok(Err(HandlerError::Application(error))) => Err(error),
             Ok(Err(HandlerError::BadRequest(why))) => Err(AppError::new("BAD_REQUEST", why)),
             Ok(Err(HandlerError::Failed(why))) => Err(AppError::new("HANDLER_FAILED", why)),
+            Ok(Err(HandlerError::NotActive)) => {
+                Err(AppError::new("NOT_ACTIVE", "its service is not active here any more"))
+            }
             Err(panic) => {
                 tracing::error!(panic, "application code panicked");
                 Err(AppError::new("HANDLER_FAILED", format!("the handler panicked: {panic}")))

@@ -76,10 +76,12 @@ pub(crate) fn exec_service(args: ExecArgs) -> Result<ServiceBuilder, Fail> {
 async fn run(args: &ExecArgs, cx: &Context, argument: Payload) -> Result<Payload, HandlerError> {
     let (_, input) = argument.encode()?;
     let caller = cx.caller().map(|peer| peer.to_string()).unwrap_or_default();
+    let token = cx.fence().map(|token| token.to_string()).unwrap_or_default();
     let mut child = Command::new(&args.command[0])
         .args(&args.command[1..])
         .env("DUNLIN_CALLER", caller)
         .env("DUNLIN_PATH", cx.path().as_str())
+        .env("DUNLIN_TOKEN", token)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -7,6 +7,7 @@ mod exec;
 mod files;
 mod id;
 mod interrupts;
+mod leader;
 mod network;
 mod node;
 mod output;
@@ -93,6 +94,9 @@ enum Command {
     /// See what peers serve
     #[command(subcommand)]
     Service(service::ServiceCommand),
+    /// See which instance of a single-active service is active, and move it
+    #[command(subcommand)]
+    Leader(leader::LeaderCommand),
     /// See who is there, and how far away
     #[command(subcommand)]
     Peer(peer::PeerCommand),
@@ -133,6 +137,7 @@ fn main() -> ExitCode {
             Command::Sub(args) => subscribe::run(args, output).await,
             Command::Topic(command) => topic::run(command, output),
             Command::Service(command) => service::run(command, output).await,
+            Command::Leader(command) => leader::run(command, output).await,
             Command::Peer(command) => peer::run(command, output).await,
             Command::Demo(args) => demo::run(args, output).await,
             Command::Bench(_) => unreachable!("it has returned above"),

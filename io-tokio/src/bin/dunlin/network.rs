@@ -40,6 +40,9 @@ pub(crate) enum NetworkCommand {
         /// The largest payload of one message, in bytes [default: what each node allows]
         #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
         message_bytes_max: Option<u32>,
+        /// Who decides which instance of a single-active service is active: one, three or five nodes
+        #[arg(long = "acceptor", value_name = "ID")]
+        acceptors: Vec<PeerId>,
     },
     /// Sign a newer descriptor: a longer life, other issuers, or a new root
     ///
@@ -85,9 +88,9 @@ fn parse_issuer(text: &str) -> Result<(PeerId, u64), String> {
 /// Runs `dunlin network`.
 pub(crate) fn run(command: NetworkCommand, output: Output) -> Result<(), Fail> {
     match command {
-        NetworkCommand::New { name, out, valid, message_bytes_max } => {
+        NetworkCommand::New { name, out, valid, message_bytes_max, acceptors } => {
             let folder = out.unwrap_or_else(|| PathBuf::from(&name));
-            new(&name, &folder, valid, message_bytes_max, output)
+            new(&name, &folder, valid, (message_bytes_max, acceptors), output)
         }
         NetworkCommand::Renew { file, root_key, valid, issuers, next_root } => {
             let chain = read_network(&file)?;
@@ -133,9 +136,10 @@ fn new(
     name: &str,
     folder: &Path,
     valid: Duration,
-    message_bytes_max: Option<u32>,
+    (message_bytes_max, mut acceptors): (Option<u32>, Vec<PeerId>),
     output: Output,
 ) -> Result<(), Fail> {
+    acceptors.sort();
     let file = folder.join("network");
     let places = ["root.key", "next-root.key", "issuer.key"].map(|name| folder.join(name));
     // All or nothing: what is there already is somebody's network.
@@ -155,7 +159,7 @@ fn new(
         next_root: next_root.id(),
         expires: now() + valid,
         issuers: vec![(issuer.id(), 0)],
-        registry_members: Vec::new(),
+        registry_members: acceptors,
         registry_epoch: 0,
         revoked_before: Default::default(),
         revoked_tokens: Vec::new(),
@@ -211,6 +215,9 @@ pub(crate) fn show(chain: &DescriptorChain, output: Output) {
     for (issuer, epoch) in issuers() {
         words += &format!("\nissuer    {issuer} in epoch {epoch}");
     }
+    for acceptor in &claims.registry_members {
+        words += &format!("\nacceptor  {acceptor} in epoch {}", claims.registry_epoch);
+    }
     if claims.revoked_before.as_unix_nanos() > 0 {
         words += &format!("\nrevoked   every token issued before {}", claims.revoked_before);
     }
@@ -232,6 +239,8 @@ pub(crate) fn show(chain: &DescriptorChain, output: Output) {
             "root": claims.root.to_string(),
             "next_root": claims.next_root.to_string(),
             "issuers": issuers().map(issuer).collect::<Vec<Value>>(),
+            "acceptors": claims.registry_members.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "acceptors_epoch": claims.registry_epoch,
             "revoked_before": claims.revoked_before.to_string(),
             "revoked_issuers": claims.revoked_issuers.iter().map(|(key, before)| {
                 json!({ "id": key.to_string(), "before": before.to_string() })

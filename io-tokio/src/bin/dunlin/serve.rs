@@ -1,7 +1,7 @@
 //! `dunlin serve`: offer something to the mesh.
 
 use clap::Subcommand;
-use dunlin_tokio::{action, service};
+use dunlin_tokio::{ServiceBuilder, action, service};
 
 use crate::exec::{ExecArgs, exec_service};
 use crate::output::{Fail, Output};
@@ -19,6 +19,9 @@ pub(crate) enum ServeCommand {
         /// The path of the service
         #[arg(long, default_value = "echo")]
         path: String,
+        /// Of all that offer it, at most one is active at a time; the others stand by. `dunlin leader` shows who
+        #[arg(long)]
+        single_active: bool,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -38,23 +41,31 @@ pub(crate) enum ServeCommand {
     Exec {
         #[command(flatten)]
         exec: ExecArgs,
+        /// Of all that offer it, at most one is active at a time; the others stand by. `dunlin leader` shows who.
+        /// The command finds its fencing token in DUNLIN_TOKEN, as EPOCH.ROUND
+        #[arg(long)]
+        single_active: bool,
         #[command(flatten)]
         node: NodeArgs,
     },
 }
 
+fn active_once(service: ServiceBuilder, single_active: bool) -> ServiceBuilder {
+    if single_active { service.single_active() } else { service }
+}
+
 /// Runs `dunlin serve`.
 pub(crate) async fn run(command: ServeCommand, output: Output) -> Result<(), Fail> {
     let (service, path, node) = match command {
-        ServeCommand::Echo { path, node } => {
+        ServeCommand::Echo { path, single_active, node } => {
             let say = action("say").describe("Answers with its argument, as it is");
             let echo = service(&path)
                 .version(env!("CARGO_PKG_VERSION"))
                 .describe("An echo")
                 .raw_action(say, |_cx, argument| async move { Ok(argument) });
-            (echo.in_place(), format!("{path}/say"), node)
+            (active_once(echo.in_place(), single_active), format!("{path}/say"), node)
         }
-        ServeCommand::Exec { exec, node } => {
+        ServeCommand::Exec { exec, single_active, node } => {
             if node.is_open() {
                 output.note(
                     "WARNING",
@@ -63,7 +74,7 @@ pub(crate) async fn run(command: ServeCommand, output: Output) -> Result<(), Fai
                 );
             }
             let path = exec.path().to_string();
-            (exec_service(exec)?, path, node)
+            (active_once(exec_service(exec)?, single_active), path, node)
         }
     };
     let plan = node.plan(output).await?;

@@ -43,6 +43,10 @@ pub(crate) struct NodeArgs {
     /// $XDG_DATA_HOME, or, without that, in ~/.local/share; none for an identity for one run]
     #[arg(long, value_name = "FOLDER|none")]
     data: Option<PathBuf>,
+    /// Who decides which instance of a single-active service is active, in the development network: one, three or
+    /// five peers, the same at every node. Other networks name them in their descriptors
+    #[arg(long = "acceptor", value_name = "ID", conflicts_with = "networks")]
+    acceptors: Vec<PeerId>,
     #[command(flatten)]
     networks: NetworkArgs,
 }
@@ -89,6 +93,7 @@ impl NodeArgs {
         if !self.allow.is_empty() {
             builder = builder.allow(self.allow);
         }
+        let builder = builder.lease_acceptors(self.acceptors);
         let (builder, files) = self.networks.apply(builder)?;
         let interrupts = Interrupts::new()
             .map_err(|error| Fail::new("SIGNALS", format!("signals cannot be awaited: {error}")))?;
@@ -306,6 +311,20 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
         NodeEvent::NewerSelf { told_by } => output.say(
             format!("{told_by} knows a later start of this node elsewhere; this one stops"),
             || json!({ "event": "newer_self", "told_by": peer_of(told_by) }),
+        ),
+        NodeEvent::Leader { path, leader, token, .. } => {
+            let leader = leader.map(|leader| leader.to_string());
+            let token = token.map(|token| token.to_string());
+            let who = leader.clone().unwrap_or_else(|| "nobody that is known".into());
+            let by = token.as_ref().map_or(String::new(), |token| format!(", by token {token}"));
+            output.say(format!("active at '{path}' is {who}{by}"), || {
+                json!({ "event": "leader", "service": path.as_str(), "leader": leader,
+                    "token": token })
+            });
+        }
+        NodeEvent::AcceptorReady { network } => output.say(
+            "takes part in deciding who is active",
+            || json!({ "event": "acceptor_ready", "network": network.to_string() }),
         ),
         NodeEvent::StoreFailed { why } => output.say(
             format!("the store fails, and this node stops: {why}"),

@@ -167,6 +167,16 @@ impl Agent {
         })
     }
 
+    /// Has the active instance of a single-active service there let another one be active.
+    pub(crate) async fn step_down(&mut self, service: &str) -> Result<(), Fail> {
+        match self {
+            Agent::Joined(_) => Err(Fail::usage(
+                "only the node on this machine can be asked to give way: leave out --peer",
+            )),
+            Agent::Local(node, time) => within(*time, node.step_down(service)).await,
+        }
+    }
+
     /// Everybody who is connected to it.
     pub(crate) async fn peers(&mut self) -> Result<Vec<PeerEntry>, Fail> {
         Ok(match self {

@@ -1,0 +1,564 @@
+//! Leases of single-active services, wired to peers, the store and services.
+//!
+//! Each network whose acceptors are known has one proposer here, and an acceptor if this node is one of them. What they
+//! say to peers goes by control lanes, and is lost where there is no link: it is said again. What they
+//! say to this node itself comes by the queue of effects. A lease is called by its network and the service's path in
+//! it, so that all members mean the same.
+//!
+//! A network's acceptors are those of its descriptor when the node started. A later descriptor that names others
+//! counts from the next start on; see `lease/mod.rs` for what that means.
+//!
+//! Without a store nothing is durable, and every start of an acceptor is one with a lost disk: it learns from the
+//! others what was promised. A sole acceptor has nobody to ask, so its tokens begin anew with each start.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::auth::NetworkId;
+use crate::base::{
+    CallKey, Effects, FewMap, KeyMap, MonoTime, Now, PeerId, PeerKey, ServiceKey, ServiceTag,
+};
+use crate::directory::{LeaseWish, ServiceInput, ServiceState};
+use crate::lease::{
+    Acceptor, AcceptorEffect, AcceptorInput, AcceptorSet, AcceptorTimer, Answer, Hold, Learn,
+    Learned, LeaseConfig, LeaseName, LeaseTimes, Proposer, ProposerEffect, ProposerId,
+    ProposerInput, ProposerTimer, Record, Request, Token,
+};
+use crate::machine::{Context, Machine};
+use crate::mesh::event::Event;
+use crate::mesh::outbound::OutItem;
+use crate::mesh::wiring::Work;
+use crate::mesh::{CommandError, Mesh, NodeTimer, Own, Phase, feed};
+use crate::planted::is_planted;
+use crate::rpc::caller::Route;
+use crate::rpc::{CallError, CallerInput, Failure};
+use crate::store::{Stored, stored};
+use crate::topic::TopicPath;
+use crate::wire::{LEARNED_PART_MAX, LearnedPart, Message};
+
+/// Who accepts leases, and how long they last.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct LeaseSettings {
+    /// The acceptors of the development network, which has no descriptor: the same at all its nodes. None: nobody can
+    /// register a single-active service there. A node that is alone names itself.
+    pub development_acceptors: Option<AcceptorSet>,
+    /// The same at all nodes of a network. Source of the defaults: protocols.md, section 6.
+    pub times: LeaseTimes,
+}
+
+/// So soon a call looks again for who is active, if nobody tells it before. A guess.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// So often in a row a call goes where a standby says that the leader is, before it waits.
+const HINTS_MAX: u32 = 3;
+
+/// What waits on the control lane of a link beside as many words as there may be leases, before words about leases are
+/// dropped: whoever needs them says them again.
+const CONTROL_SPARE: usize = 64;
+
+/// How long an acceptor that stops stays after it gave a lease up: without its vote, two that take over at one moment would
+/// be in each other's way for a round. Room for two round trips of a network that is not slow. A guess.
+const LINGER: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Whether a way was looked for, and nobody is active.
+pub(super) fn is_not_active<T>(route: &Result<T, CallError>) -> bool {
+    matches!(route, Err(error) if error.failure() == Some(Failure::NotActive))
+}
+
+/// A call for which nobody is active.
+#[derive(Clone, Debug)]
+struct Held {
+    path: TopicPath,
+}
+
+/// The leases of one network.
+#[derive(Clone)]
+struct Registry {
+    network: NetworkId,
+    proposer: Proposer,
+    /// If this node is one of them.
+    acceptor: Option<Acceptor>,
+    /// What other acceptors have told so far of what they have promised.
+    told: FewMap<PeerId, Vec<(LeaseName, u64)>>,
+}
+
+/// See the module's documentation.
+#[derive(Clone, Default)]
+pub(super) struct Leases {
+    registries: Vec<Registry>,
+    /// Of single-active services, from their registration on: the registry, and what their leases are called.
+    services: KeyMap<ServiceTag, (usize, LeaseName)>,
+    by_name: BTreeMap<LeaseName, ServiceKey>,
+    /// What is on its way to the disk: the request of the journal, the registry, the number of its acceptor.
+    storing: VecDeque<(u64, usize, u64)>,
+    /// Calls that wait until somebody is active.
+    held: BTreeMap<CallKey, Held>,
+    /// This node stops, and was active until a moment ago.
+    lingers_until: Option<MonoTime>,
+}
+
+impl Leases {
+    fn place(&self, network: NetworkId) -> Option<usize> {
+        self.registries.iter().position(|registry| registry.network == network)
+    }
+
+    fn hold(&self, service: ServiceKey, now: MonoTime) -> Option<Hold> {
+        let (place, name) = self.services.get(service)?;
+        self.registries.get(*place)?.proposer.hold(name, now)
+    }
+
+    fn holder(&self, service: ServiceKey) -> Option<PeerId> {
+        let (place, name) = self.services.get(service)?;
+        Some(self.registries.get(*place)?.proposer.holder(name)?.peer)
+    }
+
+    /// Whether others need this node, which stops, for a moment yet.
+    pub(super) fn lingers(&self, now: MonoTime) -> bool {
+        self.lingers_until.is_some_and(|until| now < until)
+    }
+
+    /// How many calls wait until somebody is active.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn check_invariants(&self) {
+        for registry in &self.registries {
+            registry.proposer.check_invariants();
+            if let Some(acceptor) = &registry.acceptor {
+                acceptor.check_invariants();
+            }
+        }
+        assert_eq!(self.by_name.len(), self.services.iter().count(), "a name has one service");
+    }
+}
+
+/// The network of a lease, and the path in it.
+fn read_name(name: &LeaseName) -> Option<(NetworkId, &str)> {
+    let (network, path) = name.as_bytes().split_first_chunk::<32>()?;
+    Some((NetworkId::from_bytes(*network), std::str::from_utf8(path).ok()?))
+}
+
+impl Mesh {
+    // Questions.
+
+    /// Whether a single-active service of this node has its lease at this moment, by which token, and until when
+    /// unless it is renewed. To be asked with the time of acting, and never to be remembered.
+    pub fn hold(&self, now: MonoTime, service: ServiceKey) -> Option<Hold> {
+        self.leases.hold(service, now)
+    }
+
+    /// Who is active, as far as this node knows; it may be over by now.
+    pub fn leader_of(&self, service: ServiceKey) -> Option<PeerId> {
+        match self.leases.hold(service, self.now.mono) {
+            Some(_) => Some(self.local.id),
+            None => self.leases.holder(service).filter(|holder| *holder != self.local.id),
+        }
+    }
+
+    /// Whether this node takes part in deciding who gets leases, in all networks in which it is an acceptor; true if
+    /// it is none. After a start it abstains for a while: a rolling restart waits for it.
+    pub fn is_ready(&self) -> bool {
+        let mut acceptors = self.leases.registries.iter().filter_map(|r| r.acceptor.as_ref());
+        acceptors.all(|acceptor| acceptor.is_ready(self.now.mono))
+    }
+
+    /// Whether this node is an acceptor and does not know yet all that it has promised: its disk is new, or it has none.
+    pub fn is_learning(&self) -> bool {
+        let mut acceptors = self.leases.registries.iter().filter_map(|r| r.acceptor.as_ref());
+        acceptors.any(Acceptor::is_learning)
+    }
+
+    /// Has an active service give its lease up, for others to take: it is deactivated first. It waits for the lease
+    /// again after the term of one.
+    ///
+    /// # Errors
+    ///
+    /// When it is not active.
+    pub fn step_down(&mut self, now: Now, service: ServiceKey) -> Result<(), CommandError> {
+        self.change_service(now, service, ServiceInput::StepDown(service))
+    }
+
+    /// Who is active of the service here that a path belongs to, for a caller to follow.
+    pub(super) fn leader_hint(&self, path: &TopicPath) -> Option<PeerId> {
+        let (route, _) = self.services.route(path)?;
+        self.leader_of(route.service).filter(|leader| *leader != self.local.id)
+    }
+
+    /// Whether a service of this node in this state may serve a call at this moment.
+    pub(super) fn serves(&self, service: ServiceKey, state: ServiceState) -> bool {
+        state == ServiceState::Running && self.may_act(service)
+            || is_planted(103) && state == ServiceState::Standby
+    }
+
+    fn may_act(&self, service: ServiceKey) -> bool {
+        !self.is_single_active(service)
+            || self.leases.hold(service, self.now.mono).is_some()
+            || is_planted(100)
+            || is_planted(105)
+    }
+
+    pub(super) fn is_single_active(&self, service: ServiceKey) -> bool {
+        self.services.info(service).is_some_and(|info| info.single_active)
+    }
+
+    // The beginning.
+
+    /// Takes up the acceptors of all networks, and what this node has promised as one of them.
+    pub(super) fn open_registries(&mut self, settings: LeaseSettings, stored: Option<&Stored>) {
+        let development = settings.development_acceptors.filter(|_| self.access.is_development());
+        let mut sets: Vec<(NetworkId, AcceptorSet)> =
+            development.map(|acceptors| (NetworkId::DEVELOPMENT, acceptors)).into_iter().collect();
+        for descriptor in self.access.descriptors() {
+            let claims = descriptor.current().claims();
+            let members = claims.registry_members.clone();
+            // None, or as many as there may be: descriptors are read so.
+            if let Ok(acceptors) = AcceptorSet::new(claims.registry_epoch, members) {
+                sets.push((descriptor.id(), acceptors));
+            }
+        }
+        let (id, boot) = (self.local.id, self.local.incarnation.boot);
+        for (place, (network, acceptors)) in sets.into_iter().enumerate() {
+            let epoch = acceptors.epoch();
+            let is_ours = acceptors.place(id).is_some();
+            let config = Arc::new(LeaseConfig::new(acceptors, settings.times, &self.limits));
+            let proposer = Proposer::new(ProposerId { peer: id, boot }, Arc::clone(&config));
+            let acceptor = is_ours.then(|| Acceptor::new(id, boot, config));
+            let told = FewMap::default();
+            self.leases.registries.push(Registry { network, proposer, acceptor, told });
+            if is_ours {
+                let outdated = stored.map(|stored| stored.outdated_promises(network, epoch));
+                if let Some(outdated) = outdated.filter(|outdated| !outdated.is_empty()) {
+                    self.journal.ask(outdated);
+                }
+                let records = stored.map(|stored| stored.promises(network, epoch));
+                let mut records = records.unwrap_or_default();
+                if is_planted(101) {
+                    records.retain(|record| *record == Record::Complete);
+                }
+                self.feed_acceptor(place, AcceptorInput::Start { records });
+            }
+        }
+    }
+
+    /// What the lease of a service with this path is called, and where it is decided.
+    pub(super) fn lease_of(&self, path: &TopicPath) -> Result<(usize, LeaseName), CommandError> {
+        let network = self.access.network_id_of(path)?;
+        let no_acceptors = || CommandError::NoAcceptors(path.clone());
+        let place = self.leases.place(network).ok_or_else(no_acceptors)?;
+        let name = [network.as_bytes(), path.path().as_bytes()].concat();
+        let name = LeaseName::new(name.into()).expect("paths are no longer than names may be");
+        if self.leases.by_name.len() >= self.limits.leases_max {
+            let (count, max) = (self.leases.by_name.len() + 1, self.limits.leases_max);
+            let (what, limit) = ("single-active services", "Limits::leases_max");
+            return Err(CommandError::TooMany { what, count, max, limit });
+        }
+        Ok((place, name))
+    }
+
+    pub(super) fn note_lease(&mut self, service: ServiceKey, (place, name): (usize, LeaseName)) {
+        self.leases.by_name.insert(name.clone(), service);
+        self.leases.services.insert(service, (place, name));
+    }
+
+    // Services.
+
+    /// A service wants its lease, or to be rid of it.
+    pub(super) fn lease_wish(&mut self, service: ServiceKey, wish: LeaseWish) {
+        let Some((place, name)) = self.leases.services.get(service).cloned() else { return };
+        match wish {
+            LeaseWish::Want => self.feed_proposer(place, ProposerInput::Want(name)),
+            LeaseWish::WantLater => {
+                let registry = self.leases.registries.get(place);
+                let term = registry.map_or_else(Default::default, |r| r.proposer.times().term());
+                self.timers.arm(self.now.mono + term, NodeTimer::WantLease(service));
+            }
+            LeaseWish::Leave if is_planted(104) => {}
+            LeaseWish::Leave => self.feed_proposer(place, ProposerInput::Leave(name)),
+        }
+    }
+
+    /// A service that has stepped down waits for its lease again.
+    pub(super) fn want_again(&mut self, service: ServiceKey) {
+        if self.services.state(service) == Some(ServiceState::Standby) {
+            self.lease_wish(service, LeaseWish::Want);
+        }
+    }
+
+    /// A service has moved on in its life.
+    pub(super) fn lease_follows(&mut self, service: ServiceKey, state: ServiceState) {
+        match state {
+            ServiceState::Running => self.look_for_leaders(),
+            ServiceState::Stopped | ServiceState::Failed => {
+                if let Some((place, name)) = self.leases.services.remove(service) {
+                    self.leases.by_name.remove(&name);
+                    self.feed_proposer(place, ProposerInput::Leave(name));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    // Proposers.
+
+    pub(super) fn proposer_effect(&mut self, place: usize, effect: ProposerEffect) {
+        match effect {
+            ProposerEffect::Ask { to, request } if to == self.local.id => {
+                self.lease_asked(None, request);
+            }
+            ProposerEffect::Ask { to, request } => {
+                self.send_of_leases(to, Message::LeaseRequest(request));
+            }
+            ProposerEffect::Granted { name, token, .. } => {
+                let Some(service) = self.leases.by_name.get(&name).copied() else { return };
+                self.feed_services(ServiceInput::Granted(service, token));
+                self.say_leader(service, Some(self.local.id), Some(token));
+            }
+            ProposerEffect::Lost { name, .. } => {
+                let Some(service) = self.leases.by_name.get(&name).copied() else { return };
+                if !is_planted(100) {
+                    self.feed_services(ServiceInput::Lost(service));
+                }
+                self.say_leader(service, None, None);
+                let votes = self.leases.registries.get(place).is_some_and(|r| r.acceptor.is_some());
+                if votes && self.phase == Phase::Stopping {
+                    let until = self.now.mono + LINGER;
+                    self.leases.lingers_until = Some(until);
+                    self.timers.arm(until, NodeTimer::Linger);
+                }
+            }
+            ProposerEffect::HeldBy { name, holder } => {
+                let Some(service) = self.leases.by_name.get(&name).copied() else { return };
+                self.say_leader(service, Some(holder.peer), None);
+            }
+            ProposerEffect::NoRoom(_) => {
+                unreachable!("services are bounded by leases_max at registry {place}")
+            }
+        }
+    }
+
+    fn say_leader(&mut self, service: ServiceKey, leader: Option<PeerId>, token: Option<Token>) {
+        self.events.push_back(Event::Leader { service, leader, token });
+    }
+
+    /// An acceptor answers.
+    pub(super) fn lease_answered(&mut self, from: PeerId, answer: Answer) {
+        let network = read_name(&answer.name).map(|(network, _)| network);
+        if let Some(place) = network.and_then(|network| self.leases.place(network)) {
+            self.feed_proposer(place, ProposerInput::Answer { from, answer });
+        }
+    }
+
+    // Acceptors.
+
+    /// A peer asks for a lease, or this node itself. Whoever may not serve anything there is not answered: its own
+    /// node refuses to register the service, and says why.
+    pub(super) fn lease_asked(&mut self, peer: Option<PeerKey>, request: Request) {
+        let from = match peer {
+            None => self.local.id,
+            Some(peer) => match self.peers.get(peer) {
+                Some(entry) => entry.id,
+                None => return,
+            },
+        };
+        let Some((network, path)) = read_name(&request.name) else { return };
+        let Some(place) = self.leases.place(network) else { return };
+        let Some(path) = self.access.path_in(network, path) else { return };
+        if self.access.may_serve_at(self.now, peer, &path) {
+            self.feed_acceptor(place, AcceptorInput::Request { from, request });
+        }
+    }
+
+    pub(super) fn acceptor_effect(&mut self, place: usize, effect: AcceptorEffect) {
+        let Some(network) = self.leases.registries.get(place).map(|r| r.network) else { return };
+        match effect {
+            AcceptorEffect::Answer { to, answer } if to == self.local.id => {
+                self.lease_answered(to, answer);
+            }
+            AcceptorEffect::Answer { to, answer } => {
+                self.send_of_leases(to, Message::LeaseAnswer(answer));
+            }
+            AcceptorEffect::Learn { to, learn } => {
+                self.leases.registries[place].told.remove(&to);
+                self.send_of_leases(to, Message::LeaseLearn(network, learn));
+            }
+            AcceptorEffect::Learned { to, learned } => self.tell_learned(network, to, learned),
+            AcceptorEffect::Persist { seq, record } => {
+                let registry = &self.leases.registries[place];
+                let epoch = registry.proposer.epoch();
+                let request = self.journal.ask(vec![stored::promise(network, epoch, &record)]);
+                if self.journal.is_durable(request) {
+                    return self.feed_acceptor(place, AcceptorInput::Durable { seq });
+                }
+                self.leases.storing.push_back((request, place, seq));
+            }
+            AcceptorEffect::Ready => self.events.push_back(Event::AcceptorReady { network }),
+        }
+    }
+
+    /// More is durable than before.
+    pub(super) fn leases_durable(&mut self) {
+        while let Some((request, place, seq)) = self.leases.storing.front().copied()
+            && self.journal.is_durable(request)
+        {
+            self.leases.storing.pop_front();
+            self.feed_acceptor(place, AcceptorInput::Durable { seq });
+        }
+    }
+
+    /// Another acceptor has lost its disk.
+    pub(super) fn lease_learn(&mut self, from: PeerId, network: NetworkId, learn: Learn) {
+        if let Some(place) = self.leases.place(network) {
+            self.feed_acceptor(place, AcceptorInput::Learn { from, learn });
+        }
+    }
+
+    fn tell_learned(&mut self, network: NetworkId, to: PeerId, learned: Learned) {
+        let Learned { epoch, boot, complete, mut rounds } = learned;
+        let mut told = 0;
+        loop {
+            let rest = rounds.split_off(rounds.len().min(LEARNED_PART_MAX));
+            let (count, more) = (rounds.len(), !rest.is_empty());
+            let learned = Learned { epoch, boot, complete, rounds };
+            let part = LearnedPart { network, told, learned, more };
+            self.send_of_leases(to, Message::LeaseLearned(part));
+            if !more {
+                return;
+            }
+            (rounds, told) = (rest, told + count);
+        }
+    }
+
+    /// Another acceptor tells what it has promised, in parts. They count together.
+    pub(super) fn lease_learned(&mut self, from: PeerId, part: LearnedPart) {
+        let Some(place) = self.leases.place(part.network) else { return };
+        let registry = &mut self.leases.registries[place];
+        if registry.acceptor.as_ref().is_none_or(|acceptor| !acceptor.expects(from)) {
+            return;
+        }
+        let mut rounds = registry.told.remove(&from).unwrap_or_default();
+        if part.told == 0 {
+            rounds.clear();
+        }
+        // A part is missing, or came before another: it is asked again.
+        if part.told != rounds.len() {
+            return;
+        }
+        rounds.extend(part.learned.rounds);
+        if part.more {
+            if rounds.len() <= self.limits.leases_max {
+                registry.told.insert(from, rounds);
+            }
+            return;
+        }
+        let learned = Learned { rounds, ..part.learned };
+        self.feed_acceptor(place, AcceptorInput::Learned { from, learned });
+    }
+
+    /// Says something to a peer, if there is a link to it and it is read there.
+    fn send_of_leases(&mut self, to: PeerId, message: Message) {
+        let Some(key) = self.by_id.get(&to).copied() else { return };
+        let link = self.peers.get(key).and_then(|entry| entry.machine.sending_link());
+        let Some(link) = link else { return };
+        let waiting = self.links.get(&link).map_or(0, |entry| entry.out.control_len());
+        if waiting < self.limits.leases_max.saturating_add(CONTROL_SPARE) {
+            self.send_control(link, OutItem::Message(Box::new(message)));
+        }
+    }
+
+    fn feed_proposer(&mut self, place: usize, input: ProposerInput) {
+        let Some(registry) = self.leases.registries.get_mut(place) else { return };
+        let timer = |timer: ProposerTimer| NodeTimer::Proposer(place, timer);
+        let effect = |effect| Work::Proposer(place, effect);
+        feed!(self, registry.proposer, (), input, timer, effect);
+    }
+
+    fn feed_acceptor(&mut self, place: usize, input: AcceptorInput) {
+        let registry = self.leases.registries.get_mut(place);
+        let Some(acceptor) = registry.and_then(|r| r.acceptor.as_mut()) else { return };
+        let timer = |timer: AcceptorTimer| NodeTimer::Acceptor(place, timer);
+        let effect = |effect| Work::Acceptor(place, effect);
+        feed!(self, *acceptor, (), input, timer, effect);
+    }
+
+    pub(super) fn proposer_timer(&mut self, place: usize, timer: ProposerTimer) {
+        self.feed_proposer(place, ProposerInput::Timer(timer));
+    }
+
+    pub(super) fn acceptor_timer(&mut self, place: usize, timer: AcceptorTimer) {
+        self.feed_acceptor(place, AcceptorInput::Timer(timer));
+    }
+
+    // Calls.
+
+    /// A way for a call was looked for. If the service is there, but nobody is active, the call waits until somebody
+    /// is, or its deadline passes.
+    pub(super) fn routed(
+        &mut self,
+        call: CallKey,
+        path: &TopicPath,
+        may_wait: bool,
+        route: Result<Route, CallError>,
+    ) {
+        if is_not_active(&route) && may_wait {
+            return self.hold_call(call, path.clone());
+        }
+        self.leases.held.remove(&call);
+        self.feed_caller(CallerInput::Routed { call, route });
+    }
+
+    pub(super) fn hold_call(&mut self, call: CallKey, path: TopicPath) {
+        self.timers.arm(self.now.mono + LOOK_AGAIN, NodeTimer::LookForLeader(call));
+        if self.leases.held.insert(call, Held { path }).is_none() {
+            self.feed_caller(CallerInput::Held(call));
+        }
+    }
+
+    /// A peer was asked that is not active, and has not run the call. It may know who is.
+    pub(super) fn call_not_active(
+        &mut self,
+        call: CallKey,
+        path: TopicPath,
+        attempt: u32,
+        leader: Option<PeerId>,
+    ) {
+        let known = leader.and_then(|leader| self.by_id.get(&leader).copied());
+        let is_up = |key: &PeerKey| self.peers.get(*key).is_some_and(|p| p.machine.is_up());
+        let may = |key: &PeerKey| {
+            let serve = crate::auth::Permission::Serve;
+            self.access.may(self.now, *key, serve, &path).is_ok()
+        };
+        match known.filter(|key| attempt <= HINTS_MAX && is_up(key) && may(key)) {
+            Some(peer) => {
+                self.end_seat(call);
+                self.feed_caller(CallerInput::Routed { call, route: Ok(Route::Peer(peer)) });
+            }
+            None => self.hold_call(call, path),
+        }
+    }
+
+    /// Looks for a way for a call that waits.
+    pub(super) fn look_for_leader(&mut self, call: CallKey) {
+        let Some(held) = self.leases.held.get(&call) else { return };
+        let path = held.path.clone();
+        let route = self.reroute(call, &path);
+        self.routed(call, &path, true, route);
+    }
+
+    /// Somebody may have become active.
+    pub(super) fn look_for_leaders(&mut self) {
+        let waiting: Vec<CallKey> = self.leases.held.keys().copied().collect();
+        for call in waiting {
+            let Some(held) = self.leases.held.get(&call) else { continue };
+            let path = held.path.clone();
+            let route = self.reroute(call, &path);
+            if !is_not_active(&route) {
+                self.routed(call, &path, true, route);
+            }
+        }
+    }
+
+    pub(super) fn forget_held(&mut self, call: CallKey) {
+        self.leases.held.remove(&call);
+    }
+}
