@@ -30,7 +30,7 @@ fn what(verdict: &Verdict) -> String {
     }
 }
 
-/// The first seed that shows the bug of this process with what is broken then, and how many of 50 do.
+/// The first seed that shows the bug of this process with what is broken then, and how many of 20 do.
 fn search() -> (Option<(u64, String)>, usize) {
     let failures = |seeds: Range<u64>| {
         // The bug is the process's: threads share the seeds of one.
@@ -48,11 +48,11 @@ fn search() -> (Option<(u64, String)>, usize) {
         found.sort_by_key(|(number, _)| *number);
         found
     };
-    let of_50 = failures(0..50);
-    let count = of_50.len();
-    let mut found = of_50.into_iter();
+    let of_20 = failures(0..20);
+    let count = of_20.len();
+    let mut found = of_20.into_iter();
     let first = found.next().or_else(|| {
-        (50..SEEDS_MAX).step_by(10).find_map(|from| failures(from..from + 10).into_iter().next())
+        (20..SEEDS_MAX).step_by(10).find_map(|from| failures(from..from + 10).into_iter().next())
     });
     (first.map(|(number, verdict)| (number, what(&verdict))), count)
 }
@@ -63,13 +63,13 @@ fn every_planted_bug_is_found() {
     for number in 0..30 {
         assert_eq!(seed(number).verdict, Verdict::Clean, "seed {number} without a bug");
     }
-    println!("bug  first seed  seeds of 50  rule");
+    println!("bug  first seed  seeds of 20  rule");
     let mut missed = Vec::new();
     for bug in planted::PLANTED.into_iter().flatten() {
         planted::set(bug);
-        let (first, of_50) = search();
+        let (first, of_20) = search();
         match first {
-            Some((number, rule)) => println!("{bug:>3}  {number:>10}  {of_50:>11}  {rule}"),
+            Some((number, rule)) => println!("{bug:>3}  {number:>10}  {of_20:>11}  {rule}"),
             None => missed.push(bug),
         }
     }

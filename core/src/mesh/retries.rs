@@ -101,8 +101,8 @@ impl Mesh {
         }
         let seat = found.as_ref().and_then(|(_, seat)| *seat);
         self.remember_route(call, Routed { wish: routed.wish, seat, tried });
-        if nobody_active {
-            // Whoever takes over will do.
+        if nobody_active && for_others {
+            // Whoever takes over will do. Who is overloaded is not asked before it said so.
             return self.hold_call(call, path.clone());
         }
         self.feed_caller(match found {

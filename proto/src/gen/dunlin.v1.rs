@@ -685,6 +685,9 @@ pub struct StreamFrame {
     /// Only from the opener: it wants no more of the stream.
     #[prost(bool, tag = "8")]
     pub reset: bool,
+    /// All frames of the other end up to this number have come.
+    #[prost(uint64, tag = "9")]
+    pub heard: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamItem {

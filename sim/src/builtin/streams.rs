@@ -40,6 +40,17 @@ struct Record {
     finished: bool,
     /// How the handler returned.
     returned: Option<Result<(), ()>>,
+    /// The handler has returned, or was dropped: what still comes is not looked at.
+    gone: bool,
+}
+
+/// A handler, for as long as it is there.
+struct Running(Streams, u64);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.of(self.1, |record| record.gone = true);
+    }
 }
 
 /// All streams of a world.
@@ -92,6 +103,7 @@ impl Streams {
         mut writer: Writer,
     ) -> Result<(), HandlerError> {
         let stream = wanted.stream;
+        let _running = Running(self.clone(), stream);
         let result = loop {
             let item = match reader.next().await {
                 None => break Ok(()),
@@ -164,7 +176,7 @@ impl Streams {
             }
             let under_way = self.of(stream, |record| {
                 record.put.1 += weight;
-                record.put.1.saturating_sub(record.taken.1)
+                if record.gone { 0 } else { record.put.1.saturating_sub(record.taken.1) }
             });
             if under_way > WINDOW + BESIDE + u64::from(plan.bytes) {
                 let what = format!("stream {stream}: {under_way} bytes were sent and not taken");

@@ -13,7 +13,7 @@ use super::frame::{Frame, ITEM_OVERHEAD, Item};
 use crate::planted::is_planted;
 use crate::rpc::AppError;
 
-/// Frames that may be ahead of one that is missing: an honest end has no more exchanges under way.
+/// Frames that may be under way: one that is late holds up those behind it, which wait at the other end.
 pub(super) const AHEAD_MAX: u64 = 16;
 
 /// Bytes of items that one frame carries, or one item that is larger. A guess: large enough that the costs of a call
@@ -29,7 +29,7 @@ pub(super) enum Wrong {
     BehindEnd,
     #[error("frame {0} is too far ahead")]
     Ahead(u64),
-    #[error("it has consumed more than was sent")]
+    #[error("it has taken more than was sent")]
     Consumed,
 }
 
@@ -60,6 +60,8 @@ pub(super) struct Flow {
     /// What the handler came to, to be said with the end.
     closing: Option<Result<(), AppError>>,
     frames_sent: u64,
+    /// Of them, those that are known to have come.
+    frames_heard: u64,
     /// Bytes, as all that follows.
     sent: u64,
     their_window: u64,
@@ -70,6 +72,8 @@ pub(super) struct Flow {
     consumed: u64,
     /// What the other end was told of that.
     told: u64,
+    /// The last frame that the other end was told of.
+    told_frame: u64,
     window: u64,
     next: u64,
     ahead: BTreeMap<u64, Numbered>,
@@ -87,6 +91,7 @@ impl Flow {
             end_sent: false,
             closing: None,
             frames_sent: 0,
+            frames_heard: 0,
             sent: 0,
             their_window,
             their_consumed: 0,
@@ -94,6 +99,7 @@ impl Flow {
             received: 0,
             consumed: 0,
             told: 0,
+            told_frame: 0,
             window,
             next: 1,
             ahead: BTreeMap::new(),
@@ -142,6 +148,11 @@ impl Flow {
         self.end_sent
     }
 
+    /// Whether another frame may go that has its place in the order.
+    fn has_number(&self) -> bool {
+        self.frames_sent - self.frames_heard < AHEAD_MAX
+    }
+
     fn may_send(&self, item: &Item) -> bool {
         fits(self.their_window, self.sent - self.their_consumed, item) || is_planted(120)
     }
@@ -152,13 +163,19 @@ impl Flow {
             Some(item) => self.may_send(item),
             None => self.ending && !self.end_sent,
         };
-        sends || self.consumed - self.told >= self.window / 2
+        sends && self.has_number()
+            || self.consumed - self.told >= self.window / 2
+            || self.next - 1 - self.told_frame >= AHEAD_MAX / 2
     }
 
     /// The next frame, whether or not there is anything in it.
     pub(super) fn frame(&mut self, stream: u64) -> Frame {
-        let mut frame = Frame { stream, consumed: self.consumed, ..Frame::default() };
-        self.told = self.consumed;
+        let heard = self.next - 1;
+        let mut frame = Frame { stream, consumed: self.consumed, heard, ..Frame::default() };
+        (self.told, self.told_frame) = (self.consumed, heard);
+        if !self.has_number() {
+            return frame;
+        }
         let mut bytes = 0;
         while let Some(item) = self.queue.front()
             && self.may_send(item)
@@ -185,9 +202,10 @@ impl Flow {
 
     /// Takes what the other end says.
     pub(super) fn take(&mut self, frame: Frame) -> Result<(), Wrong> {
-        if frame.consumed > self.sent {
+        if frame.consumed > self.sent || frame.heard > self.frames_sent {
             return Err(Wrong::Consumed);
         }
+        self.frames_heard = self.frames_heard.max(frame.heard);
         self.their_consumed = self.their_consumed.max(frame.consumed);
         if frame.number == 0 || frame.number < self.next {
             // A call runs once, so that none comes again; who repeats a number has nothing to say.
@@ -322,8 +340,8 @@ mod tests {
                 }
                 Step::Say(end) => {
                     let end = usize::from(end);
-                    // As exchanges are bounded.
-                    if self.ends[end].has_news() && self.under_way[1 - end].len() < 5 {
+                    // One may stay under way for as long as it likes.
+                    if self.ends[end].has_news() {
                         let frame = self.ends[end].frame(1);
                         self.under_way[1 - end].push(frame);
                     }
@@ -359,7 +377,7 @@ mod tests {
             // Whoever goes on comes to the end.
             for _ in 0..2_000 {
                 for end in [false, true] {
-                    for step in [Step::Say(end), Step::Hear(end, 1), Step::Take(end)] {
+                    for step in [Step::Say(end), Step::Hear(end, 0), Step::Take(end)] {
                         pair.step(step);
                     }
                 }

@@ -67,6 +67,8 @@ pub struct Frame {
     pub number: u64,
     /// How much its application has taken, in bytes.
     pub consumed: u64,
+    /// All frames of the other end up to this number have come.
+    pub heard: u64,
     /// What comes next.
     pub items: Vec<Item>,
     /// Nothing comes behind.
@@ -99,6 +101,7 @@ impl Frame {
             stream: self.stream,
             number: self.number,
             consumed: self.consumed,
+            heard: self.heard,
             items: self.items.into_iter().map(Item::into_wire).collect(),
             end: self.end,
             opening,
@@ -146,6 +149,7 @@ impl Frame {
             stream: frame.stream,
             number: frame.number,
             consumed: frame.consumed,
+            heard: frame.heard,
             items: frame.items.into_iter().map(Item::from_wire).collect(),
             end: frame.end,
             opening,
@@ -186,14 +190,14 @@ mod tests {
             ("[A-Z]{0,9}", ".{0,20}").prop_map(|(code, message)| Err(AppError::new(code, message)))
         ];
         (
-            (any::<u64>(), 1..u64::MAX, any::<u64>(), prop::collection::vec(item(), 0..4)),
+            (any::<u64>(), 1..u64::MAX, any::<[u64; 2]>(), prop::collection::vec(item(), 0..4)),
             (any::<bool>(), prop::option::of(opening), prop::option::of(closing), any::<bool>()),
         )
             .prop_map(
-                |((stream, number, consumed, items), (end, opening, closing, reset))| {
+                |((stream, number, [consumed, heard], items), (end, opening, closing, reset))| {
                     let end = end || closing.is_some();
                     let number = if items.is_empty() && !end { 0 } else { number };
-                    Frame { stream, number, consumed, items, end, opening, closing, reset }
+                    Frame { stream, number, consumed, heard, items, end, opening, closing, reset }
                 },
             )
     }
