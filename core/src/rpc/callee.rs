@@ -6,11 +6,11 @@
 //! numbers below it are over, as the caller told us), the next number not yet seen, and the few
 //! between that have not come: [`Seen`].
 
+mod answer;
+mod runs;
 mod words;
 
 use std::time::Duration;
-
-use bytes::Bytes;
 
 use crate::base::{
     CallKey, CallTag, Effects, FewMap, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime,
@@ -18,15 +18,16 @@ use crate::base::{
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
-use crate::payload::{ContentType, Payload};
+use crate::payload::Payload;
 use crate::planted::is_planted;
-use crate::rpc::admission::{Admitted, Door, is_expired};
+use crate::rpc::admission::{Door, is_expired};
 use crate::rpc::health::Health;
-use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
+use crate::rpc::outcome::{CallError, CallResult, Executed, Failure, Status};
 use crate::rpc::seen::{GAPS_MAX, Seen};
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
+use answer::{Answer, answer_of, local_result_of};
 pub use words::{CalleeEffect, CalleeInput, CalleeTimer, HandlerError};
 
 /// A caller that may send a call again does so before its deadline by its own clock; its memory here
@@ -61,41 +62,6 @@ struct Waiting {
     path: TopicPath,
     payload: Payload,
     deadline: MonoTime,
-}
-
-#[derive(Clone, Debug)]
-struct Answer {
-    status: Status,
-    content: ContentType,
-    payload: Bytes,
-    error: Option<Box<AppError>>,
-    /// Of OVERLOADED.
-    retry_after: Option<Duration>,
-}
-
-impl Answer {
-    fn bare(status: Status) -> Self {
-        Answer {
-            status,
-            content: ContentType::RAW,
-            payload: Bytes::new(),
-            error: None,
-            retry_after: None,
-        }
-    }
-
-    fn overloaded(retry_after: Duration) -> Self {
-        Answer { retry_after: Some(retry_after), ..Answer::bare(Status::Overloaded) }
-    }
-
-    fn with_text(status: Status, text: String) -> Self {
-        Answer { error: Some(Box::new(AppError::new("", text))), ..Answer::bare(status) }
-    }
-
-    fn bytes(&self) -> usize {
-        let error = self.error.as_ref().map_or(0, |e| e.code.len() + e.message.len());
-        self.payload.len() + error
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -298,117 +264,6 @@ impl Callee {
         }
     }
 
-    /// A call comes to a service: it runs, or waits, or is turned away with a hint.
-    fn admit(
-        &mut self,
-        cx: &mut Context<'_, CalleeTimer>,
-        origin: Origin,
-        what: Waiting,
-        ends: MonoTime,
-        out: &mut Effects<'_, CalleeEffect>,
-    ) -> Result<InvocationKey, (Payload, Duration)> {
-        let service = what.route.service;
-        let (since, timer) = (cx.now.mono, TimerHandle(0));
-        let is_stream = what.route.is_stream;
-        let key = self.invocations.insert(Invocation {
-            origin,
-            timer,
-            service,
-            is_stream,
-            since,
-            waiting: None,
-        });
-        let admitted = match self.doors.get_mut(service) {
-            Some(door) if !is_stream => door.enter(key, what.deadline.since(since)),
-            _ => Admitted::Runs,
-        };
-        if let Admitted::Refused { retry_after } = admitted {
-            self.invocations.remove(key);
-            return Err((what.payload, retry_after));
-        }
-        let timer = cx.arm(ends, CalleeTimer(key));
-        let invocation = self.invocations.get_mut(key).expect("just inserted");
-        invocation.timer = timer;
-        if admitted == Admitted::Runs {
-            invoke(key, invocation, what, false, out);
-        } else {
-            invocation.waiting = Some(Box::new(what));
-        }
-        Ok(key)
-    }
-
-    /// Takes an invocation out of the table; none if it has ended. Others may have their turn then: follow with
-    /// [`Callee::serve_next`].
-    fn remove(
-        &mut self,
-        cx: &mut Context<'_, CalleeTimer>,
-        key: InvocationKey,
-    ) -> Option<Invocation> {
-        let invocation = self.invocations.remove(key)?;
-        cx.disarm(invocation.timer);
-        if !invocation.is_stream
-            && let Some(door) = self.doors.get_mut(invocation.service)
-        {
-            match invocation.waiting {
-                Some(_) => door.give_up(key),
-                None => door.leave(cx.now.mono.since(invocation.since)),
-            }
-        }
-        Some(invocation)
-    }
-
-    /// Runs who waits for a service, as far as it has room.
-    fn serve_next(
-        &mut self,
-        cx: &mut Context<'_, CalleeTimer>,
-        service: ServiceKey,
-        out: &mut Effects<'_, CalleeEffect>,
-    ) {
-        while let Some(door) = self.doors.get_mut(service)
-            && let Some(key) = door.take_turn()
-        {
-            let invocation = self.invocations.get_mut(key).expect("who waits has not ended");
-            let what = invocation.waiting.take().expect("it waits");
-            if is_expired(cx.now.mono, what.deadline) {
-                // Its timer has yet to say so.
-                door.skip();
-                invocation.waiting = Some(what);
-                self.expire(cx, key, out);
-                continue;
-            }
-            invocation.since = cx.now.mono;
-            invoke(key, invocation, *what, true, out);
-        }
-    }
-
-    /// The deadline of an invocation has passed.
-    fn expire(
-        &mut self,
-        cx: &mut Context<'_, CalleeTimer>,
-        key: InvocationKey,
-        out: &mut Effects<'_, CalleeEffect>,
-    ) {
-        let Some(invocation) = self.invocations.get(key) else { return };
-        let waits = invocation.waiting.is_some();
-        if waits && is_planted(116) {
-            return;
-        }
-        if !waits {
-            out.push(CalleeEffect::CancelInvocation(key));
-        }
-        match invocation.origin {
-            Origin::Peer { .. } => {
-                let status = if waits { Status::ExpiredUnrun } else { Status::Expired };
-                self.finish(cx, key, Answer::bare(status), out);
-            }
-            Origin::Local(_) => {
-                let executed = if waits { Executed::No } else { Executed::Maybe };
-                let error = CallError::failed(Failure::DeadlineExceeded, executed);
-                self.finish_local(cx, key, Err(error), out);
-            }
-        }
-    }
-
     fn on_cancel(
         &mut self,
         cx: &mut Context<'_, CalleeTimer>,
@@ -567,56 +422,6 @@ impl Callee {
             }
         }
     }
-
-    /// A call that waits does not run: its service is gone.
-    fn turn_away(
-        &mut self,
-        cx: &mut Context<'_, CalleeTimer>,
-        key: InvocationKey,
-        out: &mut Effects<'_, CalleeEffect>,
-    ) {
-        match self.invocations.get(key).map(|invocation| &invocation.origin) {
-            Some(Origin::Peer { .. }) => {
-                self.finish(cx, key, Answer::bare(Status::Unavailable), out);
-            }
-            Some(Origin::Local(_)) => {
-                let error = CallError::failed(Failure::Unavailable, Executed::No);
-                self.finish_local(cx, key, Err(error), out);
-            }
-            None => {}
-        }
-    }
-
-    /// Stops an invocation whose answer nobody waits for.
-    fn stop(
-        &mut self,
-        cx: &mut Context<'_, CalleeTimer>,
-        key: InvocationKey,
-        out: &mut Effects<'_, CalleeEffect>,
-    ) {
-        let Some(invocation) = self.remove(cx, key) else { return };
-        if invocation.waiting.is_none() {
-            out.push(CalleeEffect::CancelInvocation(key));
-        }
-        self.serve_next(cx, invocation.service, out);
-    }
-}
-
-/// Runs the handler of an invocation.
-fn invoke(
-    key: InvocationKey,
-    invocation: &Invocation,
-    what: Waiting,
-    waited: bool,
-    out: &mut Effects<'_, CalleeEffect>,
-) {
-    let Waiting { route, path, payload, deadline } = what;
-    let peer = match invocation.origin {
-        Origin::Peer { peer, .. } => Some(peer),
-        Origin::Local(_) => None,
-    };
-    let invocation = key;
-    out.push(CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline, waited });
 }
 
 impl CallerMemory {
@@ -634,46 +439,6 @@ impl CallerMemory {
             self.kept_bytes -= answer.bytes();
         }
     }
-}
-
-/// What a handler's end means for the peer that called.
-fn answer_of(result: Result<Payload, HandlerError>, message_bytes_max: usize) -> Answer {
-    match result {
-        Ok(Payload::Encoded { content, bytes }) => {
-            if bytes.len() > message_bytes_max {
-                let text = format!(
-                    "the answer has {} bytes, at most {message_bytes_max} can be sent",
-                    bytes.len()
-                );
-                return Answer::with_text(Status::AnswerTooLarge, text);
-            }
-            Answer { content, payload: bytes, ..Answer::bare(Status::Ok) }
-        }
-        Ok(Payload::Value(value)) => match value.encode() {
-            Ok((content, bytes)) => {
-                answer_of(Ok(Payload::Encoded { content, bytes }), message_bytes_max)
-            }
-            Err(error) => Answer::with_text(Status::AnswerUnencodable, error.to_string()),
-        },
-        Err(HandlerError::Application(error)) => {
-            Answer { error: Some(Box::new(error)), ..Answer::bare(Status::Application) }
-        }
-        Err(HandlerError::BadRequest(why)) => Answer::with_text(Status::BadRequest, why),
-        Err(HandlerError::Failed(why)) => Answer::with_text(Status::HandlerFailed, why),
-        Err(HandlerError::NotActive) => Answer::bare(Status::NotActive),
-    }
-}
-
-/// What a handler's end means for this node itself.
-fn local_result_of(result: Result<Payload, HandlerError>) -> CallResult {
-    result.map_err(|error| match error {
-        HandlerError::Application(error) => CallError::Application(error),
-        HandlerError::BadRequest(why) => CallError::unrun(Failure::BadRequest, why),
-        HandlerError::Failed(detail) => {
-            CallError::Failed { failure: Failure::HandlerFailed, executed: Executed::Maybe, detail }
-        }
-        HandlerError::NotActive => CallError::failed(Failure::NotActive, Executed::No),
-    })
 }
 
 impl Machine for Callee {

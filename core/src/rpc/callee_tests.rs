@@ -1,8 +1,11 @@
 //! How the callee answers, run by run.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::base::PeerId;
 use crate::machine::tests::Bench;
+use crate::payload::ContentType;
 
 const BOOT: u64 = 9;
 
