@@ -7,11 +7,13 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dunlin_tokio::{CallError, FencingToken, Node, Payload, PeerId, key};
 use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 /// So often the active process is killed, unless this says otherwise.
 const KILLS: &str = "DUNLIN_LEADER_KILLS";
@@ -37,6 +39,8 @@ struct Server {
     id: PeerId,
     address: SocketAddr,
     child: Option<Child>,
+    /// The process says that it takes part in deciding who gets leases.
+    ready: Option<mpsc::UnboundedReceiver<()>>,
 }
 
 impl Server {
@@ -64,8 +68,21 @@ impl Server {
         lines.read_line(&mut line).expect("it says where it is");
         assert!(line.contains("listening"), "{line}");
         // What it says from now on is read, so that it goes on saying it.
-        std::thread::spawn(move || lines.lines().map_while(Result::ok).count());
-        self.child = Some(child);
+        let (tell, ready) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                if line.contains("acceptor_ready") {
+                    let _ = tell.send(());
+                }
+            }
+        });
+        (self.child, self.ready) = (Some(child), Some(ready));
+    }
+
+    /// After a start it abstains, as an acceptor: waits until it takes part.
+    async fn takes_part(&mut self) {
+        let ready = self.ready.as_mut().expect("it was started");
+        timeout(PATIENCE, ready.recv()).await.expect("it says so in time").expect("it runs");
     }
 
     /// As SIGKILL does: at once, without a word.
@@ -99,7 +116,7 @@ fn servers(folder: &Path) -> Vec<Server> {
         let identity = key::generate();
         key::save(&home.join("key"), &identity, false).expect("a key file");
         let address = socket.local_addr().expect("it is bound");
-        Server { home, id: identity.id(), address, child: None }
+        Server { home, id: identity.id(), address, child: None, ready: None }
     };
     sockets.iter().enumerate().map(make).collect()
 }
@@ -119,25 +136,29 @@ fn read_token(payload: &Payload) -> FencingToken {
 }
 
 /// Calls all the time, each call for a second, whatever becomes of those before.
-fn keep_calling(client: &Node, seen: &Arc<Mutex<Seen>>) -> tokio::task::JoinHandle<()> {
+fn keep_calling(client: &Node, seen: &Arc<watch::Sender<Seen>>) -> tokio::task::JoinHandle<()> {
     let (handle, seen) = (client.handle(), Arc::clone(seen));
     tokio::spawn(async move {
+        let mut due = tokio::time::interval(Duration::from_millis(25));
         loop {
+            due.tick().await;
             let request = handle.request("counter/token").payload(Payload::raw(Vec::new()));
             let (request, seen) = (request.timeout(Duration::from_secs(1)), Arc::clone(&seen));
             tokio::spawn(async move {
                 match request.send().await {
                     Ok(payload) => {
                         let token = read_token(&payload);
-                        seen.lock().unwrap().answers.push((Instant::now(), token));
+                        seen.send_modify(|seen| seen.answers.push((Instant::now(), token)));
                     }
                     Err(CallError::Application(error)) => panic!("no handler refuses: {error}"),
                     Err(error) => {
-                        seen.lock().unwrap().failures.insert(error.code().to_string());
+                        let code = error.code().to_string();
+                        seen.send_modify(|seen| {
+                            seen.failures.insert(code);
+                        });
                     }
                 }
             });
-            tokio::time::sleep(Duration::from_millis(25)).await;
         }
     })
 }
@@ -145,6 +166,7 @@ fn keep_calling(client: &Node, seen: &Arc<Mutex<Seen>>) -> tokio::task::JoinHand
 /// The active instance as the client knows it, with its token, once all offer the service and nobody else does.
 async fn leader(client: &Node) -> (PeerId, FencingToken) {
     let begun = Instant::now();
+    let mut events = client.events();
     loop {
         let peers = client.peers().await;
         let offers =
@@ -154,22 +176,18 @@ async fn leader(client: &Node) -> (PeerId, FencingToken) {
         if let ([one], 3) = (&active[..], offers.len()) {
             return *one;
         }
-        assert!(begun.elapsed() < PATIENCE, "one of three is active: {offers:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let left = PATIENCE.saturating_sub(begun.elapsed());
+        let something = timeout(left, events.next()).await;
+        assert!(something.is_ok(), "one of three is active: {offers:?}");
     }
 }
 
 /// Waits until the first answer by a later token. When it came.
-async fn answer_after(seen: &Arc<Mutex<Seen>>, token: FencingToken) -> (Instant, FencingToken) {
-    let begun = Instant::now();
-    loop {
-        let later = seen.lock().unwrap().answers.iter().find(|(_, by)| *by > token).copied();
-        if let Some(later) = later {
-            return later;
-        }
-        assert!(begun.elapsed() < PATIENCE, "somebody takes over");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+async fn answer_after(seen: &watch::Sender<Seen>, token: FencingToken) -> (Instant, FencingToken) {
+    let later = |seen: &Seen| seen.answers.iter().find(|(_, by)| *by > token).copied();
+    let mut seen = seen.subscribe();
+    let there = timeout(PATIENCE, seen.wait_for(|seen| later(seen).is_some())).await;
+    later(&there.expect("somebody takes over").expect("the client calls")).expect("it is there")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,7 +202,7 @@ async fn a_leader_that_is_killed_is_replaced_while_a_client_goes_on_calling() {
         builder = builder.peer(*id, [*address]);
     }
     let client = builder.listen("127.0.0.1:0".parse().unwrap()).start().await.unwrap();
-    let seen = Arc::new(Mutex::new(Seen::default()));
+    let seen = Arc::new(watch::Sender::new(Seen::default()));
     leader(&client).await;
     let calling = keep_calling(&client, &seen);
     let mut took = Vec::new();
@@ -198,8 +216,7 @@ async fn a_leader_that_is_killed_is_replaced_while_a_client_goes_on_calling() {
         assert!(by > token, "tokens grow");
         took.push(answered - killed);
         server.start(&all);
-        // It abstains, as an acceptor, before it counts again.
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        server.takes_part().await;
     }
     println!("replaced within {took:?}");
     assert!(took.iter().all(|took| *took <= REPLACED_WITHIN), "{took:?}");
@@ -222,7 +239,7 @@ async fn a_leader_that_is_killed_is_replaced_while_a_client_goes_on_calling() {
     answer_after(&seen, token).await;
     assert_ne!(leader(&client).await.0, at);
     calling.abort();
-    let seen = seen.lock().unwrap();
+    let seen = seen.borrow();
     // Whoever is silent for long is left alone, until somebody else is active.
     let typed =
         ["DEADLINE_EXCEEDED", "NOT_ACTIVE", "HANDLER_FAILED", "PEER_RESTARTED", "BREAKER_OPEN"];
