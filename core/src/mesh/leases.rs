@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::auth::NetworkId;
 use crate::base::{
     CallKey, Effects, FewMap, KeyMap, MonoTime, Now, PeerId, PeerKey, ServiceKey, ServiceTag,
+    TimerId,
 };
 use crate::directory::{LeaseWish, ServiceInput, ServiceState};
 use crate::lease::{
@@ -69,6 +70,8 @@ pub(super) fn is_not_active<T>(route: &Result<T, CallError>) -> bool {
 #[derive(Clone, Debug)]
 struct Held {
     path: TopicPath,
+    /// When it looks again.
+    timer: TimerId<NodeTimer>,
 }
 
 /// The leases of one network.
@@ -503,14 +506,17 @@ impl Mesh {
         if is_not_active(&route) && may_wait {
             return self.hold_call(call, path.clone());
         }
-        self.leases.held.remove(&call);
+        self.forget_held(call);
         self.feed_caller(CallerInput::Routed { call, route });
     }
 
     pub(super) fn hold_call(&mut self, call: CallKey, path: TopicPath) {
-        self.timers.arm(self.now.mono + LOOK_AGAIN, NodeTimer::LookForLeader(call));
-        if self.leases.held.insert(call, Held { path }).is_none() {
-            self.feed_caller(CallerInput::Held(call));
+        let timer = self.timers.arm(self.now.mono + LOOK_AGAIN, NodeTimer::LookForLeader(call));
+        match self.leases.held.insert(call, Held { path, timer }) {
+            None => self.feed_caller(CallerInput::Held(call)),
+            Some(before) => {
+                self.timers.disarm(before.timer);
+            }
         }
     }
 
@@ -559,6 +565,8 @@ impl Mesh {
     }
 
     pub(super) fn forget_held(&mut self, call: CallKey) {
-        self.leases.held.remove(&call);
+        if let Some(held) = self.leases.held.remove(&call) {
+            self.timers.disarm(held.timer);
+        }
     }
 }

@@ -308,12 +308,16 @@ fn nobody_is_active_without_a_majority_and_calls_say_so_in_their_time() {
     let error = answer(&cell).unwrap_err();
     assert_eq!((error.failure(), error.executed()), (Some(Failure::NotActive), Executed::No));
     assert!(runs.lock().unwrap().is_empty());
-    // A call that is given up leaves nothing behind.
-    let handle = world.handle(0);
-    let request = handle.request("leader/who").value(()).send();
-    drop(request);
+    // A call that is given up while it waits leaves nothing behind, and no timer that looks for its leader.
+    let before = world.stations[0].mesh.load();
+    let path = TopicPath::parse("leader/who").unwrap();
+    let call = world.handle(0).start(CallRequest::new(path, Payload::value(())));
     world.settle();
-    assert_eq!(world.stations[0].mesh.load().calls_open, 0);
+    let waits = world.stations[0].mesh.load();
+    assert_eq!((waits.calls_open, waits.timers), (1, before.timers + 2));
+    drop(call);
+    world.settle();
+    assert_eq!(world.stations[0].mesh.load(), before);
 }
 
 #[test]
