@@ -542,6 +542,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         if self.tape.is_on() {
             self.tape.links(self.now, index, self.mesh(index), &self.peers);
         }
+        self.look_at_lease(index);
         let station = &mut self.stations[index];
         station.touched += 1;
         if let Some(live) = &station.live
