@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dunlin_tokio::{CallError, FencingToken, Node, Payload};
+use dunlin_tokio::{FencingToken, Node, Payload, PeerId};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::cluster::PATIENCE;
+use crate::cluster::{Cluster, PATIENCE};
 
 /// What the handlers answer that are called here: the token by which they run.
 pub(crate) const TELL_TOKEN: &str = "printenv DUNLIN_TOKEN";
@@ -64,7 +64,6 @@ impl Calls {
                             let token = parse_token(&text(&payload));
                             seen.send_modify(|seen| seen.answers.push((Instant::now(), token)));
                         }
-                        Err(CallError::Application(error)) => panic!("no handler refuses: {error}"),
                         Err(error) => {
                             let code = error.code().to_string();
                             seen.send_modify(|seen| {
@@ -95,10 +94,20 @@ impl Calls {
         self.until(|(_, by)| *by > token).await
     }
 
-    /// Waits until this token has answered, from now on.
-    pub(crate) async fn answered_by(&self, token: FencingToken) {
-        let now = Instant::now();
-        self.until(|(at, by)| *at > now && *by == token).await;
+    /// Waits until whoever the client knows as the active instance answers by the token that it knows. What it knows may
+    /// be over when it is asked.
+    pub(crate) async fn leader(&self, cluster: &Cluster) -> (PeerId, FencingToken) {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            let (at, token) = cluster.leader().await;
+            let now = Instant::now();
+            let (_, by) = self.until(|(at, _)| *at > now).await;
+            if by == token {
+                return (at, token);
+            }
+        }
+        let known = cluster.leader().await;
+        panic!("known is {known:?}, answered has {:?}", self.seen.borrow().answers.last());
     }
 
     /// What was seen so far. Nobody has failed otherwise than it may.

@@ -84,9 +84,8 @@ async fn a_leader_that_is_paused_gives_way_at_once_and_stands_by_when_it_is_resu
         state.into_iter().for_each(|(server, state)| states[server] = state);
         states
     };
-    let (at, token) = cluster.leader().await;
+    let (at, token) = calls.leader(&cluster).await;
     watching.until((at, token)).await;
-    calls.answered_by(token).await;
     let first = cluster.place(at);
     let begun = Instant::now();
     cluster.servers[first].ok(&["service", "pause", "counter"]);

@@ -89,9 +89,8 @@ async fn what_a_leader_writes_that_was_stopped_for_too_long_is_not_accepted() {
     let calls = Calls::start(&cluster.client, Duration::from_millis(50));
     let (mut replaced, mut kept_half, mut halves) = (Vec::new(), 0, 0);
     for trial in 0..stops {
-        let (at, token) = cluster.leader().await;
+        let (at, token) = calls.leader(&cluster).await;
         watching.until((at, token)).await;
-        calls.answered_by(token).await;
         let time = stop_time(trial);
         let server = &cluster.servers[cluster.place(at)];
         let stopped = Instant::now();
@@ -100,10 +99,9 @@ async fn what_a_leader_writes_that_was_stopped_for_too_long_is_not_accepted() {
         server.signal(Signal::CONT);
         let goes_on = Instant::now();
         // All three are there again, and agree.
-        let (now_at, now_by) = cluster.leader().await;
+        let (now_at, now_by) = calls.leader(&cluster).await;
         assert_eq!(now_at == at && now_by == token, now_by == token, "a grant has one holder");
         assert!(now_by >= token, "tokens grow");
-        calls.answered_by(now_by).await;
         let seen = calls.seen();
         let took = seen.answers.iter().find(|(_, by)| *by > token).map(|(at, _)| *at - stopped);
         if time > TERM.mul_f64(1.5) {
@@ -126,7 +124,7 @@ async fn what_a_leader_writes_that_was_stopped_for_too_long_is_not_accepted() {
         println!("{trial}: stopped for {time:?}, {outcome}");
         replaced.extend(took.filter(|took| *took < time));
     }
-    let (at, token) = cluster.leader().await;
+    let (at, token) = calls.leader(&cluster).await;
     watching.until((at, token)).await;
     let tokens = watching.end().await;
     assert_eq!(tokens.last(), Some(&token));

@@ -60,6 +60,12 @@ pub(crate) async fn run(command: LeaderCommand, output: Output) -> Result<(), Fa
                     output.note("note", "no single-active services");
                 }
                 leaders.iter().for_each(|leader| say(leader, output));
+                if agent.is_joined() && leaders.iter().any(|entry| entry.leader.is_none()) {
+                    output.note(
+                        "note",
+                        "whoever is not among the peers given with --peer is not seen",
+                    );
+                }
                 Ok(())
             })
             .await

@@ -207,6 +207,11 @@ impl Agent {
         })
     }
 
+    /// Whether it is our own node, which sees those alone that it was told to connect to.
+    pub(crate) fn is_joined(&self) -> bool {
+        matches!(self, Agent::Joined(_))
+    }
+
     /// Everybody who is connected to it.
     pub(crate) async fn peers(&mut self) -> Result<Vec<PeerEntry>, Fail> {
         Ok(match self {
