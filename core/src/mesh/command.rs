@@ -144,8 +144,9 @@ pub enum CommandError {
     Denied(#[from] Denied),
     /// A service is to be active at one node at a time, and nobody decides at which.
     #[error(
-        "the service '{0}' is single-active, and its network names no acceptors of leases. Put them into the \
-         network's descriptor (registry members), or, in the development network, name them to every node"
+        "the service '{0}' is single-active, and its network names no acceptors: one, three or five nodes that decide \
+         where it is active. Name them in the network's descriptor (registry members), or, in the development \
+         network, the same to every node"
     )]
     NoAcceptors(TopicPath),
     /// The node stops or has stopped.

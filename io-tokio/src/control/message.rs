@@ -13,6 +13,7 @@ use dunlin_core::service::ContentType;
 use serde::{Deserialize, Serialize};
 
 use super::event::{EventEntry, MissedEntry, PublishQuestion, PublishedEntry, SubscribeQuestion};
+use super::leader::LeaderEntry;
 use crate::node::PeerInfo;
 
 /// What a client says.
@@ -52,6 +53,23 @@ pub enum Request {
         /// The service's path.
         service: String,
     },
+    /// Have a service of this node take no calls for now: answered by [`Response::Done`] once it is paused.
+    Pause {
+        /// The service's path.
+        service: String,
+    },
+    /// Have a paused service of this node take calls again: answered by [`Response::Done`].
+    Resume {
+        /// The service's path.
+        service: String,
+    },
+    /// Who is active of single-active services, until [`Request::Stop`]: [`Response::Leader`] for each that is
+    /// known, and again whenever that changes, and [`Response::Done`] when the node stops.
+    WatchLeaders {
+        /// Only the service with this path.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
     /// Publish an event; the body is its payload. Answered by [`Response::Published`].
     Publish(PublishQuestion),
     /// Subscribe, until [`Request::Stop`]: [`Response::Subscribed`], then [`Response::Event`] and
@@ -73,6 +91,8 @@ pub enum Response {
     },
     /// One service of many.
     Service(ServiceEntry),
+    /// Who is active of one service.
+    Leader(LeaderEntry),
     /// How one instance of many does.
     Stats(StatsEntry),
     /// One peer of many.
@@ -112,6 +132,7 @@ impl Response {
     pub fn is_last(&self) -> bool {
         match self {
             Response::Service(_)
+            | Response::Leader(_)
             | Response::Stats(_)
             | Response::Peer(_)
             | Response::Subscribed { .. }
@@ -424,6 +445,31 @@ pub(super) mod optional_text {
     }
 }
 
+/// Things that are written as their own texts.
+pub(super) mod texts {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(in crate::control) fn serialize<T: Display, S: Serializer>(
+        values: &[T],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(ToString::to_string))
+    }
+
+    pub(in crate::control) fn deserialize<'de, T, D>(from: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -458,6 +504,13 @@ mod tests {
                 Request::StepDown { service: "a".into() },
                 json!({"ask": "step_down", "service": "a"}),
             ),
+            (Request::Pause { service: "a".into() }, json!({"ask": "pause", "service": "a"})),
+            (Request::Resume { service: "a".into() }, json!({"ask": "resume", "service": "a"})),
+            (
+                Request::WatchLeaders { service: Some("a".into()) },
+                json!({"ask": "watch_leaders", "service": "a"}),
+            ),
+            (Request::WatchLeaders { service: None }, json!({"ask": "watch_leaders"})),
             (Request::Peers, json!({"ask": "peers"})),
             (
                 Request::Ping { peer: id(), timeout_ms: 9 },

@@ -41,6 +41,28 @@ pub(crate) enum ServiceCommand {
         dunlin service ping --peer ID@127.0.0.1:4400 math\n  \
         dunlin --json service ping math")]
     Ping(InfoArgs),
+    /// Have a service of the node on this machine take no calls for now
+    ///
+    /// What runs may end. Callers go to other instances, or hear that none is there and that their call was not
+    /// executed. The active instance of a single-active service gives way first, and another one takes over.
+    #[command(after_help = "Examples:\n  \
+        dunlin service pause math\n  \
+        dunlin service pause math --control PATH")]
+    Pause(PauseArgs),
+    /// Have a paused service of the node on this machine take calls again, or stand by if it is single-active
+    #[command(after_help = "Examples:\n  \
+        dunlin service resume math\n  \
+        dunlin service resume math --control PATH")]
+    Resume(PauseArgs),
+}
+
+/// Options of `dunlin service pause` and `resume`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    visit: Visit,
+    /// The service's path
+    service: String,
 }
 
 /// Options of `dunlin service stats`.
@@ -91,7 +113,27 @@ pub(crate) async fn run(command: ServiceCommand, output: Output) -> Result<(), F
         ServiceCommand::Ping(args) => {
             visit(&args.visit, output, async |agent| ping(agent, &args.service, output).await).await
         }
+        ServiceCommand::Pause(PauseArgs { visit: args, service }) => {
+            visit(&args, output, async |agent| {
+                agent.pause(&service).await?;
+                say_changed(&service, "paused", output);
+                Ok(())
+            })
+            .await
+        }
+        ServiceCommand::Resume(PauseArgs { visit: args, service }) => {
+            visit(&args, output, async |agent| {
+                agent.resume(&service).await?;
+                say_changed(&service, "resumed", output);
+                Ok(())
+            })
+            .await
+        }
     }
+}
+
+fn say_changed(service: &str, what: &str, output: Output) {
+    output.say(format!("'{service}' is {what}"), || json!({ "event": what, "service": service }));
 }
 
 fn list(services: &[ServiceEntry], output: Output) {
