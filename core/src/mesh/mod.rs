@@ -25,6 +25,7 @@ mod drain;
 mod event;
 mod events;
 mod health;
+mod hedges;
 mod leases;
 mod links;
 mod outbound;
@@ -258,6 +259,7 @@ pub struct Mesh {
     /// For calls that choose no instance.
     budget: Budget,
     retries: u64,
+    hedges: u64,
     caller: Caller,
     callee: Callee,
     access: Access,
@@ -338,6 +340,7 @@ impl Mesh {
             routed: KeyMap::default(),
             budget: Budget::new(now.mono),
             retries: 0,
+            hedges: 0,
             caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
             access,

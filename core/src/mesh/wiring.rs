@@ -361,6 +361,8 @@ impl Mesh {
                 self.attempt_failed(call, &path, pinned, attempt, (failure, executed));
             }
             CallerEffect::Again { .. } => self.say_again(effect),
+            CallerEffect::Hedge { call, path, waited } => self.hedge(call, &path, waited),
+            CallerEffect::LegOver { call, peer, end } => self.leg_over(call, peer, end),
             CallerEffect::Reroute { call, path } => {
                 let route = self.reroute(call, &path);
                 self.routed(call, &path, true, route);

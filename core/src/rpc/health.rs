@@ -141,6 +141,18 @@ impl Health {
         window.took.note(took);
     }
 
+    /// The time that so many of a thousand calls did not exceed lately; none if there were fewer calls than that.
+    pub fn quantile(&self, now: MonoTime, per_mille: u64, calls_least: u32) -> Option<Duration> {
+        let none = Window::default();
+        let (present, before) = match now.since(self.began) {
+            passed if passed >= WINDOW * 2 => return None,
+            passed if passed >= WINDOW => (&self.now, &none),
+            _ => (&self.now, &self.before),
+        };
+        let enough = present.calls.saturating_add(before.calls) >= calls_least;
+        present.took.quantile(&before.took, per_mille).filter(|_| enough)
+    }
+
     /// How it did.
     pub fn report(&self, now: MonoTime) -> Report {
         let passed = now.since(self.began);

@@ -157,7 +157,10 @@ impl World {
                     self.caller_did(effects);
                 }
                 CallerEffect::Again { attempt, .. } => assert!(attempt <= retry::ATTEMPTS_MAX),
-                CallerEffect::RunLocally { .. } | CallerEffect::CancelLocally(_) => unreachable!(),
+                CallerEffect::RunLocally { .. }
+                | CallerEffect::CancelLocally(_)
+                | CallerEffect::Hedge { .. }
+                | CallerEffect::LegOver { .. } => unreachable!(),
             }
         }
     }
@@ -224,6 +227,7 @@ impl World {
                     idempotent,
                     pinned: record.is_multiple_of(2),
                     retry: !record.is_multiple_of(3),
+                    hedge: None,
                 });
                 self.records.push(Record { idempotent, runs: 0, result: None });
                 self.calls.insert(call, record);

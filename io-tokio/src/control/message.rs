@@ -137,6 +137,9 @@ pub struct CallQuestion {
     pub to: Option<PeerId>,
     /// How long to wait, in milliseconds.
     pub timeout_ms: u64,
+    /// The call may run twice: if no answer has come after so many milliseconds, another instance is asked too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge_ms: Option<u64>,
     /// How to read the argument: [`ContentType`].
     pub content: u32,
 }
@@ -437,7 +440,13 @@ mod tests {
     #[test]
     fn messages_look_as_the_protocol_says() {
         let peer = id().to_string();
-        let call = CallQuestion { path: "a/b".into(), to: None, timeout_ms: 5, content: 1 };
+        let call = CallQuestion {
+            path: "a/b".into(),
+            to: None,
+            timeout_ms: 5,
+            hedge_ms: None,
+            content: 1,
+        };
         let asks = [
             (
                 Request::Hello { version_min: 1, version_max: 2 },
@@ -447,6 +456,10 @@ mod tests {
             (
                 Request::Call(call.clone()),
                 json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "content": 1}),
+            ),
+            (
+                Request::Call(CallQuestion { hedge_ms: Some(9), ..call.clone() }),
+                json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "hedge_ms": 9, "content": 1}),
             ),
             (
                 Request::Call(CallQuestion { to: Some(id()), ..call }),
