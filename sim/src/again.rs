@@ -41,7 +41,7 @@ impl Attempts {
                 self.ended += 1;
                 return Ok(());
             }
-            Event::CallHedged { .. } => return self.again(began, now, (open, networks)),
+            Event::CallHedged { .. } => return self.again(now, (open, networks)),
             Event::CallRetried { attempt, failure, not_before, .. } => {
                 (*attempt, *failure, *not_before)
             }
@@ -61,21 +61,16 @@ impl Attempts {
         if retry::is_free(attempt, failure) {
             return Ok(());
         }
-        self.again(began, now, (open, networks))
+        self.again(now, (open, networks))
     }
 
     /// A call has one attempt more, which is paid for.
-    fn again(
-        &mut self,
-        began: MonoTime,
-        now: MonoTime,
-        (open, networks): (usize, usize),
-    ) -> Verdict {
+    fn again(&mut self, now: MonoTime, (open, networks): (usize, usize)) -> Verdict {
         self.again += 1;
         // One bucket for each service, the one for probes, and one for calls that choose nobody.
         let buckets = (SERVICES + 1) * networks.max(1) as u64 + 1;
         let calls = self.ended + open as u64;
-        let alone = budget::most(0, now.since(began) + Duration::from_secs(5));
+        let alone = budget::most(0, now.since(self.began) + Duration::from_secs(5));
         let most = calls / 10 + buckets * alone;
         if self.again > most {
             let what = format!("{} retries of {calls} calls; at most {most}", self.again);

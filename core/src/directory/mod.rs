@@ -23,6 +23,7 @@ pub mod remote;
 pub mod replica;
 pub mod selection;
 pub mod usual;
+pub mod vitals;
 
 pub use document::{
     ActionInfo, Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo,

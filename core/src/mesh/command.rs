@@ -236,6 +236,7 @@ impl Mesh {
     ) {
         self.tick(now);
         self.feed_callee(CalleeInput::Done { invocation, result });
+        self.look_at_services_soon();
         self.run();
     }
 

@@ -28,6 +28,7 @@ mod retries;
 mod sick;
 mod store;
 mod streams;
+mod vitals;
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -79,6 +79,7 @@ impl Mesh {
             NodeTimer::Acceptor(place, timer) => self.acceptor_timer(place, timer),
             NodeTimer::WantLease(service) => self.want_again(service),
             NodeTimer::LookForLeader(call) => self.look_for_leader(call),
+            NodeTimer::LookAtServices => self.look_at_services(),
             // It is asked again whether it is ready to stop.
             NodeTimer::Linger => {}
             NodeTimer::Sweep => self.sweep(),
@@ -418,6 +419,7 @@ impl Mesh {
             ServiceEffect::StateChanged { service, state, error } => {
                 if matches!(state, ServiceState::Stopped | ServiceState::Failed) {
                     self.feed_callee(CalleeInput::ServiceGone(service));
+                    self.forget_looks(service);
                 }
                 self.events.push_back(Event::ServiceState { service, state, error });
                 self.lease_follows(service, state);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunlin_core::PeerId;
 use dunlin_core::directory::breaker::BreakerState;
+use dunlin_core::directory::vitals::Vitals;
 use dunlin_core::directory::{OfferState, ServiceOffer, Spread};
 use dunlin_core::mesh::InstanceStats;
 use dunlin_core::rpc::{CallError, Executed};
@@ -221,6 +222,43 @@ pub struct ServiceEntry {
     pub selection: String,
     /// What can be called.
     pub actions: Vec<ActionEntry>,
+    /// How it does, as its node says; none of one that is not called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<VitalsEntry>,
+}
+
+/// How an instance does, as its own node says it: rough numbers, that change rarely.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VitalsEntry {
+    /// Calls a second.
+    pub rate: u32,
+    /// How well it is, in per cent: the calls that were answered.
+    pub score: u8,
+    /// The time that half of the calls did not exceed, in microseconds.
+    pub p50_us: u32,
+    /// The time that 99 % of the calls did not exceed, in microseconds.
+    pub p99_us: u32,
+    /// Calls that run.
+    pub running: u32,
+    /// Calls that wait for their turn.
+    pub waiting: u32,
+    /// How many may run and wait; none if nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<(u32, u32)>,
+}
+
+impl VitalsEntry {
+    fn new(vitals: &Vitals) -> VitalsEntry {
+        VitalsEntry {
+            rate: vitals.rate,
+            score: vitals.score(),
+            p50_us: vitals.p50_us,
+            p99_us: vitals.p99_us,
+            running: vitals.running,
+            waiting: vitals.waiting,
+            capacity: (vitals.running_max > 0).then_some((vitals.running_max, vitals.waiting_max)),
+        }
+    }
 }
 
 /// One action of a service. What is not known of it is none.
@@ -282,6 +320,7 @@ impl ServiceEntry {
             description: offer.info.description.clone(),
             selection: selection.into(),
             actions: offer.actions.iter().enumerate().map(action).collect(),
+            says: offer.info.vitals.as_ref().map(VitalsEntry::new),
         }
     }
 }
@@ -315,6 +354,9 @@ pub struct StatsEntry {
     pub score: u8,
     /// `closed`, or `open` while it has failed too often to be called, or `half-open` while one call tries it.
     pub breaker: String,
+    /// What its own node says of it, of a peer: of others' calls, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<VitalsEntry>,
 }
 
 impl StatsEntry {
@@ -341,6 +383,7 @@ impl StatsEntry {
                 BreakerState::HalfOpen => "half-open",
             }
             .into(),
+            says: stats.said.as_ref().map(VitalsEntry::new),
         }
     }
 }

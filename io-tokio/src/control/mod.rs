@@ -63,7 +63,7 @@ pub use event::{
 pub use frame::FrameError;
 pub use message::{
     ActionEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
-    StatsEntry,
+    StatsEntry, VitalsEntry,
 };
 pub use operator::{Operator, Subscriber};
 pub use server::{ControlServer, converse};
