@@ -65,7 +65,14 @@ fn choosing(criterion: &mut Criterion) {
                     next = (next + 7_919) % services;
                     let now = MonoTime::ZERO;
                     let path = &paths[next];
-                    black_box(remote.choose(now, &mut draws, path, &wish, None, |_| true))
+                    black_box(remote.choose(
+                        now,
+                        &mut draws,
+                        path,
+                        (&wish, Purpose::Call),
+                        None,
+                        |_| true,
+                    ))
                 });
             });
         }

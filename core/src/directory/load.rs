@@ -280,7 +280,9 @@ impl Load {
         let average = self.latency(now);
         let sample = match (word, average) {
             (Word::Nothing, _) => return,
-            (Word::Refuses | Word::Fails, Some(average)) => took.max(average.saturating_mul(2)),
+            (Word::Refuses, Some(average)) => took.max(average.saturating_mul(2)),
+            // Each failure doubles it, nearly.
+            (Word::Fails, Some(average)) => took.max(average.saturating_mul(SMOOTHING)),
             (Word::Outrun, Some(average)) => took.max(average),
             _ => took,
         };
