@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
 use dunlin_core::base::{Draws, Effects, PeerKey, PeerTag, Slab};
+use dunlin_core::directory::remote::Purpose;
 use dunlin_core::directory::{
     Entry, EntryKey, Heard, OfferState, Publisher, PublisherInput, RemoteServices, Selection,
     ServiceInfo, ServiceOffer, Wish,
