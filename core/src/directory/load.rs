@@ -93,7 +93,7 @@ pub struct Load {
     bygone: u32,
     /// Average time to an answer, in nanoseconds, and when it was measured last.
     latency: Option<(u64, MonoTime)>,
-    /// The first call behind which none was answered in time, as far as it is known.
+    /// The first call behind which none was answered in time, as far as it is known, while any is under way.
     unanswered: Option<Unanswered>,
     /// When it refused a call, if it has answered none since.
     refused: Option<MonoTime>,
@@ -242,6 +242,10 @@ impl Load {
             // What was given up early says nothing, and what failed is the breaker's.
             && if reacts { since <= over.began } else { since == over.began }
         {
+            self.unanswered = None;
+        }
+        if self.busy() == 0 {
+            // What nobody waits for any more says nothing of how it will be next time.
             self.unanswered = None;
         }
         match word {
@@ -397,7 +401,12 @@ mod tests {
             (50 * MS, Word::Refuses, false),
         ] {
             let mut load = Load::default();
-            call(&mut load, now, took, word);
+            let began = MonoTime::from_nanos(now.as_nanos() - took.as_nanos() as u64);
+            load.begin(began, Some(100 * MS));
+            // Another one is under way behind it.
+            load.begin(began + MS, Some(100 * MS));
+            let first = over(&load, began, word);
+            load.end(now, first, || 0);
             assert_eq!(load.is_silent(now + 100 * MS, timely, None), silent, "{word:?}");
         }
     }
