@@ -373,7 +373,8 @@ impl RemoteServices {
                 let after = |last| instances.partition_point(|i| i.peer <= last);
                 let first = group.last.map_or(0, after);
                 let index = (first..first + count).map(|at| at % count).find(|at| good(*at));
-                if !is_planted(65) {
+                // A second attempt takes nobody's turn.
+                if !is_planted(65) && !matches!(will, Will::Do(Purpose::Hedge(_))) {
                     group.last = index.map(|index| instances[index].peer).or(group.last);
                 }
                 index

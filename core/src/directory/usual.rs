@@ -3,7 +3,8 @@
 //! A call that hangs is no failure before its deadline, which may be far away, and until then the
 //! instance gets its share of calls. So silence counts too. An instance is *silent* when
 //!
-//! 1. a call has waited there, while others wait there still, for eight times as long as half of the action's calls take, and half a second at least;
+//! 1. a call has waited there for eight times as long as half of the action's calls take, and half a second at least, and
+//!    somebody waits there still;
 //! 2. no call that began there later was answered in time: else that one call is long, and the instance is well;
 //! 3. meanwhile another instance has answered in time a call that began later: else the service
 //!    is slow, or what it needs, and it would help nobody to leave its instances alone one by one.

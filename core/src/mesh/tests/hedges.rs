@@ -160,6 +160,9 @@ fn an_attempt_that_fails_leaves_the_call_to_the_other() {
     // The first fails when the second is under way, which answers.
     takes[0].0.store(0, Ordering::Relaxed);
     takes[1].0.store(200, Ordering::Relaxed);
+    // It is the turn of the second.
+    drop(ask(&mut world, |r| r));
+    world.pass(MS * 200);
     let by_turn = request(&world).idempotent().hedged(MS * 10);
     let call = start(&mut world, by_turn);
     world.pass(MS * 210);
