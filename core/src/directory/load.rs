@@ -382,7 +382,7 @@ mod tests {
         };
         assert!(!is_silent(&load, 99 * MS, 50 * MS));
         assert!(is_silent(&load, 100 * MS, 50 * MS));
-        assert!(!is_silent(&load, 100 * MS, 0 * MS), "what began before says nothing");
+        assert!(!is_silent(&load, 100 * MS, Duration::ZERO), "what began before says nothing");
         assert!(!load.is_silent(now + 100 * MS, None, Some(100 * MS)));
         // A call that began later is answered: that one takes long, and the instance is well.
         call(&mut load, now + 100 * MS, 10 * MS, Word::Answers);
