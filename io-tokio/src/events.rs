@@ -252,6 +252,7 @@ impl Feed {
             // On the way of every call.
             Event::CallEnded { .. }
             | Event::CallRetried { .. }
+            | Event::CallHedged { .. }
             | Event::Invoke(_)
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }
@@ -306,6 +307,7 @@ impl Feed {
             Event::Stopped => NodeEvent::Stopped,
             Event::CallEnded { .. }
             | Event::CallRetried { .. }
+            | Event::CallHedged { .. }
             | Event::Invoke(_)
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }

@@ -137,6 +137,7 @@ mod tests {
             description: String::new(),
             selection: String::new(),
             actions: Vec::new(),
+            says: None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunlin_core::PeerId;
 use dunlin_core::directory::breaker::BreakerState;
+use dunlin_core::directory::vitals::Vitals;
 use dunlin_core::directory::{OfferState, ServiceOffer, Spread};
 use dunlin_core::mesh::InstanceStats;
 use dunlin_core::rpc::{CallError, Executed};
@@ -158,6 +159,9 @@ pub struct CallQuestion {
     pub to: Option<PeerId>,
     /// How long to wait, in milliseconds.
     pub timeout_ms: u64,
+    /// The call may run twice: if no answer has come after so many milliseconds, another instance is asked too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge_ms: Option<u64>,
     /// How to read the argument: [`ContentType`].
     pub content: u32,
 }
@@ -239,6 +243,43 @@ pub struct ServiceEntry {
     pub selection: String,
     /// What can be called.
     pub actions: Vec<ActionEntry>,
+    /// How it does, as its node says; none of one that is not called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<VitalsEntry>,
+}
+
+/// How an instance does, as its own node says it: rough numbers, that change rarely.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VitalsEntry {
+    /// Calls a second.
+    pub rate: u32,
+    /// How well it is, in per cent: the calls that were answered.
+    pub score: u8,
+    /// The time that half of the calls did not exceed, in microseconds.
+    pub p50_us: u32,
+    /// The time that 99 % of the calls did not exceed, in microseconds.
+    pub p99_us: u32,
+    /// Calls that run.
+    pub running: u32,
+    /// Calls that wait for their turn.
+    pub waiting: u32,
+    /// How many may run and wait; none if nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<(u32, u32)>,
+}
+
+impl VitalsEntry {
+    fn new(vitals: &Vitals) -> VitalsEntry {
+        VitalsEntry {
+            rate: vitals.rate,
+            score: vitals.score(),
+            p50_us: vitals.p50_us,
+            p99_us: vitals.p99_us,
+            running: vitals.running,
+            waiting: vitals.waiting,
+            capacity: (vitals.running_max > 0).then_some((vitals.running_max, vitals.waiting_max)),
+        }
+    }
 }
 
 /// One action of a service. What is not known of it is none.
@@ -300,6 +341,7 @@ impl ServiceEntry {
             description: offer.info.description.clone(),
             selection: selection.into(),
             actions: offer.actions.iter().enumerate().map(action).collect(),
+            says: offer.info.vitals.as_ref().map(VitalsEntry::new),
         }
     }
 }
@@ -333,6 +375,9 @@ pub struct StatsEntry {
     pub score: u8,
     /// `closed`, or `open` while it has failed too often to be called, or `half-open` while one call tries it.
     pub breaker: String,
+    /// What its own node says of it, of a peer: of others' calls, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<VitalsEntry>,
 }
 
 impl StatsEntry {
@@ -359,6 +404,7 @@ impl StatsEntry {
                 BreakerState::HalfOpen => "half-open",
             }
             .into(),
+            says: stats.said.as_ref().map(VitalsEntry::new),
         }
     }
 }
@@ -483,7 +529,13 @@ mod tests {
     #[test]
     fn messages_look_as_the_protocol_says() {
         let peer = id().to_string();
-        let call = CallQuestion { path: "a/b".into(), to: None, timeout_ms: 5, content: 1 };
+        let call = CallQuestion {
+            path: "a/b".into(),
+            to: None,
+            timeout_ms: 5,
+            hedge_ms: None,
+            content: 1,
+        };
         let asks = [
             (
                 Request::Hello { version_min: 1, version_max: 2 },
@@ -493,6 +545,10 @@ mod tests {
             (
                 Request::Call(call.clone()),
                 json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "content": 1}),
+            ),
+            (
+                Request::Call(CallQuestion { hedge_ms: Some(9), ..call.clone() }),
+                json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "hedge_ms": 9, "content": 1}),
             ),
             (
                 Request::Call(CallQuestion { to: Some(id()), ..call }),

@@ -65,7 +65,7 @@ pub use frame::FrameError;
 pub use leader::{LeaderEntry, LeaderWatch};
 pub use message::{
     ActionEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
-    StatsEntry,
+    StatsEntry, VitalsEntry,
 };
 pub use operator::{Operator, Subscriber};
 pub use server::{ControlServer, converse};

@@ -93,6 +93,9 @@ impl Operator {
         if let Some(peer) = question.to {
             request = request.to(peer);
         }
+        if let Some(after) = question.hedge_ms {
+            request = request.idempotent().hedged(Duration::from_millis(after));
+        }
         let begun = Instant::now();
         let answer = request.send().await.map_err(|error| Problem::from(&error))?;
         let elapsed = begun.elapsed();

@@ -124,6 +124,7 @@ fn rare(event: &Event) -> Option<&'static str> {
     Some(match event {
         Event::LinkSuperseded { .. } => sometimes::SUPERSEDED,
         Event::CallRetried { .. } => sometimes::MADE_AGAIN,
+        Event::CallHedged { .. } => sometimes::HEDGED,
         Event::CallEnded { result: Err(CallError::Failed { failure, .. }), .. } => match failure {
             Failure::Overloaded => sometimes::TURNED_AWAY,
             Failure::BreakerOpen => sometimes::LEFT_ALONE,
