@@ -6,13 +6,15 @@
 //! The rules hold while at most one acceptor at a time has lost what it had promised and has not learned it again. What a
 //! schedule does beyond that is not judged.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dunlin_core::directory::ServiceState;
-use dunlin_core::lease::{AcceptorSet, LeaseTimes, Token};
+use dunlin_core::lease::{AcceptorSet, Hold, LeaseTimes, Token};
 use dunlin_core::{LeaseSettings, Mesh, PeerId};
 
 use crate::history::Life;
+use crate::log::log;
 use crate::schedule::{SINGLE_ACTIVE, Schedule};
 use crate::sometimes;
 use crate::world::{Fidelity, World};
@@ -39,6 +41,8 @@ pub(crate) struct Leases {
     lost: Vec<usize>,
     /// More of them than the rules allow for.
     is_void: bool,
+    /// For whoever looks at the run: by node, the token by which it holds the lease, and until when in true time.
+    shown: BTreeMap<usize, (Token, u64)>,
 }
 
 impl Leases {
@@ -50,7 +54,15 @@ impl Leases {
             times: LeaseTimes::default(),
         };
         let path = format!("s{SINGLE_ACTIVE}");
-        Leases { settings, acceptors, path, highest: None, lost: Vec::new(), is_void: false }
+        Leases {
+            settings,
+            acceptors,
+            path,
+            highest: None,
+            lost: Vec::new(),
+            is_void: false,
+            shown: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn settings(&self) -> LeaseSettings {
@@ -68,7 +80,10 @@ impl<F: Fidelity> World<'_, F> {
         if self.leases.acceptors.contains(&index) && !self.leases.lost.contains(&index) {
             self.leases.lost.push(index);
             let may_fail = (self.leases.acceptors.len() - 1) / 2;
-            self.leases.is_void |= self.leases.lost.len() > may_fail;
+            if self.leases.lost.len() > may_fail {
+                self.leases.is_void = true;
+                self.ledger.void_leases();
+            }
         }
     }
 
@@ -81,10 +96,45 @@ impl<F: Fidelity> World<'_, F> {
         Some((mesh, hold.map(|hold| hold.token), state))
     }
 
+    /// Shows who holds the lease, in the log and in what is recorded.
+    fn show_holds(&mut self) {
+        for index in 0..self.stations.len() {
+            let mesh = self.mesh(index);
+            let hold = mesh.and_then(|mesh| {
+                let found = mesh.services().iter().find(|(_, p, _)| p.path() == self.leases.path);
+                mesh.hold(self.time_at(index).mono, found?.0)
+            });
+            let until = |hold: Hold| self.stations[index].true_time_of(hold.until.as_nanos());
+            let now_held = hold.map(|hold| (hold.token, until(hold)));
+            let token = |held: Option<&(Token, u64)>| held.map(|(token, _)| *token);
+            if token(self.leases.shown.get(&index)) != token(now_held.as_ref()) {
+                self.hide_hold(index);
+                if let Some((token, _)) = now_held {
+                    log!(self, Some(index), "holds the lease, by token {token}");
+                    self.tape.hold_begins(self.now, self.life(index), token.to_string());
+                }
+            }
+            if let Some(held) = now_held {
+                self.leases.shown.insert(index, held);
+            }
+        }
+    }
+
+    /// A node does not hold the lease any more, if it did.
+    pub(crate) fn hide_hold(&mut self, index: usize) {
+        if let Some((token, until)) = self.leases.shown.remove(&index) {
+            log!(self, Some(index), "holds the lease no more, which it had by token {token}");
+            self.tape.hold_ends(self.now.min(until), index);
+        }
+    }
+
     /// Judges who holds the lease at this instant, and what has run.
     pub(crate) fn judge_leases(&mut self) {
         if !self.leases.is_on() {
             return;
+        }
+        if self.tape.is_on() || self.log.is_on() {
+            self.show_holds();
         }
         let mut lost = std::mem::take(&mut self.leases.lost);
         lost.retain(|index| self.mesh(*index).is_none_or(Mesh::is_learning));

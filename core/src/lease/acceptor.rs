@@ -372,7 +372,7 @@ impl Acceptor {
         if let Some(ballot) = parked {
             self.prepare(turn, name.clone(), ballot);
         }
-        if released {
+        if released && !is_planted(156) {
             let stands = self.stands(turn.0.now.mono, name);
             let told = |to: &PeerId| parked.is_some_and(|parked| parked.proposer.peer == *to);
             for to in standbys.into_iter().filter(|to| !told(to)) {

@@ -160,6 +160,9 @@ impl LeaseTimes {
 
     /// From one renewal to the next: T / 3.
     pub fn renew_interval(&self) -> Duration {
+        if is_planted(155) {
+            return self.hold() * 98 / 100;
+        }
         self.term / 3
     }
 
