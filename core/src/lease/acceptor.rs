@@ -99,7 +99,11 @@ pub struct Acceptor {
     pub(super) boot: u64,
     pub(super) config: Arc<LeaseConfig>,
     entries: BTreeMap<LeaseName, Entry>,
-    /// What is not durable yet, oldest first. Some of it may have been replaced since.
+    /// When a lease is released, those who stand by try in turn, so long behind each other: by then one before them has it,
+/// or is gone. Five round trips of 5 ms: to hear of it, to look, to prepare, to propose, and room for a disk. A guess.
+const TURN: Duration = Duration::from_millis(25);
+
+/// What is not durable yet, oldest first. Some of it may have been replaced since.
     undurable: VecDeque<(u64, LeaseName)>,
     persisted: u64,
     pub(super) recovery: Recovery,
@@ -375,7 +379,13 @@ impl Acceptor {
         if released && !is_planted(156) {
             let stands = self.stands(turn.0.now.mono, name);
             let told = |to: &PeerId| parked.is_some_and(|parked| parked.proposer.peer == *to);
-            for to in standbys.into_iter().filter(|to| !told(to)) {
+            let mut standbys: Vec<PeerId> = standbys.into_iter().filter(|to| !told(to)).collect();
+            // In the same order at every acceptor: all at once would split the votes, and nobody would lead.
+            standbys.sort_unstable();
+            let before = u32::from(parked.is_some());
+            for (turns, to) in (before..).zip(standbys) {
+                let runs_for = stands.runs_for.max(TURN * turns);
+                let stands = Peeked { runs_for, ..stands };
                 self.answer(turn, to, name.clone(), Answered::Released(stands));
             }
         }

@@ -335,6 +335,13 @@ impl Proposer {
             }
             Answered::Released(stands) => {
                 self.stands(turn, name, wanted, stands);
+                if !stands.runs_for.is_zero() {
+                    // Others come first.
+                    if matches!(wanted.phase, Phase::Waits) {
+                        turn.step_in(name, wanted, stands.runs_for);
+                    }
+                    return;
+                }
                 // Now is the time, if others say so too.
                 if matches!(wanted.phase, Phase::Waits) {
                     self.look(turn, name, wanted);

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const WELL: u32 = 980;
 /// The most attempts of all calls: the retry budget's tenth. What it allows beside comes on top.
 const ATTEMPTS_MOST: u32 = 1_100;
-/// The most retries behind the strain.
+/// The most retries behind the strain, beside half as many again as before it.
 const FADED: u32 = 20;
 /// Of the calls that ran under a spike, the least share whose callers still waited: what is let in is answered.
 const USEFUL: u32 = 950;
@@ -41,6 +41,8 @@ pub struct Run {
     pub useful: u32,
     /// Attempts for each call.
     pub attempts: u32,
+    /// Retries before the strain for each call there: of calls that come many at once.
+    pub early_retries: u32,
     /// Retries behind the strain for each call there.
     pub late_retries: u32,
     /// Calls made, and calls answered.
@@ -140,6 +142,7 @@ pub fn run(scenario: &Scenario) -> Run {
         answered: [0; 3],
         useful: 1_000,
         attempts: 0,
+        early_retries: 0,
         late_retries: 0,
         calls: (outcome.calls, outcome.answered),
         hash: outcome.hash.clone(),
@@ -183,6 +186,8 @@ impl Run {
         self.useful = share(answered, all);
         let (made, retries) = (calls.len() as u64, watched.retries_until(behind.1));
         self.attempts = share(made + retries, made);
+        let early = watched.retries_until(before.1) - watched.retries_until(before.0);
+        self.early_retries = share(early, within(before).count() as u64);
         let late = retries - watched.retries_until(behind.0);
         self.late_retries = share(late, within(behind).count() as u64);
 
@@ -200,8 +205,11 @@ impl Run {
             ),
         );
         fail(
-            self.late_retries > FADED && late > 3,
-            format!("{} retries for 1,000 calls when the strain was long over", self.late_retries),
+            self.late_retries > self.early_retries * 3 / 2 + FADED,
+            format!(
+                "{} retries for 1,000 calls when the strain was long over, {} before it",
+                self.late_retries, self.early_retries
+            ),
         );
         // A few come back by themselves, for each client and what it calls.
         let clients = u64::from(scenario.schedule.nodes.len() as u16 - scenario.servers);
