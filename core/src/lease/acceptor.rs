@@ -42,6 +42,10 @@ struct Pending {
     answer: Option<(PeerId, Answered)>,
 }
 
+/// When a lease is released, those who stand by try in turn, so long behind each other: by then one before them has it,
+/// or is gone. Five round trips of 5 ms: to hear of it, to look, to prepare, to propose, and room for a disk. A guess.
+const TURN: Duration = Duration::from_millis(25);
+
 /// One lease, as this acceptor has it.
 #[derive(Clone, Debug, Default)]
 struct Entry {
@@ -99,11 +103,7 @@ pub struct Acceptor {
     pub(super) boot: u64,
     pub(super) config: Arc<LeaseConfig>,
     entries: BTreeMap<LeaseName, Entry>,
-    /// When a lease is released, those who stand by try in turn, so long behind each other: by then one before them has it,
-/// or is gone. Five round trips of 5 ms: to hear of it, to look, to prepare, to propose, and room for a disk. A guess.
-const TURN: Duration = Duration::from_millis(25);
-
-/// What is not durable yet, oldest first. Some of it may have been replaced since.
+    /// What is not durable yet, oldest first. Some of it may have been replaced since.
     undurable: VecDeque<(u64, LeaseName)>,
     persisted: u64,
     pub(super) recovery: Recovery,

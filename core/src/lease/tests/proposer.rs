@@ -186,7 +186,8 @@ fn while_another_holds_it_looks_again_shortly_before_the_end_and_prepares_when_t
 #[test]
 fn who_is_told_that_others_come_first_looks_when_its_turn_has_come() {
     let mut bench = wanting();
-    let held = Peeked { round: 1, holder: Some(ballot(1, 2).proposer), runs_for: T };
+    let held =
+        Peeked { round: 1, holder: Some(ballot(1, 2).proposer), runs_for: Duration::from_secs(2) };
     for place in 0..2 {
         hear(&mut bench, place, Answered::Peeked(held));
     }
