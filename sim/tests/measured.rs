@@ -30,6 +30,20 @@ mod unplanted {
     }
 
     #[test]
+    fn what_was_found_once_stays_mended() {
+        let found = [
+            (0, "a rival's vote was missing when an acceptor had stopped, and the lease ran out"),
+            (40, "three that stood by split the votes of five acceptors"),
+            (899, "who looked in the midst of a round was in its way for a second"),
+        ];
+        for (seed, what) in found {
+            let plan = failover::Plan { from: seed, ..failovers(1, 0) };
+            let summary = plan.run(Shard::default(), 1, |_| {});
+            assert_eq!(summary.exit_code(), 0, "seed {seed}: {what}\n{}", summary.text());
+        }
+    }
+
+    #[test]
     fn shards_of_failovers_add_up_to_the_whole() {
         let plan = failovers(6, 0);
         let whole = plan.run(Shard::default(), 1, |_| {});

@@ -42,10 +42,6 @@ struct Pending {
     answer: Option<(PeerId, Answered)>,
 }
 
-/// When a lease is released, those who stand by try in turn, so long behind each other: by then one before them has it,
-/// or is gone. Five round trips of 5 ms: to hear of it, to look, to prepare, to propose, and room for a disk. A guess.
-const TURN: Duration = Duration::from_millis(25);
-
 /// One lease, as this acceptor has it.
 #[derive(Clone, Debug, Default)]
 struct Entry {
@@ -384,7 +380,7 @@ impl Acceptor {
             standbys.sort_unstable();
             let before = u32::from(parked.is_some());
             for (turns, to) in (before..).zip(standbys) {
-                let runs_for = stands.runs_for.max(TURN * turns);
+                let runs_for = stands.runs_for.max(self.config.times.turn() * turns);
                 let stands = Peeked { runs_for, ..stands };
                 self.answer(turn, to, name.clone(), Answered::Released(stands));
             }

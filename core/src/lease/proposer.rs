@@ -91,6 +91,8 @@ pub(super) struct Wanted {
     pub(super) phase: Phase,
     /// The highest round that is known to be promised to anybody, or was tried.
     pub(super) round: u64,
+    /// What that was when it last began to look.
+    pub(super) round_before: u64,
     /// Who has it, as an acceptor said last.
     pub(super) holder: Option<ProposerId>,
     pub(super) step: Option<TimerHandle>,
@@ -283,6 +285,7 @@ impl Proposer {
         let mut wanted = Wanted {
             phase: Phase::Waits,
             round: self.tried,
+            round_before: self.tried,
             holder: None,
             step: None,
             resend: None,

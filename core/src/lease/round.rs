@@ -39,6 +39,7 @@ impl Proposer {
     /// Asks how the lease stands, without consequences.
     pub(super) fn look(&self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, wanted: &mut Wanted) {
         wanted.phase = Phase::Looks(Default::default());
+        wanted.round_before = wanted.round;
         self.ask(turn, name, Ask::Peek, Heard::default());
         let wait = Self::jittered(turn, self.config.times.round_max() / 2);
         turn.step_in(name, wanted, wait);
@@ -64,6 +65,12 @@ impl Proposer {
         }
         told.sort();
         let free_in = told[majority - 1];
+        // Somebody has been promised a round just now, and has not come to an end: a prepare would be in its way, and
+        // then neither might get a majority where one acceptor is dead.
+        if told[0].is_zero() && wanted.round > wanted.round_before {
+            wanted.phase = Phase::Waits;
+            return turn.step_in(name, wanted, self.config.times.turn());
+        }
         if free_in <= round_max * 3 / 4 {
             return self.prepare(turn, name, wanted);
         }

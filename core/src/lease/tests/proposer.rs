@@ -206,6 +206,20 @@ fn who_is_told_that_others_come_first_looks_when_its_turn_has_come() {
 }
 
 #[test]
+fn who_sees_that_another_is_at_it_looks_again_before_it_prepares() {
+    let mut bench = wanting();
+    let (turn, from) = (LeaseTimes::default().turn(), bench.now);
+    let promised = Peeked { round: 8, ..FREE };
+    hear(&mut bench, 0, Answered::Peeked(FREE));
+    assert_eq!(hear(&mut bench, 1, Answered::Peeked(promised)), [], "it is not in the way");
+    assert_eq!(asked(&go(&mut bench, from + turn)), [(Ask::Peek, 3)]);
+    // It has come to nothing.
+    hear(&mut bench, 0, Answered::Peeked(promised));
+    let effects = hear(&mut bench, 1, Answered::Peeked(promised));
+    assert_eq!(asked(&effects), [(Ask::Prepare(ballot(9, 1)), 3)]);
+}
+
+#[test]
 fn a_round_that_a_majority_refuses_is_given_up_at_once_and_the_next_exceeds_what_was_told() {
     let mut bench = wanting();
     hear(&mut bench, 0, Answered::Peeked(FREE));
