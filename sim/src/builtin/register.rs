@@ -40,8 +40,8 @@ pub(super) const UNJUDGED: &str = "a history of registers was too much work to j
 /// A handler noticed, when it was about to answer, that its lease is over.
 pub(super) const OVER: &str = "a lease ended while a register was read";
 
-/// The most applications of the model for one history: about a second. A guess.
-const STEPS_MAX: u64 = 1_000_000;
+/// The most applications of the model for one history: about a fifth of a second. One in fifty takes more. A guess.
+const STEPS_MAX: u64 = 200_000;
 
 /// What a register holds at first.
 const EMPTY: u64 = 0;
