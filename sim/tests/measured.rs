@@ -35,6 +35,10 @@ mod unplanted {
             (0, "a rival's vote was missing when an acceptor had stopped, and the lease ran out"),
             (40, "three that stood by split the votes of five acceptors"),
             (899, "who looked in the midst of a round was in its way for a second"),
+            (
+                7_035,
+                "a prepare that came just when a lease ended was in the way of the one that was parked",
+            ),
         ];
         for (seed, what) in found {
             let plan = failover::Plan { from: seed, ..failovers(1, 0) };

@@ -91,8 +91,9 @@ pub(super) struct Wanted {
     pub(super) phase: Phase,
     /// The highest round that is known to be promised to anybody, or was tried.
     pub(super) round: u64,
-    /// What that was when it last began to look.
-    pub(super) round_before: u64,
+    /// The highest round that acceptors have told of, and what that was when it last began to look.
+    pub(super) told: u64,
+    pub(super) told_before: u64,
     /// Who has it, as an acceptor said last.
     pub(super) holder: Option<ProposerId>,
     pub(super) step: Option<TimerHandle>,
@@ -285,7 +286,8 @@ impl Proposer {
         let mut wanted = Wanted {
             phase: Phase::Waits,
             round: self.tried,
-            round_before: self.tried,
+            told: 0,
+            told_before: 0,
             holder: None,
             step: None,
             resend: None,
@@ -371,6 +373,7 @@ impl Proposer {
         stands: Peeked,
     ) {
         wanted.round = wanted.round.max(stands.round.min(Ballot::ROUND_MAX));
+        wanted.told = wanted.told.max(stands.round);
         if stands.holder.is_some() && stands.holder != wanted.holder {
             wanted.holder = stands.holder;
             if let Some(holder) = stands.holder.filter(|holder| *holder != self.id) {
