@@ -70,7 +70,7 @@ impl Proposer {
         // dead.
         let its_turn = self.config.times.turn();
         let is_begun = told[0].is_zero() && wanted.told > wanted.told_before;
-        if is_begun || !free_in.is_zero() && free_in <= its_turn {
+        if free_in <= its_turn && (is_begun || !free_in.is_zero()) {
             wanted.phase = Phase::Waits;
             return turn.step_in(name, wanted, free_in + its_turn);
         }
