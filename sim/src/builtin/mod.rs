@@ -37,9 +37,6 @@ const PANIC: &str = "this handler always does";
 /// How long a probe waits, after healing: what a call waits by default.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A rare state: a stream brought all that was sent.
-pub(crate) const STREAM_WHOLE: &str = streams::WHOLE;
-
 /// The built-in workload of one schedule.
 pub struct BuiltIn {
     services: Vec<Vec<u16>>,

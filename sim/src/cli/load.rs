@@ -13,8 +13,8 @@ use crate::cli::{Progress, json_line, say};
 #[derive(Args)]
 #[command(after_help = "\
 Behind a strain at least 98 % of the calls, or as many as before it, are answered from 7 s on, with at most 2 retries for \
-100 calls; attempts stay within 110 % of the calls and a few; what runs under a spike is answered in time; a rolling restart \
-loses no call; and a slow consumer loses or slows only its own.
+100 calls; attempts stay within 110 % of the calls and a few; what runs under a spike is answered in time; and a rolling \
+restart loses no call.
 
 Exit codes:
   0  all of that held

@@ -6,12 +6,11 @@ use std::time::Duration;
 use dunlin_core::service::{BoxFuture, Handle, Service};
 use serde::{Deserialize, Serialize};
 
-use super::scenario::{QUICK_STREAMS, Scenario, Strain};
+use super::scenario::{Scenario, Strain};
 use crate::builtin::BuiltIn;
 use crate::history::{CallRecord, End, Ledger};
-use crate::run::{Outcome, Verdict, run_with};
-use crate::schedule::{Call, Publish, StreamPlan, Subscriber};
-use crate::sometimes;
+use crate::run::{Verdict, run_with};
+use crate::schedule::Call;
 use crate::workload::{NodeInfo, Workload};
 
 /// So often clients tell how many attempts they have made again.
@@ -102,28 +101,6 @@ impl Workload for Watched {
         self.inner.perform(node, call, handle)
     }
 
-    fn stream(
-        &self,
-        node: &NodeInfo,
-        stream: &StreamPlan,
-        handle: Handle,
-    ) -> Option<BoxFuture<()>> {
-        self.inner.stream(node, stream, handle)
-    }
-
-    fn subscribe(
-        &self,
-        node: &NodeInfo,
-        subscriber: &Subscriber,
-        handle: Handle,
-    ) -> Option<BoxFuture<()>> {
-        self.inner.subscribe(node, subscriber, handle)
-    }
-
-    fn publish(&self, node: &NodeInfo, event: &Publish, handle: Handle) -> Option<BoxFuture<()>> {
-        self.inner.publish(node, event, handle)
-    }
-
     fn sometimes(&self) -> &[&'static str] {
         self.inner.sometimes()
     }
@@ -187,36 +164,11 @@ pub fn run(scenario: &Scenario) -> Run {
         && let Some(ledger) = watched.ledger.get()
     {
         ledger.with_calls(|calls| run.judge(scenario, &watched, calls));
-        if scenario.strain == Strain::Consumers {
-            run.judge_consumers(scenario, &outcome);
-        }
     }
     run
 }
 
 impl Run {
-    /// Whoever is slow loses, or slows down, only its own.
-    fn judge_consumers(&mut self, scenario: &Scenario, outcome: &Outcome) {
-        let reached = |what: &str| outcome.sometimes.get(what).copied().unwrap_or(0);
-        let due = outcome.published * scenario.schedule.nodes.len() as u64;
-        if outcome.delivered < due {
-            let what = format!("{} deliveries to who is quick, of {due}", outcome.delivered);
-            self.failures.push(what);
-        }
-        if reached(crate::builtin::STREAM_WHOLE) < QUICK_STREAMS {
-            self.failures.push("a quick stream did not come to its end".into());
-        }
-        if self.answered[1] < WELL {
-            let what =
-                format!("{} of 1,000 calls were answered beside slow consumers", self.answered[1]);
-            self.failures.push(what);
-        }
-        if reached(sometimes::MISSED) == 0 {
-            // A run that proves nothing must not pass.
-            self.failures.push("nobody was slow".into());
-        }
-    }
-
     fn judge(&mut self, scenario: &Scenario, watched: &Watched, calls: &[CallRecord]) {
         let nanos = scenario.windows.map(|(from, until)| (from * 1_000, until * 1_000));
         let is_answered = |call: &&CallRecord| matches!(call.end, Some((_, End::Answered { .. })));

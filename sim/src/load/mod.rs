@@ -1,6 +1,5 @@
 //! Services under steady load, while something goes wrong for a while or one instance after the other is restarted: that
-//! the trouble ends when its cause does, that a restart in order costs nobody a call, and that who is slow slows nobody
-//! else.
+//! the trouble ends when its cause does, and that a restart in order costs nobody a call.
 //!
 //! ```text
 //! a seed -> Scenario: instances with bounded capacity, clients that call at a rate near what all instances bear,
@@ -73,7 +72,7 @@ pub struct Summary {
     /// Some of it was a panic.
     pub crashed: bool,
     /// Some of it was a rule that holds in every run.
-    pub broke_safety: bool,
+    pub unsafe_: bool,
 }
 
 impl Plan {
@@ -118,7 +117,7 @@ impl Summary {
         self.cpu_seconds += run.cpu_nanos as f64 / 1e9;
         self.failures.extend(run.failures.iter().map(|what| (run.seed, what.clone())));
         self.crashed |= run.crashed;
-        self.broke_safety |= run.broke_safety;
+        self.unsafe_ |= run.broke_safety;
     }
 
     /// What the program's exit code says, the worst first.
@@ -126,7 +125,7 @@ impl Summary {
         match self.failures.is_empty() {
             true => 0,
             false if self.crashed => 4,
-            false if self.broke_safety => 1,
+            false if self.unsafe_ => 1,
             false => 3,
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::random::{Stream, exponential};
 use crate::schedule::{
     Action, Call, Crypto, Deed, Fault, Fidelity, Latency, LimitsPlan, NetworkPlan, NodePlan,
-    Operation, PROGRAM, Publish, Rule, Schedule, StreamPlan, Subscriber, Trouble, VERSION,
+    Operation, PROGRAM, Rule, Schedule, Trouble, VERSION,
 };
 
 const MS: u64 = 1_000;
@@ -37,21 +37,12 @@ pub enum Strain {
     Slow,
     /// One instance after the other is stopped and started again, in order.
     Restarts,
-    /// A subscriber and a stream's handler are slow, beside others that are not.
-    Consumers,
 }
 
 impl Strain {
     /// All of them.
-    pub const ALL: [Strain; 7] = [
-        Strain::Spike,
-        Strain::Costly,
-        Strain::Dead,
-        Strain::Hung,
-        Strain::Slow,
-        Strain::Restarts,
-        Strain::Consumers,
-    ];
+    pub const ALL: [Strain; 6] =
+        [Strain::Spike, Strain::Costly, Strain::Dead, Strain::Hung, Strain::Slow, Strain::Restarts];
 
     /// Its name on the command line.
     pub fn option(self) -> String {
@@ -68,7 +59,6 @@ impl Strain {
             Strain::Hung => "hung instance",
             Strain::Slow => "slow instance",
             Strain::Restarts => "rolling restart",
-            Strain::Consumers => "slow consumers",
         }
     }
 }
@@ -88,58 +78,6 @@ pub struct Scenario {
     pub timeout_us: u64,
     /// Before the strain, under it, and when it must be over: from, until.
     pub windows: [(u64, u64); 3],
-}
-
-/// The service that streams go to: calls have room of their own.
-const STREAMS: u16 = 1;
-/// Streams that are quick.
-pub(super) const QUICK_STREAMS: u64 = 4;
-
-/// Somebody subscribes everywhere and is quick, and at one node another is slow as well; a stream there has a slow
-/// handler, and those to another node have none.
-fn consume(
-    draw: &mut Stream,
-    servers: u16,
-    (from, until): (u64, u64),
-    nodes: &mut [NodePlan],
-    operations: &mut Vec<Operation>,
-) {
-    let pattern = || "e0/a".to_string();
-    for node in nodes.iter_mut() {
-        node.subscribers.push(Subscriber { pattern: pattern(), ..Subscriber::default() });
-    }
-    let (slow, other) = (0, servers - 1);
-    let client = servers;
-    let lasts_ms = ((until - from) / MS) as u32;
-    let mut operate = |at_us, node, what| operations.push(Operation { at_us, node, what });
-    let subscriber = Subscriber {
-        pattern: pattern(),
-        queue: draw.range(1, 8) as u32,
-        drops_oldest: draw.chance(500),
-        slow_ms: lasts_ms,
-        each_ms: draw.pick(&[100, 300, 1_000]),
-        lasts_ms: Some(lasts_ms),
-        ..Subscriber::default()
-    };
-    operate(from, slow, Deed::Subscribe(subscriber));
-    let every = draw.pick(&[5 * MS, 20 * MS]);
-    for at_us in (from..until).step_by(every as usize) {
-        let event = Publish { topic: pattern(), bytes: 50, ..Publish::default() };
-        operate(at_us, client, Deed::Publish(event));
-    }
-    let stream = |target, handler_ms| StreamPlan {
-        service: STREAMS,
-        target: Some(target),
-        items: 60,
-        bytes: 2_000,
-        handler_ms,
-        ..StreamPlan::default()
-    };
-    operate(from, client, Deed::Stream(stream(slow, 100)));
-    for number in 0..QUICK_STREAMS {
-        operate(from + number * 400 * MS, client, Deed::Stream(stream(other, 0)));
-    }
-    operations.sort_by_key(|operation| operation.at_us);
 }
 
 /// The scenario of a seed.
@@ -187,13 +125,13 @@ pub fn draw(seed: u64, strain: Option<Strain>) -> Scenario {
     let nodes = (0..count).map(|node| match node < servers {
         true => NodePlan {
             keeps: (servers..count).collect(),
-            services: vec![0, STREAMS],
+            services: vec![0],
             limits: limits.clone(),
             ..NodePlan::default()
         },
         false => NodePlan::default(),
     });
-    let mut nodes: Vec<NodePlan> = nodes.collect();
+    let nodes: Vec<NodePlan> = nodes.collect();
 
     let strained = |at_us: u64| (begins..ends).contains(&at_us);
     let times = draw.range(20, 40);
@@ -218,14 +156,10 @@ pub fn draw(seed: u64, strain: Option<Strain>) -> Scenario {
         at_us += 1 + exponential(draw.number(), SECOND / rate.max(1));
     }
 
-    if strain == Strain::Consumers {
-        consume(&mut draw, servers, (begins, ends), &mut nodes, &mut operations);
-    }
-
     let node = draw.below(servers.into()) as u16;
     let fault = |what| vec![Fault { at_us: begins, until_us: ends, what }];
     let faults = match strain {
-        Strain::Spike | Strain::Costly | Strain::Consumers => Vec::new(),
+        Strain::Spike | Strain::Costly => Vec::new(),
         Strain::Dead => fault(Trouble::Crash { node }),
         Strain::Hung => fault(Trouble::Pause { node }),
         Strain::Slow => {
