@@ -85,7 +85,6 @@
 //! | 121 | streams: frames are taken in whatever order they come |
 //! | 122 | streams: a handler that fails is said to have ended well |
 //! | 123 | streams: nobody notices that the opener is gone |
-//! | 150 | a handler that began with its lease is told for ever that it has it |
 //! | 151 | a guarded resource does not look at tokens |
 //! | 152 | who becomes active raises the fence when it first writes, and not before it serves |
 //! | 153 | any number of calls waits for a service, and they run though their time is up |
@@ -109,7 +108,7 @@ pub const PLANTED: [std::ops::RangeInclusive<u32>; 13] = [
     100..=105,
     110..=116,
     120..=123,
-    150..=152,
+    151..=152,
 ];
 
 #[cfg(dunlin_planted)]

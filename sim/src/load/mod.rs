@@ -72,7 +72,7 @@ pub struct Summary {
     /// Some of it was a panic.
     pub crashed: bool,
     /// Some of it was a rule that holds in every run.
-    pub unsafe_: bool,
+    pub broke_safety: bool,
 }
 
 impl Plan {
@@ -117,7 +117,7 @@ impl Summary {
         self.cpu_seconds += run.cpu_nanos as f64 / 1e9;
         self.failures.extend(run.failures.iter().map(|what| (run.seed, what.clone())));
         self.crashed |= run.crashed;
-        self.unsafe_ |= run.broke_safety;
+        self.broke_safety |= run.broke_safety;
     }
 
     /// What the program's exit code says, the worst first.
@@ -125,7 +125,7 @@ impl Summary {
         match self.failures.is_empty() {
             true => 0,
             false if self.crashed => 4,
-            false if self.unsafe_ => 1,
+            false if self.broke_safety => 1,
             false => 3,
         }
     }
