@@ -4,6 +4,7 @@
 //! they come to is added up by [`merge`].
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
@@ -247,13 +248,51 @@ impl Summary {
     }
 }
 
+/// Does `work` for every seed of a shard, on several threads. `report` sees what comes of it in the order of the seeds,
+/// until it has seen enough.
+pub(crate) fn in_order<T: Send>(
+    (from, seeds, shard): (u64, u64, Shard),
+    jobs: usize,
+    work: impl Fn(u64) -> T + Sync,
+    mut report: impl FnMut(T) -> ControlFlow<()>,
+) {
+    let seeds = shard.count(seeds);
+    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (sender, receiver) = mpsc::channel::<(u64, T)>();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            let (sender, next, stop, work) = (sender.clone(), &next, &stop, &work);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= seeds {
+                        return;
+                    }
+                    let done = work(from + shard.index + index * shard.of);
+                    if sender.send((index, done)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut early = BTreeMap::new();
+        let mut due = 0;
+        for (index, done) in receiver {
+            early.insert(index, done);
+            while let Some(done) = early.remove(&due) {
+                due += 1;
+                // Seeds behind the last that is reported are not.
+                if !stop.load(Ordering::Relaxed) && report(done).is_break() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    });
+}
+
 /// Runs a campaign. `report` sees every outcome, in the order of the seeds.
 pub fn run_campaign(campaign: &Campaign, mut report: impl FnMut(&Outcome)) -> Summary {
-    let Shard { index: first, of: every } = campaign.shard;
-    let seeds = campaign.shard.count(campaign.seeds);
-    let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
-    let (sender, receiver) = mpsc::channel::<Outcome>();
     let plan = Plan {
         program: PROGRAM.into(),
         from: campaign.from,
@@ -263,44 +302,17 @@ pub fn run_campaign(campaign: &Campaign, mut report: impl FnMut(&Outcome)) -> Su
         nodes: campaign.nodes,
     };
     let mut summary = Summary { plan, shard: campaign.shard, ..Summary::default() };
-    std::thread::scope(|scope| {
-        for _ in 0..campaign.jobs.max(1) {
-            let (sender, next, stop) = (sender.clone(), &next, &stop);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= seeds {
-                        return;
-                    }
-                    let seed = campaign.from + first + index * every;
-                    let Campaign { fidelity, crypto, nodes, .. } = *campaign;
-                    let (fidelity, crypto) = choose(seed, fidelity, crypto, nodes);
-                    let outcome = run(&draw_sized(seed, fidelity, crypto, nodes));
-                    if sender.send(outcome).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let mut early = BTreeMap::new();
-        let mut due = campaign.from + first;
-        for outcome in receiver {
-            early.insert(outcome.seed, outcome);
-            while let Some(outcome) = early.remove(&due) {
-                due += every;
-                if stop.load(Ordering::Relaxed) {
-                    // Seeds behind the first that failed are not reported.
-                    continue;
-                }
-                summary.add(&outcome);
-                report(&outcome);
-                if campaign.fail_fast && outcome.verdict != Verdict::Clean {
-                    stop.store(true, Ordering::Relaxed);
-                    summary.stopped = true;
-                }
-            }
-        }
+    let work = |seed| {
+        let Campaign { fidelity, crypto, nodes, .. } = *campaign;
+        let (fidelity, crypto) = choose(seed, fidelity, crypto, nodes);
+        run(&draw_sized(seed, fidelity, crypto, nodes))
+    };
+    let seeds = (campaign.from, campaign.seeds, campaign.shard);
+    in_order(seeds, campaign.jobs, work, |outcome| {
+        summary.add(&outcome);
+        report(&outcome);
+        summary.stopped = campaign.fail_fast && outcome.verdict != Verdict::Clean;
+        if summary.stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     summary.finish();
     summary

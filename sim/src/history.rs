@@ -181,6 +181,7 @@ pub struct Ledger {
     book: Mutex<Book>,
     now: AtomicU64,
     broken: AtomicBool,
+    leases_void: AtomicBool,
     /// What happened to events: see [`crate::published`].
     pub(crate) events: Mutex<crate::published::Events>,
     /// Something was written down of events that is to be judged when its node has had its turn.
@@ -328,6 +329,15 @@ impl Ledger {
         std::mem::take(&mut self.book().led)
     }
 
+    /// More acceptors have forgotten what they promised than the rules of leases allow for.
+    pub(crate) fn void_leases(&self) {
+        self.leases_void.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn are_leases_void(&self) -> bool {
+        self.leases_void.load(Ordering::Relaxed)
+    }
+
     /// Reports a broken rule. The run stops behind the present event.
     pub fn violate(&self, node: Option<u16>, rule: &'static str, what: String) {
         let at = self.now();
@@ -412,6 +422,11 @@ impl Ledger {
         let wanted = |call: &CallRecord| of.is_none_or(|life| call.caller == life);
         let calls = book.calls.iter().enumerate();
         calls.filter(|(_, call)| open(call) && wanted(call)).map(|(i, _)| i as u64 + 1).collect()
+    }
+
+    /// Looks at all calls, in the order in which they were made.
+    pub(crate) fn with_calls<T>(&self, look: impl FnOnce(&[CallRecord]) -> T) -> T {
+        look(&self.book().calls)
     }
 
     /// How many calls were made, and how many of them were answered.

@@ -7,6 +7,7 @@
 //! The rules hold while at most one acceptor at a time has lost what it had promised and has not learned it again. What a
 //! schedule does beyond that is not judged.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dunlin_core::directory::ServiceState;
@@ -15,6 +16,7 @@ use dunlin_core::topic::TopicPath;
 use dunlin_core::{LeaseSettings, Mesh, PeerId};
 
 use crate::history::Life;
+use crate::log::log;
 use crate::schedule::{SINGLE_ACTIVE, Schedule};
 use crate::sometimes;
 use crate::world::{Fidelity, World};
@@ -43,6 +45,8 @@ pub(crate) struct Leases {
     lost: Vec<usize>,
     /// More of them than the rules allow for.
     is_void: bool,
+    /// For whoever looks at the run: by node, the token by which it holds the lease, and until when in true time.
+    shown: BTreeMap<usize, (Token, u64)>,
 }
 
 impl Leases {
@@ -54,8 +58,16 @@ impl Leases {
             times: LeaseTimes::default(),
         };
         let path = format!("s{SINGLE_ACTIVE}");
-        let holds = vec![None; schedule.nodes.len()];
-        Leases { settings, acceptors, path, holds, highest: None, lost: Vec::new(), is_void: false }
+        Leases {
+            settings,
+            acceptors,
+            path,
+            holds: vec![None; schedule.nodes.len()],
+            highest: None,
+            lost: Vec::new(),
+            is_void: false,
+            shown: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn settings(&self) -> LeaseSettings {
@@ -73,7 +85,10 @@ impl<F: Fidelity> World<'_, F> {
         if self.leases.acceptors.contains(&index) && !self.leases.lost.contains(&index) {
             self.leases.lost.push(index);
             let may_fail = (self.leases.acceptors.len() - 1) / 2;
-            self.leases.is_void |= self.leases.lost.len() > may_fail;
+            if self.leases.lost.len() > may_fail {
+                self.leases.is_void = true;
+                self.ledger.void_leases();
+            }
         }
     }
 
@@ -97,10 +112,46 @@ impl<F: Fidelity> World<'_, F> {
         }
     }
 
+    /// What a node holds at this instant.
+    fn hold_of(&self, index: usize) -> Option<Hold> {
+        self.leases.holds[index].filter(|hold| self.time_at(index).mono < hold.until)
+    }
+
+    /// Shows who holds the lease, in the log and in what is recorded.
+    fn show_holds(&mut self) {
+        for index in 0..self.stations.len() {
+            let hold = self.hold_of(index);
+            let until = |hold: Hold| self.stations[index].true_time_of(hold.until.as_nanos());
+            let now_held = hold.map(|hold| (hold.token, until(hold)));
+            let token = |held: Option<&(Token, u64)>| held.map(|(token, _)| *token);
+            if token(self.leases.shown.get(&index)) != token(now_held.as_ref()) {
+                self.hide_hold(index);
+                if let Some((token, _)) = now_held {
+                    log!(self, Some(index), "holds the lease, by token {token}");
+                    self.tape.hold_begins(self.now, self.life(index), token.to_string());
+                }
+            }
+            if let Some(held) = now_held {
+                self.leases.shown.insert(index, held);
+            }
+        }
+    }
+
+    /// A node does not hold the lease any more, if it did.
+    pub(crate) fn hide_hold(&mut self, index: usize) {
+        if let Some((token, until)) = self.leases.shown.remove(&index) {
+            log!(self, Some(index), "holds the lease no more, which it had by token {token}");
+            self.tape.hold_ends(self.now.min(until), index);
+        }
+    }
+
     /// Judges who holds the lease at this instant, and what has run.
     pub(crate) fn judge_leases(&mut self) {
         if !self.leases.is_on() {
             return;
+        }
+        if self.tape.is_on() || self.log.is_on() {
+            self.show_holds();
         }
         let mut lost = std::mem::take(&mut self.leases.lost);
         lost.retain(|index| self.mesh(*index).is_none_or(Mesh::is_learning));
@@ -111,10 +162,7 @@ impl<F: Fidelity> World<'_, F> {
         }
         let mut holder: Option<(usize, Token)> = None;
         for index in 0..self.stations.len() {
-            let Some(Hold { token, until }) = self.leases.holds[index] else { continue };
-            if self.time_at(index).mono >= until {
-                continue;
-            }
+            let Some(Hold { token, .. }) = self.hold_of(index) else { continue };
             if let Some((other, its)) = holder {
                 let what = format!("n{other} holds it by token {its}, and n{index} by {token}");
                 return self.ledger.violate(Some(index as u16), ONE_HOLDER, what);

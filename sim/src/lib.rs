@@ -17,6 +17,7 @@
 //! * Whether clients could believe that a service did one thing after the other says [`linear`].
 //! * A schedule that fails is made small enough to read by [`shrink`], and explained by [`locate`]. A [`campaign`]
 //!   runs many, on one machine or on several, and counts faults and rare states ([`sometimes`]).
+//! * How long a service is without its leader is measured over many small worlds by [`failover`].
 //! * Embedders bring their own services as a [`Workload`]; `examples/own_service.rs` is one.
 //!
 //! At *frames* fidelity a node is its mesh, and a model of QUIC carries whole frames. At *packets*
@@ -33,16 +34,19 @@ pub mod draw;
 mod errors;
 pub mod explore;
 pub mod export;
+pub mod failover;
 pub mod faults;
 mod frames;
 mod history;
 pub mod junit;
 mod leases;
 pub mod linear;
+pub mod load;
 pub mod locate;
 mod log;
 mod network;
 mod packets;
+mod planted;
 mod published;
 pub mod queue;
 mod random;

@@ -1,17 +1,19 @@
 //! What is recorded of a run, and the page that shows it.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use dunlin_core::service::Service;
 use dunlin_sim::draw::draw;
+use dunlin_sim::failover::{How, departure};
 use dunlin_sim::recording::{Breach, Doing, Ending, Fate, Kind};
 use dunlin_sim::run::run;
 use dunlin_sim::schedule::{Crypto, Fidelity};
 use dunlin_sim::{
-    BuiltIn, Extent, NodeInfo, Outcome, Recording, Verdict, Workload, run_recorded, view,
+    BuiltIn, Extent, NodeInfo, Outcome, Recording, Verdict, Workload, run_recorded, run_with, view,
 };
 use serde_json::Value;
 
@@ -184,19 +186,9 @@ draw();
 }
 "#;
 
-/// Where there is a Chromium; elsewhere it says that it is skipped.
-#[test]
-fn a_browser_shows_the_failure_and_obeys() {
-    let Some(chromium) = chromium() else {
-        eprintln!("skipped: no chromium in PATH");
-        return;
-    };
-    let mut schedule = draw(2, Fidelity::Frames, Crypto::Null);
-    schedule.operations.clear();
-    let (outcome, recording) = run_recorded(&schedule, &Doomed::default(), Extent::default());
-    assert!(matches!(outcome.verdict, Verdict::Safety { .. }), "{:?}", outcome.verdict);
-    let page = view::page(&recording);
-    let page = page.replace("</body>", &format!("<script>{USER}</script></body>"));
+/// Opens a page in a browser, does what a user does, and gives what is to be seen, by its name.
+fn drive(chromium: &Path, page: &str, user: &str) -> impl Fn(&str) -> String + use<> {
+    let page = page.replace("</body>", &format!("<script>{user}</script></body>"));
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("run.html");
     std::fs::write(&file, page).expect("a file");
@@ -211,12 +203,101 @@ fn a_browser_shows_the_failure_and_obeys() {
     let dom = String::from_utf8_lossy(&output.stdout);
     let root =
         dom.split_once("<html").and_then(|(_, rest)| rest.split_once('>')).expect("a page").0;
-    let says = |name: &str| {
+    let root = root.to_string();
+    move |name: &str| {
         let (_, rest) = root.split_once(&format!("data-{name}=\"")).unwrap_or_else(|| {
             panic!("the page does not say {name}: {root}");
         });
         rest.split_once('"').expect("it ends").0.to_string()
+    }
+}
+
+/// What a user does with leases.
+const USER_OF_LEASES: &str = r#"
+{
+const note = (name, value) => (document.documentElement.dataset[name] = value);
+const box = document.getElementById("search");
+box.value = "lease 1.";
+box.oninput();
+document.getElementById("next").click();
+note("found", `${hits.length} ${view.selected.type}`);
+const lease = leases[view.selected.index];
+note("detail", document.querySelector("aside h2").textContent);
+const middle = (lease.from + Math.min(untilEnd(lease.until), lease.from + 1000)) / 2;
+showRange(lease.from - 1000, lease.from + 2000);
+view.hidden.add("marks");
+note("picked", pick(xOf(lease.node) + 3, yOf(middle))?.type);
+const filter = document.querySelector('[data-name="lease-bars"]');
+filter.click();
+note("hidden", view.hidden.has("lease-bars") && pick(xOf(lease.node) + 3, yOf(middle))?.type !== "lease");
+filter.click();
+draw();
+}
+"#;
+
+/// Where a leader was stopped and another took over.
+#[test]
+fn a_recording_and_a_log_say_who_held_the_lease_from_when_to_when() {
+    let seed = (0..).find(|seed| {
+        departure(*seed).departure.is_some_and(|departure| departure.how == How::StepDown)
+    });
+    let scenario = departure(seed.expect("one in ten is like that"));
+    let schedule = &scenario.schedule;
+    let (outcome, recording) = run_recorded(schedule, &BuiltIn::new(schedule), Extent::default());
+    assert_eq!(outcome.verdict, Verdict::Clean);
+    let left_at = scenario.departure.expect("looked for").at_us * 1_000;
+    let [first, second] = &recording.leases[..] else { panic!("{:?}", recording.leases) };
+    let until = first.until.expect("it was given up");
+    assert!(first.node == scenario.leader && until >= left_at && until < left_at + 50_000_000);
+    assert!(second.node != first.node && second.from >= until && second.until.is_none());
+    assert!(second.from < left_at + 50_000_000 && second.token != first.token);
+
+    let lines = Lines::default();
+    run_with(schedule, &BuiltIn::new(schedule), Some(Box::new(lines.clone())));
+    let text = String::from_utf8(lines.0.lock().expect("nobody panics").clone()).expect("text");
+    for what in ["holds the lease, by token", "holds the lease no more"] {
+        assert!(text.lines().any(|line| line.contains(what)), "no line says: {what}");
+    }
+    assert!(text.contains(&format!("by token {}", second.token)));
+
+    let Some(chromium) = chromium() else {
+        eprintln!("skipped: no chromium in PATH");
+        return;
     };
+    let says = drive(&chromium, &view::page(&recording), USER_OF_LEASES);
+    assert_eq!((says("leases"), says("found")), ("2".into(), "2 lease".into()));
+    assert_eq!(says("detail"), format!("lease of n{}", first.node));
+    assert_eq!((says("picked"), says("hidden")), ("lease".into(), "true".into()));
+}
+
+/// Where a log goes.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("nobody panics").extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where there is a Chromium; elsewhere it says that it is skipped.
+#[test]
+fn a_browser_shows_the_failure_and_obeys() {
+    let Some(chromium) = chromium() else {
+        eprintln!("skipped: no chromium in PATH");
+        return;
+    };
+    let mut schedule = draw(2, Fidelity::Frames, Crypto::Null);
+    schedule.operations.clear();
+    let (outcome, recording) = run_recorded(&schedule, &Doomed::default(), Extent::default());
+    assert!(matches!(outcome.verdict, Verdict::Safety { .. }), "{:?}", outcome.verdict);
+    let page = view::page(&recording);
+    let says = drive(&chromium, &page, USER);
     assert_eq!(says("ready"), "yes");
     assert_eq!(says("messages"), recording.messages.len().to_string());
     for what in ["zoomed", "whole", "failure", "plays"] {

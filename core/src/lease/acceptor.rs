@@ -372,10 +372,16 @@ impl Acceptor {
         if let Some(ballot) = parked {
             self.prepare(turn, name.clone(), ballot);
         }
-        if released {
+        if released && !is_planted(156) {
             let stands = self.stands(turn.0.now.mono, name);
             let told = |to: &PeerId| parked.is_some_and(|parked| parked.proposer.peer == *to);
-            for to in standbys.into_iter().filter(|to| !told(to)) {
+            let mut standbys: Vec<PeerId> = standbys.into_iter().filter(|to| !told(to)).collect();
+            // In the same order at every acceptor: all at once would split the votes, and nobody would lead.
+            standbys.sort_unstable();
+            let before = u32::from(parked.is_some());
+            for (turns, to) in (before..).zip(standbys) {
+                let runs_for = stands.runs_for.max(self.config.times.turn() * turns);
+                let stands = Peeked { runs_for, ..stands };
                 self.answer(turn, to, name.clone(), Answered::Released(stands));
             }
         }

@@ -160,7 +160,16 @@ impl LeaseTimes {
 
     /// From one renewal to the next: T / 3.
     pub fn renew_interval(&self) -> Duration {
+        if is_planted(155) {
+            return self.hold() * 98 / 100;
+        }
         self.term / 3
+    }
+
+    /// T / 80, 25 ms by default: how long another is given that is at it. Five round trips of 5 ms: to hear of it, to
+    /// look, to prepare, to propose, and room for a disk. A guess.
+    pub fn turn(&self) -> Duration {
+        self.term / 80
     }
 
     /// From one sending to the next, while an answer is missing: twice within a renewal's interval.

@@ -91,6 +91,9 @@ pub(super) struct Wanted {
     pub(super) phase: Phase,
     /// The highest round that is known to be promised to anybody, or was tried.
     pub(super) round: u64,
+    /// The highest round that acceptors have told of, and what that was when it last began to look.
+    pub(super) told: u64,
+    pub(super) told_before: u64,
     /// Who has it, as an acceptor said last.
     pub(super) holder: Option<ProposerId>,
     pub(super) step: Option<TimerHandle>,
@@ -283,6 +286,8 @@ impl Proposer {
         let mut wanted = Wanted {
             phase: Phase::Waits,
             round: self.tried,
+            told: 0,
+            told_before: 0,
             holder: None,
             step: None,
             resend: None,
@@ -335,6 +340,13 @@ impl Proposer {
             }
             Answered::Released(stands) => {
                 self.stands(turn, name, wanted, stands);
+                if !stands.runs_for.is_zero() {
+                    // Others come first.
+                    if matches!(wanted.phase, Phase::Waits) {
+                        turn.step_in(name, wanted, stands.runs_for);
+                    }
+                    return;
+                }
                 // Now is the time, if others say so too.
                 if matches!(wanted.phase, Phase::Waits) {
                     self.look(turn, name, wanted);
@@ -361,6 +373,7 @@ impl Proposer {
         stands: Peeked,
     ) {
         wanted.round = wanted.round.max(stands.round.min(Ballot::ROUND_MAX));
+        wanted.told = wanted.told.max(stands.round);
         if stands.holder.is_some() && stands.holder != wanted.holder {
             wanted.holder = stands.holder;
             if let Some(holder) = stands.holder.filter(|holder| *holder != self.id) {

@@ -39,6 +39,7 @@ impl Proposer {
     /// Asks how the lease stands, without consequences.
     pub(super) fn look(&self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, wanted: &mut Wanted) {
         wanted.phase = Phase::Looks(Default::default());
+        wanted.told_before = wanted.told;
         self.ask(turn, name, Ask::Peek, Heard::default());
         let wait = Self::jittered(turn, self.config.times.round_max() / 2);
         turn.step_in(name, wanted, wait);
@@ -64,6 +65,15 @@ impl Proposer {
         }
         told.sort();
         let free_in = told[majority - 1];
+        // Somebody has been promised a round just now, or will be if it is parked, and has not come to an end: a prepare
+        // that comes in the midst of that would be in its way, and then neither might get a majority where one acceptor is
+        // dead.
+        let its_turn = self.config.times.turn();
+        let is_begun = told[0].is_zero() && wanted.told > wanted.told_before;
+        if free_in <= its_turn && (is_begun || !free_in.is_zero()) {
+            wanted.phase = Phase::Waits;
+            return turn.step_in(name, wanted, free_in + its_turn);
+        }
         if free_in <= round_max * 3 / 4 {
             return self.prepare(turn, name, wanted);
         }

@@ -105,7 +105,8 @@ impl Door {
         let turn_in = self.turn_in();
         let has_room = self.waiting.len() < self.capacity.waiting_max || is_planted(115);
         let ends_in = turn_in.saturating_add(Duration::from_nanos(self.takes));
-        if has_room && ends_in < time_left {
+        // Planted: neither the room nor the time that is left counts.
+        if has_room && ends_in < time_left || is_planted(153) {
             self.waiting.push_back(invocation);
             return Admitted::Waits;
         }
@@ -156,7 +157,7 @@ impl Door {
 
 /// Whether a call is not run any more, because its caller has given up.
 pub fn is_expired(now: MonoTime, deadline: MonoTime) -> bool {
-    now >= deadline && !is_planted(116)
+    now >= deadline && !is_planted(116) && !is_planted(153)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! any user would write them, and clients that know what they must be told.
 
 mod events;
+mod register;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use dunlin_core::lease::{FenceGuard, Token};
 use dunlin_core::rpc::{CallError, CallResult};
 use dunlin_core::service::{
     BoxFuture, Context, Handle, HandlerError, Payload, Selection, Service, ServiceBuilder, Spread,
@@ -28,6 +28,7 @@ use crate::schedule::{
     network_of_service, networks_of, shared_network,
 };
 use crate::workload::{NodeInfo, Workload};
+use register::Registers;
 use streams::Streams;
 
 /// What a handler says that is meant to panic.
@@ -52,15 +53,8 @@ pub struct BuiltIn {
     is_large: bool,
     /// Somebody decides who is active.
     has_acceptors: bool,
-    /// What the single-active service alone may change, outside of all nodes.
-    register: Arc<Mutex<Register>>,
-}
-
-/// A register behind a fence: the token by which it was written last.
-#[derive(Default)]
-struct Register {
-    guard: FenceGuard,
-    written: Option<Token>,
+    /// What the single-active service alone may change.
+    registers: Registers,
 }
 
 impl BuiltIn {
@@ -75,7 +69,7 @@ impl BuiltIn {
             streams: Streams::default(),
             is_large: schedule.nodes.len() >= usize::from(*LARGE.start()),
             has_acceptors: !schedule.acceptors.is_empty(),
-            register: Arc::default(),
+            registers: Registers::default(),
         }
     }
 }
@@ -245,51 +239,39 @@ fn build(node: &NodeInfo, path: &str, streams: &Streams) -> ServiceBuilder {
         })
 }
 
-/// The service of which one instance is active at a time. It writes a register, at once or after a while.
-fn single_active(node: &NodeInfo, path: &str, register: &Arc<Mutex<Register>>) -> ServiceBuilder {
+/// The service of which one instance is active at a time. It writes behind a fence, at once or after a while, and
+/// keeps registers there.
+fn single_active(node: &NodeInfo, path: &str, registers: &Registers) -> ServiceBuilder {
     let write = |waits: bool| {
-        let register = Arc::clone(register);
+        let registers = registers.clone();
         move |cx: Context, ask: Ask, node: NodeInfo| {
             node.ledger.leads(node.life, cx.fence());
-            let register = Arc::clone(&register);
+            let registers = registers.clone();
             async move {
                 if waits {
                     cx.sleep(Duration::from_millis(ask.ms.into())).await;
                 }
-                register.lock().expect("nothing panics under this lock").write(&cx, &node)?;
+                let signed = registers.store().sign(&cx, &node);
+                signed.map_err(|_| HandlerError::failed("a later holder was here"))?;
                 Ok(ask.answer(&node))
             }
         }
     };
-    let raised = (Arc::clone(register), node.clone());
+    let copy = Arc::<Mutex<register::Copy>>::default();
+    let raised = (registers.clone(), Arc::clone(&copy), node.clone());
+    let touched = (registers.clone(), copy, node.clone());
     service(path)
         .single_active()
         .on_activate(move |cx| {
-            let (register, node) = raised.clone();
-            async move {
-                let mut register = register.lock().expect("nothing panics under this lock");
-                register.write(&cx, &node).map_err(|_| "a later holder was here".to_string())
-            }
+            let (registers, copy, node) = raised.clone();
+            async move { registers.activate(&cx, &node, &copy) }
         })
         .action("echo", handler(node, write(false)))
         .action("sleep", handler(node, write(true)))
-}
-
-impl Register {
-    /// Writes it by the token of a handler or a hook, if its fence lets that pass.
-    fn write(&mut self, cx: &Context, node: &NodeInfo) -> Result<(), HandlerError> {
-        let token = cx.fence().ok_or_else(|| HandlerError::failed("there is no token"))?;
-        if self.guard.admit(token).is_err() {
-            node.ledger.sometimes(crate::sometimes::FENCED_OFF);
-            return Err(HandlerError::failed("a later holder was here"));
-        }
-        if self.written > Some(token) {
-            let what = format!("it was written by {:?}, and is by {token:?}", self.written);
-            node.ledger.violate(Some(node.life.node), crate::leases::FENCED, what);
-        }
-        self.written = Some(token);
-        Ok(())
-    }
+        .action("register", move |cx, ask: register::Ask| {
+            let (registers, copy, node) = touched.clone();
+            registers.handle(node, cx, ask, copy)
+        })
 }
 
 /// Asks somebody else, and answers once that is over.
@@ -390,7 +372,7 @@ pub(crate) async fn unless<T>(
 }
 
 /// What the services offer to be called.
-const ACTIONS: [&str; 6] = ["echo", "bulk", "sleep", "relay", "refuse", "panic"];
+const ACTIONS: [&str; 7] = ["echo", "bulk", "sleep", "relay", "refuse", "panic", "register"];
 
 /// What a call of the schedule asks for, as a place in [`ACTIONS`], and what may come of it.
 fn action_of(call: &Call) -> (usize, Expect) {
@@ -401,6 +383,7 @@ fn action_of(call: &Call) -> (usize, Expect) {
         Action::Relay { .. } => (3, Expect::AnswerOrRefusal),
         Action::Refuse => (4, Expect::Refusal),
         Action::Panic => (5, Expect::NoAnswer),
+        Action::Register { .. } => (6, Expect::AnswerOrRefusal),
     }
 }
 
@@ -503,7 +486,7 @@ impl Workload for BuiltIn {
                 return None;
             }
             let path = format!("s{number}");
-            return Some(Arc::new(single_active(node, &path, &self.register)));
+            return Some(Arc::new(single_active(node, &path, &self.registers)));
         }
         let network = network_of_service(&node.networks, number);
         let mut service = build(node, &node.path_in(network, &format!("s{number}")), &self.streams);
@@ -522,11 +505,27 @@ impl Workload for BuiltIn {
         });
         let path = named.clone();
         drop(paths);
+        if let Action::Register { .. } = call.action {
+            let client = self.registers.clone().perform(node.clone(), path, call.clone(), handle);
+            return Some(Box::pin(client));
+        }
         Some(Box::pin(perform(node.clone(), path, call.clone(), handle)))
     }
 
     fn sometimes(&self) -> &[&'static str] {
-        &[streams::WHOLE, streams::BROKEN, streams::CUT, streams::GIVEN_UP]
+        &[
+            streams::WHOLE,
+            streams::BROKEN,
+            streams::CUT,
+            streams::GIVEN_UP,
+            register::OVER,
+            register::UNJUDGED,
+        ]
+    }
+
+    fn check_healed(&self) -> Result<(), String> {
+        self.registers.judge();
+        Ok(())
     }
 
     fn stream(

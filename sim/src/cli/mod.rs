@@ -3,6 +3,8 @@
 #[cfg(dunlin_planted)]
 mod drill;
 mod explore;
+mod failover;
+mod load;
 mod locate;
 mod merge;
 mod see;
@@ -23,6 +25,8 @@ use dunlin_sim::{BuiltIn, Outcome, Schedule, Verdict, report, run_with, thread_c
 #[cfg(dunlin_planted)]
 use drill::Drill;
 use explore::Explore;
+use failover::Failover;
+use load::Load;
 use locate::Locate;
 use merge::{Merge, write_junit};
 use see::{Export, View};
@@ -44,6 +48,8 @@ Examples:
   cargo sim shrink --seed 7                makes what fails small enough to read
   cargo sim locate seed-7-shrunk.json      from when on the failure is certain
   cargo sim explore glare                  two nodes that dial each other, every interleaving
+  cargo sim failover --seeds 1000          how soon another leads when a leader crashes or stops
+  cargo sim load --seeds 300               that overload ends with its cause, and restarts lose no call
 
 Exit codes:
   0  every run was clean
@@ -102,6 +108,10 @@ enum Command {
     /// Goes through all states of a small world, whatever the order of events.
     #[command(subcommand)]
     Explore(Explore),
+    /// Measures how long a single-active service has no leader, and holds it to the bars.
+    Failover(Failover),
+    /// Strains services under load, and looks whether the trouble ends with its cause.
+    Load(Load),
     /// Measures how many seeds find each planted bug, and writes the table.
     #[cfg(dunlin_planted)]
     Drill(Drill),
@@ -171,6 +181,8 @@ pub(crate) fn main() -> ExitCode {
         #[cfg(dunlin_planted)]
         Command::Drill(drill) => drill.run(),
         Command::Explore(explore) => explore.run(),
+        Command::Failover(failover) => failover.run(),
+        Command::Load(load) => load.run(),
         Command::Bench => bench(),
     }
 }

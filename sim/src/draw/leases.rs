@@ -4,7 +4,7 @@
 
 use crate::draw::{MS, SECOND, moments};
 use crate::random::Stream;
-use crate::schedule::{Action, Deed, NodePlan, Operation, SINGLE_ACTIVE};
+use crate::schedule::{Action, Call, Deed, NodePlan, Operation, SINGLE_ACTIVE, Touch};
 
 /// Adds acceptors, instances, calls and what befalls instances to a schedule. The acceptors; none if leases are off.
 pub(super) fn add(seed: u64, nodes: &mut [NodePlan], operations: &mut Vec<Operation>) -> Vec<u16> {
@@ -68,5 +68,33 @@ pub(super) fn add(seed: u64, nodes: &mut [NodePlan], operations: &mut Vec<Operat
         }
         operations.sort_by_key(|operation| operation.at_us);
     }
+    registers(seed, count, operations);
     acceptors
+}
+
+/// In some of those worlds clients read and write registers behind the single-active service, with draws of their own.
+fn registers(seed: u64, count: u64, operations: &mut Vec<Operation>) {
+    let mut draw = Stream::new(seed, 41);
+    if !draw.chance(600) {
+        return;
+    }
+    let mean_us = draw.pick(&[40 * MS, 150 * MS, 600 * MS]);
+    let keys = draw.range(1, 3);
+    let reads = draw.pick(&[300, 700]);
+    let ms_max = draw.pick(&[0, 20, 400, 3_000]);
+    let timeout_ms = draw.pick(&[200, 2_000, 10_000]);
+    for at_us in moments(&mut draw, mean_us) {
+        let node = draw.below(count) as u16;
+        let what = match (draw.chance(reads), draw.chance(700)) {
+            (true, true) => Touch::Read,
+            (true, false) => Touch::ReadStored,
+            (false, true) => Touch::CompareAndSet,
+            (false, false) => Touch::Write,
+        };
+        let (key, ms) = (draw.below(keys) as u8, draw.below(ms_max + 1) as u32);
+        let action = Action::Register { key, what, ms };
+        let call = Call { action, ..Call::plain(SINGLE_ACTIVE, timeout_ms) };
+        operations.push(Operation { at_us, node, what: Deed::Call(call) });
+    }
+    operations.sort_by_key(|operation| operation.at_us);
 }

@@ -6,7 +6,7 @@ use dunlin_core::{Event, Limits};
 
 use super::{About, Ending, Kind};
 use crate::history::End;
-use crate::schedule::{Action, Call, Deed};
+use crate::schedule::{Action, Call, Deed, Touch};
 
 /// What a frame is, and what it says.
 pub(crate) fn frame(frame: &Bytes) -> (Kind, String) {
@@ -129,6 +129,15 @@ fn call(call: &Call) -> String {
         Action::Relay { service, target: Some(node) } => format!("relay to s{service} at n{node}"),
         Action::Refuse => "refuse".into(),
         Action::Panic => "panic".into(),
+        Action::Register { key, what, ms } => {
+            let what = match what {
+                Touch::Read => "read",
+                Touch::ReadStored => "read the store of",
+                Touch::Write => "write",
+                Touch::CompareAndSet => "compare and set",
+            };
+            format!("{what} register {key} in {ms} ms")
+        }
     };
     let target = call.target.map_or(String::new(), |node| format!(" at n{node}"));
     let idempotent = if call.idempotent { ", idempotent" } else { "" };
@@ -162,6 +171,7 @@ pub(crate) fn deed(deed: &Deed) -> String {
         Deed::ResumeService { service } => format!("resumes s{service}"),
         Deed::StopService { service } => format!("stops s{service}"),
         Deed::StartService { service } => format!("starts s{service}"),
+        Deed::StepDown { service } => format!("has s{service} step down"),
         Deed::Disconnect { peer } => format!("lets go of n{peer}"),
         Deed::Connect { peer } => format!("wants n{peer}"),
     }

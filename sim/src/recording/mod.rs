@@ -60,6 +60,9 @@ pub struct Recording {
     pub faults: Vec<FaultSpan>,
     /// The links that meshes had, each at each of its two ends.
     pub links: Vec<LinkSpan>,
+    /// Who held the lease of the single-active service, by the beginning.
+    #[serde(default)]
+    pub leases: Vec<LeaseSpan>,
     /// Calls and publications.
     pub operations: Vec<Operation>,
     /// Frames or datagrams, by the time they were sent.
@@ -150,6 +153,21 @@ pub struct LinkSpan {
     /// Since when.
     pub from: u64,
     /// Until when.
+    pub until: Option<u64>,
+}
+
+/// That a node held the lease of the single-active service, by one grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSpan {
+    /// Which node.
+    pub node: u16,
+    /// In which of its lives.
+    pub life: u32,
+    /// The fencing token of the grant: epoch and round.
+    pub token: String,
+    /// Since when.
+    pub from: u64,
+    /// Until when: given up, run out, or the node died.
     pub until: Option<u64>,
 }
 

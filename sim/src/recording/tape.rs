@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dunlin_core::{Event, Mesh, PeerId};
 
 use super::{
-    Breach, Datagram, Doing, Ending, Extent, Fate, FaultSpan, Kind, LeftOut, Life, LinkSpan, Mark,
-    Message, Operation, Pause, Recording, Summary, VERSION, label,
+    Breach, Datagram, Doing, Ending, Extent, Fate, FaultSpan, Kind, LeaseSpan, LeftOut, Life,
+    LinkSpan, Mark, Message, Operation, Pause, Recording, Summary, VERSION, label,
 };
 use crate::faults::FaultKind;
 use crate::network;
@@ -150,6 +150,23 @@ impl Tape {
         let is_it = |life: &&mut Life| usize::from(life.node) == node && life.until.is_none();
         if let Some(life) = recorder.rest.lives.iter_mut().rev().find(is_it) {
             (life.until, life.end) = (Some(at), how.into());
+        }
+    }
+
+    /// A node holds the lease from now on.
+    pub(crate) fn hold_begins(&self, at: u64, life: crate::history::Life, token: String) {
+        if let Some(mut recorder) = self.recorder() {
+            let crate::history::Life { node, life } = life;
+            recorder.rest.leases.push(LeaseSpan { node, life, token, from: at, until: None });
+        }
+    }
+
+    /// A node held the lease until then.
+    pub(crate) fn hold_ends(&self, at: u64, node: usize) {
+        let Some(mut recorder) = self.recorder() else { return };
+        let is_it = |hold: &&mut LeaseSpan| usize::from(hold.node) == node && hold.until.is_none();
+        if let Some(hold) = recorder.rest.leases.iter_mut().rev().find(is_it) {
+            hold.until = Some(at.max(hold.from));
         }
     }
 

@@ -66,7 +66,8 @@ impl Deed {
             | Deed::PauseService { .. }
             | Deed::ResumeService { .. }
             | Deed::StopService { .. }
-            | Deed::StartService { .. } => Vec::new(),
+            | Deed::StartService { .. }
+            | Deed::StepDown { .. } => Vec::new(),
         }
     }
 }

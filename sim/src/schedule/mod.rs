@@ -308,6 +308,8 @@ pub enum Deed {
     StopService { service: u16 },
     /// Registers a service.
     StartService { service: u16 },
+    /// Has an active service give its lease up, for others to take.
+    StepDown { service: u16 },
     /// Gives up the connection to a peer.
     Disconnect { peer: u16 },
     /// Wants it again.
@@ -352,6 +354,25 @@ pub struct Call {
     /// The caller drops the call after this time, in milliseconds.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cancel_after_ms: Option<u32>,
+}
+
+impl Call {
+    /// A call that is answered at once, and nothing else about it.
+    pub fn plain(service: u16, timeout_ms: u32) -> Call {
+        Call {
+            service,
+            action: Action::Echo,
+            target: None,
+            timeout_ms,
+            minor_least: None,
+            rule: Rule::Default,
+            idempotent: false,
+            once: false,
+            argument_bytes: 0,
+            answer_bytes: 0,
+            cancel_after_ms: None,
+        }
+    }
 }
 
 /// One subscriber of the built-in workload.
@@ -494,6 +515,27 @@ pub enum Action {
     Refuse,
     /// Panics.
     Panic,
+    /// Reads or writes one of the registers behind the single-active service, which takes so long.
+    Register {
+        key: u8,
+        what: Touch,
+        #[serde(default, skip_serializing_if = "is_default")]
+        ms: u32,
+    },
+}
+
+/// What is done to a register. What is written is a number that nothing else writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Touch {
+    /// Read what the active instance knows of it.
+    Read,
+    /// Read it where it is stored.
+    ReadStored,
+    /// Write it.
+    Write,
+    /// Write it if it holds what the client was last told.
+    CompareAndSet,
 }
 
 /// Something that goes wrong for a while.

@@ -204,7 +204,8 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
             | Deed::PauseService { .. }
             | Deed::ResumeService { .. }
             | Deed::StopService { .. }
-            | Deed::StartService { .. } => {}
+            | Deed::StartService { .. }
+            | Deed::StepDown { .. } => {}
         }
         left.operations.push(operation);
     }

@@ -169,7 +169,7 @@ fn each(schedule: &mut Schedule, see: &mut dyn FnMut(Value<'_>)) {
 
 fn each_of_call(call: &mut Call, see: &mut dyn FnMut(Value<'_>)) {
     match &mut call.action {
-        Action::Sleep { ms } => see(Value::Small32(ms, 0)),
+        Action::Sleep { ms } | Action::Register { ms, .. } => see(Value::Small32(ms, 0)),
         Action::Relay { target, .. } => choice(target, None, see),
         Action::Echo | Action::Bulk | Action::Refuse | Action::Panic => {}
     }

@@ -98,6 +98,12 @@ function pick(x, y) {
       if (link.place < linkPlaces() && shown(link.node) && link.from <= until && untilEnd(link.until) >= from) offer(Math.abs(x - linkX(link)) + 1.5, "link", i);
     });
   }
+  if (!view.hidden.has("lease-bars")) {
+    leases.forEach((lease, i) => {
+      const inside = shown(lease.node) && Math.abs(x - xOf(lease.node)) <= leaseWide() / 2 && lease.from <= until && untilEnd(lease.until) >= from;
+      if (inside) offer(5, "lease", i);
+    });
+  }
   eachMessage(until, (i) => {
     const [x1, y1, x2, y2] = ends(i);
     if (y < Math.min(y1, y2) - 6 || y > Math.max(y1, y2) + 6) return;
@@ -152,10 +158,11 @@ function overviewOfRun() {
     html += `<p>${raw.leftOut.messages} messages and ${raw.leftOut.marks} marks before ${clock(raw.leftOut.before)} were left out. To see them, record with --from and --until.</p>`;
   }
   html += `<h3>faults</h3><ul>${faults.map((f, i) => item("fault", i, f.from, `${f.kind} ${f.nodes.map((n) => `n${n}`).join(" ")} for ${span(untilEnd(f.until) - f.from)}`)).join("") || "none"}</ul>`;
+  if (leases.length) html += `<h3>leases</h3><ul>${leases.map((l, i) => item("lease", i, l.from, `n${l.node} by ${l.token} for ${span(untilEnd(l.until) - l.from)}`)).join("")}</ul>`;
   const ink = (name, words) => `<span class="swatch" style="background:var(--${name})"></span><span>${words}</span>`;
   html += '<h3>what is what</h3><div class="legend">' + groups.map((group) => ink(group, group)).join("") + ink("lost", "lost, or nobody was there")
     + ink("done", "left of a lane: operations, done") + ink("refused", "refused; dashed on a lane: paused") + ink("failed", "failed")
-    + ink("links", "right of a lane: links") + "</div><h3>keys</h3><p>wheel zooms, drag moves, Shift+wheel moves sideways; space plays; "
+    + ink("links", "right of a lane: links") + (leases.length ? ink("lease", "on a lane: holds the lease, by this token") : "") + "</div><h3>keys</h3><p>wheel zooms, drag moves, Shift+wheel moves sideways; space plays; "
     + "arrows move; + − 0 zoom; f searches; v goes to the failure; a click on a node’s name shows its messages alone.</p>";
   byId("detail").innerHTML = html;
   redraw();
@@ -175,7 +182,7 @@ function listKinds() {
   }
   const doing = (name) => operations.filter((operation) => operation.doing === name).length;
   html += "<hr>" + box("call-bars", "calls as bars", doing("call")) + box("publish-bars", "publications as bars", doing("publish"))
-    + box("bars", "links as bars", links.length) + box("marks", "what nodes notice", K.count);
+    + box("bars", "links as bars", links.length) + (leases.length ? box("lease-bars", "leases as bars", leases.length, false, "lease") : "") + box("marks", "what nodes notice", K.count);
   byId("kinds").innerHTML = html;
 }
 function listNodes() {
@@ -202,6 +209,7 @@ function search() {
   }
   for (let i = 0; i < K.count; i++) if (has[K.what[i]]) hits.push({ type: "mark", index: i });
   operations.forEach((o, i) => { if (has[o.what] || has[o.result] || `${o.doing} ${o.token}` === words) hits.push({ type: "operation", index: i }); });
+  leases.forEach((l, i) => { if (`lease ${l.token} of n${l.node}`.includes(words)) hits.push({ type: "lease", index: i }); });
   faults.forEach((f, i) => { if ((f.kind + f.what).toLowerCase().includes(words)) hits.push({ type: "fault", index: i }); });
   breaches.forEach((b, i) => { if ((b.rule + b.what).toLowerCase().includes(words)) hits.push({ type: "breach", index: i }); });
   hits.sort((a, b) => placeOf(a).at - placeOf(b).at);
@@ -371,4 +379,5 @@ if (breaches.length) showFailure();
 draw();
 document.documentElement.dataset.messages = M.count;
 document.documentElement.dataset.operations = operations.length;
+document.documentElement.dataset.leases = leases.length;
 document.documentElement.dataset.ready = "yes";

@@ -15,6 +15,7 @@ const rows = (columns, list) => list.map((row) => Object.fromEntries(columns.map
 const lives = rows(["node", "life", "from", "until", "end"], raw.lives);
 const pauses = rows(["node", "from", "until"], raw.pauses);
 const links = rows(["node", "peer", "link", "from", "until"], raw.links);
+const leases = rows(["node", "life", "token", "from", "until"], raw.leases);
 const operations = rows(["doing", "token", "node", "from", "until", "ending", "what", "result", "seen"], raw.operations);
 const { faults, breaches, kinds, groups, strings, summary } = raw;
 const FATES = ["arrived", "lost", "nobody was there", "waited for the end of a pause", "arrived damaged"];
@@ -79,6 +80,7 @@ function placeOf(thing) {
     case "mark": return { at: K.at[i], until: K.at[i], nodes: [K.node[i]] };
     case "operation": return { at: operations[i].from, until: untilEnd(operations[i].until), nodes: [operations[i].node] };
     case "link": return { at: links[i].from, until: untilEnd(links[i].until), nodes: [links[i].node, links[i].peer] };
+    case "lease": return { at: leases[i].from, until: untilEnd(leases[i].until), nodes: [leases[i].node] };
     case "fault": return { at: faults[i].from, until: untilEnd(faults[i].until), nodes: faults[i].nodes };
     case "life": return { at: lives[i].from, until: untilEnd(lives[i].until), nodes: [lives[i].node] };
     default: return { at: breaches[i].at, until: breaches[i].at, nodes: breaches[i].node === NONE ? [] : [breaches[i].node] };
@@ -112,6 +114,13 @@ function describe(thing) {
     case "link": {
       const l = links[i];
       return { title: `link of n${l.node} to n${l.peer}`, rows: [["up", clock(l.from)], ["down", lasted(l.until)], ["number", l.link]] };
+    }
+    case "lease": {
+      const l = leases[i];
+      const before = leases.findLastIndex((other, j) => j < i && other.from <= l.from);
+      const gap = before < 0 ? "" : leases[before].until === NONE ? "none" : span(Math.max(0, l.from - leases[before].until));
+      return { title: `lease of n${l.node}`, rows: [["token", l.token], ["life", l.life], ["from", clock(l.from)], ["until", lasted(l.until)],
+        ["before it", before < 0 ? "nobody" : `n${leases[before].node} by ${leases[before].token}`], ["nobody for", gap]] };
     }
     case "fault": {
       const f = faults[i];

@@ -16,7 +16,7 @@ let colour = {};
 function readColours() {
   const style = getComputedStyle(document.documentElement);
   for (const name of ["paper", "panel", "line", "ink", "soft", "faint", "accent", "lane", "life", "calls", "events", "links", "directory",
-    "upkeep", "packets", "done", "refused", "failed", "dropped", "open", "network", "node", "rights", "lost", "broken", "good", "hatch"]) {
+    "upkeep", "packets", "lease", "done", "refused", "failed", "dropped", "open", "network", "node", "rights", "lost", "broken", "good", "hatch"]) {
     colour[name] = style.getPropertyValue("--" + name).trim();
   }
   hatching = null;
@@ -74,6 +74,7 @@ function draw() {
   pen.beginPath(); pen.rect(AXIS, HEAD, view.width, view.height); pen.clip();
   drawLanes(until);
   drawFaults(until);
+  drawLeases(until);
   drawLives(until);
   drawLinks(until);
   drawOperations(until);
@@ -163,6 +164,33 @@ function drawLives(until) {
   }
   pen.setLineDash([]);
   pen.globalAlpha = 1;
+}
+
+const leaseWide = () => Math.max(5, Math.min(11, view.column * 0.3));
+
+/** Who holds the lease: a band on its lane, with the token where there is room. */
+function drawLeases(until) {
+  if (view.hidden.has("lease-bars")) return;
+  const wide = leaseWide();
+  pen.font = "600 11px system-ui, sans-serif";
+  for (const lease of leases) {
+    const end = untilEnd(lease.until);
+    if (lease.from > until || end < view.from || !shown(lease.node)) continue;
+    const [x, top] = [xOf(lease.node), Math.max(yOf(lease.from), HEAD)];
+    const tall = Math.max(3, Math.min(yOf(end), view.height) - top);
+    pen.fillStyle = colour.lease;
+    pen.globalAlpha = view.focus === null || view.focus === lease.node ? 0.55 : 0.2;
+    pen.fillRect(x - wide / 2, top, wide, tall);
+    pen.globalAlpha = 1;
+    if (view.column > 60 && tall > 34) {
+      pen.save();
+      pen.translate(x - wide / 2 - 3, top + 5); pen.rotate(-Math.PI / 2); pen.textAlign = "right";
+      const words = pen.measureText(lease.token).width;
+      pen.globalAlpha = 0.85; pen.fillStyle = colour.lane; pen.fillRect(-words - 2, -9, words + 4, 11);
+      pen.globalAlpha = 1; pen.fillStyle = colour.lease; pen.fillText(lease.token, 0, 0);
+      pen.restore();
+    }
+  }
 }
 
 const linkX = (link) => xOf(link.node) + 7 + link.place * 4;
@@ -458,6 +486,9 @@ function drawSelection() {
       for (const [node, at] of operations[thing.index].seen) {
         if (shown(node)) { pen.moveTo(xOf(node) + 8, yOf(at)); pen.arc(xOf(node), yOf(at), 8, 0, 7); }
       }
+    } else if (thing.type === "lease") {
+      const wide = leaseWide() + 4;
+      pen.rect(xOf(place.nodes[0]) - wide / 2, yOf(place.at) - 2, wide, Math.max(2, yOf(place.until) - yOf(place.at)) + 4);
     } else if (thing.type === "link") {
       pen.moveTo(linkX(links[thing.index]), yOf(place.at)); pen.lineTo(linkX(links[thing.index]), yOf(place.until));
     } else if (place.nodes.length && thing.type !== "fault") {

@@ -33,6 +33,7 @@ struct Page<'a> {
     lives: Vec<(u16, u32, u64, i64, &'a str)>,
     pauses: Vec<(u16, u64, i64)>,
     links: Vec<(u16, u16, u64, u64, i64)>,
+    leases: Vec<(u16, u32, &'a str, u64, i64)>,
     operations: Vec<Operation>,
     faults: Vec<FaultSpan>,
     breaches: Vec<Breach<'a>>,
@@ -174,6 +175,7 @@ fn data(recording: &Recording) -> String {
     let lives = recording.lives.iter();
     let pauses = recording.pauses.iter();
     let links = recording.links.iter();
+    let leases = recording.leases.iter();
     let faults = recording.faults.iter().map(|fault| FaultSpan {
         from: us(fault.from),
         until: Some(us(fault.until.unwrap_or(recording.end))),
@@ -201,6 +203,9 @@ fn data(recording: &Recording) -> String {
             .collect(),
         pauses: pauses.map(|p| (p.node, us(p.from), us_or_none(p.until))).collect(),
         links: links.map(|l| (l.node, l.peer, l.link, us(l.from), us_or_none(l.until))).collect(),
+        leases: leases
+            .map(|l| (l.node, l.life, l.token.as_str(), us(l.from), us_or_none(l.until)))
+            .collect(),
         operations,
         faults: faults.collect(),
         breaches: breaches.collect(),

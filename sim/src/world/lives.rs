@@ -146,6 +146,7 @@ impl<F: Fidelity> World<'_, F> {
     pub(super) fn take_down(&mut self, index: usize, how: &str) {
         F::vanished(self, index);
         self.doubt(index);
+        self.hide_hold(index);
         self.tape.died(self.now, index, &self.peers, how);
         self.tape.resumed(self.now, index);
         self.log.becomes(index, Column::Down);

@@ -97,6 +97,12 @@ impl<F: Fidelity> World<'_, F> {
                     let _ = mesh.stop_service(now, key);
                 }
             }
+            Deed::StepDown { service } => {
+                if let Some(key) = find(mesh, *service) {
+                    // It may not be active.
+                    let _ = mesh.step_down(now, key);
+                }
+            }
             Deed::StartService { service } => {
                 if let Some(service) = self.workload.service(&info, *service) {
                     // The path may be taken, and the node may stop.

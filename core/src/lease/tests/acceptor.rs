@@ -123,6 +123,24 @@ fn while_a_lease_lives_the_prepare_of_another_changes_nothing_and_is_answered_at
 }
 
 #[test]
+fn those_who_stand_by_are_told_to_try_in_turn_in_the_same_order_whoever_looked_first() {
+    let told = |first: usize, second: usize| {
+        let mut bench = leased();
+        ask(&mut bench, first, Ask::Peek);
+        ask(&mut bench, second, Ask::Peek);
+        ask(&mut bench, 1, Ask::Release(ballot(1, 1)))
+    };
+    let turn = Duration::from_millis(25);
+    let in_order = |first, second| {
+        let released = |to, wait| answer(to, Answered::Released(stands(1, None, wait)));
+        [released(first, FREE), released(second, turn)]
+    };
+    let effects = told(2, 3);
+    assert!(effects == in_order(2, 3) || effects == in_order(3, 2), "{effects:?}");
+    assert_eq!(told(3, 2), effects);
+}
+
+#[test]
 fn a_lease_that_was_released_is_over_and_who_has_looked_is_told() {
     let mut bench = leased();
     let looked = ask(&mut bench, 2, Ask::Peek);

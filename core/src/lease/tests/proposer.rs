@@ -184,6 +184,42 @@ fn while_another_holds_it_looks_again_shortly_before_the_end_and_prepares_when_t
 }
 
 #[test]
+fn who_is_told_that_others_come_first_looks_when_its_turn_has_come() {
+    let mut bench = wanting();
+    let held =
+        Peeked { round: 1, holder: Some(ballot(1, 2).proposer), runs_for: Duration::from_secs(2) };
+    for place in 0..2 {
+        hear(&mut bench, place, Answered::Peeked(held));
+    }
+    let (turn, from) = (Duration::from_millis(25), bench.now);
+    let soon = Peeked { round: 1, holder: None, runs_for: turn };
+    for place in 0..3 {
+        assert_eq!(hear(&mut bench, place, Answered::Released(soon)), []);
+    }
+    assert_eq!(go(&mut bench, from + turn / 2), []);
+    assert_eq!(asked(&go(&mut bench, from + turn)), [(Ask::Peek, 3)]);
+    // Whoever came first has it.
+    for place in 0..2 {
+        hear(&mut bench, place, Answered::Peeked(Peeked { round: 2, ..held }));
+    }
+    assert_eq!(go(&mut bench, from + turn * 4), []);
+}
+
+#[test]
+fn who_sees_that_another_is_at_it_looks_again_before_it_prepares() {
+    let mut bench = wanting();
+    let (turn, from) = (LeaseTimes::default().turn(), bench.now);
+    let promised = Peeked { round: 8, ..FREE };
+    hear(&mut bench, 0, Answered::Peeked(FREE));
+    assert_eq!(hear(&mut bench, 1, Answered::Peeked(promised)), [], "it is not in the way");
+    assert_eq!(asked(&go(&mut bench, from + turn)), [(Ask::Peek, 3)]);
+    // It has come to nothing.
+    hear(&mut bench, 0, Answered::Peeked(promised));
+    let effects = hear(&mut bench, 1, Answered::Peeked(promised));
+    assert_eq!(asked(&effects), [(Ask::Prepare(ballot(9, 1)), 3)]);
+}
+
+#[test]
 fn a_round_that_a_majority_refuses_is_given_up_at_once_and_the_next_exceeds_what_was_told() {
     let mut bench = wanting();
     hear(&mut bench, 0, Answered::Peeked(FREE));

@@ -104,7 +104,7 @@ impl Callee {
     ) {
         let Some(invocation) = self.invocations.get(key) else { return };
         let waits = invocation.waiting.is_some();
-        if waits && is_planted(116) {
+        if waits && (is_planted(116) || is_planted(153)) {
             return;
         }
         if !waits {

@@ -468,15 +468,22 @@ impl Work<'_, '_> {
             }
             Action::Try { proposer, round } => {
                 let p = usize::from(proposer);
-                self.timer(p, ProposerTimer::Step)?;
                 let stands = Peeked { round: round - 1, holder: None, runs_for: Duration::ZERO };
-                for a in 0..2 {
-                    let answered = Answered::Peeked(stands);
-                    let answer = Answer { epoch: EPOCH, name: NAME.clone(), answered };
-                    let from = acceptor_id(a);
-                    self.tell_proposer(p, ProposerInput::Answer { from, answer })?;
+                let mut prepared = None;
+                // Where it sees a new round it looks once more.
+                for _ in 0..2 {
+                    self.timer(p, ProposerTimer::Step)?;
+                    for a in 0..2 {
+                        let answered = Answered::Peeked(stands);
+                        let answer = Answer { epoch: EPOCH, name: NAME.clone(), answered };
+                        let from = acceptor_id(a);
+                        self.tell_proposer(p, ProposerInput::Answer { from, answer })?;
+                    }
+                    prepared = self.state.proposers[p].machine.prepared(&NAME);
+                    if prepared.is_some() {
+                        break;
+                    }
                 }
-                let prepared = self.state.proposers[p].machine.prepared(&NAME);
                 assert_eq!(prepared.map(|ballot| ballot.round), Some(round));
                 Ok(())
             }
