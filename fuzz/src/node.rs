@@ -189,6 +189,8 @@ impl Side {
             | Event::NetworkOutdated { .. }
             | Event::Leader { .. }
             | Event::AcceptorReady { .. }
+            | Event::AcceptorsNamed { .. }
+            | Event::AcceptorsOutdated { .. }
             | Event::StoreFailed { .. } => {}
         }
     }

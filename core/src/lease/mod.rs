@@ -45,15 +45,16 @@ mod proposer;
 mod recovery;
 mod renewal;
 mod round;
+mod seals;
 mod words;
 
 pub use acceptor::Acceptor;
-pub use config::{AcceptorSet, LeaseConfig, LeaseTimes, WrongAcceptors, WrongTimes};
+pub use config::{AcceptorSet, FormerSet, LeaseConfig, LeaseTimes, WrongAcceptors, WrongTimes};
 pub use fence::{FenceGuard, Fenced};
 pub use proposer::{Hold, Proposer};
 pub use words::{
     AcceptorEffect, AcceptorInput, AcceptorTimer, Answer, Answered, Ask, Learn, Learned, Peeked,
-    ProposerEffect, ProposerInput, ProposerTimer, Record, Request,
+    ProposerEffect, ProposerInput, ProposerTimer, Record, Request, Seal, Sealed,
 };
 
 use bytes::Bytes;

@@ -371,6 +371,8 @@ impl Host {
             Event::CallRetried { .. }
             | Event::Leader { .. }
             | Event::AcceptorReady { .. }
+            | Event::AcceptorsNamed { .. }
+            | Event::AcceptorsOutdated { .. }
             | Event::EventsLost { .. }
             | Event::PeerUp { .. }
             | Event::PeerServices { .. }
