@@ -234,6 +234,9 @@ impl Acceptor {
             }
             return;
         }
+        if !matches!(ask, Ask::Release(_)) {
+            self.note_early(from, &name);
+        }
         let ballot = match ask {
             Ask::Peek => {
                 let answered = Answered::Peeked(self.peek(now, from, &name));
@@ -277,7 +280,7 @@ impl Acceptor {
         self.stands(now, name)
     }
 
-    fn stands(&self, now: MonoTime, name: &LeaseName) -> Peeked {
+    pub(super) fn stands(&self, now: MonoTime, name: &LeaseName) -> Peeked {
         let unknown = Peeked { round: 0, holder: None, runs_for: Duration::ZERO };
         let mut stands = self.entries.get(name).map_or(unknown, |entry| entry.stands(now));
         // What it has accepted in an earlier life it does not know: as if a lease lived.

@@ -194,6 +194,7 @@ impl Acceptor {
         if self.is_ready(turn.0.now.mono) && !self.recovery.said {
             self.recovery.said = true;
             turn.1.push(AcceptorEffect::Ready);
+            self.tell_early(turn);
         }
     }
 }

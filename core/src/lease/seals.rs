@@ -29,7 +29,7 @@
 //!
 //! Tokens go on growing, for the epoch comes first in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ pub(super) struct Seals {
     pub(super) earlier_until: MonoTime,
     /// Who has asked, and what.
     askers: BTreeMap<PeerId, Seal>,
+    /// Proposers that asked before it has begun, and for which lease.
+    early: BTreeSet<(LeaseName, PeerId)>,
 }
 
 impl Seals {
@@ -137,6 +139,21 @@ impl Acceptor {
         }
         let known = self.seals.outlived.values().map(|until| until.since(now)).max();
         known.unwrap_or_default().max(self.config.times.resend_interval())
+    }
+
+    /// A proposer asks before it has begun: it is told when it takes part.
+    pub(super) fn note_early(&mut self, from: PeerId, name: &LeaseName) {
+        if !self.has_begun() && self.seals.early.len() < self.config.leases_max {
+            self.seals.early.insert((name.clone(), from));
+        }
+    }
+
+    /// It takes part. Who has asked before may ask again.
+    pub(super) fn tell_early(&mut self, turn: &mut Turn<'_, '_, '_>) {
+        for (name, to) in std::mem::take(&mut self.seals.early) {
+            let stands = self.stands(turn.0.now.mono, &name);
+            self.answer(turn, to, name, Answered::Released(stands));
+        }
     }
 
     /// The beginning of a life.
