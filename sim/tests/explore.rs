@@ -71,4 +71,5 @@ fn every_wrong_rule_is_refuted() {
     // One after the other: the bug that is planted is the process's.
     refute(&glare::RULES, glare::configurations);
     refute(&lease::RULES, lease::configurations);
+    refute(&lease::change::RULES, lease::change::configurations);
 }

@@ -220,4 +220,15 @@ impl LeaseConfig {
         self.formers = formers;
         self
     }
+
+    /// Whether an acceptor with an empty disk, as far as this configuration goes, has promised nothing in it: it was
+    /// one of a former set, and in that epoch this disk was complete ([`super::Record::Complete`]). Only whoever finds no seal
+    /// becomes complete, so that this was before the present set began. If an operator has given a set up, seals mean
+    /// nothing.
+    pub fn keeps(&self, id: PeerId, is_complete: impl Fn(u64) -> bool) -> bool {
+        let was = |former: &FormerSet| {
+            former.acceptors.place(id).is_some() && is_complete(former.acceptors.epoch())
+        };
+        self.formers.iter().all(|former| !former.abandoned) && self.formers.iter().any(was)
+    }
 }

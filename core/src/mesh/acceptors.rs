@@ -179,16 +179,10 @@ impl Mesh {
         if is_planted(101) {
             records.retain(|record| *record == Record::Complete);
         }
-        // Whoever was complete before had this disk before the present acceptors began, unless nobody had to wait for
-        // seals.
-        let was_complete = |former: &FormerSet| {
-            let of = former.acceptors.epoch();
+        let kept = config.keeps(id, |of| {
             let lives = registry.acceptors.iter().find(|acceptor| acceptor.epoch() == of);
-            let is_complete = lives.is_some_and(Acceptor::is_complete);
-            former.acceptors.place(id).is_some() && (is_complete || disk.complete.contains(&of))
-        };
-        let kept = config.formers.iter().all(|former| !former.abandoned)
-            && config.formers.iter().any(was_complete);
+            lives.is_some_and(Acceptor::is_complete) || disk.complete.contains(&of)
+        });
         if disk.sealed_by > epoch {
             records.push(Record::Sealed(disk.sealed_by));
         }

@@ -168,10 +168,8 @@ impl Cluster {
         }
         let of = |epoch: u64| node.disk.iter().filter(move |(of, _)| *of == epoch).map(|(_, r)| r);
         let mut records: Vec<Record> = of(epoch).cloned().collect();
-        let kept = config.formers.iter().all(|former| !former.abandoned)
-            && config.formers.iter().any(|former| {
-                of(former.acceptors.epoch()).any(|record| *record == Record::Complete)
-            });
+        let kept = config
+            .keeps(acceptor_id(a), |epoch| of(epoch).any(|record| *record == Record::Complete));
         let seals = node.disk.iter().filter_map(|(_, record)| match record {
             Record::Sealed(by) => Some(*by),
             _ => None,
