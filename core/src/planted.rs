@@ -85,6 +85,14 @@
 //! | 121 | streams: frames are taken in whatever order they come |
 //! | 122 | streams: a handler that fails is said to have ended well |
 //! | 123 | streams: nobody notices that the opener is gone |
+//! | 130 | seals: new acceptors do not wait for what lives at those before them |
+//! | 131 | seals: one is enough |
+//! | 132 | seals: one is told before it is durable, and forgotten in a restart |
+//! | 133 | seals: an old acceptor goes on after its own |
+//! | 134 | seals: whoever lost its own with its disk does not learn of it |
+//! | 135 | seals: one that was told counts for ever |
+//! | 136 | seals: those of the last set before are enough |
+//! | 137 | seals: tokens do not say of which epoch they are |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases.

@@ -211,10 +211,7 @@ impl Mesh {
         }
         let former: Vec<u64> = registry.acceptors.iter().map(Acceptor::epoch).collect();
         for of in former {
-            // Planted: those before go on.
-            if !is_planted(138) {
-                self.feed_acceptor(place, of, AcceptorInput::Supersede(epoch));
-            }
+            self.feed_acceptor(place, of, AcceptorInput::Supersede(epoch));
         }
         if let Some(config) = config {
             let config = Arc::new(config);

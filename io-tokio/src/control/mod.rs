@@ -62,8 +62,8 @@ pub use event::{
 };
 pub use frame::FrameError;
 pub use message::{
-    ActionEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
-    StatsEntry,
+    AcceptorsEntry, ActionEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response,
+    ServiceEntry, StatsEntry,
 };
 pub use operator::{Operator, Subscriber};
 pub use server::{ControlServer, converse};

@@ -32,7 +32,7 @@ any-answer-counts, timer-starts-late, no-drift-margin, standby-raises-promise,
 lost-disk-unlearned, learned-round-again; and when other acceptors take over:
 what-lives-is-not-waited-for, one-seal-is-enough, seal-told-before-durable,
 goes-on-after-its-seal, lost-seal-not-learned, seals-count-for-ever,
-only-the-last-set-is-sealed.";
+only-the-last-set-is-sealed, tokens-without-an-epoch.";
 #[cfg(dunlin_planted)]
 const WRONG_LEASE: &str = "\
 Wrong rules for --rule: no-abstention, answered-before-durable, equal-rounds, any-renewal-counts,
@@ -40,7 +40,7 @@ any-answer-counts, timer-starts-late, no-drift-margin, standby-raises-promise,
 lost-disk-unlearned, learned-round-again; and when other acceptors take over:
 what-lives-is-not-waited-for, one-seal-is-enough, seal-told-before-durable,
 goes-on-after-its-seal, lost-seal-not-learned, seals-count-for-ever,
-only-the-last-set-is-sealed.";
+only-the-last-set-is-sealed, tokens-without-an-epoch.";
 
 /// What to explore.
 #[derive(Subcommand)]
