@@ -36,6 +36,7 @@ fn network() -> DescriptorChain {
         issuers: vec![(identity(3).id(), 1)],
         registry_members: Vec::new(),
         registry_epoch: 0,
+        former_registries: Vec::new(),
         revoked_before: WallTime::default(),
         revoked_tokens: Vec::new(),
         revoked_issuers: Vec::new(),

@@ -190,6 +190,8 @@ impl Side {
             | Event::NetworkOutdated { .. }
             | Event::Leader { .. }
             | Event::AcceptorReady { .. }
+            | Event::AcceptorsNamed { .. }
+            | Event::AcceptorsOutdated { .. }
             | Event::StoreFailed { .. } => {}
         }
     }

@@ -46,6 +46,7 @@ static NETWORKS: LazyLock<[DescriptorChain; 2]> = LazyLock::new(|| {
             issuers: vec![(identity(3).id(), 0)],
             registry_members: Vec::new(),
             registry_epoch: 0,
+            former_registries: Vec::new(),
             revoked_before: WallTime::default(),
             revoked_tokens: Vec::new(),
             revoked_issuers: Vec::new(),

@@ -75,6 +75,7 @@ static NETWORK: LazyLock<DescriptorChain> = LazyLock::new(|| {
         issuers: vec![(identity(3).id(), 1)],
         registry_members: Vec::new(),
         registry_epoch: 0,
+        former_registries: Vec::new(),
         revoked_before: WallTime::default(),
         revoked_tokens: vec![TokenId([0xff; 16])],
         revoked_issuers: Vec::new(),

@@ -89,6 +89,25 @@ pub enum NodeEvent {
         /// The fencing token, if it is this node.
         token: Option<Token>,
     },
+    /// A network's descriptor names other acceptors of leases than before. They take part once those before them
+    /// are sealed.
+    AcceptorsNamed {
+        /// The network.
+        network: NetworkId,
+        /// Their epoch.
+        epoch: u64,
+        /// The epochs of former acceptors that an operator has given up. If some of these still run, two nodes may hold
+        /// one lease.
+        abandoned: Vec<u64>,
+    },
+    /// Acceptors of a network are of a later epoch than this node's descriptor knows: until it is given that descriptor it
+    /// gets no leases.
+    AcceptorsOutdated {
+        /// The network.
+        network: NetworkId,
+        /// The later epoch.
+        epoch: u64,
+    },
     /// As an acceptor of leases this node takes part from now on: a rolling restart may go on.
     AcceptorReady {
         /// In this network.
@@ -302,6 +321,12 @@ impl Feed {
                 let Some(path) = paths.get(&service).cloned() else { return };
                 drop(paths);
                 NodeEvent::Leader { path, service, leader, token }
+            }
+            Event::AcceptorsNamed { network, epoch, abandoned } => {
+                NodeEvent::AcceptorsNamed { network, epoch, abandoned }
+            }
+            Event::AcceptorsOutdated { network, epoch } => {
+                NodeEvent::AcceptorsOutdated { network, epoch }
             }
             Event::AcceptorReady { network } => NodeEvent::AcceptorReady { network },
             Event::Stopped => NodeEvent::Stopped,

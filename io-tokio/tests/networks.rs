@@ -46,6 +46,7 @@ impl Network {
             issuers: vec![(issuer.id(), 1)],
             registry_members: Vec::new(),
             registry_epoch: 0,
+            former_registries: Vec::new(),
             revoked_before: WallTime::default(),
             revoked_tokens: Vec::new(),
             revoked_issuers: Vec::new(),

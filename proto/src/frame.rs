@@ -57,6 +57,10 @@ pub enum Kind {
     LeaseLearn = 130,
     /// [`v1::LeaseLearned`]. Who does not know leases skips it.
     LeaseLearned = 131,
+    /// [`v1::LeaseSeal`]. Who does not know leases skips it.
+    LeaseSeal = 132,
+    /// [`v1::LeaseSealed`]. Who does not know leases skips it.
+    LeaseSealed = 133,
 }
 
 impl Kind {
@@ -84,6 +88,8 @@ impl Kind {
             129 => Kind::LeaseAnswer,
             130 => Kind::LeaseLearn,
             131 => Kind::LeaseLearned,
+            132 => Kind::LeaseSeal,
+            133 => Kind::LeaseSealed,
             _ => return None,
         })
     }
@@ -116,6 +122,8 @@ pub enum Header {
     LeaseAnswer(v1::LeaseAnswer),
     LeaseLearn(v1::LeaseLearn),
     LeaseLearned(v1::LeaseLearned),
+    LeaseSeal(v1::LeaseSeal),
+    LeaseSealed(v1::LeaseSealed),
     /// Written already, for frames that go to many. Never read.
     Written(Written),
 }
@@ -177,6 +185,8 @@ macro_rules! with_message {
             Header::LeaseAnswer($message) => $body,
             Header::LeaseLearn($message) => $body,
             Header::LeaseLearned($message) => $body,
+            Header::LeaseSeal($message) => $body,
+            Header::LeaseSealed($message) => $body,
             Header::Written($written) => $otherwise,
         }
     };
@@ -208,6 +218,8 @@ impl Header {
             Header::LeaseAnswer(_) => Kind::LeaseAnswer,
             Header::LeaseLearn(_) => Kind::LeaseLearn,
             Header::LeaseLearned(_) => Kind::LeaseLearned,
+            Header::LeaseSeal(_) => Kind::LeaseSeal,
+            Header::LeaseSealed(_) => Kind::LeaseSealed,
             Header::Written(written) => written.kind(),
         }
     }
@@ -397,6 +409,8 @@ impl FrameView {
             Kind::LeaseAnswer => Header::LeaseAnswer(read(kind, header)?),
             Kind::LeaseLearn => Header::LeaseLearn(read(kind, header)?),
             Kind::LeaseLearned => Header::LeaseLearned(read(kind, header)?),
+            Kind::LeaseSeal => Header::LeaseSeal(read(kind, header)?),
+            Kind::LeaseSealed => Header::LeaseSealed(read(kind, header)?),
         };
         Ok(FrameView::Known(header, rest))
     }

@@ -113,6 +113,8 @@ pub(crate) fn describe(peers: &[PeerId], event: &Event) -> String {
             format!("the active one is {who}{token}")
         }
         Event::AcceptorReady { .. } => "takes part as an acceptor".into(),
+        Event::AcceptorsNamed { epoch, .. } => format!("knows the acceptors of epoch {epoch}"),
+        Event::AcceptorsOutdated { epoch, .. } => format!("hears of acceptors of epoch {epoch}"),
         Event::StoreFailed { why } => format!("its store has failed: {why}"),
         Event::NewerSelf { told_by } => {
             format!("stops: {} knows a later life of it", name(peers, *told_by))

@@ -75,6 +75,7 @@ impl Rights {
             issuers: vec![(issuer.id(), EPOCH)],
             registry_members: Vec::new(),
             registry_epoch: 0,
+            former_registries: Vec::new(),
             revoked_before: WallTime::default(),
             revoked_tokens: Vec::new(),
             revoked_issuers: Vec::new(),

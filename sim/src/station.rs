@@ -208,6 +208,8 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
             note(16, leader.as_ref().map_or(0, head) ^ round);
         }
         Event::AcceptorReady { .. } => note(17, 0),
+        Event::AcceptorsNamed { epoch, .. } => note(18, *epoch),
+        Event::AcceptorsOutdated { epoch, .. } => note(19, *epoch),
         Event::Stopped => note(11, 0),
         Event::DirectoryAcknowledged { peer, version } => note(12, head(peer) ^ version),
         Event::SubscriptionReady(key) => note(50, key.to_u64()),

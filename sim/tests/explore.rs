@@ -40,6 +40,17 @@ fn a_lease_has_one_holder_and_its_tokens_grow_in_every_interleaving() {
     assert_eq!(to_the_end, 1, "the others have more states");
 }
 
+#[cfg(not(dunlin_planted))]
+#[test]
+fn other_acceptors_take_over_and_still_a_lease_has_one_holder() {
+    for (name, model) in lease::change::configurations() {
+        let found = explore(&model, LEASE_STATES_MAX, 2, &mut |_, _, _| {});
+        println!("{name}: {} states, to the end: {}", found.states, found.complete);
+        assert_eq!(found.counterexample, None, "{name}");
+        assert!(found.complete || found.states >= LEASE_STATES_MAX as u64, "{name}");
+    }
+}
+
 #[cfg(dunlin_planted)]
 fn refute<M: dunlin_sim::explore::Model>(
     rules: &[(&str, u32)],

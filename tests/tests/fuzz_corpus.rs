@@ -145,7 +145,13 @@ fn messages() -> Vec<(&'static str, Message)> {
     let learned = LearnedPart {
         network: NetworkId::DEVELOPMENT,
         told: 1,
-        learned: Learned { epoch: 1, boot: 5, complete: true, rounds: vec![(name, 4)] },
+        learned: Learned {
+            epoch: 1,
+            boot: 5,
+            complete: true,
+            sealed: None,
+            rounds: vec![(name, 4)],
+        },
         more: false,
     };
     vec![

@@ -28,6 +28,10 @@ pub const REVOKED_TOKENS_MAX: usize = 2_048;
 /// The most issuers with a revocation epoch of their own. A guess.
 pub const REVOKED_ISSUERS_MAX: usize = 256;
 
+/// The most former configurations of acceptors that a descriptor names. Acceptors change rarely, and those before one that
+/// began can leave the list.
+pub const FORMER_REGISTRIES_MAX: usize = 16;
+
 const DOMAIN: &[u8] = b"dunlin/network/v1";
 
 /// How events spread in a network. Source: protocols.md, section 5.
@@ -39,6 +43,18 @@ pub enum Dissemination {
     Mesh = 1,
     /// Along broadcast trees.
     Tree = 2,
+}
+
+/// The lease acceptors of an earlier epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerRegistry {
+    /// Which.
+    pub epoch: u64,
+    /// One, three or five. Sorted.
+    pub members: Vec<PeerId>,
+    /// A majority of them is lost for good: nobody waits until they are sealed. If some of them still run, two nodes
+    /// may hold one lease.
+    pub abandoned: bool,
 }
 
 /// What a descriptor says.
@@ -61,6 +77,9 @@ pub struct DescriptorClaims {
     pub registry_members: Vec<PeerId>,
     /// Grows with every change of the acceptors.
     pub registry_epoch: u64,
+    /// The acceptors of earlier epochs that may still take part: the present ones begin when a majority of each is
+    /// sealed. At most [`FORMER_REGISTRIES_MAX`]. Sorted by epoch.
+    pub former_registries: Vec<FormerRegistry>,
     /// Links of tokens issued before this time are revoked.
     pub revoked_before: WallTime,
     /// Links of tokens with these ids are revoked. Sorted.
@@ -82,6 +101,25 @@ pub struct Descriptor {
     /// The issuers' keys, in the order of the claims, once they were asked for.
     issuers: Arc<[PublicKey]>,
     signed: SignedBytes,
+}
+
+impl DescriptorClaims {
+    /// The same with other acceptors, in the next epoch: the present ones, if there are any, become former ones.
+    /// `abandon` gives all former ones up, and these: see [`FormerRegistry::abandoned`].
+    #[must_use]
+    pub fn with_acceptors(&self, acceptors: Vec<PeerId>, abandon: bool) -> DescriptorClaims {
+        let mut claims = self.clone();
+        let members = std::mem::replace(&mut claims.registry_members, acceptors);
+        if !members.is_empty() {
+            let epoch = self.registry_epoch;
+            claims.former_registries.push(FormerRegistry { epoch, members, abandoned: false });
+        }
+        for former in &mut claims.former_registries {
+            former.abandoned |= abandon;
+        }
+        claims.registry_epoch = self.registry_epoch.saturating_add(1);
+        claims
+    }
 }
 
 impl Descriptor {
@@ -213,6 +251,10 @@ fn body(mut claims: DescriptorClaims) -> v1::DescriptorBody {
     // Whoever writes one need not know the canonical order.
     claims.issuers.sort();
     claims.registry_members.sort();
+    claims.former_registries.sort_by_key(|former| former.epoch);
+    for former in &mut claims.former_registries {
+        former.members.sort();
+    }
     claims.revoked_tokens.sort();
     claims.revoked_tokens.dedup();
     claims.revoked_issuers.sort();
@@ -220,6 +262,11 @@ fn body(mut claims: DescriptorClaims) -> v1::DescriptorBody {
     let revoked = |(key, before): &(PeerId, WallTime)| v1::RevokedIssuer {
         key: key_bytes(key),
         before_ms: millis(*before),
+    };
+    let former = |former: &FormerRegistry| v1::FormerRegistry {
+        epoch: former.epoch,
+        members: former.members.iter().map(key_bytes).collect(),
+        abandoned: former.abandoned,
     };
     let limits =
         claims.message_bytes_max.map(|bytes| v1::NetworkLimits { message_bytes_max: bytes });
@@ -243,7 +290,29 @@ fn body(mut claims: DescriptorClaims) -> v1::DescriptorBody {
         dissemination: claims.dissemination as u32,
         limits,
         nonce: Bytes::new(),
+        former_registries: claims.former_registries.iter().map(former).collect(),
     }
+}
+
+fn read_formers(body: &v1::DescriptorBody) -> Result<Vec<FormerRegistry>, String> {
+    let epoch = body.registry_epoch;
+    let read = |former: &v1::FormerRegistry| {
+        if !matches!(former.members.len(), 1 | 3 | 5) {
+            let count = former.members.len();
+            return Err(format!("{count} former registry members; 1, 3 or 5 are allowed"));
+        }
+        if former.epoch >= epoch {
+            let of = former.epoch;
+            return Err(format!("a former registry of epoch {of}; the present one has {epoch}"));
+        }
+        let members = former.members.iter().map(|key| codec::key("former registry member", key));
+        Ok(FormerRegistry {
+            epoch: former.epoch,
+            members: members.collect::<Result<_, _>>()?,
+            abandoned: former.abandoned,
+        })
+    };
+    body.former_registries.iter().map(read).collect()
 }
 
 fn read_claims(body: v1::DescriptorBody) -> Result<DescriptorClaims, String> {
@@ -259,6 +328,7 @@ fn read_claims(body: v1::DescriptorBody) -> Result<DescriptorClaims, String> {
         ("issuers", body.issuers.len(), ISSUERS_MAX),
         ("revoked tokens", body.revoked_tokens.len(), REVOKED_TOKENS_MAX),
         ("revoked issuers", body.revoked_issuers.len(), REVOKED_ISSUERS_MAX),
+        ("former registries", body.former_registries.len(), FORMER_REGISTRIES_MAX),
     ] {
         if count > max {
             return Err(format!("{count} {what}; at most {max} are allowed"));
@@ -273,6 +343,7 @@ fn read_claims(body: v1::DescriptorBody) -> Result<DescriptorClaims, String> {
     if root == next_root {
         return Err("the next root is another key than the root".into());
     }
+    let former_registries = read_formers(&body)?;
     let issuers = body.issuers.into_iter().map(|i| Ok((codec::key("issuer", &i.key)?, i.epoch)));
     let members = body.registry_members.iter().map(|key| codec::key("registry member", key));
     let tokens = body.revoked_tokens.iter().map(|id| Ok(TokenId(exactly("token id", id)?)));
@@ -288,6 +359,7 @@ fn read_claims(body: v1::DescriptorBody) -> Result<DescriptorClaims, String> {
         issuers: issuers.collect::<Result<_, String>>()?,
         registry_members: members.collect::<Result<_, _>>()?,
         registry_epoch: body.registry_epoch,
+        former_registries,
         revoked_before: time("revoked_before", body.revoked_before_ms)?,
         revoked_tokens: tokens.collect::<Result<_, String>>()?,
         revoked_issuers: revoked.collect::<Result<_, String>>()?,
@@ -300,6 +372,8 @@ fn read_claims(body: v1::DescriptorBody) -> Result<DescriptorClaims, String> {
     };
     let ascend = claims.issuers.windows(2).all(|pair| pair[0].0 < pair[1].0)
         && claims.registry_members.is_sorted_by(|a, b| a < b)
+        && claims.former_registries.is_sorted_by(|a, b| a.epoch < b.epoch)
+        && claims.former_registries.iter().all(|former| former.members.is_sorted_by(|a, b| a < b))
         && claims.revoked_tokens.is_sorted_by(|a, b| a < b)
         && claims.revoked_issuers.windows(2).all(|pair| pair[0].0 < pair[1].0);
     if !ascend {

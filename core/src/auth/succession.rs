@@ -72,9 +72,27 @@ pub enum DescriptorRefusal {
     /// It leads to other roots than what we have: a root has signed two successors.
     #[error("it contradicts what is known of the network's roots")]
     Fork,
+    /// It names other acceptors of leases, in an epoch that is not higher.
+    #[error(
+        "it names other acceptors than the descriptor that is known, in epoch {epoch}, which must be higher than \
+         {known}"
+    )]
+    AcceptorsEpoch {
+        /// Its epoch.
+        epoch: u64,
+        /// The epoch that is known.
+        known: u64,
+    },
     /// Who wants to sign is neither the root nor the next one.
     #[error("{0} is neither the network's root nor its next root")]
     NotRoot(PeerId),
+}
+
+/// Whether acceptors are the same, or of a higher epoch.
+fn keeps_acceptors(before: &DescriptorClaims, claims: &DescriptorClaims) -> bool {
+    let same = claims.registry_members == before.registry_members;
+    claims.registry_epoch > before.registry_epoch
+        || (same && claims.registry_epoch == before.registry_epoch)
 }
 
 /// The descriptors from the genesis to the one that counts. Every signature is right and each follows
@@ -205,6 +223,10 @@ impl DescriptorChain {
                 return broken(index, "the sequence does not grow");
             }
             let same_root = claims.root == before.root;
+            // Whoever stole a root may have used epochs up: who takes over from it begins where that left off.
+            if same_root && !keeps_acceptors(before, claims) {
+                return broken(index, "other acceptors have a higher epoch");
+            }
             if !same_root && claims.root != before.next_root {
                 return broken(index, "it is signed by somebody who is not the next root");
             }
@@ -281,6 +303,11 @@ impl DescriptorChain {
         let sequence = |chain: &DescriptorChain| chain.current().claims().sequence;
         if (roots.len(), sequence(self)) <= (known_roots.len(), sequence(known)) {
             return Err(DescriptorRefusal::NotNewer { known: sequence(known) });
+        }
+        let (claims, before) = (self.current().claims(), known.current().claims());
+        if claims.root == before.root && !keeps_acceptors(before, claims) {
+            let (epoch, known) = (claims.registry_epoch, before.registry_epoch);
+            return Err(DescriptorRefusal::AcceptorsEpoch { epoch, known });
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::recovery::Recovery;
+use super::seals::Seals;
 use super::words::{
     AcceptorEffect, AcceptorInput, AcceptorTimer, Answer, Answered, Ask, Learned, Peeked, Record,
     Request,
@@ -103,6 +104,7 @@ pub struct Acceptor {
     undurable: VecDeque<(u64, LeaseName)>,
     persisted: u64,
     pub(super) recovery: Recovery,
+    pub(super) seals: Seals,
 }
 
 /// What every handler gets: time, timers and randomness; and where effects go.
@@ -125,12 +127,19 @@ impl Acceptor {
             undurable: VecDeque::new(),
             persisted: 0,
             recovery: Recovery::default(),
+            seals: Seals::default(),
         }
     }
 
-    /// Whether it takes part: it has started, abstained for long enough, and knows what it has promised.
+    /// Whether it takes part: it has started, abstained for long enough, knows what it has promised, those before it
+    /// are out of it, and none come after it.
     pub fn is_ready(&self, now: MonoTime) -> bool {
-        self.recovery.is_over(now)
+        self.recovery.is_over(now) && self.has_begun() && !self.is_superseded()
+    }
+
+    /// The epoch of its configuration.
+    pub fn epoch(&self) -> u64 {
+        self.config.acceptors.epoch()
     }
 
     /// Who has a lease here at this moment, as far as this life of the acceptor knows.
@@ -162,6 +171,7 @@ impl Acceptor {
     /// What decides what it does next, with times as they are from now: two acceptors with one hash go on alike.
     pub fn hash_at<H: Hasher>(&self, now: MonoTime, state: &mut H) {
         self.recovery.hash_at(now, state);
+        self.seals.hash_at(now, self.config.times.term(), state);
         for (name, entry) in &self.entries {
             name.hash(state);
             (entry.round, entry.proposer, entry.parked, entry.released).hash(state);
@@ -178,7 +188,32 @@ impl Acceptor {
 
     /// Whether it has lost its disk, or never had one, and does not know yet what it has promised.
     pub fn is_learning(&self) -> bool {
-        !self.recovery.is_complete()
+        !self.recovery.is_complete() && !self.is_superseded()
+    }
+
+    /// Whether it is known, and on the disk, what it has promised.
+    pub fn is_complete(&self) -> bool {
+        self.recovery.is_complete()
+    }
+
+    /// Who has leases here at this moment, and which.
+    pub(super) fn holders(&self, now: MonoTime) -> Vec<(LeaseName, PeerId)> {
+        let live = |(name, entry): (&LeaseName, &Entry)| {
+            Some((name.clone(), entry.live(now)?.ballot.proposer.peer))
+        };
+        self.entries.iter().filter_map(live).collect()
+    }
+
+    /// Until when some lease lives here.
+    pub(super) fn lives_until(&self) -> Option<MonoTime> {
+        self.entries.values().filter_map(|entry| Some(entry.live.as_ref()?.until)).max()
+    }
+
+    /// Nothing is promised any more: what waits for that waits in vain.
+    pub(super) fn unpark(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.parked = None;
+        }
     }
 
     fn request(&mut self, turn: &mut Turn<'_, '_, '_>, from: PeerId, request: Request) {
@@ -190,6 +225,17 @@ impl Acceptor {
         // A lease may have ended before its timer says so.
         if self.is_due(&name, now) {
             self.ended(turn, &name, false);
+        }
+        // Planted: it goes on after its seal.
+        if self.is_superseded() && !matches!(ask, Ask::Release(_)) && !is_planted(133) {
+            // Before that is durable there is nothing to say.
+            if let Some(by) = self.sealed() {
+                self.answer(turn, from, name, Answered::Sealed(by));
+            }
+            return;
+        }
+        if !matches!(ask, Ask::Release(_)) {
+            self.note_early(from, &name);
         }
         let ballot = match ask {
             Ask::Peek => {
@@ -209,7 +255,8 @@ impl Acceptor {
         }
         let has_room =
             self.entries.contains_key(&name) || self.entries.len() < self.config.leases_max;
-        if !self.is_ready(now) || !has_room {
+        let takes_part = self.is_ready(now) || (is_planted(133) && self.is_superseded());
+        if !takes_part || !has_room {
             let answered = self.refusal(now, &name, ballot, false);
             return self.answer(turn, from, name, answered);
         }
@@ -233,11 +280,12 @@ impl Acceptor {
         self.stands(now, name)
     }
 
-    fn stands(&self, now: MonoTime, name: &LeaseName) -> Peeked {
+    pub(super) fn stands(&self, now: MonoTime, name: &LeaseName) -> Peeked {
         let unknown = Peeked { round: 0, holder: None, runs_for: Duration::ZERO };
         let mut stands = self.entries.get(name).map_or(unknown, |entry| entry.stands(now));
         // What it has accepted in an earlier life it does not know: as if a lease lived.
-        stands.runs_for = stands.runs_for.max(self.abstains_for(now));
+        stands.runs_for =
+            stands.runs_for.max(self.abstains_for(now)).max(self.waits_for_others(now));
         stands
     }
 
@@ -245,7 +293,13 @@ impl Acceptor {
         Answered::Refused { ballot, parked, stands: self.stands(now, name) }
     }
 
-    fn answer(&self, turn: &mut Turn<'_, '_, '_>, to: PeerId, name: LeaseName, answered: Answered) {
+    pub(super) fn answer(
+        &self,
+        turn: &mut Turn<'_, '_, '_>,
+        to: PeerId,
+        name: LeaseName,
+        answered: Answered,
+    ) {
         let epoch = self.config.acceptors.epoch();
         turn.1.push(AcceptorEffect::Answer { to, answer: Answer { epoch, name, answered } });
     }
@@ -385,6 +439,7 @@ impl Acceptor {
                 self.answer(turn, to, name.clone(), Answered::Released(stands));
             }
         }
+        self.lives_less(turn);
     }
 
     fn durable(&mut self, turn: &mut Turn<'_, '_, '_>, seq: u64) {
@@ -398,6 +453,7 @@ impl Acceptor {
             }
         }
         self.learned_durable(turn, seq);
+        self.seals_durable(turn, seq);
     }
 
     /// Takes in that a round may have been promised, by the disk or by others. Says whether that is new.
@@ -437,7 +493,10 @@ impl Machine for Acceptor {
     ) {
         let turn = &mut (cx, out);
         match input {
-            AcceptorInput::Start { records } => self.start(turn, records),
+            AcceptorInput::Start { records, kept } => self.start(turn, records, kept),
+            AcceptorInput::Supersede(by) => self.supersede(turn, by),
+            AcceptorInput::Seal { from, seal } => self.seal_asked(turn, from, seal),
+            AcceptorInput::Sealed { from, sealed } => self.seal_told(turn, from, sealed),
             AcceptorInput::Request { from, request } => self.request(turn, from, request),
             AcceptorInput::Learn { from, learn } => {
                 let epoch = self.config.acceptors.epoch();
@@ -446,6 +505,8 @@ impl Machine for Acceptor {
                         epoch,
                         boot: learn.boot,
                         complete: self.recovery.is_complete(),
+                        // Planted: a seal is not told to whoever has lost its own.
+                        sealed: self.sealed().filter(|_| !is_planted(134)),
                         rounds: self.rounds(),
                     };
                     turn.1.push(AcceptorEffect::Learned { to: from, learned });
@@ -467,6 +528,8 @@ impl Machine for Acceptor {
             }
             AcceptorInput::Timer(AcceptorTimer::AskAgain) => self.ask_again(turn),
             AcceptorInput::Timer(AcceptorTimer::Abstained) => self.abstained(turn),
+            AcceptorInput::Timer(AcceptorTimer::AskSeals) => self.ask_seals(turn),
+            AcceptorInput::Timer(AcceptorTimer::Outlived) => self.outlived(turn),
         }
     }
 

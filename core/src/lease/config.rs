@@ -61,6 +61,15 @@ impl AcceptorSet {
     }
 }
 
+/// The acceptors of a former configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerSet {
+    /// Who they were.
+    pub acceptors: AcceptorSet,
+    /// An operator has given them up: their seals are not waited for, and nothing is known of what they have accepted.
+    pub abandoned: bool,
+}
+
 /// How long things take. All are by the clock of whoever waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTimes {
@@ -187,6 +196,8 @@ fn nanos(nanos: u128) -> Duration {
 pub struct LeaseConfig {
     /// Who accepts.
     pub acceptors: AcceptorSet,
+    /// Those of earlier epochs that may still take part as far as is known, by their epochs.
+    pub formers: Vec<FormerSet>,
     /// How long things take.
     pub times: LeaseTimes,
     /// See [`Limits::leases_max`].
@@ -196,13 +207,37 @@ pub struct LeaseConfig {
 }
 
 impl LeaseConfig {
-    /// With the bounds of a node.
+    /// With the bounds of a node. The first configuration of a network: there are no former ones.
     pub fn new(acceptors: AcceptorSet, times: LeaseTimes, limits: &Limits) -> LeaseConfig {
         LeaseConfig {
             acceptors,
+            formers: Vec::new(),
             times,
             leases_max: limits.leases_max,
             standbys_max: limits.lease_standbys_max,
         }
+    }
+
+    /// With those of earlier epochs that may still take part: all but those of which it is known that a later set
+    /// began after them. Those that are not of an earlier epoch are left out.
+    #[must_use]
+    pub fn after(mut self, mut formers: Vec<FormerSet>) -> LeaseConfig {
+        let epoch = self.acceptors.epoch();
+        formers.retain(|former| former.acceptors.epoch() < epoch);
+        formers.sort_by_key(|former| former.acceptors.epoch());
+        formers.dedup_by_key(|former| former.acceptors.epoch());
+        self.formers = formers;
+        self
+    }
+
+    /// Whether an acceptor with an empty disk, as far as this configuration goes, has promised nothing in it: it was
+    /// one of a former set, and in that epoch this disk was complete ([`super::Record::Complete`]). Only whoever finds no seal
+    /// becomes complete, so that this was before the present set began. If an operator has given a set up, seals mean
+    /// nothing.
+    pub fn keeps(&self, id: PeerId, is_complete: impl Fn(u64) -> bool) -> bool {
+        let was = |former: &FormerSet| {
+            former.acceptors.place(id).is_some() && is_complete(former.acceptors.epoch())
+        };
+        self.formers.iter().all(|former| !former.abandoned) && self.formers.iter().any(was)
     }
 }

@@ -8,6 +8,9 @@
 //!    | ^       recovery.rs: after a restart it abstains; without its disk it learns first
 //!    v |     Learn, Learned
 //! acceptor
+//!    | ^       seals.rs: other acceptors take over
+//!    v |     Seal, Sealed
+//! acceptor of another epoch
 //! ```
 //!
 //! This is PaxosLease (Trencseni, Gazso and Reinhardt, arXiv 1209.4187), repaired; the rules are in protocols.md,
@@ -22,7 +25,9 @@
 //! 3. **What an acceptor forgets it cannot contradict.** After a restart it takes no part for
 //!    [`LeaseTimes::abstention`]: by then every lease that it had accepted has ended. Without its disk it also learns,
 //!    from more of the others than may fail, which rounds it may have promised.
-//! 4. **A standby harms nobody.** It asks without consequence first, and while a lease lives at an acceptor a
+//! 4. **One configuration after the other.** New acceptors begin when a majority of the old ones is sealed, and the leases
+//!    that these have accepted are over.
+//! 5. **A standby harms nobody.** It asks without consequence first, and while a lease lives at an acceptor a
 //!    prepare of another changes nothing there.
 //!
 //! Acceptors may crash, and f of 2f + 1 may have lost their disks at one time. They do not lie: they are named in the
@@ -34,9 +39,8 @@
 //! That there is one holder, and that tokens grow, is explored in `sim/src/explore/lease`; the wrong rules below, behind
 //! `is_planted`, are refuted there.
 //!
-//! One configuration of acceptors is for good here: how another one takes over, with seals of the old one, is not part
-//! of it yet. Until it is, a network changes its acceptors with all its nodes stopped for
-//! [`LeaseTimes::abstention`], under a higher epoch.
+//! A machine is of one configuration of acceptors, and stays it: a node that is an acceptor in two epochs has two. A
+//! proposer goes over to later ones lease by lease ([`ProposerInput::Configure`]).
 
 mod acceptor;
 mod config;
@@ -45,15 +49,16 @@ mod proposer;
 mod recovery;
 mod renewal;
 mod round;
+mod seals;
 mod words;
 
 pub use acceptor::Acceptor;
-pub use config::{AcceptorSet, LeaseConfig, LeaseTimes, WrongAcceptors, WrongTimes};
+pub use config::{AcceptorSet, FormerSet, LeaseConfig, LeaseTimes, WrongAcceptors, WrongTimes};
 pub use fence::{FenceGuard, Fenced};
 pub use proposer::{Hold, Proposer};
 pub use words::{
     AcceptorEffect, AcceptorInput, AcceptorTimer, Answer, Answered, Ask, Learn, Learned, Peeked,
-    ProposerEffect, ProposerInput, ProposerTimer, Record, Request,
+    ProposerEffect, ProposerInput, ProposerTimer, Record, Request, Seal, Sealed,
 };
 
 use bytes::Bytes;

@@ -88,7 +88,11 @@ pub(super) enum Phase {
 /// One lease that is wanted.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
+    /// The acceptors of whom it is had: the latest, or those before them while it is held of these.
+    pub(super) config: Arc<LeaseConfig>,
     pub(super) phase: Phase,
+    /// Which of these acceptors are sealed.
+    pub(super) sealed: Heard,
     /// The highest round that is known to be promised to anybody, or was tried.
     pub(super) round: u64,
     /// The highest round that acceptors have told of, and what that was when it last began to look.
@@ -118,12 +122,26 @@ pub struct Proposer {
     wanted: BTreeMap<LeaseName, Wanted>,
     /// The highest round that was tried for a lease that is not wanted any more: no ballot is used twice.
     tried: u64,
+    /// The latest epoch that an acceptor has spoken of.
+    superseded: u64,
 }
 
 /// What every handler gets: time, timers and randomness; and where effects go.
 pub(super) struct Turn<'a, 'c, 'e> {
     pub(super) cx: &'a mut Context<'c, ProposerTimer>,
     pub(super) out: &'a mut Effects<'e, ProposerEffect>,
+}
+
+impl Wanted {
+    pub(super) fn token(&self, ballot: Ballot) -> Token {
+        // Planted: rounds begin anew with other acceptors, and tokens do not say so.
+        let epoch = if is_planted(137) { 0 } else { self.config.acceptors.epoch() };
+        Token { epoch, round: ballot.round }
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.sealed.count() >= self.config.acceptors.majority()
+    }
 }
 
 impl Turn<'_, '_, '_> {
@@ -154,7 +172,7 @@ impl Turn<'_, '_, '_> {
 impl Proposer {
     /// A life of a peer that may want leases.
     pub fn new(id: ProposerId, config: Arc<LeaseConfig>) -> Proposer {
-        Proposer { id, config, wanted: BTreeMap::new(), tried: 0 }
+        Proposer { id, config, wanted: BTreeMap::new(), tried: 0, superseded: 0 }
     }
 
     /// The fencing token of a lease, if this node holds it at this moment. To be asked at the moment of acting, with the
@@ -165,9 +183,10 @@ impl Proposer {
 
     /// As [`Proposer::token`], with the time until which the lease is held unless it is renewed.
     pub fn hold(&self, name: &LeaseName, now: MonoTime) -> Option<Hold> {
-        match self.wanted.get(name)?.phase {
+        let wanted = self.wanted.get(name)?;
+        match wanted.phase {
             Phase::Holds { ballot, until, .. } if now < until => {
-                Some(Hold { token: self.token_of(ballot), until })
+                Some(Hold { token: wanted.token(ballot), until })
             }
             _ => None,
         }
@@ -178,9 +197,19 @@ impl Proposer {
         self.config.times
     }
 
-    /// The epoch of the acceptors.
+    /// The epoch of the latest acceptors.
     pub fn epoch(&self) -> u64 {
         self.config.acceptors.epoch()
+    }
+
+    /// The epoch of the acceptors of whom a wanted lease is had.
+    pub fn epoch_of(&self, name: &LeaseName) -> Option<u64> {
+        self.wanted.get(name).map(|wanted| wanted.config.acceptors.epoch())
+    }
+
+    /// The latest epoch that an acceptor has spoken of, if it is later than ours.
+    pub fn superseded(&self) -> Option<u64> {
+        Some(self.superseded).filter(|epoch| *epoch > self.epoch())
     }
 
     /// Who holds a lease, as an acceptor said last; it may be over by now.
@@ -213,7 +242,7 @@ impl Proposer {
         let hold = self.config.times.hold();
         let vote = |vote: &Vote| (vote.number, now.since(vote.start).min(hold));
         for (name, wanted) in &self.wanted {
-            (name, wanted.round).hash(state);
+            (name, wanted.round, wanted.config.acceptors.epoch()).hash(state);
             match &wanted.phase {
                 Phase::Waits => state.write_u8(0),
                 Phase::Looks(_) => state.write_u8(1),
@@ -229,6 +258,10 @@ impl Proposer {
     /// What it has heard of the acceptor at this place; see [`Proposer::hash_at`].
     pub fn hash_heard<H: Hasher>(&self, place: usize, state: &mut H) {
         for wanted in self.wanted.values() {
+            if place >= wanted.config.acceptors.peers().len() {
+                continue;
+            }
+            wanted.sealed.has(place).hash(state);
             match &wanted.phase {
                 Phase::Waits => state.write_u8(0),
                 Phase::Looks(said) => said[place].hash(state),
@@ -261,13 +294,16 @@ impl Proposer {
         }
     }
 
-    pub(super) fn token_of(&self, ballot: Ballot) -> Token {
-        Token { epoch: self.config.acceptors.epoch(), round: ballot.round }
-    }
-
-    /// Asks every acceptor but those that have answered.
-    pub(super) fn ask(&self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, ask: Ask, but: Heard) {
-        let acceptors = &self.config.acceptors;
+    /// Asks every acceptor of the lease but those that have answered.
+    pub(super) fn ask(
+        &self,
+        turn: &mut Turn<'_, '_, '_>,
+        name: &LeaseName,
+        wanted: &Wanted,
+        ask: Ask,
+        but: Heard,
+    ) {
+        let acceptors = &wanted.config.acceptors;
         for (place, to) in acceptors.peers().iter().enumerate() {
             if !but.has(place) {
                 let request = Request { epoch: acceptors.epoch(), name: name.clone(), ask };
@@ -284,7 +320,9 @@ impl Proposer {
             return turn.out.push(ProposerEffect::NoRoom(name));
         }
         let mut wanted = Wanted {
+            config: Arc::clone(&self.config),
             phase: Phase::Waits,
+            sealed: Heard::default(),
             round: self.tried,
             told: 0,
             told_before: 0,
@@ -316,13 +354,67 @@ impl Proposer {
         match std::mem::replace(&mut wanted.phase, Phase::Waits) {
             Phase::Waits | Phase::Looks(_) | Phase::Prepares { .. } => {}
             Phase::Proposes { ballot, .. } => {
-                self.ask(turn, name, Ask::Release(ballot), Heard::default());
+                self.ask(turn, name, wanted, Ask::Release(ballot), Heard::default());
             }
             Phase::Holds { ballot, .. } => {
-                let token = self.token_of(ballot);
+                let token = wanted.token(ballot);
                 turn.out.push(ProposerEffect::Lost { name: name.clone(), token });
-                self.ask(turn, name, Ask::Release(ballot), Heard::default());
+                self.ask(turn, name, wanted, Ask::Release(ballot), Heard::default());
             }
+        }
+    }
+
+    /// There are other acceptors.
+    fn configure(&mut self, turn: &mut Turn<'_, '_, '_>, config: Arc<LeaseConfig>) {
+        if config.acceptors.epoch() <= self.epoch() {
+            return;
+        }
+        self.config = config;
+        // Their rounds are others.
+        self.tried = 0;
+        let names: Vec<LeaseName> = self.wanted.keys().cloned().collect();
+        for name in names {
+            let Some(mut wanted) = self.wanted.remove(&name) else { continue };
+            // Whoever holds goes on for as long as those before let it: the new ones wait for them.
+            if !matches!(wanted.phase, Phase::Holds { .. }) {
+                self.give_up(turn, &name, &mut wanted);
+                self.move_on(turn, &name, &mut wanted);
+            }
+            self.wanted.insert(name, wanted);
+        }
+    }
+
+    /// What to do about a lease that was given up: it is had from the latest acceptors, if these were others.
+    pub(super) fn move_on(
+        &self,
+        turn: &mut Turn<'_, '_, '_>,
+        name: &LeaseName,
+        wanted: &mut Wanted,
+    ) {
+        if wanted.config.acceptors.epoch() < self.epoch() {
+            wanted.config = Arc::clone(&self.config);
+            (wanted.round, wanted.sealed) = (self.tried, Heard::default());
+            self.look(turn, name, wanted);
+        } else if wanted.is_sealed() {
+            // Until we are told of other acceptors there is nothing to be had.
+            self.wait_long(turn, name, wanted);
+        } else {
+            self.wait_a_little(turn, name, wanted);
+        }
+    }
+
+    /// An acceptor is sealed. Once a majority is, they let nobody have or keep a lease.
+    fn sealed(
+        &self,
+        turn: &mut Turn<'_, '_, '_>,
+        name: &LeaseName,
+        wanted: &mut Wanted,
+        place: usize,
+    ) {
+        wanted.sealed.add(place);
+        if wanted.is_sealed() && !matches!(wanted.phase, Phase::Waits) {
+            self.give_up(turn, name, wanted);
+            self.move_on(turn, name, wanted);
         }
     }
 
@@ -334,6 +426,7 @@ impl Proposer {
         (place, answered): (usize, Answered),
     ) {
         match answered {
+            Answered::Sealed(_) => self.sealed(turn, name, wanted, place),
             Answered::Peeked(stands) => {
                 self.stands(turn, name, wanted, stands);
                 self.looked(turn, name, wanted, (place, stands));
@@ -400,6 +493,7 @@ impl Machine for Proposer {
         let name = match &input {
             ProposerInput::Want(name) => return self.want(turn, name.clone()),
             ProposerInput::Leave(name) => return self.leave(turn, &name.clone()),
+            ProposerInput::Configure(config) => return self.configure(turn, Arc::clone(config)),
             ProposerInput::Answer { answer, .. } => answer.name.clone(),
             ProposerInput::Timer(
                 ProposerTimer::Step(name) | ProposerTimer::Resend(name) | ProposerTimer::End(name),
@@ -415,21 +509,29 @@ impl Machine for Proposer {
         // A lease may have ended before its timer says so: after a pause, for one.
         if matches!(wanted.phase, Phase::Holds { until, .. } if until <= turn.now()) {
             self.give_up(turn, &name, &mut wanted);
-            self.wait_a_little(turn, &name, &mut wanted);
+            self.move_on(turn, &name, &mut wanted);
         }
         match input {
             ProposerInput::Answer { from, answer } => {
-                let acceptors = &self.config.acceptors;
+                let acceptors = &wanted.config.acceptors;
                 if let Some(place) = acceptors.place(from)
                     && answer.epoch == acceptors.epoch()
                 {
+                    if let Answered::Sealed(by) = answer.answered
+                        && by > self.superseded.max(self.epoch())
+                    {
+                        self.superseded = by;
+                        turn.out.push(ProposerEffect::Superseded(by));
+                    }
                     self.answer(turn, &name, &mut wanted, (place, answer.answered));
                 }
             }
             ProposerInput::Timer(ProposerTimer::Step(_)) => self.step(turn, &name, &mut wanted),
             ProposerInput::Timer(ProposerTimer::Resend(_)) => self.resend(turn, &name, &mut wanted),
             ProposerInput::Timer(ProposerTimer::End(_)) => self.arm_end(turn, &name, &mut wanted),
-            ProposerInput::Want(_) | ProposerInput::Leave(_) => unreachable!("handled above"),
+            ProposerInput::Want(_) | ProposerInput::Leave(_) | ProposerInput::Configure(_) => {
+                unreachable!("handled above")
+            }
         }
         self.wanted.insert(name, wanted);
     }
@@ -445,6 +547,8 @@ impl Machine for Proposer {
             {
                 assert!(ballot.proposer == self.id && ballot.round <= wanted.round);
             }
+            let is_former = wanted.config.acceptors.epoch() < self.epoch();
+            assert!(holds || !is_former, "{name:?}: what is not held is had from the latest");
         }
     }
 }

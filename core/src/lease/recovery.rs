@@ -13,6 +13,8 @@
 //! that, together with others' that come later than its question. (Found by exploration: two disks that are lost one
 //! after the other, the second once the first had asked, let two majorities accept one round.)
 //!
+//! If one of those says that it is sealed, so is whoever asks (`seals.rs`), and there is nothing more to learn.
+//!
 //! What it learns are rounds, and not whose they are: two others may have promised one round to
 //! two proposers, neither of which got it. So what is learned counts as promised to nobody. It accepts no lease of
 //! that round and none below it, and joins in with the next grant.
@@ -81,21 +83,33 @@ impl Acceptor {
         self.recovery.until.since(now).max(learns)
     }
 
-    pub(super) fn start(&mut self, turn: &mut Turn<'_, '_, '_>, records: Vec<Record>) {
+    pub(super) fn start(&mut self, turn: &mut Turn<'_, '_, '_>, records: Vec<Record>, kept: bool) {
         assert!(matches!(self.recovery.knows, Knows::Nothing), "it starts once");
-        let mut complete = false;
+        let now = turn.0.now.mono;
+        let kept = kept && records.is_empty();
+        let (mut complete, mut began) = (false, false);
         for record in records {
             match record {
                 Record::Promise { name, round, proposer } => {
                     self.learn_round(name, round, proposer);
                 }
                 Record::Complete => complete = true,
+                Record::Began => began = true,
+                Record::Sealed(by) => self.was_sealed(by),
             }
         }
+        if kept {
+            // There is nothing that it could have forgotten.
+            let seq = self.next_seq();
+            self.recovery.knows = Knows::Stores(seq);
+            turn.1.push(AcceptorEffect::Persist { seq, record: Record::Complete });
+            return self.start_seals(turn, began);
+        }
+        self.seals.earlier_until = now + self.config.times.term();
         let abstains = self.config.times.abstention();
         // Planted: it takes part at once.
         let abstains = if is_planted(80) { Duration::ZERO } else { abstains };
-        self.recovery.until = turn.0.now.mono + abstains;
+        self.recovery.until = now + abstains;
         turn.0.arm(self.recovery.until, AcceptorTimer::Abstained);
         // Planted: what a new disk does not have was never promised.
         if complete || is_planted(88) {
@@ -103,11 +117,15 @@ impl Acceptor {
         } else {
             self.recovery.knows = Knows::Asks(BTreeMap::new());
         }
+        self.start_seals(turn, began);
     }
 
     /// Asks the others that have not answered.
     pub(super) fn ask_again(&mut self, turn: &mut Turn<'_, '_, '_>) {
         let Knows::Asks(heard) = &self.recovery.knows else { return };
+        if self.is_superseded() {
+            return;
+        }
         let learn = Learn { epoch: self.config.acceptors.epoch(), boot: self.boot };
         for peer in self.config.acceptors.peers() {
             if *peer != self.id && !heard.contains_key(peer) {
@@ -125,6 +143,10 @@ impl Acceptor {
         if !is_ours || !is_acceptor || turn.0.now.mono < self.recovery.until {
             return;
         }
+        if let Some(by) = learned.sealed {
+            // It may have been one of a majority: it is one again.
+            return self.supersede(turn, by);
+        }
         heard.insert(from, learned.complete);
         // Acceptors are trusted; and yet what comes in one message is no more than we have room for.
         for (name, round) in learned.rounds.into_iter().take(self.config.leases_max) {
@@ -140,6 +162,9 @@ impl Acceptor {
 
     fn look_whether_learned(&mut self, turn: &mut Turn<'_, '_, '_>) {
         let Knows::Asks(heard) = &self.recovery.knows else { return };
+        if self.is_superseded() {
+            return;
+        }
         let knowing = heard.values().filter(|complete| **complete).count();
         let acceptors = &self.config.acceptors;
         if knowing < acceptors.majority() && heard.len() + 1 < acceptors.peers().len() {
@@ -165,10 +190,11 @@ impl Acceptor {
         self.say_ready(turn);
     }
 
-    fn say_ready(&mut self, turn: &mut Turn<'_, '_, '_>) {
+    pub(super) fn say_ready(&mut self, turn: &mut Turn<'_, '_, '_>) {
         if self.is_ready(turn.0.now.mono) && !self.recovery.said {
             self.recovery.said = true;
             turn.1.push(AcceptorEffect::Ready);
+            self.tell_early(turn);
         }
     }
 }

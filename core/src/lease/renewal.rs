@@ -33,7 +33,7 @@ impl Proposer {
         // Planted: the time counts from when it is accepted.
         let start = if is_planted(85) { turn.now() } else { vote.start };
         let until = start + self.config.times.hold();
-        if vote.heard.count() < self.config.acceptors.majority() || until <= turn.now() {
+        if vote.heard.count() < wanted.config.acceptors.majority() || until <= turn.now() {
             return;
         }
         match &mut wanted.phase {
@@ -44,7 +44,7 @@ impl Proposer {
                 self.arm_end(turn, name, wanted);
                 let next = vote.start + self.config.times.renew_interval();
                 turn.step_in(name, wanted, next.since(turn.now()));
-                let token = self.token_of(ballot);
+                let token = wanted.token(ballot);
                 turn.out.push(ProposerEffect::Granted { name: name.clone(), token, until });
             }
         }
@@ -59,7 +59,7 @@ impl Proposer {
         let ballot = *ballot;
         turn.step_in(name, wanted, self.config.times.renew_interval());
         turn.resend_in(name, wanted, self.config.times.resend_interval());
-        self.ask(turn, name, Ask::Propose(ballot, number), Heard::default());
+        self.ask(turn, name, wanted, Ask::Propose(ballot, number), Heard::default());
     }
 
     /// Waits for the end of the lease as it is known now. Renewals do not touch the timer: it comes early, and is

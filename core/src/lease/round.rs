@@ -36,11 +36,23 @@ impl Proposer {
         turn.step_in(name, wanted, wait);
     }
 
+    /// Waits for a renewal's interval or two: nothing is to be had before others come.
+    pub(super) fn wait_long(
+        &self,
+        turn: &mut Turn<'_, '_, '_>,
+        name: &LeaseName,
+        wanted: &mut Wanted,
+    ) {
+        wanted.phase = Phase::Waits;
+        let wait = Self::jittered(turn, self.config.times.renew_interval());
+        turn.step_in(name, wanted, wait);
+    }
+
     /// Asks how the lease stands, without consequences.
     pub(super) fn look(&self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, wanted: &mut Wanted) {
         wanted.phase = Phase::Looks(Default::default());
         wanted.told_before = wanted.told;
-        self.ask(turn, name, Ask::Peek, Heard::default());
+        self.ask(turn, name, wanted, Ask::Peek, Heard::default());
         let wait = Self::jittered(turn, self.config.times.round_max() / 2);
         turn.step_in(name, wanted, wait);
     }
@@ -59,7 +71,7 @@ impl Proposer {
         let ours = stands.holder == Some(self.id);
         said[place] = Some(if ours { Duration::ZERO } else { stands.runs_for });
         let mut told: Vec<Duration> = said.iter().flatten().copied().collect();
-        let majority = self.config.acceptors.majority();
+        let majority = wanted.config.acceptors.majority();
         if told.len() < majority {
             return;
         }
@@ -99,7 +111,7 @@ impl Proposer {
         };
         turn.step_in(name, wanted, self.config.times.round_max());
         turn.resend_in(name, wanted, self.config.times.resend_interval());
-        self.ask(turn, name, Ask::Prepare(ballot), Heard::default());
+        self.ask(turn, name, wanted, Ask::Prepare(ballot), Heard::default());
     }
 
     /// An acceptor has promised a round.
@@ -121,14 +133,14 @@ impl Proposer {
         if parked.has(place) && !std::mem::replace(extended, true) {
             turn.step_in(name, wanted, self.config.times.round_max());
         }
-        if promised.count() < self.config.acceptors.majority() {
+        if promised.count() < wanted.config.acceptors.majority() {
             return;
         }
         // The time counts from before anything is sent.
         let vote = Vote { number: 0, start: turn.now(), heard: Heard::default() };
         wanted.phase = Phase::Proposes { ballot, vote, refused: Heard::default() };
         turn.resend_in(name, wanted, self.config.times.resend_interval());
-        self.ask(turn, name, Ask::Propose(ballot, 0), Heard::default());
+        self.ask(turn, name, wanted, Ask::Propose(ballot, 0), Heard::default());
     }
 
     /// An acceptor has refused a round.
@@ -153,11 +165,11 @@ impl Proposer {
             _ => return,
         };
         refusals.add(place);
-        let acceptors = &self.config.acceptors;
+        let acceptors = &wanted.config.acceptors;
         if refusals.count() > acceptors.peers().len() - acceptors.majority() {
             // It cannot come to a majority any more.
             self.give_up(turn, name, wanted);
-            self.wait_a_little(turn, name, wanted);
+            self.move_on(turn, name, wanted);
         }
     }
 
@@ -168,7 +180,7 @@ impl Proposer {
             Phase::Waits | Phase::Looks(_) => self.look(turn, name, wanted),
             Phase::Prepares { .. } | Phase::Proposes { .. } => {
                 self.give_up(turn, name, wanted);
-                self.wait_a_little(turn, name, wanted);
+                self.move_on(turn, name, wanted);
             }
             Phase::Holds { .. } => self.renew(turn, name, wanted),
         }
@@ -181,15 +193,15 @@ impl Proposer {
         name: &LeaseName,
         wanted: &mut Wanted,
     ) {
-        let majority = self.config.acceptors.majority();
+        let majority = wanted.config.acceptors.majority();
         let (ask, heard) = match &wanted.phase {
             Phase::Waits | Phase::Looks(_) => return,
             Phase::Prepares { ballot, promised, .. } => (Ask::Prepare(*ballot), *promised),
             Phase::Proposes { ballot, vote, .. } => (Ask::Propose(*ballot, 0), vote.heard),
             Phase::Holds { ballot, vote, .. } => (Ask::Propose(*ballot, vote.number), vote.heard),
         };
-        if heard.count() < self.config.acceptors.peers().len() {
-            self.ask(turn, name, ask, heard);
+        if heard.count() < wanted.config.acceptors.peers().len() {
+            self.ask(turn, name, wanted, ask, heard);
         }
         // Once a majority has answered it is for the others' sake, and once is enough.
         if heard.count() < majority {

@@ -1,8 +1,9 @@
 //! What proposers and acceptors say to each other, what they are told, wait for, and want done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ballot, LeaseName, ProposerId, Token};
+use super::{Ballot, LeaseConfig, LeaseName, ProposerId, Token};
 use crate::base::{MonoTime, PeerId};
 
 /// From a proposer to an acceptor.
@@ -61,6 +62,9 @@ pub enum Answered {
         /// Why, and what may be tried next.
         stands: Peeked,
     },
+    /// No, and never again: these acceptors are sealed, since there is a configuration of this later epoch. The answer to
+    /// everything; and unasked to whoever has a lease here.
+    Sealed(u64),
 }
 
 /// How a lease stands at an acceptor.
@@ -93,8 +97,36 @@ pub struct Learned {
     pub boot: u64,
     /// Whether whoever answers knows all that it has ever promised.
     pub complete: bool,
+    /// Whoever answers is sealed, by the configuration of this epoch: so is whoever asked.
+    pub sealed: Option<u64>,
     /// The highest round that it has promised, by lease.
     pub rounds: Vec<(LeaseName, u64)>,
+}
+
+/// From an acceptor of a later configuration to those of former ones, and to those of its own: are you sealed, or has
+/// it begun?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seal {
+    /// As an acceptor of which epoch the other one is asked.
+    pub of: u64,
+    /// The epoch of whoever asks.
+    pub by: u64,
+    /// The boot number of whoever asks.
+    pub boot: u64,
+    /// When it asks, by its own clock: the answer says so again.
+    pub asked: MonoTime,
+}
+
+/// The answer to [`Seal`], once more when there is news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sealed {
+    /// What was asked.
+    pub seal: Seal,
+    /// Whether it is known that these acceptors took part: those of all epochs before them are out of it for good.
+    pub began: bool,
+    /// If it is sealed, and that is durable: for how long a lease that it has accepted before may live, by its own
+    /// clock. Zero if there is none.
+    pub runs_for: Option<Duration>,
 }
 
 /// What an acceptor must not forget.
@@ -111,6 +143,10 @@ pub enum Record {
     },
     /// What was promised before this disk was new has been learned.
     Complete,
+    /// Those of former configurations are out of it for good: these acceptors may take part.
+    Began,
+    /// It takes no part any more: there is a configuration of this later epoch.
+    Sealed(u64),
 }
 
 /// What can happen to an acceptor.
@@ -120,7 +156,12 @@ pub enum AcceptorInput {
     Start {
         /// The latest promise of each lease, as it was stored.
         records: Vec<Record>,
+        /// This disk was complete ([`Record::Complete`]) in a former configuration, and has nothing of this one: so
+        /// this acceptor has promised nothing and accepted nothing in it.
+        kept: bool,
     },
+    /// There is a configuration of this later epoch: it seals itself.
+    Supersede(u64),
     /// A proposer asks something.
     Request {
         /// Who.
@@ -142,6 +183,20 @@ pub enum AcceptorInput {
         /// What it says.
         learned: Learned,
     },
+    /// An acceptor of a later configuration, or of this one, asks whether this one is sealed, or has begun.
+    Seal {
+        /// Which.
+        from: PeerId,
+        /// What it asks.
+        seal: Seal,
+    },
+    /// An acceptor of a former configuration, or of this one, answers that.
+    Sealed {
+        /// Which.
+        from: PeerId,
+        /// What it says.
+        sealed: Sealed,
+    },
     /// All records up to this one are on the disk.
     Durable {
         /// The number of the last.
@@ -160,6 +215,10 @@ pub enum AcceptorTimer {
     AskAgain,
     /// It has abstained for long enough.
     Abstained,
+    /// Those of former configurations are asked again whether they are sealed.
+    AskSeals,
+    /// What lived at those of former configurations may have ended.
+    Outlived,
 }
 
 /// What an acceptor wants done.
@@ -186,6 +245,20 @@ pub enum AcceptorEffect {
         /// What.
         learned: Learned,
     },
+    /// Ask an acceptor of a former configuration, or of this one.
+    Seal {
+        /// Which.
+        to: PeerId,
+        /// What.
+        seal: Seal,
+    },
+    /// Answer an acceptor of a later configuration, or of this one.
+    Sealed {
+        /// Which.
+        to: PeerId,
+        /// What.
+        sealed: Sealed,
+    },
     /// Store this, and say [`AcceptorInput::Durable`] once it is on the disk. In order.
     Persist {
         /// From 1, without gaps.
@@ -204,6 +277,9 @@ pub enum ProposerInput {
     Want(LeaseName),
     /// It does not want it any more: it gives it up at once, if it holds it.
     Leave(LeaseName),
+    /// There are other acceptors, of a later epoch. A lease that it holds it keeps from the former ones, while they let
+    /// it; all else is had from these.
+    Configure(Arc<LeaseConfig>),
     /// An acceptor answers, or says something unasked.
     Answer {
         /// Which.
@@ -259,6 +335,8 @@ pub enum ProposerEffect {
         /// Who has it.
         holder: ProposerId,
     },
+    /// An acceptor says that there is a configuration of this epoch, which is later than ours. Once for each.
+    Superseded(u64),
     /// So many leases are wanted already ([`crate::Limits::leases_max`]): this one is not.
     NoRoom(LeaseName),
 }

@@ -39,7 +39,7 @@ impl From<Denied> for CallError {
 
 impl Mesh {
     /// Takes a newer descriptor of a network that this node is in. Sessions that it gives no right to go
-    /// on end at once.
+    /// on end at once, and other acceptors of leases take over from those before them.
     ///
     /// # Errors
     ///
@@ -52,7 +52,9 @@ impl Mesh {
     ) -> Result<(), MembershipError> {
         self.tick(now);
         self.access.check_descriptor(self.now, &chain)?;
+        let network = chain.id();
         self.feed_access(AccessInput::Descriptor(Box::new(chain)));
+        self.acceptors_named(network);
         self.run();
         Ok(())
     }

@@ -223,6 +223,25 @@ pub enum Event {
         /// The fencing token, if it is this node.
         token: Option<Token>,
     },
+    /// A network's descriptor names other acceptors of leases than before. They take part once those before them
+    /// are sealed.
+    AcceptorsNamed {
+        /// The network.
+        network: NetworkId,
+        /// Their epoch.
+        epoch: u64,
+        /// The epochs of former acceptors that an operator has given up. If some of these still run, two nodes may hold
+        /// one lease.
+        abandoned: Vec<u64>,
+    },
+    /// Acceptors of a network are of a later epoch than this node's descriptor knows. Until it is given that descriptor
+    /// it gets no leases.
+    AcceptorsOutdated {
+        /// The network.
+        network: NetworkId,
+        /// The later epoch.
+        epoch: u64,
+    },
     /// As an acceptor of leases this node takes part from now on. See [`crate::Mesh::is_ready`].
     AcceptorReady {
         /// In this network.

@@ -5,14 +5,13 @@
 //! say to this node itself comes by the queue of effects. A lease is called by its network and the service's path in
 //! it, so that all members mean the same.
 //!
-//! A network's acceptors are those of its descriptor when the node started. A later descriptor that names others
-//! counts from the next start on; see `lease/mod.rs` for what that means.
+//! A network's acceptors are those of its descriptor, and change with it: `acceptors.rs`. Those of the development network are
+//! as they were named when the node started.
 //!
 //! Without a store nothing is durable, and every start of an acceptor is one with a lost disk: it learns from the
 //! others what was promised. A sole acceptor has nobody to ask, so its tokens begin anew with each start.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use crate::auth::NetworkId;
 use crate::base::{
@@ -22,10 +21,11 @@ use crate::base::{
 use crate::directory::{LeaseWish, ServiceInput, ServiceState};
 use crate::lease::{
     Acceptor, AcceptorEffect, AcceptorInput, AcceptorSet, AcceptorTimer, Answer, Hold, Learn,
-    Learned, LeaseConfig, LeaseName, LeaseTimes, Proposer, ProposerEffect, ProposerId,
-    ProposerInput, ProposerTimer, Record, Request, Token,
+    Learned, LeaseName, LeaseTimes, Proposer, ProposerEffect, ProposerInput, ProposerTimer,
+    Request, Token,
 };
 use crate::machine::{Context, Machine};
+use crate::mesh::acceptors::Disk;
 use crate::mesh::event::Event;
 use crate::mesh::outbound::OutItem;
 use crate::mesh::wiring::Work;
@@ -33,7 +33,7 @@ use crate::mesh::{CommandError, Mesh, NodeTimer, Own, Phase, feed};
 use crate::planted::is_planted;
 use crate::rpc::caller::Route;
 use crate::rpc::{CallError, CallerInput, Failure};
-use crate::store::{Stored, stored};
+use crate::store::stored;
 use crate::topic::TopicPath;
 use crate::wire::{LEARNED_PART_MAX, LearnedPart, Message};
 
@@ -41,7 +41,8 @@ use crate::wire::{LEARNED_PART_MAX, LearnedPart, Message};
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct LeaseSettings {
     /// The acceptors of the development network, which has no descriptor: the same at all its nodes. None: nobody can
-    /// register a single-active service there. A node that is alone names itself.
+    /// register a single-active service there. A node that is alone names itself. They stay as they are until its nodes
+    /// have stopped.
     pub development_acceptors: Option<AcceptorSet>,
     /// The same at all nodes of a network. Source of the defaults: protocols.md, section 6.
     pub times: LeaseTimes,
@@ -76,24 +77,41 @@ struct Held {
 
 /// The leases of one network.
 #[derive(Clone)]
-struct Registry {
-    network: NetworkId,
-    proposer: Proposer,
-    /// If this node is one of them.
-    acceptor: Option<Acceptor>,
+pub(super) struct Registry {
+    pub(super) network: NetworkId,
+    pub(super) proposer: Proposer,
+    /// What this node is in the present and in former configurations, by their epochs.
+    pub(super) acceptors: Vec<Acceptor>,
+    /// Former sets that an operator has given up.
+    pub(super) abandoned: Vec<u64>,
+    /// The latest epoch of which it was said that this node's descriptor is behind it.
+    pub(super) behind: u64,
     /// What other acceptors have told so far of what they have promised.
-    told: FewMap<PeerId, Vec<(LeaseName, u64)>>,
+    pub(super) told: FewMap<PeerId, Vec<(LeaseName, u64)>>,
+}
+
+impl Registry {
+    /// As one of the present acceptors, if this node is.
+    pub(super) fn acceptor(&self) -> Option<&Acceptor> {
+        self.acceptors.last().filter(|acceptor| acceptor.epoch() == self.proposer.epoch())
+    }
+
+    fn acceptor_of(&mut self, epoch: u64) -> Option<&mut Acceptor> {
+        self.acceptors.iter_mut().find(|acceptor| acceptor.epoch() == epoch)
+    }
 }
 
 /// See the module's documentation.
 #[derive(Clone, Default)]
 pub(super) struct Leases {
-    registries: Vec<Registry>,
+    pub(super) registries: Vec<Registry>,
+    pub(super) disks: BTreeMap<NetworkId, Disk>,
+    pub(super) times: LeaseTimes,
     /// Of single-active services, from their registration on: the registry, and what their leases are called.
     services: KeyMap<ServiceTag, (usize, LeaseName)>,
     by_name: BTreeMap<LeaseName, ServiceKey>,
-    /// What is on its way to the disk: the request of the journal, the registry, the number of its acceptor.
-    storing: VecDeque<(u64, usize, u64)>,
+    /// What is on its way to the disk: the request of the journal, the registry, the epoch and the number of its acceptor.
+    storing: VecDeque<(u64, usize, u64, u64)>,
     /// Calls that wait until somebody is active.
     held: BTreeMap<CallKey, Held>,
     /// This node stops, and was active until a moment ago.
@@ -101,7 +119,7 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    fn place(&self, network: NetworkId) -> Option<usize> {
+    pub(super) fn place(&self, network: NetworkId) -> Option<usize> {
         self.registries.iter().position(|registry| registry.network == network)
     }
 
@@ -128,9 +146,11 @@ impl Leases {
     pub(super) fn check_invariants(&self) {
         for registry in &self.registries {
             registry.proposer.check_invariants();
-            if let Some(acceptor) = &registry.acceptor {
+            for acceptor in &registry.acceptors {
                 acceptor.check_invariants();
             }
+            let epochs = registry.acceptors.iter().map(Acceptor::epoch);
+            assert!(epochs.is_sorted(), "acceptors are in the order of their epochs");
         }
         assert_eq!(self.by_name.len(), self.services.iter().count(), "a name has one service");
     }
@@ -162,13 +182,13 @@ impl Mesh {
     /// Whether this node takes part in deciding who gets leases, in all networks in which it is an acceptor; true if
     /// it is none. After a start it abstains for a while: a rolling restart waits for it.
     pub fn is_ready(&self) -> bool {
-        let mut acceptors = self.leases.registries.iter().filter_map(|r| r.acceptor.as_ref());
+        let mut acceptors = self.leases.registries.iter().filter_map(Registry::acceptor);
         acceptors.all(|acceptor| acceptor.is_ready(self.now.mono))
     }
 
     /// Whether this node is an acceptor and does not know yet all that it has promised: its disk is new, or it has none.
     pub fn is_learning(&self) -> bool {
-        let mut acceptors = self.leases.registries.iter().filter_map(|r| r.acceptor.as_ref());
+        let mut acceptors = self.leases.registries.iter().filter_map(Registry::acceptor);
         acceptors.any(Acceptor::is_learning)
     }
 
@@ -203,45 +223,6 @@ impl Mesh {
 
     pub(super) fn is_single_active(&self, service: ServiceKey) -> bool {
         self.services.info(service).is_some_and(|info| info.single_active)
-    }
-
-    // The beginning.
-
-    /// Takes up the acceptors of all networks, and what this node has promised as one of them.
-    pub(super) fn open_registries(&mut self, settings: LeaseSettings, stored: Option<&Stored>) {
-        let development = settings.development_acceptors.filter(|_| self.access.is_development());
-        let mut sets: Vec<(NetworkId, AcceptorSet)> =
-            development.map(|acceptors| (NetworkId::DEVELOPMENT, acceptors)).into_iter().collect();
-        for descriptor in self.access.descriptors() {
-            let claims = descriptor.current().claims();
-            let members = claims.registry_members.clone();
-            // None, or as many as there may be: descriptors are read so.
-            if let Ok(acceptors) = AcceptorSet::new(claims.registry_epoch, members) {
-                sets.push((descriptor.id(), acceptors));
-            }
-        }
-        let (id, boot) = (self.local.id, self.local.incarnation.boot);
-        for (place, (network, acceptors)) in sets.into_iter().enumerate() {
-            let epoch = acceptors.epoch();
-            let is_ours = acceptors.place(id).is_some();
-            let config = Arc::new(LeaseConfig::new(acceptors, settings.times, &self.limits));
-            let proposer = Proposer::new(ProposerId { peer: id, boot }, Arc::clone(&config));
-            let acceptor = is_ours.then(|| Acceptor::new(id, boot, config));
-            let told = FewMap::default();
-            self.leases.registries.push(Registry { network, proposer, acceptor, told });
-            if is_ours {
-                let outdated = stored.map(|stored| stored.outdated_promises(network, epoch));
-                if let Some(outdated) = outdated.filter(|outdated| !outdated.is_empty()) {
-                    self.journal.ask(outdated);
-                }
-                let records = stored.map(|stored| stored.promises(network, epoch));
-                let mut records = records.unwrap_or_default();
-                if is_planted(101) {
-                    records.retain(|record| *record == Record::Complete);
-                }
-                self.feed_acceptor(place, AcceptorInput::Start { records });
-            }
-        }
     }
 
     /// What the lease of a service with this path is called, and where it is decided.
@@ -323,7 +304,8 @@ impl Mesh {
                     self.feed_services(ServiceInput::Lost(service));
                 }
                 self.say_leader(service, None, None);
-                let votes = self.leases.registries.get(place).is_some_and(|r| r.acceptor.is_some());
+                let votes =
+                    self.leases.registries.get(place).is_some_and(|r| r.acceptor().is_some());
                 if votes && self.phase == Phase::Stopping {
                     let until = self.now.mono + LINGER;
                     self.leases.lingers_until = Some(until);
@@ -334,6 +316,7 @@ impl Mesh {
                 let Some(service) = self.leases.by_name.get(&name).copied() else { return };
                 self.say_leader(service, Some(holder.peer), None);
             }
+            ProposerEffect::Superseded(epoch) => self.note_behind(place, epoch),
             ProposerEffect::NoRoom(_) => {
                 unreachable!("services are bounded by leases_max at registry {place}")
             }
@@ -368,11 +351,12 @@ impl Mesh {
         let Some(place) = self.leases.place(network) else { return };
         let Some(path) = self.access.path_in(network, path) else { return };
         if self.access.may_serve_at(self.now, peer, &path) {
-            self.feed_acceptor(place, AcceptorInput::Request { from, request });
+            let epoch = request.epoch;
+            self.feed_acceptor(place, epoch, AcceptorInput::Request { from, request });
         }
     }
 
-    pub(super) fn acceptor_effect(&mut self, place: usize, effect: AcceptorEffect) {
+    pub(super) fn acceptor_effect(&mut self, place: usize, epoch: u64, effect: AcceptorEffect) {
         let Some(network) = self.leases.registries.get(place).map(|r| r.network) else { return };
         match effect {
             AcceptorEffect::Answer { to, answer } if to == self.local.id => {
@@ -387,13 +371,23 @@ impl Mesh {
             }
             AcceptorEffect::Learned { to, learned } => self.tell_learned(network, to, learned),
             AcceptorEffect::Persist { seq, record } => {
-                let registry = &self.leases.registries[place];
-                let epoch = registry.proposer.epoch();
                 let request = self.journal.ask(vec![stored::promise(network, epoch, &record)]);
                 if self.journal.is_durable(request) {
-                    return self.feed_acceptor(place, AcceptorInput::Durable { seq });
+                    return self.feed_acceptor(place, epoch, AcceptorInput::Durable { seq });
                 }
-                self.leases.storing.push_back((request, place, seq));
+                self.leases.storing.push_back((request, place, epoch, seq));
+            }
+            AcceptorEffect::Seal { to, seal } if to == self.local.id => {
+                self.seal_asked(to, network, seal);
+            }
+            AcceptorEffect::Seal { to, seal } => {
+                self.send_of_leases(to, Message::LeaseSeal(network, seal));
+            }
+            AcceptorEffect::Sealed { to, sealed } if to == self.local.id => {
+                self.seal_told(to, network, sealed);
+            }
+            AcceptorEffect::Sealed { to, sealed } => {
+                self.send_of_leases(to, Message::LeaseSealed(network, sealed));
             }
             AcceptorEffect::Ready => self.events.push_back(Event::AcceptorReady { network }),
         }
@@ -401,28 +395,28 @@ impl Mesh {
 
     /// More is durable than before.
     pub(super) fn leases_durable(&mut self) {
-        while let Some((request, place, seq)) = self.leases.storing.front().copied()
+        while let Some((request, place, epoch, seq)) = self.leases.storing.front().copied()
             && self.journal.is_durable(request)
         {
             self.leases.storing.pop_front();
-            self.feed_acceptor(place, AcceptorInput::Durable { seq });
+            self.feed_acceptor(place, epoch, AcceptorInput::Durable { seq });
         }
     }
 
     /// Another acceptor has lost its disk.
     pub(super) fn lease_learn(&mut self, from: PeerId, network: NetworkId, learn: Learn) {
         if let Some(place) = self.leases.place(network) {
-            self.feed_acceptor(place, AcceptorInput::Learn { from, learn });
+            self.feed_acceptor(place, learn.epoch, AcceptorInput::Learn { from, learn });
         }
     }
 
     fn tell_learned(&mut self, network: NetworkId, to: PeerId, learned: Learned) {
-        let Learned { epoch, boot, complete, mut rounds } = learned;
+        let Learned { epoch, boot, complete, sealed, mut rounds } = learned;
         let mut told = 0;
         loop {
             let rest = rounds.split_off(rounds.len().min(LEARNED_PART_MAX));
             let (count, more) = (rounds.len(), !rest.is_empty());
-            let learned = Learned { epoch, boot, complete, rounds };
+            let learned = Learned { epoch, boot, complete, sealed, rounds };
             let part = LearnedPart { network, told, learned, more };
             self.send_of_leases(to, Message::LeaseLearned(part));
             if !more {
@@ -435,8 +429,8 @@ impl Mesh {
     /// Another acceptor tells what it has promised, in parts. They count together.
     pub(super) fn lease_learned(&mut self, from: PeerId, part: LearnedPart) {
         let Some(place) = self.leases.place(part.network) else { return };
-        let registry = &mut self.leases.registries[place];
-        if registry.acceptor.as_ref().is_none_or(|acceptor| !acceptor.expects(from)) {
+        let (registry, epoch) = (&mut self.leases.registries[place], part.learned.epoch);
+        if registry.acceptor_of(epoch).is_none_or(|acceptor| !acceptor.expects(from)) {
             return;
         }
         let mut rounds = registry.told.remove(&from).unwrap_or_default();
@@ -455,7 +449,7 @@ impl Mesh {
             return;
         }
         let learned = Learned { rounds, ..part.learned };
-        self.feed_acceptor(place, AcceptorInput::Learned { from, learned });
+        self.feed_acceptor(place, epoch, AcceptorInput::Learned { from, learned });
     }
 
     /// Says something to a peer, if there is a link to it and it is read there.
@@ -469,18 +463,18 @@ impl Mesh {
         }
     }
 
-    fn feed_proposer(&mut self, place: usize, input: ProposerInput) {
+    pub(super) fn feed_proposer(&mut self, place: usize, input: ProposerInput) {
         let Some(registry) = self.leases.registries.get_mut(place) else { return };
         let timer = |timer: ProposerTimer| NodeTimer::Proposer(place, timer);
         let effect = |effect| Work::Proposer(place, effect);
         feed!(self, registry.proposer, (), input, timer, effect);
     }
 
-    fn feed_acceptor(&mut self, place: usize, input: AcceptorInput) {
+    pub(super) fn feed_acceptor(&mut self, place: usize, epoch: u64, input: AcceptorInput) {
         let registry = self.leases.registries.get_mut(place);
-        let Some(acceptor) = registry.and_then(|r| r.acceptor.as_mut()) else { return };
-        let timer = |timer: AcceptorTimer| NodeTimer::Acceptor(place, timer);
-        let effect = |effect| Work::Acceptor(place, effect);
+        let Some(acceptor) = registry.and_then(|r| r.acceptor_of(epoch)) else { return };
+        let timer = |timer: AcceptorTimer| NodeTimer::Acceptor(place, epoch, timer);
+        let effect = |effect| Work::Acceptor(place, epoch, effect);
         feed!(self, *acceptor, (), input, timer, effect);
     }
 
@@ -488,8 +482,8 @@ impl Mesh {
         self.feed_proposer(place, ProposerInput::Timer(timer));
     }
 
-    pub(super) fn acceptor_timer(&mut self, place: usize, timer: AcceptorTimer) {
-        self.feed_acceptor(place, AcceptorInput::Timer(timer));
+    pub(super) fn acceptor_timer(&mut self, place: usize, epoch: u64, timer: AcceptorTimer) {
+        self.feed_acceptor(place, epoch, AcceptorInput::Timer(timer));
     }
 
     // Calls.

@@ -18,6 +18,7 @@
 //! at most [`Limits::steps_per_input_max`] steps; what is left stays queued, and [`Mesh::next_wake`]
 //! says "now".
 
+mod acceptors;
 mod access;
 mod command;
 mod directory;
@@ -69,6 +70,7 @@ use crate::store::{StoreRequest, Stored};
 use crate::topic::TopicMemory;
 use crate::wire::{self, Message, VERSION_MAX, VERSION_MIN};
 
+pub use acceptors::AcceptorsInfo;
 pub use command::{CallRequest, CommandError, Target};
 pub use event::{Event, Invocation};
 pub use events::Subscribed;
@@ -158,9 +160,10 @@ enum NodeTimer {
     Publisher(PublisherTimer),
     Publication(PublicationTimer),
     Access(AccessTimer),
-    /// By the place of its registry, as the next one.
+    /// By the place of its registry.
     Proposer(usize, ProposerTimer),
-    Acceptor(usize, AcceptorTimer),
+    /// By the place of its registry, and its epoch.
+    Acceptor(usize, u64, AcceptorTimer),
     WantLease(ServiceKey),
     LookForLeader(CallKey),
     LookAtServices,

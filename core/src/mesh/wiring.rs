@@ -29,7 +29,8 @@ pub(super) enum Work {
     Access(AccessEffect),
     Publication(PublicationEffect),
     Proposer(usize, ProposerEffect),
-    Acceptor(usize, AcceptorEffect),
+    /// By the place of its registry, and its epoch.
+    Acceptor(usize, u64, AcceptorEffect),
 }
 
 impl Mesh {
@@ -60,7 +61,7 @@ impl Mesh {
                 Work::Access(effect) => self.access_effect(effect),
                 Work::Publication(effect) => self.publication_effect(effect),
                 Work::Proposer(place, effect) => self.proposer_effect(place, effect),
-                Work::Acceptor(place, effect) => self.acceptor_effect(place, effect),
+                Work::Acceptor(place, epoch, effect) => self.acceptor_effect(place, epoch, effect),
             }
         }
     }
@@ -76,7 +77,7 @@ impl Mesh {
             }
             NodeTimer::Access(timer) => self.feed_access(AccessInput::Timer(timer)),
             NodeTimer::Proposer(place, timer) => self.proposer_timer(place, timer),
-            NodeTimer::Acceptor(place, timer) => self.acceptor_timer(place, timer),
+            NodeTimer::Acceptor(place, epoch, timer) => self.acceptor_timer(place, epoch, timer),
             NodeTimer::WantLease(service) => self.want_again(service),
             NodeTimer::LookForLeader(call) => self.look_for_leader(call),
             NodeTimer::LookAtServices => self.look_at_services(),
@@ -114,6 +115,8 @@ impl Mesh {
                 | Message::LeaseAnswer(_)
                 | Message::LeaseLearn(..)
                 | Message::LeaseLearned(_)
+                | Message::LeaseSeal(..)
+                | Message::LeaseSealed(..)
         );
         if on_control != (lane == Lane::CONTROL) && message != Message::Skippable {
             let what = format!("a message on the wrong lane ({lane:?})");
@@ -205,6 +208,16 @@ impl Mesh {
             Message::LeaseLearned(part) => {
                 if let Some(from) = self.peers.get(peer).map(|entry| entry.id) {
                     self.lease_learned(from, part);
+                }
+            }
+            Message::LeaseSeal(network, seal) => {
+                if let Some(from) = self.peers.get(peer).map(|entry| entry.id) {
+                    self.seal_asked(from, network, seal);
+                }
+            }
+            Message::LeaseSealed(network, sealed) => {
+                if let Some(from) = self.peers.get(peer).map(|entry| entry.id) {
+                    self.seal_told(from, network, sealed);
                 }
             }
             Message::Skippable => {}

@@ -372,6 +372,8 @@ impl Host {
             | Event::CallHedged { .. }
             | Event::Leader { .. }
             | Event::AcceptorReady { .. }
+            | Event::AcceptorsNamed { .. }
+            | Event::AcceptorsOutdated { .. }
             | Event::EventsLost { .. }
             | Event::PeerUp { .. }
             | Event::PeerServices { .. }

@@ -16,7 +16,7 @@
 //! | table | key | value | written |
 //! | --- | --- | --- | --- |
 //! | life | none | the counter of the present life, 8 bytes, the highest first | before the first frame of each life |
-//! | lease | network id, epoch of the acceptors (8 bytes), path | the round that is promised (8 bytes), and to whom: peer id and boot number, or nothing if it was only learned; without a path: empty, and says that all earlier promises are there | by an acceptor, before it promises |
+//! | lease | network id, epoch of the acceptors (8 bytes), path | the round that is promised (8 bytes), and to whom: peer id and boot number, or nothing if it was only learned; without a path: empty, and says that all earlier promises are there; in place of it `\0began`: those of former epochs are out of it, or `\0sealed`: by which epoch (8 bytes) | by an acceptor, before it promises |
 
 pub(crate) mod journal;
 pub(crate) mod stored;

@@ -1,6 +1,6 @@
 //! What an earlier life left behind, read and judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -94,13 +94,23 @@ impl Stored {
         sound.map(|(_, record)| record.clone()).collect()
     }
 
-    /// What was promised in earlier epochs, to be taken away.
+    /// What was promised in earlier epochs, to be taken away. That this node was an acceptor in them, and how they
+    /// ended, stays: it is little, and a node that is given an old descriptor again must know it.
     pub(crate) fn outdated_promises(&self, network: NetworkId, epoch: u64) -> Vec<Write> {
         let own = lease_key(network, epoch, &[]);
-        let of_network = |key: &&Bytes| key.starts_with(network.as_bytes());
-        let older =
-            self.promises.keys().filter(of_network).filter(|key| key[..LEASE_PREFIX] < own[..]);
-        older.map(|key| Write { table: Table::Lease, key: key.clone(), value: None }).collect()
+        let of_network =
+            self.promises.iter().filter(|(key, _)| key.starts_with(network.as_bytes()));
+        let older = of_network.filter(|(key, record)| {
+            key[..LEASE_PREFIX] < own[..] && matches!(record, lease::Record::Promise { .. })
+        });
+        older.map(|(key, _)| Write { table: Table::Lease, key: key.clone(), value: None }).collect()
+    }
+
+    /// All that was stored as an acceptor of leases of a network, by epoch.
+    pub(crate) fn lease_records(&self, network: NetworkId) -> BTreeMap<u64, Vec<lease::Record>> {
+        let of_network = self.promises.keys().filter(|key| key.starts_with(network.as_bytes()));
+        let epochs: BTreeSet<u64> = of_network.map(|key| number(&key[32..LEASE_PREFIX])).collect();
+        epochs.into_iter().map(|epoch| (epoch, self.promises(network, epoch))).collect()
     }
 
     /// The counter of the life before this one.
@@ -119,6 +129,14 @@ fn lease_key(network: NetworkId, epoch: u64, path: &[u8]) -> Bytes {
     [&network.as_bytes()[..], &epoch.to_be_bytes(), path].concat().into()
 }
 
+fn number(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes.try_into().expect("the slice has eight bytes"))
+}
+
+/// In place of a path, which never begins so.
+const BEGAN: &[u8] = b"\0began";
+const SEALED: &[u8] = b"\0sealed";
+
 fn read_promise(record: &Record) -> Result<lease::Record, String> {
     let wrong = |what: &str, bytes: usize| format!("{what} of {bytes} bytes");
     let key = &record.key;
@@ -126,11 +144,16 @@ fn read_promise(record: &Record) -> Result<lease::Record, String> {
         return Err(wrong("a key", key.len()));
     }
     let (prefix, path) = key.split_at(LEASE_PREFIX);
-    let number =
-        |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("the slice has eight bytes"));
     if path.is_empty() {
         return match record.value.len() {
             0 => Ok(lease::Record::Complete),
+            bytes => Err(wrong("a value", bytes)),
+        };
+    }
+    if path == BEGAN || path == SEALED {
+        return match record.value.len() {
+            0 if path == BEGAN => Ok(lease::Record::Began),
+            8 if path == SEALED => Ok(lease::Record::Sealed(number(&record.value))),
             bytes => Err(wrong("a value", bytes)),
         };
     }
@@ -151,6 +174,8 @@ fn read_promise(record: &Record) -> Result<lease::Record, String> {
 pub(crate) fn promise(network: NetworkId, epoch: u64, record: &lease::Record) -> Write {
     let (path, value) = match record {
         lease::Record::Complete => (&[][..], Bytes::new()),
+        lease::Record::Began => (BEGAN, Bytes::new()),
+        lease::Record::Sealed(by) => (SEALED, Bytes::copy_from_slice(&by.to_be_bytes())),
         lease::Record::Promise { name, round, proposer } => {
             let mut value = round.to_be_bytes().to_vec();
             if let Some(ProposerId { peer, boot }) = proposer {
@@ -204,10 +229,23 @@ mod tests {
         assert_eq!(stored.promises(network(2), 3), [learned]);
         assert_eq!(stored.promises(network(2), 4), []);
         let outdated = stored.outdated_promises(network(1), 3);
+        assert_eq!(outdated, [], "that it was complete in an earlier epoch stays");
+        let outdated = stored.outdated_promises(network(1), 4);
         assert_eq!(outdated.len(), 1);
-        assert_eq!((outdated[0].key.len(), &outdated[0].value), (LEASE_PREFIX, &None));
+        assert_eq!(
+            (&outdated[0].key, &outdated[0].value),
+            (&promise(network(1), 3, &promised).key, &None)
+        );
+        for of in [lease::Record::Began, lease::Record::Sealed(4)] {
+            stored.read(&record(promise(network(1), 3, &of))).unwrap();
+            assert!(stored.promises(network(1), 3).contains(&of));
+        }
+        let epochs =
+            |stored: &Stored| stored.lease_records(network(1)).into_keys().collect::<Vec<_>>();
+        assert_eq!(epochs(&stored), [2, 3]);
         stored.note_damage();
-        assert_eq!(stored.promises(network(1), 3), [promised], "there may have been more");
+        let kept = [lease::Record::Began, lease::Record::Sealed(4), promised];
+        assert_eq!(stored.promises(network(1), 3), kept, "there may have been more");
     }
 
     #[test]

@@ -7,9 +7,10 @@ use dunlin_proto::v1;
 
 use super::{WireFault, fault};
 use crate::auth::NetworkId;
-use crate::base::{Limits, PeerId};
+use crate::base::{Limits, MonoTime, PeerId};
 use crate::lease::{
-    Answer, Answered, Ask, Ballot, Learn, Learned, LeaseName, Peeked, ProposerId, Request,
+    Answer, Answered, Ask, Ballot, Learn, Learned, LeaseName, Peeked, ProposerId, Request, Seal,
+    Sealed,
 };
 
 /// How many leases one [`LearnedPart`] tells of: what they are called and their rounds take less than half of a frame's
@@ -100,6 +101,7 @@ pub(super) fn parse_answer(wire: v1::LeaseAnswer) -> Result<Answer, WireFault> {
             parked: wire.parked,
             stands: stands(wire.holder)?,
         },
+        6 => Answered::Sealed(wire.sealed_by),
         other => return Err(fault(MESSAGE, "answered", format!("{other}"))),
     };
     Ok(Answer { epoch: wire.epoch, name: name(MESSAGE, wire.name)?, answered })
@@ -132,13 +134,21 @@ pub(super) fn answer_to_wire(answer: Answer) -> v1::LeaseAnswer {
             (wire.answered, wire.ballot, wire.parked) = (5, ballot_to_wire(ballot), parked);
             Some(stands)
         }
+        Answered::Sealed(by) => {
+            (wire.answered, wire.sealed_by) = (6, by);
+            None
+        }
     };
     if let Some(Peeked { round, holder, runs_for }) = stands {
         wire.round = round;
         wire.holder = holder.and_then(|proposer| ballot_to_wire(Ballot { round: 0, proposer }));
-        wire.runs_for_ns = u64::try_from(runs_for.as_nanos()).unwrap_or(u64::MAX);
+        wire.runs_for_ns = nanos(runs_for);
     }
     wire
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn parse_learn(wire: &v1::LeaseLearn) -> Result<(NetworkId, Learn), WireFault> {
@@ -165,6 +175,7 @@ pub(super) fn parse_learned(
         epoch: wire.epoch,
         boot: wire.boot,
         complete: wire.complete,
+        sealed: wire.sealed_by,
         rounds: rounds.collect::<Result<_, WireFault>>()?,
     };
     let network = network(MESSAGE, &wire.network_id)?;
@@ -182,5 +193,31 @@ pub(super) fn learned_to_wire(part: LearnedPart) -> v1::LeaseLearned {
         told: u32::try_from(part.told).unwrap_or(u32::MAX),
         rounds: part.learned.rounds.into_iter().map(round).collect(),
         more: part.more,
+        sealed_by: part.learned.sealed,
     }
+}
+
+pub(super) fn parse_seal(wire: &v1::LeaseSeal) -> Result<(NetworkId, Seal), WireFault> {
+    let v1::LeaseSeal { of, by, boot, asked_ns, .. } = *wire;
+    let asked = MonoTime::from_nanos(asked_ns);
+    Ok((network("LeaseSeal", &wire.network_id)?, Seal { of, by, boot, asked }))
+}
+
+pub(super) fn seal_to_wire(network: NetworkId, seal: Seal) -> v1::LeaseSeal {
+    let network_id = Bytes::copy_from_slice(network.as_bytes());
+    let Seal { of, by, boot, asked } = seal;
+    v1::LeaseSeal { network_id, of, by, boot, asked_ns: asked.as_nanos() }
+}
+
+pub(super) fn parse_sealed(wire: &v1::LeaseSealed) -> Result<(NetworkId, Sealed), WireFault> {
+    let seal = wire.seal.as_ref().ok_or_else(|| fault("LeaseSealed", "seal", "missing"))?;
+    let (network, seal) = parse_seal(seal)?;
+    let runs_for = wire.runs_for_ns.map(Duration::from_nanos);
+    Ok((network, Sealed { seal, began: wire.began, runs_for }))
+}
+
+pub(super) fn sealed_to_wire(network: NetworkId, sealed: Sealed) -> v1::LeaseSealed {
+    let Sealed { seal, began, runs_for } = sealed;
+    let seal = Some(seal_to_wire(network, seal));
+    v1::LeaseSealed { seal, began, runs_for_ns: runs_for.map(nanos) }
 }

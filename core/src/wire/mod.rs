@@ -18,7 +18,7 @@ use crate::auth::{NetworkClaim, NetworkId};
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Delta, Document, Heard, Heartbeat};
 use crate::events::receiver::EventAck;
-use crate::lease::{Answer, Learn, Request};
+use crate::lease::{Answer, Learn, Request, Seal, Sealed};
 use crate::link::{End, Lane, LinkId, Sent};
 use crate::payload::ContentType;
 use crate::rpc::Status;
@@ -174,6 +174,9 @@ pub enum Message {
     /// From an acceptor that has lost its disk to another.
     LeaseLearn(NetworkId, Learn),
     LeaseLearned(LearnedPart),
+    /// From an acceptor of a later configuration to one of a former one, or between two of one.
+    LeaseSeal(NetworkId, Seal),
+    LeaseSealed(NetworkId, Sealed),
     /// A kind from a later version that may be skipped.
     Skippable,
 }
@@ -279,6 +282,14 @@ pub fn parse_with(
             Message::LeaseLearn(network, learn)
         }
         Header::LeaseLearned(part) => Message::LeaseLearned(leases::parse_learned(part, limits)?),
+        Header::LeaseSeal(seal) => {
+            let (network, seal) = leases::parse_seal(&seal)?;
+            Message::LeaseSeal(network, seal)
+        }
+        Header::LeaseSealed(sealed) => {
+            let (network, sealed) = leases::parse_sealed(&sealed)?;
+            Message::LeaseSealed(network, sealed)
+        }
         Header::Written(_) => unreachable!("what is read is not written already"),
     })
 }
@@ -564,6 +575,12 @@ impl Message {
             }
             Message::LeaseLearned(part) => {
                 Frame::new(Header::LeaseLearned(leases::learned_to_wire(part)))
+            }
+            Message::LeaseSeal(network, seal) => {
+                Frame::new(Header::LeaseSeal(leases::seal_to_wire(network, seal)))
+            }
+            Message::LeaseSealed(network, sealed) => {
+                Frame::new(Header::LeaseSealed(leases::sealed_to_wire(network, sealed)))
             }
             Message::Skippable => return None,
         })

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::{FewMap, Limits};
+use crate::base::{FewMap, Limits, MonoTime};
 use crate::directory::{
     ActionInfo, Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, Spread,
 };
@@ -395,6 +395,7 @@ fn what_is_said_of_leases_reads_back_as_it_was_written() {
         Answered::Accepted(ballot, 3),
         Answered::Refused { ballot, parked: true, stands },
         Answered::Refused { ballot, parked: false, stands: nobody },
+        Answered::Sealed(1 << 40),
     ] {
         let message = Message::LeaseAnswer(Answer { epoch: 2, name: name(), answered });
         assert_eq!(roundtrip(message.clone()), message);
@@ -403,11 +404,21 @@ fn what_is_said_of_leases_reads_back_as_it_was_written() {
     let message = Message::LeaseLearn(network, Learn { epoch: 2, boot: 5 });
     assert_eq!(roundtrip(message.clone()), message);
     let rounds = vec![(name(), 5); LEARNED_PART_MAX];
-    let learned = Learned { epoch: 2, boot: 5, complete: true, rounds };
+    let learned = Learned { epoch: 2, boot: 5, complete: true, sealed: Some(3), rounds };
     let part = LearnedPart { network, told: 512, learned, more: true };
     let message = Message::LeaseLearned(part.clone());
     assert_eq!(roundtrip(message.clone()), message);
+    let seal = Seal { of: 2, by: 3, boot: 5, asked: MonoTime::from_nanos(7) };
+    let asks = Message::LeaseSeal(network, seal);
+    assert_eq!(roundtrip(asks.clone()), asks);
+    for runs_for in [None, Some(Duration::ZERO), Some(runs_for)] {
+        let sealed =
+            Message::LeaseSealed(network, Sealed { seal, began: runs_for.is_some(), runs_for });
+        assert_eq!(roundtrip(sealed.clone()), sealed);
+    }
     let refused = |header| parse(Frame::new(header).to_body(), &Limits::default()).is_err();
+    assert!(refused(Header::LeaseSealed(v1::LeaseSealed::default())), "it says of nothing");
+    assert!(refused(Header::LeaseSeal(v1::LeaseSeal::default())), "it is of no network");
     let ask = |ask, ballot, name: Bytes| {
         Header::LeaseRequest(v1::LeaseRequest { ask, ballot, name, ..Default::default() })
     };

@@ -136,6 +136,8 @@ impl World {
             | Event::NetworkOutdated { .. }
             | Event::Leader { .. }
             | Event::AcceptorReady { .. }
+            | Event::AcceptorsNamed { .. }
+            | Event::AcceptorsOutdated { .. }
             | Event::StoreFailed { .. } => {}
             Event::Stopped => {
                 self.stopped = true;

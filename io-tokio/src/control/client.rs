@@ -11,7 +11,8 @@ use super::event::{Item, PublishQuestion, PublishedEntry, SubscribeQuestion};
 use super::frame::{Frame, FrameError, FrameReader, FrameWriter};
 use super::leader::LeaderEntry;
 use super::message::{
-    CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry, StatsEntry,
+    AcceptorsEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
+    StatsEntry,
 };
 use super::{REQUEST_HEADER_BYTES_MAX, RESPONSE_HEADER_BYTES_MAX, VERSION};
 
@@ -147,6 +148,23 @@ impl Client {
         loop {
             match responses.next().await?.0 {
                 Response::Stats(entry) => entries.push(entry),
+                Response::Done => return Ok(entries),
+                other => return Err(unexpected(&other).into()),
+            }
+        }
+    }
+
+    /// How it stands with the acceptors of the node's networks.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn acceptors(&mut self) -> Result<Vec<AcceptorsEntry>, ControlError> {
+        let mut responses = self.ask(&Request::Acceptors, &Bytes::new()).await?;
+        let mut entries = Vec::new();
+        loop {
+            match responses.next().await?.0 {
+                Response::Acceptors(entry) => entries.push(entry),
                 Response::Done => return Ok(entries),
                 other => return Err(unexpected(&other).into()),
             }

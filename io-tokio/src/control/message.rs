@@ -40,6 +40,9 @@ pub enum Request {
     Stats,
     /// Everybody who is connected: [`Response::Peer`], each, and [`Response::Done`].
     Peers,
+    /// How it stands with those who decide which instance of a single-active service is active:
+    /// [`Response::Acceptors`], one for each network that has some, and [`Response::Done`].
+    Acceptors,
     /// How long a peer takes to answer: [`Response::Pong`].
     Ping {
         /// The peer.
@@ -98,6 +101,8 @@ pub enum Response {
     Stats(StatsEntry),
     /// One peer of many.
     Peer(PeerEntry),
+    /// The acceptors of one network of many.
+    Acceptors(AcceptorsEntry),
     /// A call's answer; the body is what it carries.
     Answer {
         /// How to read the body: [`ContentType`].
@@ -136,6 +141,7 @@ impl Response {
             | Response::Leader(_)
             | Response::Stats(_)
             | Response::Peer(_)
+            | Response::Acceptors(_)
             | Response::Subscribed { .. }
             | Response::Event(_)
             | Response::Missed(_) => false,
@@ -380,6 +386,43 @@ pub struct StatsEntry {
     pub says: Option<VitalsEntry>,
 }
 
+/// How it stands with the acceptors of a network, as a node knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptorsEntry {
+    /// The network's id.
+    pub network: String,
+    /// The epoch of the acceptors that the node's descriptor names.
+    pub epoch: u64,
+    /// `none` if the node is none of them; `ready` if it takes part, `waits` if former ones are not sealed yet, and
+    /// otherwise `abstains`.
+    pub state: String,
+    /// If it waits: the epochs of former acceptors of which no majority is known to be sealed.
+    pub waits_for: Vec<u64>,
+    /// The epochs of former acceptors that an operator has given up.
+    pub abandoned: Vec<u64>,
+    /// The epoch of later acceptors, which the node's descriptor does not know.
+    pub later: Option<u64>,
+}
+
+impl AcceptorsEntry {
+    pub(super) fn new(info: dunlin_core::mesh::AcceptorsInfo) -> AcceptorsEntry {
+        let state = match info {
+            dunlin_core::mesh::AcceptorsInfo { is_ours: false, .. } => "none",
+            dunlin_core::mesh::AcceptorsInfo { is_ready: true, .. } => "ready",
+            _ if !info.waits_for.is_empty() => "waits",
+            _ => "abstains",
+        };
+        AcceptorsEntry {
+            network: info.network.to_string(),
+            epoch: info.epoch,
+            state: state.into(),
+            waits_for: info.waits_for,
+            abandoned: info.abandoned,
+            later: info.later,
+        }
+    }
+}
+
 impl StatsEntry {
     pub(super) fn new(own: PeerId, stats: &InstanceStats) -> StatsEntry {
         let report = &stats.report;
@@ -568,6 +611,7 @@ mod tests {
             ),
             (Request::WatchLeaders { service: None }, json!({"ask": "watch_leaders"})),
             (Request::Peers, json!({"ask": "peers"})),
+            (Request::Acceptors, json!({"ask": "acceptors"})),
             (
                 Request::Ping { peer: id(), timeout_ms: 9 },
                 json!({"ask": "ping", "peer": peer, "timeout_ms": 9}),

@@ -16,7 +16,9 @@ use super::event::{
     EventEntry, Item, MissedEntry, PublishQuestion, PublishedEntry, SubscribeQuestion,
 };
 use super::leader::LeaderWatch;
-use super::message::{CallAnswer, CallQuestion, PeerEntry, Problem, ServiceEntry, StatsEntry};
+use super::message::{
+    AcceptorsEntry, CallAnswer, CallQuestion, PeerEntry, Problem, ServiceEntry, StatsEntry,
+};
 use crate::driver::Desk;
 use crate::node::{Node, ask, peers_up};
 use crate::services::{Added, until};
@@ -137,6 +139,12 @@ impl Operator {
     pub async fn peers(&self) -> Vec<PeerEntry> {
         let peers = ask(&self.desk, |core, _, _| peers_up(core)).await.unwrap_or_default();
         peers.iter().map(PeerEntry::new).collect()
+    }
+
+    /// How it stands with the acceptors of this node's networks. Nothing once the node has ended.
+    pub async fn acceptors(&self) -> Vec<AcceptorsEntry> {
+        let acceptors = ask(&self.desk, |core, _, _| core.mesh().acceptors()).await;
+        acceptors.unwrap_or_default().into_iter().map(AcceptorsEntry::new).collect()
     }
 
     /// Has the active instance of a single-active service here let another one be active.

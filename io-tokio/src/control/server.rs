@@ -72,6 +72,12 @@ async fn answer(
             }
             Response::Done
         }
+        Request::Acceptors => {
+            for entry in operator.acceptors().await {
+                replies.send(Response::Acceptors(entry), Bytes::new()).await;
+            }
+            Response::Done
+        }
         Request::StepDown { service } => match operator.step_down(&service).await {
             Ok(()) => Response::Done,
             Err(problem) => Response::Failed(problem),

@@ -120,6 +120,20 @@ pub struct DescriptorBody {
     /// In the genesis: 16 random bytes, so that no two networks are the same.
     #[prost(bytes = "bytes", tag = "15")]
     pub nonce: ::prost::bytes::Bytes,
+    /// The acceptors of earlier epochs that may still take part. Ascending by epoch, all below registry_epoch.
+    #[prost(message, repeated, tag = "16")]
+    pub former_registries: ::prost::alloc::vec::Vec<FormerRegistry>,
+}
+/// The lease acceptors of an earlier epoch: one, three or five.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FormerRegistry {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub members: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// A majority of them is lost for good: nobody waits for their seals.
+    #[prost(bool, tag = "3")]
+    pub abandoned: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Issuer {
@@ -626,7 +640,7 @@ pub struct LeaseAnswer {
     pub name: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-    /// 1 peeked, 2 released, 3 promised, 4 accepted, 5 refused.
+    /// 1 peeked, 2 released, 3 promised, 4 accepted, 5 refused, 6 sealed.
     #[prost(uint32, tag = "3")]
     pub answered: u32,
     /// What was asked: of 3, 4 and 5.
@@ -646,6 +660,9 @@ pub struct LeaseAnswer {
     /// For how long nobody else can have it there.
     #[prost(uint64, tag = "9")]
     pub runs_for_ns: u64,
+    /// Of 6: the acceptors of this later epoch have taken over.
+    #[prost(uint64, tag = "10")]
+    pub sealed_by: u64,
 }
 /// Kind 130, control lane. An acceptor that has lost its disk asks the others what is promised.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -678,6 +695,9 @@ pub struct LeaseLearned {
     /// There is another part.
     #[prost(bool, tag = "7")]
     pub more: bool,
+    /// Whoever answers is sealed by the acceptors of this epoch; absent if it is not.
+    #[prost(uint64, optional, tag = "8")]
+    pub sealed_by: ::core::option::Option<u64>,
 }
 /// The highest round of a lease that is promised.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -686,6 +706,36 @@ pub struct LeaseRound {
     pub name: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "2")]
     pub round: u64,
+}
+/// Kind 132, control lane. An acceptor asks one of an earlier epoch whether it is sealed, or one of its own epoch whether
+/// that has begun.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseSeal {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub network_id: ::prost::bytes::Bytes,
+    /// As an acceptor of which epoch the receiver is asked.
+    #[prost(uint64, tag = "2")]
+    pub of: u64,
+    /// The epoch of the sender, and the boot number of its incarnation.
+    #[prost(uint64, tag = "3")]
+    pub by: u64,
+    #[prost(fixed64, tag = "4")]
+    pub boot: u64,
+    /// When it asks, by its own clock: it means nothing to anybody else.
+    #[prost(uint64, tag = "5")]
+    pub asked_ns: u64,
+}
+/// Kind 133, control lane. Answers LeaseSeal, once more when there is news.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseSealed {
+    #[prost(message, optional, tag = "1")]
+    pub seal: ::core::option::Option<LeaseSeal>,
+    /// The acceptors of that epoch have taken part.
+    #[prost(bool, tag = "2")]
+    pub began: bool,
+    /// If the sender is sealed: for how long a lease that it has accepted may live.
+    #[prost(uint64, optional, tag = "3")]
+    pub runs_for_ns: ::core::option::Option<u64>,
 }
 /// From the end that opened the stream, as the argument of a call; from the other one, as its answer.
 #[derive(Clone, PartialEq, ::prost::Message)]

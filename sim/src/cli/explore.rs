@@ -29,12 +29,18 @@ Wrong rules, to see how each is refuted, exist only in a build of their own:
       explore lease --rule no-abstention
 They are: no-abstention, answered-before-durable, equal-rounds, any-renewal-counts,
 any-answer-counts, timer-starts-late, no-drift-margin, standby-raises-promise,
-lost-disk-unlearned, learned-round-again.";
+lost-disk-unlearned, learned-round-again; and when other acceptors take over:
+what-lives-is-not-waited-for, one-seal-is-enough, seal-told-before-durable,
+goes-on-after-its-seal, lost-seal-not-learned, seals-count-for-ever,
+only-the-last-set-is-sealed, tokens-without-an-epoch.";
 #[cfg(dunlin_planted)]
 const WRONG_LEASE: &str = "\
 Wrong rules for --rule: no-abstention, answered-before-durable, equal-rounds, any-renewal-counts,
 any-answer-counts, timer-starts-late, no-drift-margin, standby-raises-promise,
-lost-disk-unlearned, learned-round-again.";
+lost-disk-unlearned, learned-round-again; and when other acceptors take over:
+what-lives-is-not-waited-for, one-seal-is-enough, seal-told-before-durable,
+goes-on-after-its-seal, lost-seal-not-learned, seals-count-for-ever,
+only-the-last-set-is-sealed, tokens-without-an-epoch.";
 
 /// What to explore.
 #[derive(Subcommand)]
@@ -42,7 +48,7 @@ pub(crate) enum Explore {
     /// Two nodes that dial each other: both end on the same link, and nothing is lost.
     #[command(after_help = WRONG_GLARE)]
     Glare(Options),
-    /// Three acceptors and two proposers of a lease: at most one holds it, and tokens grow.
+    /// Acceptors and two proposers of a lease: at most one holds it, and tokens grow, also when other acceptors take over.
     #[command(after_help = WRONG_LEASE)]
     Lease(Options),
 }
@@ -71,6 +77,14 @@ pub(crate) struct Options {
     json: bool,
 }
 
+/// What all configurations come to.
+#[derive(Default)]
+struct Sum {
+    states: u64,
+    depth: u32,
+    seconds: f64,
+}
+
 impl Explore {
     /// Explores and reports.
     pub(crate) fn run(self) -> ExitCode {
@@ -80,16 +94,26 @@ impl Explore {
                 if let Some(code) = options.plant(&glare::RULES) {
                     return code;
                 }
-                let deep = options.deep;
-                options.run(if deep { glare::deep() } else { glare::configurations() })
+                let all = if options.deep { glare::deep() } else { glare::configurations() };
+                let mut sum = Sum::default();
+                let done = options.run(all, &mut sum);
+                options.end(done, &sum)
             }
             Explore::Lease(options) => {
                 #[cfg(dunlin_planted)]
-                if let Some(code) = options.plant(&lease::RULES) {
+                if let Some(code) =
+                    options.plant(&[&lease::RULES[..], &lease::change::RULES].concat())
+                {
                     return code;
                 }
-                let deep = options.deep;
-                options.run(if deep { lease::deep() } else { lease::configurations() })
+                let (leases, changes) = match options.deep {
+                    true => (lease::deep(), lease::change::deep()),
+                    false => (lease::configurations(), lease::change::configurations()),
+                };
+                let mut sum = Sum::default();
+                let done =
+                    options.run(leases, &mut sum).and_then(|()| options.run(changes, &mut sum));
+                options.end(done, &sum)
             }
         }
     }
@@ -109,11 +133,13 @@ impl Options {
         None
     }
 
-    fn run<M: Model>(self, configurations: Vec<(String, M)>) -> ExitCode {
+    fn run<M: Model>(
+        &self,
+        configurations: Vec<(String, M)>,
+        sum: &mut Sum,
+    ) -> Result<(), ExitCode> {
         // A machine that breaks a promise is a counterexample, and not this program's end.
         std::panic::set_hook(Box::new(|_| {}));
-        let begun = Instant::now();
-        let (mut states, mut depth) = (0, 0);
         for (name, model) in configurations {
             if !name.contains(&self.only) {
                 continue;
@@ -132,8 +158,9 @@ impl Options {
                 eprint!("\r\x1b[K");
             }
             let seconds = from.elapsed().as_secs_f64();
-            states += explored.states;
-            depth = depth.max(explored.depth);
+            sum.states += explored.states;
+            sum.depth = sum.depth.max(explored.depth);
+            sum.seconds += seconds;
             if self.json {
                 say(&json!({ "configuration": name, "seconds": seconds, "explored": explored })
                     .to_string());
@@ -141,10 +168,17 @@ impl Options {
                 show(&name, &explored, seconds);
             }
             if let Some(code) = failure(&explored) {
-                return code;
+                return Err(code);
             }
         }
-        let seconds = begun.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn end(&self, done: Result<(), ExitCode>, sum: &Sum) -> ExitCode {
+        if let Err(code) = done {
+            return code;
+        }
+        let Sum { states, depth, seconds } = sum;
         if !self.json {
             say(&format!(
                 "every rule holds in all {states} states, up to {depth} steps deep; {seconds:.1} s"

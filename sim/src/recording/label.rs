@@ -64,6 +64,11 @@ pub(crate) fn frame(frame: &Bytes) -> (Kind, String) {
         Wire::LeaseRequest(request) => (Kind::Lease, format!("{:?}", request.ask)),
         Wire::LeaseAnswer(answer) => (Kind::Lease, format!("{:?}", answer.answered)),
         Wire::LeaseLearn(..) => (Kind::Lease, "asks what is promised".into()),
+        Wire::LeaseSeal(_, seal) => (Kind::Lease, format!("is epoch {} sealed?", seal.of)),
+        Wire::LeaseSealed(_, sealed) => {
+            let is = if sealed.runs_for.is_some() { "is" } else { "is not" };
+            (Kind::Lease, format!("epoch {} {is} sealed", sealed.seal.of))
+        }
         Wire::LeaseLearned(part) => {
             (Kind::Lease, format!("{} rounds that are promised", part.learned.rounds.len()))
         }
@@ -96,7 +101,9 @@ pub(crate) fn about(event: &Event) -> About {
         Event::RunHook { .. }
         | Event::ServiceState { .. }
         | Event::Leader { .. }
-        | Event::AcceptorReady { .. } => About::Service,
+        | Event::AcceptorReady { .. }
+        | Event::AcceptorsNamed { .. }
+        | Event::AcceptorsOutdated { .. } => About::Service,
         Event::PeerUp { .. }
         | Event::PeerServices { .. }
         | Event::DirectoryAcknowledged { .. }

@@ -3,6 +3,17 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::descriptor::FormerRegistry;
+
+/// As many as there are members, up to two.
+fn formers(members: u8) -> Vec<FormerRegistry> {
+    let former = |epoch: u64| FormerRegistry {
+        epoch,
+        members: (0..3).map(|n| identity(50 + n).id()).collect(),
+        abandoned: epoch == 1,
+    };
+    (0..2).map(former).take(members.into()).collect()
+}
 
 proptest! {
     #[test]
@@ -79,6 +90,7 @@ proptest! {
                 .collect(),
             registry_members: (0..members).map(|n| identity(40 + n).id()).collect(),
             registry_epoch: 3,
+            former_registries: formers(members),
             message_bytes_max: (bytes_max > 0).then_some(bytes_max),
             dissemination: Dissemination::Tree,
             ..claims()
@@ -99,6 +111,8 @@ proptest! {
         prop_assert_eq!(&read.name, &claims.name);
         prop_assert_eq!(read.message_bytes_max, claims.message_bytes_max);
         prop_assert_eq!(read.registry_members.len(), usize::from(members));
+        prop_assert_eq!(read.former_registries.len(), usize::from(members).min(2));
+        prop_assert!(read.former_registries.iter().all(|former| former.epoch < 3));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(crate) fn claims() -> DescriptorClaims {
         issuers: vec![(issuer().id(), 7)],
         registry_members: Vec::new(),
         registry_epoch: 0,
+        former_registries: Vec::new(),
         revoked_before: WallTime::default(),
         revoked_tokens: Vec::new(),
         revoked_issuers: Vec::new(),

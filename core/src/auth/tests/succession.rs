@@ -141,3 +141,51 @@ fn id_of(number: u16) -> TokenId {
     id[..2].copy_from_slice(&number.to_be_bytes());
     TokenId(id)
 }
+
+#[test]
+fn other_acceptors_have_a_higher_epoch_and_name_those_before_them() {
+    let ids = |of: &[u8]| of.iter().map(|n| identity(*n).id()).collect::<Vec<_>>();
+    let first = network().succeed(&root(), claims().with_acceptors(ids(&[40, 41, 42]), false));
+    let first = first.unwrap();
+    let epoch = |chain: &DescriptorChain| chain.current().claims().registry_epoch;
+    assert_eq!(epoch(&first), 1);
+    assert_eq!(first.current().claims().former_registries, [], "there were none before");
+    let second = first.current().claims().with_acceptors(ids(&[41, 42, 43]), false);
+    let second = first.succeed(&root(), second).unwrap();
+    let third = second.current().claims().with_acceptors(ids(&[44]), true);
+    let third = second.succeed(&root(), third).unwrap();
+    assert_eq!(DescriptorChain::decode(third.encode()).as_ref(), Ok(&third));
+    assert_eq!(third.check_newer(&first), Ok(()));
+    let formers = |chain: &DescriptorChain| {
+        let formers = &chain.current().claims().former_registries;
+        formers.iter().map(|of| (of.epoch, of.members.len(), of.abandoned)).collect::<Vec<_>>()
+    };
+    assert_eq!(formers(&second), [(1, 3, false)]);
+    assert_eq!(formers(&third), [(1, 3, true), (2, 3, true)]);
+    // The same acceptors in the same epoch are no change; others are, and so is a lower epoch.
+    let same = third.succeed(&root(), third.current().claims().clone()).unwrap();
+    assert_eq!(same.check_newer(&third), Ok(()));
+    let other =
+        DescriptorClaims { registry_members: ids(&[45]), ..third.current().claims().clone() };
+    let other = third.succeed(&root(), other).unwrap();
+    let refused = other.check_newer(&third).unwrap_err();
+    assert_eq!(refused, DescriptorRefusal::AcceptorsEpoch { epoch: 3, known: 3 });
+    let lower = DescriptorClaims { registry_epoch: 2, ..third.current().claims().clone() };
+    let lower = DescriptorClaims { former_registries: Vec::new(), ..lower };
+    let refused = third.succeed(&root(), lower).unwrap().check_newer(&third).unwrap_err();
+    assert_eq!(refused, DescriptorRefusal::AcceptorsEpoch { epoch: 2, known: 3 });
+    // What no set of acceptors is.
+    for (epoch, members) in [(3, ids(&[40])), (0, ids(&[40, 41])), (0, ids(&[40, 40, 41]))] {
+        let mut wrong = third.current().claims().clone();
+        wrong.former_registries =
+            vec![crate::auth::descriptor::FormerRegistry { epoch, members, abandoned: false }];
+        let refused = third.succeed(&root(), wrong).unwrap_err();
+        assert!(matches!(refused, DescriptorRefusal::Descriptor(..)), "{refused}");
+    }
+    let mut many = third.current().claims().clone();
+    for _ in 0..20 {
+        many = many.with_acceptors(ids(&[40]), false);
+    }
+    let refused = third.succeed(&root(), many).unwrap_err().to_string();
+    assert!(refused.contains("at most 16"), "{refused}");
+}

@@ -9,7 +9,7 @@ use crate::machine::tests::Bench;
 /// An acceptor of three that has a disk and has abstained.
 fn ready() -> Bench<Acceptor> {
     let mut bench = Bench::new(Acceptor::new(acceptor_id(0), 1, config(3)));
-    bench.feed((), AcceptorInput::Start { records: vec![Record::Complete] });
+    bench.feed((), AcceptorInput::Start { records: vec![Record::Complete], kept: false });
     assert!(!bench.machine.is_ready(bench.now));
     let timer = bench.next_timer().unwrap();
     assert_eq!(bench.feed((), AcceptorInput::Timer(timer)), [AcceptorEffect::Ready]);
@@ -184,7 +184,10 @@ fn there_is_a_bound_on_leases() {
     let limits = Limits { leases_max: 1, ..Limits::default() };
     let config = Arc::new(LeaseConfig::new(set, LeaseTimes::default(), &limits));
     let mut bench = Bench::new(Acceptor::new(acceptor_id(0), 1, config));
-    bench.feed((), AcceptorInput::Start { records: vec![Record::Complete, promise(4, 1)] });
+    bench.feed(
+        (),
+        AcceptorInput::Start { records: vec![Record::Complete, promise(4, 1)], kept: false },
+    );
     let timer = bench.next_timer().unwrap();
     bench.feed((), AcceptorInput::Timer(timer));
     let other = LeaseName::new("shop:stock".into()).unwrap();
@@ -202,7 +205,7 @@ fn there_is_a_bound_on_leases() {
 fn after_a_restart_it_abstains_and_says_for_how_long() {
     let mut bench = Bench::new(Acceptor::new(acceptor_id(0), 2, config(3)));
     let records = vec![promise(6, 1), Record::Complete];
-    assert_eq!(bench.feed((), AcceptorInput::Start { records }), []);
+    assert_eq!(bench.feed((), AcceptorInput::Start { records, kept: false }), []);
     let m = LeaseTimes::default().abstention();
     for what in [Ask::Prepare(ballot(7, 2)), Ask::Propose(ballot(7, 2), 0)] {
         let no = refused(ballot(7, 2), false, stands(6, None, m));
@@ -219,7 +222,7 @@ fn after_a_restart_it_abstains_and_says_for_how_long() {
 
 fn learned(boot: u64, complete: bool, rounds: &[u64]) -> Learned {
     let rounds = rounds.iter().map(|round| (name(), *round)).collect();
-    Learned { epoch: 7, boot, complete, rounds }
+    Learned { epoch: 7, boot, complete, sealed: None, rounds }
 }
 
 fn tell(bench: &mut Bench<Acceptor>, from: usize, learned: Learned) -> Vec<AcceptorEffect> {
@@ -230,7 +233,7 @@ fn tell(bench: &mut Bench<Acceptor>, from: usize, learned: Learned) -> Vec<Accep
 fn without_its_disk_it_learns_which_rounds_it_may_have_promised() {
     let mut bench = Bench::new(Acceptor::new(acceptor_id(0), 2, config(3)));
     assert_eq!(
-        bench.feed((), AcceptorInput::Start { records: Vec::new() }),
+        bench.feed((), AcceptorInput::Start { records: Vec::new(), kept: false }),
         [],
         "it abstains first"
     );
@@ -273,7 +276,7 @@ fn without_its_disk_it_learns_which_rounds_it_may_have_promised() {
 fn of_five_three_that_know_are_enough_or_all() {
     let start = || {
         let mut bench = Bench::new(Acceptor::new(acceptor_id(0), 2, config(5)));
-        bench.feed((), AcceptorInput::Start { records: Vec::new() });
+        bench.feed((), AcceptorInput::Start { records: Vec::new(), kept: false });
         let timer = bench.next_timer().unwrap();
         bench.feed((), AcceptorInput::Timer(timer));
         bench

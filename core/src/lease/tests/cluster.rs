@@ -23,19 +23,24 @@ impl Net {
 }
 
 enum Event {
-    Acceptor(usize, AcceptorInput),
+    /// As an acceptor of this epoch.
+    Acceptor(usize, u64, AcceptorInput),
     Proposer(usize, ProposerInput),
-    /// In this life of the acceptor.
-    Durable(usize, u64, u64),
+    /// As an acceptor of this epoch, in this life of the node.
+    Durable(usize, u64, u64, u64),
 }
 
+/// A node that is an acceptor in one or several epochs.
 struct AcceptorNode {
-    bench: Bench<Acceptor>,
+    /// By epoch.
+    benches: BTreeMap<u64, Bench<Acceptor>>,
+    /// The latest epoch that it was told of.
+    knows: u64,
     rate_permille: u64,
     boot: u64,
     up: bool,
-    disk: Vec<Record>,
-    unsynced: Vec<(u64, Record)>,
+    disk: Vec<(u64, Record)>,
+    unsynced: Vec<(u64, u64, Record)>,
 }
 
 struct ProposerNode {
@@ -51,6 +56,7 @@ struct ProposerNode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
     pub(super) proposer: usize,
+    pub(super) epoch: u64,
     pub(super) round: u64,
     pub(super) at: u64,
 }
@@ -60,7 +66,8 @@ pub(super) struct Cluster {
     pub(super) now: u64,
     pub(super) net: Net,
     pub(super) grants: Vec<Grant>,
-    config: Arc<LeaseConfig>,
+    /// From epoch 7 on.
+    configs: Vec<Arc<LeaseConfig>>,
     acceptors: Vec<AcceptorNode>,
     proposers: Vec<ProposerNode>,
     queue: BTreeMap<(u64, u64), Event>,
@@ -73,35 +80,26 @@ pub(super) const MS: u64 = 1_000_000;
 impl Cluster {
     /// Founded, and every acceptor has learned that nothing is promised.
     pub(super) fn new(acceptors: usize, proposers: usize, seed: u64) -> Cluster {
-        let config = config(acceptors);
         let mut cluster = Cluster {
             now: 0,
             net: Net::GOOD,
             grants: Vec::new(),
             acceptors: Vec::new(),
             proposers: Vec::new(),
-            config,
+            configs: vec![config(acceptors)],
             queue: BTreeMap::new(),
             events: 0,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         };
-        for a in 0..acceptors {
-            let config = Arc::clone(&cluster.config);
-            cluster.acceptors.push(AcceptorNode {
-                bench: Bench::new(Acceptor::new(acceptor_id(a), 1, config)),
-                rate_permille: 1000,
-                boot: 1,
-                up: true,
-                disk: Vec::new(),
-                unsynced: Vec::new(),
-            });
+        for _ in 0..acceptors {
+            cluster.add_node();
         }
         for a in 0..acceptors {
-            cluster.acceptor(a, AcceptorInput::Start { records: Vec::new() });
+            cluster.tell_acceptor(a, 7);
         }
         for p in 0..proposers {
             let id = ProposerId { peer: proposer_id(p), boot: 1 };
-            let config = Arc::clone(&cluster.config);
+            let config = Arc::clone(&cluster.configs[0]);
             cluster.proposers.push(ProposerNode {
                 bench: Bench::new(Proposer::new(id, config)),
                 rate_permille: 1000,
@@ -111,6 +109,86 @@ impl Cluster {
             });
         }
         cluster
+    }
+
+    /// A node with an empty disk, which is no acceptor yet.
+    fn add_node(&mut self) {
+        self.acceptors.push(AcceptorNode {
+            benches: BTreeMap::new(),
+            knows: 0,
+            rate_permille: 1000,
+            boot: 1,
+            up: true,
+            disk: Vec::new(),
+            unsynced: Vec::new(),
+        });
+    }
+
+    /// Names other acceptors, by their nodes. Nobody knows of it yet. The epoch.
+    pub(super) fn change(&mut self, acceptors: &[usize], abandon: bool) -> u64 {
+        let last = self.configs.last().expect("there is one");
+        let epoch = last.acceptors.epoch() + 1;
+        let set = AcceptorSet::new(epoch, acceptors.iter().map(|a| acceptor_id(*a)).collect());
+        let mut formers = last.formers.clone();
+        formers.push(FormerSet { acceptors: last.acceptors.clone(), abandoned: false });
+        for former in &mut formers {
+            former.abandoned |= abandon;
+        }
+        let config = LeaseConfig::new(set.unwrap(), last.times, &Limits::default()).after(formers);
+        self.configs.push(Arc::new(config));
+        while self.acceptors.len() <= *acceptors.iter().max().unwrap() {
+            self.add_node();
+        }
+        epoch
+    }
+
+    fn config(&self, epoch: u64) -> Arc<LeaseConfig> {
+        Arc::clone(&self.configs[epoch as usize - 7])
+    }
+
+    /// A node that may be an acceptor is told of a configuration, as its mesh would be.
+    pub(super) fn tell_acceptor(&mut self, a: usize, epoch: u64) {
+        if self.acceptors[a].knows >= epoch || !self.acceptors[a].up {
+            return;
+        }
+        self.acceptors[a].knows = epoch;
+        let config = self.config(epoch);
+        for of in 7..epoch {
+            self.open(a, self.config(of));
+            self.acceptor(a, of, AcceptorInput::Supersede(epoch));
+        }
+        self.open(a, config);
+    }
+
+    fn open(&mut self, a: usize, config: Arc<LeaseConfig>) {
+        let epoch = config.acceptors.epoch();
+        let node = &mut self.acceptors[a];
+        if config.acceptors.place(acceptor_id(a)).is_none() || node.benches.contains_key(&epoch) {
+            return;
+        }
+        let of = |epoch: u64| node.disk.iter().filter(move |(of, _)| *of == epoch).map(|(_, r)| r);
+        let mut records: Vec<Record> = of(epoch).cloned().collect();
+        let kept = config
+            .keeps(acceptor_id(a), |epoch| of(epoch).any(|record| *record == Record::Complete));
+        let seals = node.disk.iter().filter_map(|(_, record)| match record {
+            Record::Sealed(by) => Some(*by),
+            _ => None,
+        });
+        records.extend(seals.max().filter(|by| *by > epoch).map(Record::Sealed));
+        node.benches.insert(epoch, Bench::new(Acceptor::new(acceptor_id(a), node.boot, config)));
+        self.acceptor(a, epoch, AcceptorInput::Start { records, kept });
+    }
+
+    pub(super) fn tell_proposer(&mut self, p: usize, epoch: u64) {
+        let config = self.config(epoch);
+        self.proposer(p, ProposerInput::Configure(config));
+    }
+
+    /// Whether an acceptor takes part in an epoch.
+    pub(super) fn is_ready(&self, a: usize, epoch: u64) -> bool {
+        let node = &self.acceptors[a];
+        let now = local(self.now, node.rate_permille);
+        node.benches.get(&epoch).is_some_and(|bench| bench.machine.is_ready(now))
     }
 
     pub(super) fn draw(&mut self, below: u64) -> u64 {
@@ -143,36 +221,45 @@ impl Cluster {
         }
     }
 
-    fn acceptor(&mut self, a: usize, input: AcceptorInput) {
+    fn to_acceptor(&mut self, to: PeerId, epoch: u64, input: AcceptorInput) {
+        let to = usize::from(to.as_bytes()[0]);
+        self.send(|| Event::Acceptor(to, epoch, input.clone()));
+    }
+
+    fn acceptor(&mut self, a: usize, epoch: u64, input: AcceptorInput) {
         let node = &mut self.acceptors[a];
-        node.bench.now = local(self.now, node.rate_permille);
-        for effect in node.bench.feed((), input) {
+        let now = local(self.now, node.rate_permille);
+        let Some(bench) = node.benches.get_mut(&epoch) else { return };
+        bench.now = now;
+        let from = acceptor_id(a);
+        for effect in bench.feed((), input) {
             match effect {
                 AcceptorEffect::Answer { to, answer } => {
                     let p = usize::from(to.as_bytes()[0] - 100);
-                    let from = acceptor_id(a);
                     self.send(|| {
                         let answer = answer.clone();
                         Event::Proposer(p, ProposerInput::Answer { from, answer })
                     });
                 }
                 AcceptorEffect::Learn { to, learn } => {
-                    let (to, from) = (usize::from(to.as_bytes()[0]), acceptor_id(a));
-                    self.send(|| Event::Acceptor(to, AcceptorInput::Learn { from, learn }));
+                    self.to_acceptor(to, learn.epoch, AcceptorInput::Learn { from, learn });
                 }
                 AcceptorEffect::Learned { to, learned } => {
-                    let (to, from) = (usize::from(to.as_bytes()[0]), acceptor_id(a));
-                    self.send(|| {
-                        let learned = learned.clone();
-                        Event::Acceptor(to, AcceptorInput::Learned { from, learned })
-                    });
+                    self.to_acceptor(to, learned.epoch, AcceptorInput::Learned { from, learned });
+                }
+                AcceptorEffect::Seal { to, seal } => {
+                    self.to_acceptor(to, seal.of, AcceptorInput::Seal { from, seal });
+                }
+                AcceptorEffect::Sealed { to, sealed } => {
+                    let input = AcceptorInput::Sealed { from, sealed };
+                    self.to_acceptor(to, sealed.seal.by, input);
                 }
                 AcceptorEffect::Persist { seq, record } => {
                     let node = &mut self.acceptors[a];
-                    node.unsynced.push((seq, record));
+                    node.unsynced.push((epoch, seq, record));
                     // A sync takes a millisecond.
                     self.events += 1;
-                    let durable = Event::Durable(a, node.boot, seq);
+                    let durable = Event::Durable(a, epoch, node.boot, seq);
                     self.queue.insert((self.now + MS, self.events), durable);
                 }
                 AcceptorEffect::Ready => {}
@@ -189,14 +276,14 @@ impl Cluster {
                     let (a, from) = (usize::from(to.as_bytes()[0]), proposer_id(p));
                     self.send(|| {
                         let request = request.clone();
-                        Event::Acceptor(a, AcceptorInput::Request { from, request })
+                        Event::Acceptor(a, request.epoch, AcceptorInput::Request { from, request })
                     });
                 }
                 ProposerEffect::Granted { token, .. } => {
-                    let last = self.grants.last().map_or(0, |grant| grant.round);
-                    assert!(token.round > last, "token {} after {last}", token.round);
-                    assert_eq!(token.epoch, 7);
-                    let grant = Grant { proposer: p, round: token.round, at: self.now };
+                    let Token { epoch, round } = token;
+                    let last = self.grants.last().map(|grant| (grant.epoch, grant.round));
+                    assert!(Some((epoch, round)) > last, "token {token} after {last:?}");
+                    let grant = Grant { proposer: p, epoch, round, at: self.now };
                     self.grants.push(grant);
                 }
                 _ => {}
@@ -235,7 +322,8 @@ impl Cluster {
         node.boot += 1;
         node.up = true;
         let id = ProposerId { peer: proposer_id(p), boot: node.boot };
-        node.bench = Bench::new(Proposer::new(id, Arc::clone(&self.config)));
+        let config = self.configs.last().expect("there is one");
+        node.bench = Bench::new(Proposer::new(id, Arc::clone(config)));
         self.want(p);
     }
 
@@ -247,28 +335,38 @@ impl Cluster {
         self.acceptors[a].up = false;
     }
 
-    /// An acceptor begins another life. What was not synced is lost, or the whole disk is.
+    /// An acceptor begins another life. What was not synced is lost, or the whole disk is. It knows the configurations
+    /// that it knew.
     pub(super) fn restart_acceptor(&mut self, a: usize, with_disk: bool) {
-        let config = Arc::clone(&self.config);
         let node = &mut self.acceptors[a];
         node.up = true;
         node.boot += 1;
         node.unsynced.clear();
+        node.benches.clear();
         if !with_disk {
             node.disk.clear();
         }
-        node.bench = Bench::new(Acceptor::new(acceptor_id(a), node.boot, config));
-        let records = node.disk.clone();
-        self.acceptor(a, AcceptorInput::Start { records });
+        let knows = std::mem::take(&mut node.knows);
+        if knows > 0 {
+            self.tell_acceptor(a, knows);
+        }
+    }
+
+    /// An acceptor begins another life without its disk, and with the first descriptor.
+    pub(super) fn forget(&mut self, a: usize) {
+        self.acceptors[a].knows = 7;
+        self.restart_acceptor(a, false);
     }
 
     pub(super) fn is_learning(&self) -> bool {
-        self.acceptors.iter().any(|node| node.bench.machine.is_learning())
+        let mut benches = self.acceptors.iter().flat_map(|node| node.benches.values());
+        benches.any(|bench| bench.machine.is_learning())
     }
 
     /// The next timer of a node in true time.
-    fn next_timer(&self) -> Option<(u64, bool, usize)> {
-        let mut next: Option<(u64, bool, usize)> = None;
+    fn next_timer(&self) -> Option<(u64, u64, usize)> {
+        // An acceptor by its epoch, or a proposer.
+        let mut next: Option<(u64, u64, usize)> = None;
         let mut consider = |at: MonoTime, rate: u64, least: u64, acceptor, n| {
             let at = (at.as_nanos() * 1000).div_ceil(rate).max(self.now).max(least);
             if next.is_none_or(|(earliest, ..)| at < earliest) {
@@ -276,14 +374,16 @@ impl Cluster {
             }
         };
         for (a, node) in self.acceptors.iter().enumerate().filter(|(_, node)| node.up) {
-            if let Some(wait) = node.bench.next_timer_in() {
-                consider(node.bench.now + wait, node.rate_permille, 0, true, a);
+            for (epoch, bench) in &node.benches {
+                if let Some(wait) = bench.next_timer_in() {
+                    consider(bench.now + wait, node.rate_permille, 0, *epoch, a);
+                }
             }
         }
         for (p, node) in self.proposers.iter().enumerate().filter(|(_, node)| node.up) {
             if let Some(wait) = node.bench.next_timer_in() {
                 let at = node.bench.now + wait;
-                consider(at, node.rate_permille, node.paused_until, false, p);
+                consider(at, node.rate_permille, node.paused_until, 0, p);
             }
         }
         next
@@ -300,12 +400,14 @@ impl Cluster {
             if event == Some(at) {
                 let (_, event) = self.queue.pop_first().expect("it was just seen");
                 self.happen(event);
-            } else if let Some((_, true, a)) = timer {
+            } else if let Some((_, epoch @ 7.., a)) = timer {
                 let node = &mut self.acceptors[a];
-                node.bench.now = local(at, node.rate_permille);
-                let timer = node.bench.next_timer().expect("it was just seen");
-                self.acceptor(a, AcceptorInput::Timer(timer));
-            } else if let Some((_, false, p)) = timer {
+                let now = local(at, node.rate_permille);
+                let bench = node.benches.get_mut(&epoch).expect("it was just seen");
+                bench.now = now;
+                let timer = bench.next_timer().expect("it was just seen");
+                self.acceptor(a, epoch, AcceptorInput::Timer(timer));
+            } else if let Some((.., p)) = timer {
                 let node = &mut self.proposers[p];
                 node.bench.now = local(at, node.rate_permille);
                 let timer = node.bench.next_timer().expect("it was just seen");
@@ -319,23 +421,28 @@ impl Cluster {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Acceptor(a, input) if self.acceptors[a].up => self.acceptor(a, input),
+            Event::Acceptor(a, epoch, input) if self.acceptors[a].up => {
+                self.acceptor(a, epoch, input);
+            }
             Event::Proposer(p, input) if self.proposers[p].paused_until > self.now => {
                 let later = (self.proposers[p].paused_until, self.events + 1);
                 self.events += 1;
                 self.queue.insert(later, Event::Proposer(p, input));
             }
             Event::Proposer(p, input) if self.proposers[p].up => self.proposer(p, input),
-            Event::Durable(a, boot, seq) if self.acceptors[a].boot == boot => {
+            Event::Durable(a, epoch, boot, seq) if self.acceptors[a].boot == boot => {
                 let node = &mut self.acceptors[a];
-                let synced = node.unsynced.iter().take_while(|(of, _)| *of <= seq).count();
-                for (_, record) in node.unsynced.drain(..synced) {
+                let is_in = |of: &u64, number: &u64| *of == epoch && *number <= seq;
+                let synced = node.unsynced.extract_if(.., |(of, number, _)| is_in(of, number));
+                for (of, _, record) in synced {
                     let kind = std::mem::discriminant(&record);
-                    node.disk.retain(|kept| std::mem::discriminant(kept) != kind);
-                    node.disk.push(record);
+                    node.disk.retain(|(epoch, kept)| {
+                        *epoch != of || std::mem::discriminant(kept) != kind
+                    });
+                    node.disk.push((of, record));
                 }
                 if node.up {
-                    self.acceptor(a, AcceptorInput::Durable { seq });
+                    self.acceptor(a, epoch, AcceptorInput::Durable { seq });
                 }
             }
             _ => {}

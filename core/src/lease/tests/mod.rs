@@ -1,6 +1,7 @@
 //! Leases in virtual time: clusters of real machines on a network that may do what networks do.
 
 mod acceptor;
+mod change;
 mod cluster;
 mod life;
 mod proposer;

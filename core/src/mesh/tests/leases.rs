@@ -532,3 +532,66 @@ fn what_an_acceptor_without_its_disk_learns_comes_in_parts() {
     let parts: Vec<_> = parts.collect();
     assert!(parts.ends_with(&[(0, crate::wire::LEARNED_PART_MAX), (many - 5, 5)]), "{parts:?}");
 }
+
+#[test]
+fn a_descriptor_that_names_other_acceptors_takes_effect_without_a_restart() {
+    use crate::auth::tests::{NOON, changed, root};
+    use crate::auth::{Membership, NetworkMembership};
+    let first = changed(|claims| {
+        claims.registry_members = (0..3).map(id).collect();
+        claims.registry_epoch = 9;
+    });
+    let claims = first.current().claims().with_acceptors((1..4).map(id).collect(), false);
+    let second = first.succeed(&root(), claims).unwrap();
+    let mut world = World::new(0);
+    world.began = NOON;
+    for index in 0..4 {
+        let token = super::access::token(index, "call:> serve:leader/*");
+        let network = NetworkMembership { descriptors: first.clone(), token };
+        let membership = Membership::Networks(vec![network]);
+        let access = crate::auth::Access::new(&id(index), world.time(), membership).unwrap();
+        let station = world.station_in(index, 1, access);
+        world.stations.push(station);
+    }
+    for (a, b) in [(0, 1), (0, 2), (1, 2), (3, 0), (3, 1), (3, 2)] {
+        world.connect(a, b);
+    }
+    world.pass(3_000 * MS);
+    let runs = serve_at(&mut world, &[0, 1]);
+    world.pass(500 * MS);
+    let token = |world: &mut World, from| {
+        let cell = ask(world, from, 900);
+        answer(&cell).unwrap();
+        runs.lock().unwrap().last().unwrap().1.unwrap()
+    };
+    let before = token(&mut world, 3);
+    assert_eq!(before.epoch, 9);
+    let take = |world: &mut World, index: usize| {
+        let now = world.time();
+        world.stations[index].mesh.take_descriptor(now, second.clone()).unwrap();
+        world.settle();
+    };
+    // The new acceptor and one old one know: the lease stays where it is, and the others are behind.
+    take(&mut world, 3);
+    take(&mut world, 0);
+    world.pass(5_000 * MS);
+    assert_eq!(token(&mut world, 3), before);
+    let info = |world: &World, index: usize| world.stations[index].mesh.acceptors()[0].clone();
+    assert_eq!((info(&world, 3).epoch, info(&world, 3).waits_for), (10, vec![9]));
+    assert_eq!((info(&world, 2).epoch, info(&world, 2).later), (9, Some(10)));
+    // Another old one: the lease changes over.
+    take(&mut world, 1);
+    take(&mut world, 2);
+    world.pass(3_000 * MS);
+    let after = token(&mut world, 3);
+    assert_eq!(after.epoch, 10);
+    assert!(after > before);
+    assert!((1..4).all(|index| info(&world, index).is_ready), "they take part");
+    assert!(!info(&world, 0).is_ours);
+    // What was replaced is needed no more, and cannot decide anything.
+    for other in 1..4 {
+        world.part(0, other);
+    }
+    world.pass(5_000 * MS);
+    assert_eq!(token(&mut world, 3).epoch, 10);
+}

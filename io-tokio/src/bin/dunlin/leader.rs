@@ -2,17 +2,21 @@
 
 use clap::{Args, Subcommand};
 use dunlin_tokio::PeerId;
-use dunlin_tokio::control::LeaderEntry;
-use serde_json::json;
+use dunlin_tokio::control::{AcceptorsEntry, LeaderEntry};
+use serde_json::{Value, json};
 
 use crate::interrupts::Interrupts;
 use crate::output::{Fail, Output};
+use crate::setup::given_up;
 use crate::visit::{Agent, Visit, visit};
 
 /// Subcommands of `dunlin leader`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LeaderCommand {
-    /// Show who is active and who stands by, of each single-active service or of one
+    /// Show who is active and who stands by, of each single-active service or of one, and who decides
+    ///
+    /// Without a service also the epoch of the acceptors of each of the node's networks, and whether a change of them is
+    /// under way.
     #[command(after_help = "Examples:\n  \
         dunlin leader show\n  \
         dunlin leader show counter\n  \
@@ -60,6 +64,9 @@ pub(crate) async fn run(command: LeaderCommand, output: Output) -> Result<(), Fa
                     output.note("note", "no single-active services");
                 }
                 leaders.iter().for_each(|leader| say(leader, output));
+                if args.service.is_none() {
+                    agent.acceptors().await?.iter().for_each(|entry| say_acceptors(entry, output));
+                }
                 if agent.is_joined() && leaders.iter().any(|entry| entry.leader.is_none()) {
                     output.note(
                         "note",
@@ -120,4 +127,35 @@ fn say(entry: &LeaderEntry, output: Output) {
         json!({ "event": "leader", "service": entry.service, "leader": leader, "token": token,
             "standbys": standbys, "paused": paused })
     });
+}
+
+/// How it stands with those who decide, as far as it is not as usual: with --json always.
+fn say_acceptors(entry: &AcceptorsEntry, output: Output) {
+    if output.is_json() {
+        return output.say("", || {
+            json!({ "event": "acceptors", "network": entry.network, "epoch": entry.epoch,
+                "state": entry.state, "waits_for": entry.waits_for,
+                "abandoned": entry.abandoned, "later": entry.later })
+        });
+    }
+    let AcceptorsEntry { network, epoch, .. } = entry;
+    let mut words = format!("acceptors of {network:.12}…, epoch {epoch}");
+    words += match &*entry.state {
+        "ready" => ": this node takes part",
+        "waits" => ": a change is under way; this node waits until those before it are sealed",
+        "abstains" => ": this node does not take part yet",
+        _ => "",
+    };
+    if !entry.waits_for.is_empty() {
+        words += &format!(" (no majority of epoch {:?} yet)", entry.waits_for);
+    }
+    output.say(words, || Value::Null);
+    if let Some(later) = entry.later {
+        let what =
+            format!("there are acceptors of epoch {later}: this node needs a newer descriptor");
+        output.note("WARNING", what);
+    }
+    if !entry.abandoned.is_empty() {
+        output.note("WARNING", given_up(&entry.abandoned));
+    }
 }

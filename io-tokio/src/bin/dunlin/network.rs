@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
-use dunlin_tokio::auth::descriptor::DescriptorClaims;
+use dunlin_tokio::auth::descriptor::{DescriptorClaims, FORMER_REGISTRIES_MAX};
 use dunlin_tokio::auth::{DescriptorChain, Dissemination};
 use dunlin_tokio::{PeerId, key};
 use serde_json::{Value, json};
 
 use crate::files::{now, parse_validity, read_network, write};
 use crate::output::{Fail, Output};
+use crate::setup::given_up;
 
 /// Subcommands of `dunlin network`.
 #[derive(Debug, Subcommand)]
@@ -44,13 +45,19 @@ pub(crate) enum NetworkCommand {
         #[arg(long = "acceptor", value_name = "ID")]
         acceptors: Vec<PeerId>,
     },
-    /// Sign a newer descriptor: a longer life, other issuers, or a new root
+    /// Sign a newer descriptor: a longer life, other issuers, other acceptors, or a new root
     ///
     /// Signed with the root's key, the network goes on as it is. Signed with the next root's key, that
     /// one takes over for good, and a key that comes after it must be named with --next-root.
+    ///
+    /// Other acceptors take over while the nodes run, without a restart, once the new descriptor's file is at a
+    /// majority of the old acceptors: these seal themselves, and the new ones begin when what the old ones have
+    /// accepted has ended. Give the file to the new acceptors first, and to every node. New acceptors need links to a
+    /// majority of the old ones until they have begun (`dunlin leader show`).
     #[command(after_help = "Examples:\n  \
         dunlin network renew shop/network --root-key shop/root.key --valid 365d\n  \
         dunlin network renew shop/network --root-key shop/root.key --issuer ID=1 --issuer ID2=3\n  \
+        dunlin network renew shop/network --root-key shop/root.key --acceptor A --acceptor B --acceptor D\n  \
         dunlin network renew shop/network --root-key shop/next-root.key --next-root ID")]
     Renew {
         /// The network's file; it is replaced
@@ -65,6 +72,23 @@ pub(crate) enum NetworkCommand {
         /// epoch do not count any more
         #[arg(long = "issuer", value_name = "ID=EPOCH", value_parser = parse_issuer)]
         issuers: Vec<(PeerId, u64)>,
+        /// Who decides which instance of a single-active service is active: one, three or five nodes, in place of
+        /// those that there are
+        #[arg(long = "acceptor", value_name = "ID")]
+        acceptors: Vec<PeerId>,
+        /// DANGER: do not wait until former acceptors are sealed, because a majority of them is lost for good
+        ///
+        /// Only with --acceptor. It voids the promise that one instance is active at a time: if any former
+        /// acceptor still runs without the new descriptor, two may be. Stop them all first. The descriptor says so, and
+        /// so does every node that reads it.
+        #[arg(long, requires = "acceptors")]
+        abandon_former: bool,
+        /// Forget the acceptors before the present ones
+        ///
+        /// They are named in the descriptor until then, so that each of them is sealed. Say this only once the
+        /// present ones have begun.
+        #[arg(long)]
+        settled: bool,
         /// Who takes over next, when the next root takes over now
         #[arg(long, value_name = "ID")]
         next_root: Option<PeerId>,
@@ -92,7 +116,16 @@ pub(crate) fn run(command: NetworkCommand, output: Output) -> Result<(), Fail> {
             let folder = out.unwrap_or_else(|| PathBuf::from(&name));
             new(&name, &folder, valid, (message_bytes_max, acceptors), output)
         }
-        NetworkCommand::Renew { file, root_key, valid, issuers, next_root } => {
+        NetworkCommand::Renew {
+            file,
+            root_key,
+            valid,
+            issuers,
+            acceptors,
+            abandon_former,
+            settled,
+            next_root,
+        } => {
             let chain = read_network(&file)?;
             let signer = key::load(&root_key)?;
             let current = chain.current().claims();
@@ -105,15 +138,21 @@ pub(crate) fn run(command: NetworkCommand, output: Output) -> Result<(), Fail> {
                     "--next-root: who comes next is settled until the next root takes over"
                 }));
             }
+            let claims = other_acceptors(current, acceptors, abandon_former, settled)?;
             let claims = DescriptorClaims {
                 expires: now() + valid,
                 issuers: if issuers.is_empty() { current.issuers.clone() } else { issuers },
                 next_root: next_root.unwrap_or(current.next_root),
-                ..current.clone()
+                ..claims
             };
             let newer = succeed(&chain, &signer, claims)?;
             write(&file, &newer.to_text(), true)?;
             show(&newer, output);
+            if abandon_former {
+                let formers = &newer.current().claims().former_registries;
+                let epochs: Vec<u64> = formers.iter().map(|former| former.epoch).collect();
+                output.note("WARNING", given_up(&epochs));
+            }
             Ok(())
         }
         NetworkCommand::Show { file } => {
@@ -121,6 +160,33 @@ pub(crate) fn run(command: NetworkCommand, output: Output) -> Result<(), Fail> {
             Ok(())
         }
     }
+}
+
+/// What a descriptor says, with other acceptors.
+fn other_acceptors(
+    current: &DescriptorClaims,
+    mut acceptors: Vec<PeerId>,
+    abandon_former: bool,
+    settled: bool,
+) -> Result<DescriptorClaims, Fail> {
+    let mut claims = current.clone();
+    if settled {
+        claims.former_registries.clear();
+    }
+    if acceptors.is_empty() {
+        return Ok(claims);
+    }
+    acceptors.sort();
+    if acceptors == current.registry_members && !abandon_former {
+        return Err(Fail::usage("--acceptor: these are the acceptors already"));
+    }
+    if claims.former_registries.len() >= FORMER_REGISTRIES_MAX {
+        return Err(Fail::usage(format!(
+            "the descriptor names {FORMER_REGISTRIES_MAX} former sets of acceptors, which is as many as there may be. \
+             Once the present ones have begun, say --settled"
+        )));
+    }
+    Ok(claims.with_acceptors(acceptors, abandon_former))
 }
 
 /// Signs a newer descriptor.
@@ -161,6 +227,7 @@ fn new(
         issuers: vec![(issuer.id(), 0)],
         registry_members: acceptors,
         registry_epoch: 0,
+        former_registries: Vec::new(),
         revoked_before: Default::default(),
         revoked_tokens: Vec::new(),
         revoked_issuers: Vec::new(),
@@ -218,6 +285,12 @@ pub(crate) fn show(chain: &DescriptorChain, output: Output) {
     for acceptor in &claims.registry_members {
         words += &format!("\nacceptor  {acceptor} in epoch {}", claims.registry_epoch);
     }
+    for former in &claims.former_registries {
+        let given_up = if former.abandoned { ", GIVEN UP: nobody waits for its seal" } else { "" };
+        for member in &former.members {
+            words += &format!("\nformerly  {member} in epoch {}{given_up}", former.epoch);
+        }
+    }
     if claims.revoked_before.as_unix_nanos() > 0 {
         words += &format!("\nrevoked   every token issued before {}", claims.revoked_before);
     }
@@ -241,6 +314,10 @@ pub(crate) fn show(chain: &DescriptorChain, output: Output) {
             "issuers": issuers().map(issuer).collect::<Vec<Value>>(),
             "acceptors": claims.registry_members.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "acceptors_epoch": claims.registry_epoch,
+            "former_acceptors": claims.former_registries.iter().map(|former| {
+                json!({ "epoch": former.epoch, "abandoned": former.abandoned,
+                    "acceptors": former.members.iter().map(ToString::to_string).collect::<Vec<_>>() })
+            }).collect::<Vec<Value>>(),
             "revoked_before": claims.revoked_before.to_string(),
             "revoked_issuers": claims.revoked_issuers.iter().map(|(key, before)| {
                 json!({ "id": key.to_string(), "before": before.to_string() })

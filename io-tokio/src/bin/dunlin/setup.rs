@@ -287,6 +287,16 @@ async fn leave(node: Node, control: Option<ControlServer>) -> Result<(), Fail> {
     Ok(left?)
 }
 
+/// What it means that former acceptors were given up.
+pub(crate) fn given_up(abandoned: &[u64]) -> String {
+    let epochs: Vec<String> = abandoned.iter().map(u64::to_string).collect();
+    format!(
+        "an operator has given up the acceptors of epoch {}: nobody waits until they are sealed. If any of them still \
+         runs without the new descriptor, TWO INSTANCES MAY BE ACTIVE AT ONCE",
+        epochs.join(", ")
+    )
+}
+
 /// Prints one event.
 pub(crate) fn show(output: Output, event: &NodeEvent) {
     let peer_of = |peer: &PeerId| peer.to_string();
@@ -334,6 +344,28 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
                     "token": token })
             });
         }
+        NodeEvent::AcceptorsNamed { network, epoch, abandoned } => {
+            if !abandoned.is_empty() {
+                output.note("WARNING", given_up(abandoned));
+            }
+            output.say(
+                format!("other nodes decide who is active, in epoch {epoch}, once those before them are sealed"),
+                || {
+                    json!({ "event": "acceptors_named", "network": network.to_string(),
+                        "epoch": epoch, "abandoned": abandoned })
+                },
+            );
+        }
+        NodeEvent::AcceptorsOutdated { network, epoch } => output.say(
+            format!(
+                "the network's acceptors have changed, to epoch {epoch}: this node gets no leases until it has a newer \
+                 descriptor"
+            ),
+            || {
+                json!({ "event": "acceptors_outdated", "network": network.to_string(),
+                    "epoch": epoch })
+            },
+        ),
         NodeEvent::AcceptorReady { network } => output.say(
             "takes part in deciding who is active",
             || json!({ "event": "acceptor_ready", "network": network.to_string() }),

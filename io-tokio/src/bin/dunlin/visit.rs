@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use dunlin_tokio::control::{
-    self, CallAnswer, CallQuestion, Client, ControlError, EventFlow, Item, LeaderEntry, LeaderFlow,
-    LeaderWatch, Operator, PeerEntry, PublishQuestion, PublishedEntry, ServiceEntry, SocketError,
-    StatsEntry, SubscribeQuestion, Subscriber,
+    self, AcceptorsEntry, CallAnswer, CallQuestion, Client, ControlError, EventFlow, Item,
+    LeaderEntry, LeaderFlow, LeaderWatch, Operator, PeerEntry, PublishQuestion, PublishedEntry,
+    ServiceEntry, SocketError, StatsEntry, SubscribeQuestion, Subscriber,
 };
 use dunlin_tokio::{Node, PeerAddress, PeerId, key};
 
@@ -164,6 +164,14 @@ impl Agent {
         Ok(match self {
             Agent::Joined(node) => node.stats().await,
             Agent::Local(node, time) => within(*time, node.stats()).await?,
+        })
+    }
+
+    /// How it stands with the acceptors of its networks.
+    pub(crate) async fn acceptors(&mut self) -> Result<Vec<AcceptorsEntry>, Fail> {
+        Ok(match self {
+            Agent::Joined(node) => node.acceptors().await,
+            Agent::Local(node, time) => within(*time, node.acceptors()).await?,
         })
     }
 

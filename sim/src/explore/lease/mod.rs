@@ -50,7 +50,10 @@
 //!
 //! Rounds, renewals and faults are bounded by the configuration. Time is not: states are told apart by the times that are
 //! left.
+//!
+//! That other acceptors take over is explored in [`change`].
 
+pub mod change;
 mod world;
 
 use std::time::Duration;
@@ -370,6 +373,7 @@ fn shown(answered: &Answered) -> String {
             let after = if *parked { " for now, and parked" } else { "" };
             format!("round {} is refused{after}; {} is promised", ballot.round, stands.round)
         }
+        Answered::Sealed(by) => format!("sealed, by epoch {by}"),
         Answered::Peeked(stands) | Answered::Released(stands) => {
             format!("round {} is promised", stands.round)
         }

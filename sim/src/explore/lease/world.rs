@@ -34,6 +34,21 @@ pub(super) enum Word {
     Accepted(Round, u8),
 }
 
+impl Word {
+    /// Together with the proposer, as one number.
+    pub(super) fn packed(self, proposer: u8) -> u64 {
+        let of = |kind, Round { round, boot }: Round, last| [kind, proposer, round, boot, last];
+        let [a, b, c, d, e] = match self {
+            Word::Prepare(round) => of(1, round, 0),
+            Word::Propose(round, number) => of(2, round, number),
+            Word::Release(round) => of(3, round, 0),
+            Word::Promise(round) => of(4, round, 0),
+            Word::Accepted(round, number) => of(5, round, number),
+        };
+        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
+    }
+}
+
 /// Something that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Message {
@@ -47,16 +62,7 @@ pub(super) struct Message {
 impl Message {
     /// All but the acceptor as one number.
     fn packed(self) -> u64 {
-        let of =
-            |kind, Round { round, boot }: Round, last| [kind, self.proposer, round, boot, last];
-        let [a, b, c, d, e] = match self.word {
-            Word::Prepare(round) => of(1, round, 0),
-            Word::Propose(round, number) => of(2, round, number),
-            Word::Release(round) => of(3, round, 0),
-            Word::Promise(round) => of(4, round, 0),
-            Word::Accepted(round, number) => of(5, round, number),
-        };
-        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
+        self.word.packed(self.proposer)
     }
 
     /// Whether it is an answer to a proposer.
@@ -65,15 +71,15 @@ impl Message {
     }
 }
 
-fn short(number: u64) -> u8 {
+pub(super) fn short(number: u64) -> u8 {
     u8::try_from(number).expect("rounds, lives and renewals are few")
 }
 
-fn round_of(ballot: Ballot) -> Round {
+pub(super) fn round_of(ballot: Ballot) -> Round {
     Round { round: short(ballot.round), boot: short(ballot.proposer.boot) }
 }
 
-fn ballot_of(proposer: u8, Round { round, boot }: Round) -> Ballot {
+pub(super) fn ballot_of(proposer: u8, Round { round, boot }: Round) -> Ballot {
     let peer = proposer_id(usize::from(proposer));
     Ballot { round: round.into(), proposer: ProposerId { peer, boot: boot.into() } }
 }
@@ -112,20 +118,20 @@ pub struct State {
     pub(super) left: Faults,
 }
 
-static NAME: LazyLock<LeaseName> =
+pub(super) static NAME: LazyLock<LeaseName> =
     LazyLock::new(|| LeaseName::new("x".into()).expect("a short name"));
 
 const EPOCH: u64 = 1;
 
-fn acceptor_id(acceptor: usize) -> PeerId {
+pub(super) fn acceptor_id(acceptor: usize) -> PeerId {
     PeerId::from_bytes([acceptor as u8; 32])
 }
 
-fn acceptor_of(peer: PeerId) -> usize {
+pub(super) fn acceptor_of(peer: PeerId) -> usize {
     usize::from(peer.as_bytes()[0])
 }
 
-fn proposer_id(proposer: usize) -> PeerId {
+pub(super) fn proposer_id(proposer: usize) -> PeerId {
     PeerId::from_bytes([16 + proposer as u8; 32])
 }
 
@@ -144,7 +150,7 @@ impl<T> Timers<T> for AnyTime {
     fn disarm(&mut self, _: TimerHandle) {}
 }
 
-fn feed<M: Machine<View<'static> = ()>>(
+pub(super) fn feed<M: Machine<View<'static> = ()>>(
     machine: &mut M,
     now: MonoTime,
     input: M::Input,
@@ -227,7 +233,8 @@ impl State {
                 seq: 0,
             };
             let records = node.disk.clone();
-            feed(&mut node.machine, node.now, AcceptorInput::Start { records }).expect("it starts");
+            feed(&mut node.machine, node.now, AcceptorInput::Start { records, kept: false })
+                .expect("it starts");
             node.now = node.now + config.times.abstention();
             Shared::new(node)
         });
@@ -356,7 +363,10 @@ impl Work<'_, '_> {
                             self.send_answer(a, p, Word::Accepted(round_of(of), short(number)));
                         }
                         // These are only hints.
-                        Answered::Refused { .. } | Answered::Peeked(_) | Answered::Released(_) => {}
+                        Answered::Refused { .. }
+                        | Answered::Peeked(_)
+                        | Answered::Released(_)
+                        | Answered::Sealed(_) => {}
                     }
                 }
                 AcceptorEffect::Learn { to, learn } => {
@@ -377,6 +387,8 @@ impl Work<'_, '_> {
                     node.seq = seq;
                     node.unsynced.push(record);
                 }
+                // There is one configuration.
+                AcceptorEffect::Seal { .. } | AcceptorEffect::Sealed { .. } => {}
                 AcceptorEffect::Ready => self.tell(|| format!("acceptor {a} takes part again")),
             }
         }
@@ -413,7 +425,7 @@ impl Work<'_, '_> {
         node.abstains_until = node.now + abstention;
         node.disk = disk;
         let records = node.disk.clone();
-        self.tell_acceptor(a, AcceptorInput::Start { records })
+        self.tell_acceptor(a, AcceptorInput::Start { records, kept: false })
     }
 
     fn tell_proposer(&mut self, p: usize, input: ProposerInput) -> Result<(), String> {
@@ -445,7 +457,9 @@ impl Work<'_, '_> {
                 ProposerEffect::Lost { .. } => {
                     self.tell(|| format!("proposer {p} does not hold the lease any more"));
                 }
-                ProposerEffect::HeldBy { .. } | ProposerEffect::NoRoom(_) => {}
+                ProposerEffect::HeldBy { .. }
+                | ProposerEffect::NoRoom(_)
+                | ProposerEffect::Superseded(_) => {}
             }
         }
         Ok(())

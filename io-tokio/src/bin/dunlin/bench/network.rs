@@ -34,6 +34,7 @@ impl RunNetwork {
             issuers: vec![(Identity::from_secret(issuer_secret).id(), 0)],
             registry_members: Vec::new(),
             registry_epoch: 0,
+            former_registries: Vec::new(),
             revoked_before: Default::default(),
             revoked_tokens: Vec::new(),
             revoked_issuers: Vec::new(),
