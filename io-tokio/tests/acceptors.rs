@@ -112,7 +112,7 @@ async fn an_acceptor_is_replaced_while_its_network_runs() {
                 Ok((token, id.to_string()))
             }
         });
-        let store = Store::open(&home.join("store")).unwrap();
+        let store = Store::open(home.join("store")).unwrap();
         let mut builder = Node::builder().identity(identity).store(store).service(leader);
         builder = builder.listen("127.0.0.1:0".parse().unwrap());
         let contents: Vec<_> = files.contents().map(|(d, t)| (d.to_vec(), t.to_vec())).collect();
@@ -129,7 +129,7 @@ async fn an_acceptor_is_replaced_while_its_network_runs() {
     for (number, member) in members.iter().enumerate() {
         let address = PeerAddress::new(member.node.id(), member.node.local_addr());
         for other in members[..number].iter().map(|member| &member.node).chain([&client]) {
-            other.connect(address).await.unwrap();
+            other.connect(address.clone()).await.unwrap();
         }
     }
     let mut seen = Vec::new();

@@ -50,6 +50,8 @@ struct Entry {
     round: u64,
     /// To whom. None if this disk is new, and it was learned that somebody may have been promised it.
     proposer: Option<ProposerId>,
+    /// What was promised before that. It counts again if the ballot is given up before it is accepted here.
+    before: Option<(u64, Option<ProposerId>)>,
     pending: Option<Pending>,
     live: Option<Live>,
     /// Whoever had it has released it: what it proposed before may still be under way.
@@ -79,6 +81,17 @@ impl Entry {
 
     fn is_promised(&self, ballot: Ballot) -> bool {
         (self.round, self.proposer) == (ballot.round, Some(ballot.proposer))
+    }
+
+    /// The promised ballot is given up, and nobody will ever use it. If it was not accepted here, what was promised
+    /// before counts again: else the holder of a lease that has come to it against this ballot, by a majority of others,
+    /// would never have this acceptor too, and could lose none of those. On the disk the higher round stays, which
+    /// promises no less.
+    fn give_back(&mut self) {
+        let Some((round, proposer)) = self.before.take() else { return };
+        let is_over =
+            |whose: &ProposerId| self.released == Some(Ballot { round, proposer: *whose });
+        (self.round, self.proposer) = (round, proposer.filter(|whose| !is_over(whose)));
     }
 
     /// Whether a ballot exceeds what is promised.
@@ -175,6 +188,7 @@ impl Acceptor {
         for (name, entry) in &self.entries {
             name.hash(state);
             (entry.round, entry.proposer, entry.parked, entry.released).hash(state);
+            entry.before.hash(state);
             entry.pending.as_ref().map(|pending| pending.answer).hash(state);
             entry.live(now).map(|live| (live.ballot, live.until.since(now))).hash(state);
             entry.standbys.hash(state);
@@ -345,6 +359,8 @@ impl Acceptor {
     ) {
         let seq = self.next_seq();
         let entry = self.entries.get_mut(name).expect("it has just been looked at");
+        let is_accepted = matches!(answered, Answered::Accepted(..));
+        entry.before = if is_accepted { None } else { Some((entry.round, entry.proposer)) };
         entry.round = ballot.round;
         entry.proposer = Some(ballot.proposer);
         let to = ballot.proposer.peer;
@@ -389,6 +405,7 @@ impl Acceptor {
             return self.refuse(turn, &name, ballot, false);
         }
         entry.live = Some(Live { ballot, until });
+        entry.before = None;
         if entry.expiry.is_none() {
             entry.expiry = Some(turn.0.arm(until, AcceptorTimer::Expiry(name.clone())));
         }
@@ -405,7 +422,17 @@ impl Acceptor {
 
     fn release(&mut self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, ballot: Ballot) {
         let Some(entry) = self.entries.get_mut(name) else { return };
+        let is_it = |round: u64, whose: Option<ProposerId>| {
+            (round, whose) == (ballot.round, Some(ballot.proposer))
+        };
+        if let Some((round, whose)) = &mut entry.before
+            && is_it(*round, *whose)
+        {
+            *whose = None;
+        }
+        entry.parked.take_if(|parked| *parked == ballot);
         if entry.is_promised(ballot) {
+            entry.give_back();
             entry.released = Some(ballot);
         }
         if entry.live.as_ref().is_some_and(|live| live.ballot == ballot) {
@@ -466,7 +493,7 @@ impl Acceptor {
         let entry = self.entries.entry(name).or_default();
         let is_new = round > entry.round;
         if is_new {
-            (entry.round, entry.proposer) = (round, proposer);
+            (entry.round, entry.proposer, entry.before) = (round, proposer, None);
         }
         is_new
     }

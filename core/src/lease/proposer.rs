@@ -342,7 +342,7 @@ impl Proposer {
         self.tried = self.tried.max(wanted.round);
     }
 
-    /// Ends whatever is under way. What was accepted is released: its ballot is never counted again.
+    /// Ends whatever is under way. What was promised or accepted is released: its ballot is never counted again.
     pub(super) fn give_up(
         &self,
         turn: &mut Turn<'_, '_, '_>,
@@ -352,8 +352,9 @@ impl Proposer {
         turn.disarm(wanted.resend.take());
         turn.disarm(wanted.end.take());
         match std::mem::replace(&mut wanted.phase, Phase::Waits) {
-            Phase::Waits | Phase::Looks(_) | Phase::Prepares { .. } => {}
-            Phase::Proposes { ballot, .. } => {
+            Phase::Waits | Phase::Looks(_) => {}
+            // Whoever has promised it is free for the one who comes to the lease.
+            Phase::Prepares { ballot, .. } | Phase::Proposes { ballot, .. } => {
                 self.ask(turn, name, wanted, Ask::Release(ballot), Heard::default());
             }
             Phase::Holds { ballot, .. } => {

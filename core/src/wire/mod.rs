@@ -276,7 +276,7 @@ pub fn parse_with(
         Header::EventsSkipped(skipped) => Message::EventsSkipped { count: skipped.count },
         Header::EventAck(ack) => Message::EventAck(events::parse_ack(ack, limits)?),
         Header::LeaseRequest(request) => Message::LeaseRequest(leases::parse_request(request)?),
-        Header::LeaseAnswer(answer) => Message::LeaseAnswer(leases::parse_answer(answer)?),
+        Header::LeaseAnswer(answer) => Message::LeaseAnswer(leases::parse_answer(*answer)?),
         Header::LeaseLearn(learn) => {
             let (network, learn) = leases::parse_learn(&learn)?;
             Message::LeaseLearn(network, learn)
@@ -568,7 +568,7 @@ impl Message {
                 Frame::new(Header::LeaseRequest(leases::request_to_wire(request)))
             }
             Message::LeaseAnswer(answer) => {
-                Frame::new(Header::LeaseAnswer(leases::answer_to_wire(answer)))
+                Frame::new(Header::LeaseAnswer(Box::new(leases::answer_to_wire(answer))))
             }
             Message::LeaseLearn(network, learn) => {
                 Frame::new(Header::LeaseLearn(leases::learn_to_wire(network, learn)))

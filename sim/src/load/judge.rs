@@ -124,7 +124,7 @@ impl Watched {
 }
 
 fn share(part: u64, of: u64) -> u32 {
-    if of == 0 { 1_000 } else { (part * 1_000 / of) as u32 }
+    (part * 1_000).checked_div(of).map_or(1_000, |share| share as u32)
 }
 
 /// Runs a scenario and judges it.

@@ -371,6 +371,7 @@ impl Call {
             argument_bytes: 0,
             answer_bytes: 0,
             cancel_after_ms: None,
+            hedge_ms: None,
         }
     }
 }

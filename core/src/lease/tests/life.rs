@@ -52,6 +52,26 @@ fn when_many_begin_at_once_one_holds_soon() {
 }
 
 #[test]
+fn who_came_to_a_lease_against_others_keeps_it_whichever_acceptor_is_lost() {
+    for seed in 0..300 {
+        let mut cluster = Cluster::new(3, 3, seed);
+        cluster.run(seconds(3));
+        cluster.net.delay = (MS / 10, 5 * MS);
+        for p in 0..3 {
+            cluster.want(p);
+        }
+        cluster.run(seconds(1));
+        let holder = cluster.holder();
+        assert!(holder.is_some(), "seed {seed}");
+        cluster.stop_acceptor(seed as usize % 3);
+        for _ in 0..50 {
+            cluster.run(Duration::from_millis(100));
+            assert_eq!(cluster.holder(), holder, "seed {seed}: two of three are there");
+        }
+    }
+}
+
+#[test]
 fn when_a_holder_dies_another_follows_within_the_bar() {
     // At round trips of 5 ms and without drift: worst 2.1 s, mean 1.75 s (protocols.md, section 6).
     let (mut worst, mut sum) = (0, 0);
