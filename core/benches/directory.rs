@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
 use dunlin_core::base::{Draws, Effects, PeerKey, PeerTag, Slab};
+use dunlin_core::directory::remote::Purpose;
 use dunlin_core::directory::{
     Entry, EntryKey, Heard, OfferState, Publisher, PublisherInput, RemoteServices, Selection,
     ServiceInfo, ServiceOffer, Wish,
@@ -65,7 +66,14 @@ fn choosing(criterion: &mut Criterion) {
                     next = (next + 7_919) % services;
                     let now = MonoTime::ZERO;
                     let path = &paths[next];
-                    black_box(remote.choose(now, &mut draws, path, &wish, None, |_| true))
+                    black_box(remote.choose(
+                        now,
+                        &mut draws,
+                        path,
+                        (&wish, Purpose::Call),
+                        None,
+                        |_| true,
+                    ))
                 });
             });
         }

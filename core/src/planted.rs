@@ -93,10 +93,16 @@
 //! | 135 | seals: one that was told counts for ever |
 //! | 136 | seals: those of the last set before are enough |
 //! | 137 | seals: tokens do not say of which epoch they are |
+//! | 140 | the second attempts of calls that wait cost no budget |
+//! | 141 | a call has a second attempt though its caller has not said that it may run twice |
+//! | 142 | the attempt that was outrun is not cancelled |
+//! | 143 | an instance that says nothing is not left alone |
+//! | 144 | the second attempt may go where the first one is |
+//! | 145 | what a node says of its services' health changes with every call |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 12] = [
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 13] = [
     1..=8,
     20..=25,
     28..=28,
@@ -109,6 +115,7 @@ pub const PLANTED: [std::ops::RangeInclusive<u32>; 12] = [
     100..=105,
     110..=116,
     120..=123,
+    140..=145,
 ];
 
 #[cfg(dunlin_planted)]

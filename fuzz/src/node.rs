@@ -170,6 +170,7 @@ impl Side {
             Event::ServiceState { .. }
             | Event::SubscriptionReady(_)
             | Event::CallRetried { .. }
+            | Event::CallHedged { .. }
             | Event::PublishRoom
             | Event::PublishEnded { .. }
             | Event::EventsLost { .. }

@@ -271,6 +271,7 @@ impl Feed {
             // On the way of every call.
             Event::CallEnded { .. }
             | Event::CallRetried { .. }
+            | Event::CallHedged { .. }
             | Event::Invoke(_)
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }
@@ -331,6 +332,7 @@ impl Feed {
             Event::Stopped => NodeEvent::Stopped,
             Event::CallEnded { .. }
             | Event::CallRetried { .. }
+            | Event::CallHedged { .. }
             | Event::Invoke(_)
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }

@@ -103,7 +103,7 @@ impl Node {
 }
 
 /// Waits for a state. Gives what went wrong if the service's life ends in failure.
-async fn until(
+pub(crate) async fn until(
     desk: &Desk,
     events: &mut Events,
     added: &Added,

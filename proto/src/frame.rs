@@ -224,6 +224,15 @@ impl Header {
         }
     }
 
+    /// Kind and header in one pass, for those that are written often.
+    fn hot_front(&self) -> Option<hot::Front> {
+        match self {
+            Header::Call(call) => hot::write_call(Kind::Call as u8, call),
+            Header::Reply(reply) => hot::write_reply(Kind::Reply as u8, reply),
+            _ => None,
+        }
+    }
+
     /// How many bytes kind and header take in a frame, the length of the header included.
     fn front_len(&self) -> usize {
         let bytes = with_message!(self, m => m.encoded_len(), w => return w.bytes.len());
@@ -263,12 +272,17 @@ impl Frame {
     /// frame on a byte stream is this followed by [`Frame::payload`]. Returns the frame's whole
     /// length on the stream, in bytes.
     pub fn encode_head(&self, out: &mut BytesMut) -> usize {
-        let front_bytes = self.header.front_len();
+        let hot = self.header.hot_front();
+        let front_bytes =
+            hot.as_ref().map_or_else(|| self.header.front_len(), |f| f.as_bytes().len());
         let body_bytes = front_bytes + self.payload.len();
         let prefix_bytes = encoded_len_varint(body_bytes as u64);
         out.reserve(prefix_bytes + front_bytes);
         encode_varint(body_bytes as u64, out);
-        self.header.encode_front(out);
+        match hot {
+            Some(front) => out.put_slice(front.as_bytes()),
+            None => self.header.encode_front(out),
+        }
         prefix_bytes + body_bytes
     }
 
@@ -284,11 +298,17 @@ impl Frame {
         if let (Header::Written(written), true) = (&self.header, self.payload.is_empty()) {
             return written.bytes.clone();
         }
-        let needed = self.header.front_len() + self.payload.len();
+        let hot = self.header.hot_front();
+        let front_bytes =
+            hot.as_ref().map_or_else(|| self.header.front_len(), |f| f.as_bytes().len());
+        let needed = front_bytes + self.payload.len();
         if buffer.capacity() < needed {
             *buffer = BytesMut::with_capacity(needed.max(bytes));
         }
-        self.header.encode_front(buffer);
+        match hot {
+            Some(front) => buffer.put_slice(front.as_bytes()),
+            None => self.header.encode_front(buffer),
+        }
         buffer.put_slice(&self.payload);
         buffer.split().freeze()
     }

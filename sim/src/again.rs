@@ -41,6 +41,7 @@ impl Attempts {
                 self.ended += 1;
                 return Ok(());
             }
+            Event::CallHedged { .. } => return self.again(now, (open, networks)),
             Event::CallRetried { attempt, failure, not_before, .. } => {
                 (*attempt, *failure, *not_before)
             }
@@ -60,6 +61,11 @@ impl Attempts {
         if retry::is_free(attempt, failure) {
             return Ok(());
         }
+        self.again(now, (open, networks))
+    }
+
+    /// A call has one attempt more, which is paid for.
+    fn again(&mut self, now: MonoTime, (open, networks): (usize, usize)) -> Verdict {
         self.again += 1;
         // One bucket for each service, the one for probes, and one for calls that choose nobody.
         let buckets = (SERVICES + 1) * networks.max(1) as u64 + 1;
@@ -76,6 +82,7 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use dunlin_core::Identity;
     use dunlin_core::base::{CallKey, Key};
     use dunlin_core::rpc::{CallError, Executed, Failure};
 
@@ -108,6 +115,13 @@ mod tests {
             );
         }
         assert_eq!(observe(&retry, now), None, "a tenth of the calls");
+        // A second attempt is paid for too.
+        let hedged = Event::CallHedged {
+            call: Key::from_u64(1 << 32),
+            peer: Identity::from_secret([1; 32]).id(),
+        };
+        assert_eq!([observe(&hedged, now), observe(&hedged, now)], [None, None]);
+        assert_eq!(observe(&hedged, now), Some(WITHIN_BUDGET));
         // What nobody worked for is not counted.
         assert_eq!(observe(&again(2, Failure::ShuttingDown, None), now), None);
         let later = now + Duration::from_millis(1);

@@ -16,6 +16,8 @@ const SLACK: Duration = Duration::from_millis(1);
 
 /// A call that may run once runs once.
 pub(crate) const AT_MOST_ONCE: &str = "a call runs at most once";
+/// A call that may run several times runs once for each attempt at most.
+pub(crate) const AS_OFTEN_AS_ASKED: &str = "a call runs at most as often as it is attempted";
 /// What is said to be unrun never runs.
 pub(crate) const UNRUN_IS_UNRUN: &str = "what was said not to have run has not run";
 /// What is said to have run did run.
@@ -31,6 +33,10 @@ pub(crate) const POSSIBLE_END: &str = "a call ends only in what it may end in";
 pub(crate) fn run(token: u64, call: &CallRecord, at: Life) -> Verdict {
     if let (false, Some(before)) = (call.idempotent, call.runs.first()) {
         return Err((AT_MOST_ONCE, format!("call {token} runs at {at}, and ran at {before}")));
+    }
+    if call.runs.count() >= call.runs_max {
+        let what = format!("call {token} runs at {at}, and may run {} times", call.runs_max);
+        return Err((AS_OFTEN_AS_ASKED, what));
     }
     if let Some((when, End::Failed { failure, executed: Executed::No })) = &call.end {
         let what = format!(
@@ -76,7 +82,7 @@ pub(crate) fn end(
                 let what = format!("call {token} was answered by {by}, which never ran it");
                 return Err((RIGHT_ANSWER, what));
             }
-            if matches!(call.expect, Expect::Refusal | Expect::NoAnswer) {
+            if matches!(call.expect, Expect::Refusal | Expect::NoAnswer | Expect::Misuse) {
                 let what = format!("call {token} was answered, which it cannot be");
                 return Err((POSSIBLE_END, what));
             }
@@ -113,10 +119,13 @@ pub(crate) fn end(
                 failure,
                 Failure::Cancelled
                     | Failure::Unencodable
-                    | Failure::BadRequest
                     | Failure::InvalidPath
                     | Failure::UnreadableAnswer
             );
+            let is_misuse = call.expect == Expect::Misuse;
+            let impossible = impossible
+                || *failure == Failure::BadRequest && !is_misuse
+                || is_misuse && *executed != Executed::No;
             if impossible || call.expect == Expect::OnlyAnswer {
                 let what = format!("call {token} ended in {code} ({executed})");
                 return Err((POSSIBLE_END, what));
@@ -283,6 +292,25 @@ mod tests {
         let call = ledger.begin(A, SECOND, false, Expect::OnlyAnswer);
         call.end(failed(Failure::NoResponders, Executed::No));
         assert_eq!(broken(&ledger), [POSSIBLE_END; 3]);
+    }
+
+    #[test]
+    fn runs_beyond_what_was_attempted_and_what_makes_no_sense_are_seen() {
+        let ledger = Ledger::default();
+        let call = ledger.begin(A, SECOND, true, Expect::Answer);
+        ledger.runs_at_most(&call, 2);
+        (0..2).for_each(|_| ledger.run(call.token(), B));
+        assert_eq!(broken(&ledger), [] as [&str; 0]);
+        ledger.run(call.token(), B2);
+        let token = call.token();
+        call.end(answered(B, token));
+        let hedged = || ledger.begin(A, SECOND, false, Expect::Misuse);
+        hedged().end(failed(Failure::BadRequest, Executed::No));
+        let call = hedged();
+        let token = call.token();
+        ledger.run(token, B);
+        call.end(answered(B, token));
+        assert_eq!(broken(&ledger), [AS_OFTEN_AS_ASKED, POSSIBLE_END]);
     }
 
     #[test]

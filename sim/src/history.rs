@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use dunlin_core::lease::Token;
-use dunlin_core::rpc::{CallError, Executed, Failure};
+use dunlin_core::rpc::{CallError, Executed, Failure, retry};
 
 use crate::checks;
 use crate::recording::{About, Doing, Ending, Mark, Tape, end_of_call};
@@ -80,6 +80,8 @@ pub enum Expect {
     NoAnswer,
     /// An answer and nothing else.
     OnlyAnswer,
+    /// A refusal of the caller's own node: it asks for what makes no sense.
+    Misuse,
 }
 
 /// Where the handler of a call ran, in order. Nearly always at most once, which takes no memory of its own.
@@ -102,6 +104,11 @@ impl Runs {
         self.first
     }
 
+    /// How often it ran.
+    pub fn count(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
     /// Whether it ran there.
     pub fn contains(&self, at: Life) -> bool {
         self.first == Some(at) || self.more.contains(&at)
@@ -121,6 +128,8 @@ pub struct CallRecord {
     pub earliest: u64,
     /// Whether it may run more than once.
     pub idempotent: bool,
+    /// How often it may run.
+    pub runs_max: usize,
     /// What it may end in.
     pub expect: Expect,
     /// Where its handler ran.
@@ -235,6 +244,7 @@ impl Ledger {
             deadline,
             earliest: self.earliest(begun, timeout.as_nanos() as u64),
             idempotent,
+            runs_max: if idempotent { retry::ATTEMPTS_MAX as usize } else { 1 },
             expect,
             runs: Runs::default(),
             end: None,
@@ -245,6 +255,11 @@ impl Ledger {
         let token = book.calls.len() as u64;
         self.tape.begins(begun, caller.node, Doing::Call, token, "call of a handler or a probe");
         OpenCall { ledger: self, token }
+    }
+
+    /// A call runs so often at most, by what its caller says of it.
+    pub fn runs_at_most(&self, call: &OpenCall<'_>, runs_max: usize) {
+        self.book().calls[call.token as usize - 1].runs_max = runs_max;
     }
 
     /// Writes down that the handler of a call runs.

@@ -1,7 +1,8 @@
 //! The rules of single-active services, judged in true time.
 //!
-//! At every event each node is asked whether it holds the lease, with what its clock shows at that moment: a lease ends
-//! by itself, and begins with an event, so no instant is missed. Who holds it is compared with what ran.
+//! A node is asked what it holds whenever it has acted, and at every event what all hold is looked at by what their
+//! clocks show at that moment: a lease ends by itself, and begins with an event, so no instant is missed. Who holds it is
+//! compared with what ran.
 //!
 //! The rules hold while at most one acceptor at a time has lost what it had promised and has not learned it again. What a
 //! schedule does beyond that is not judged.
@@ -9,7 +10,8 @@
 use std::sync::Arc;
 
 use dunlin_core::directory::ServiceState;
-use dunlin_core::lease::{AcceptorSet, LeaseTimes, Token};
+use dunlin_core::lease::{AcceptorSet, Hold, LeaseTimes, Token};
+use dunlin_core::topic::TopicPath;
 use dunlin_core::{LeaseSettings, Mesh, PeerId};
 
 use crate::history::Life;
@@ -33,6 +35,8 @@ pub(crate) struct Leases {
     settings: LeaseSettings,
     acceptors: Vec<usize>,
     path: String,
+    /// What each node held when it had acted.
+    holds: Vec<Option<Hold>>,
     /// The highest token that was granted, and to whom.
     highest: Option<(Token, Life)>,
     /// Acceptors that have lost what they promised, and have not learned it again.
@@ -50,7 +54,8 @@ impl Leases {
             times: LeaseTimes::default(),
         };
         let path = format!("s{SINGLE_ACTIVE}");
-        Leases { settings, acceptors, path, highest: None, lost: Vec::new(), is_void: false }
+        let holds = vec![None; schedule.nodes.len()];
+        Leases { settings, acceptors, path, holds, highest: None, lost: Vec::new(), is_void: false }
     }
 
     pub(crate) fn settings(&self) -> LeaseSettings {
@@ -73,12 +78,23 @@ impl<F: Fidelity> World<'_, F> {
     }
 
     /// The single-active service at a node, as it is now.
-    fn single_active(&self, index: usize) -> Option<(&Mesh, Option<Token>, ServiceState)> {
+    fn single_active(&self, index: usize) -> Option<(&Mesh, Option<Hold>, ServiceState)> {
         let mesh = self.mesh(index)?;
-        let found = mesh.services().iter().find(|(_, path, _)| path.path() == self.leases.path);
+        let name = &self.leases.path;
+        // Whether a text ends with it is told sooner than whether it is one.
+        let is_it =
+            |path: &TopicPath| path.as_bytes().ends_with(name.as_bytes()) && path.path() == name;
+        let found = mesh.services().iter().find(|(_, path, _)| is_it(path));
         let (key, _, state) = found?;
-        let hold = mesh.hold(self.time_at(index).mono, key);
-        Some((mesh, hold.map(|hold| hold.token), state))
+        Some((mesh, mesh.hold(self.time_at(index).mono, key), state))
+    }
+
+    /// Notes what a node holds, which has acted or is gone.
+    pub(crate) fn look_at_lease(&mut self, index: usize) {
+        if self.leases.is_on() {
+            let hold = self.single_active(index).and_then(|(_, hold, _)| hold);
+            self.leases.holds[index] = hold;
+        }
     }
 
     /// Judges who holds the lease at this instant, and what has run.
@@ -95,7 +111,10 @@ impl<F: Fidelity> World<'_, F> {
         }
         let mut holder: Option<(usize, Token)> = None;
         for index in 0..self.stations.len() {
-            let Some((_, Some(token), _)) = self.single_active(index) else { continue };
+            let Some(Hold { token, until }) = self.leases.holds[index] else { continue };
+            if self.time_at(index).mono >= until {
+                continue;
+            }
             if let Some((other, its)) = holder {
                 let what = format!("n{other} holds it by token {its}, and n{index} by {token}");
                 return self.ledger.violate(Some(index as u16), ONE_HOLDER, what);
@@ -135,8 +154,8 @@ impl<F: Fidelity> World<'_, F> {
         }
         let mut waiting = None;
         for index in 0..self.stations.len() {
-            let Some((mesh, token, state)) = self.single_active(index) else { continue };
-            if token.is_some() && state == ServiceState::Running {
+            let Some((mesh, hold, state)) = self.single_active(index) else { continue };
+            if hold.is_some() && state == ServiceState::Running {
                 return None;
             }
             let reached = |acceptor: &&usize| {
@@ -145,7 +164,7 @@ impl<F: Fidelity> World<'_, F> {
                 is_there && self.mesh(**acceptor).is_some_and(Mesh::is_ready)
             };
             let reached = self.leases.acceptors.iter().filter(reached).count();
-            let can = matches!(state, ServiceState::Standby) || token.is_some();
+            let can = matches!(state, ServiceState::Standby) || hold.is_some();
             if can && reached > self.leases.acceptors.len() / 2 {
                 waiting.get_or_insert((index as u16, format!("n{index} is in state {state:?}")));
             }

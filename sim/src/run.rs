@@ -509,8 +509,8 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
         let load = F::mesh(&live.door).load();
         let (readers, slow) = world.ledger.readers(world.life(index));
         let tasks = live.host.tasks().saturating_sub(station.background + readers);
-        // One timer looks for peers that nobody holds any more, rights have an end, and each peer that is
-        // connected has a heartbeat.
+        // One timer looks for peers that nobody holds any more and one at services that were called, rights have an
+        // end, and each peer that is connected has a heartbeat.
         let right_timers = if world.rights.is_some() { 1 + world.stations.len() } else { 0 };
         let heartbeats = F::mesh(&live.door).peers_up().count();
         let counts = [
@@ -523,7 +523,7 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
             ("events not acknowledged", load.events_unacknowledged, 0),
             ("slow subscribers", usize::from(slow), 0),
             ("tasks", tasks, 0),
-            ("timers", load.timers, 1 + right_timers + heartbeats + world.lease_timers()),
+            ("timers", load.timers, 2 + right_timers + heartbeats + world.lease_timers()),
         ];
         if let Some((what, count, _)) = counts.into_iter().find(|(_, count, max)| count > max) {
             let open = world.ledger.open_calls(Some(world.life(index)));

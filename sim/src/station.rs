@@ -217,6 +217,7 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
         Event::CallRetried { call, attempt, .. } => {
             note(61, call.to_u64().rotate_left(8) ^ u64::from(*attempt));
         }
+        Event::CallHedged { call, peer } => note(62, call.to_u64().rotate_left(8) ^ head(peer)),
         Event::PublishEnded { publication, outcome } => {
             let counts = [outcome.acknowledged, outcome.lost, outcome.groups_served];
             let rest = [outcome.groups_lost, outcome.undecided];

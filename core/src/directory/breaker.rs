@@ -1,10 +1,10 @@
 //! When an instance of a service is left alone, and how it comes back.
 //!
 //! ```text
-//!            5 failures in a row, or 10 of the last 20
+//!            5 failures in a row, or 10 of the last 20, or silence
 //!   closed ------------------------------------------> open <----.
-//!     ^                                                  |       | it fails: twice as long
-//!     |  it is answered                   its time is up |       |
+//!     ^                                                  |       | it fails, or says nothing: twice as long
+//!     |  5 are answered in a row          its time is up |       |
 //!     `---------------------- half open <----------------'       |
 //!                             (one call is under way) -----------'
 //! ```
@@ -15,6 +15,12 @@
 //! request". A refusal says that the instance is well enough to refuse, and nothing of whether it would have
 //! answered: OVERLOADED opens no breaker, or a busy service would become one that nobody may call. What the
 //! caller itself gave up says nothing at all.
+//!
+//! Several probes must be answered in a row, or an instance that fails every other time would be back after every
+//! other probe. Who was let back in is on probation until a whole window went well: three failures are enough, and its
+//! back-off grows on.
+//! What silence is, [`super::usual`] says. Who is left alone for that alone may be slow and no more: it is
+//! asked when nobody else is left.
 //!
 //! Source of the states: Nygard, "Release It!" (2007), Circuit Breaker; of the numbers: protocols.md,
 //! section 4, except where noted.
@@ -28,14 +34,18 @@ use crate::planted::is_planted;
 pub const FAILURES_IN_A_ROW: u8 = 5;
 /// Of so many last calls half open it.
 pub const WINDOW: u32 = 20;
+/// Who was let back in is left alone after so many of the first calls of a window, and not half of it. A guess.
+pub const FAILURES_ON_PROBATION: u32 = 3;
 /// How long it stays open at first. A guess.
 pub const OPEN_FIRST: Duration = Duration::from_millis(500);
-/// How long it stays open at most; each probe that fails doubles the time. With its jitter less than 5 s, so
-/// that an instance that is well again has its full share within that. At 25 calls a second and more, a probe
-/// in this time is less than 1 % of them.
+/// How long it stays open at most; each probe that fails doubles the time, which counts from when the probe began. So
+/// an instance that is well again has its full share within 5 s; and at 50 calls a second and more, what is tried in
+/// this time is less than 1 % of them.
 pub const OPEN_MAX: Duration = Duration::from_secs(4);
-/// Callers must not probe in step: times differ by up to so many per cent. A guess.
-pub const JITTER_PERCENT: u64 = 10;
+/// Callers must not probe in step: times are shorter by up to so many per cent. A guess.
+pub const JITTER_PERCENT: u64 = 20;
+/// So many probes in a row must be answered. Of instances that fail half of the time, one in 32 gets by.
+pub const WELL_IN_A_ROW: u8 = 5;
 
 /// Where a breaker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +70,28 @@ pub struct Breaker {
     /// How many of them there were, at most [`WINDOW`].
     seen: u32,
     in_a_row: u8,
-    /// How often it was opened without having been closed.
+    /// How often it was opened without a whole window that went well.
     opened: u32,
+    /// When the probe began that is under way.
+    probed: MonoTime,
+    /// Probes that were answered in a row.
+    well: u8,
+    /// It was opened for silence, not for failures.
+    is_silent: bool,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Breaker { state: BreakerState::Closed, window: 0, seen: 0, in_a_row: 0, opened: 0 }
+        Breaker {
+            state: BreakerState::Closed,
+            window: 0,
+            seen: 0,
+            in_a_row: 0,
+            opened: 0,
+            probed: MonoTime::ZERO,
+            well: 0,
+            is_silent: false,
+        }
     }
 }
 
@@ -85,17 +110,43 @@ impl Breaker {
         }
     }
 
+    /// Whether a call may go there if nobody else is left: who only says nothing may be slow.
+    pub fn admits_at_worst(&self, now: MonoTime) -> bool {
+        self.is_silent || self.admits(now)
+    }
+
+    /// How often it was opened: a number that changes says that what was under way counts no more.
+    pub fn opened(&self) -> u32 {
+        self.opened
+    }
+
+    /// When the probe began that is under way; none if there is none.
+    pub fn probed(&self) -> Option<MonoTime> {
+        (self.state == BreakerState::HalfOpen).then_some(self.probed)
+    }
+
     /// A call goes there. Says whether it is a probe.
-    pub fn begin(&mut self) -> bool {
+    pub fn begin(&mut self, now: MonoTime) -> bool {
         let is_probe = matches!(self.state, BreakerState::Open { .. });
         if is_probe {
-            self.state = BreakerState::HalfOpen;
+            (self.state, self.probed) = (BreakerState::HalfOpen, now);
         }
         is_probe
     }
 
-    /// A call has ended. `failed` is none if that says nothing of the instance. `jitter` is a number below
-    /// 2 x [`JITTER_PERCENT`] + 1. Says whether nothing is held against the instance any more.
+    /// The instance says nothing, or its probe does. `jitter` as for [`Breaker::end`].
+    pub fn silent(&mut self, now: MonoTime, jitter: u64) {
+        match self.probed() {
+            Some(probed) => self.open(probed, jitter),
+            None => {
+                self.open(now, jitter);
+                self.is_silent = true;
+            }
+        }
+    }
+
+    /// A call has ended, that began since it was opened last. `failed` is none if that says nothing of the instance.
+    /// `jitter` is a number up to [`JITTER_PERCENT`]. Says whether nothing is held against the instance any more.
     pub fn end(
         &mut self,
         now: MonoTime,
@@ -105,10 +156,18 @@ impl Breaker {
     ) -> bool {
         match (self.state, failed) {
             (BreakerState::HalfOpen, failed) if is_probe => match failed {
-                Some(false) => return true,
-                Some(true) => self.open(now, jitter()),
-                // The next call is the probe.
-                None => self.state = BreakerState::Open { until: now },
+                Some(true) => {
+                    self.open(self.probed, jitter());
+                    self.is_silent = false;
+                }
+                Some(false) if self.well + 1 >= WELL_IN_A_ROW => {
+                    (self.state, self.is_silent) = (BreakerState::Closed, false);
+                }
+                // The next call is the next probe.
+                answered => {
+                    self.well += u8::from(answered.is_some());
+                    self.state = BreakerState::Open { until: now };
+                }
             },
             (BreakerState::Closed, Some(failed)) => {
                 self.window = (self.window << 1 | u32::from(failed)) & ((1 << WINDOW) - 1);
@@ -116,8 +175,10 @@ impl Breaker {
                 self.in_a_row = if failed { self.in_a_row.saturating_add(1) } else { 0 };
                 if self.should_be_open() && !is_planted(113) {
                     self.open(now, jitter());
+                    self.is_silent = false;
                 }
-                return self.state == BreakerState::Closed && self.window == 0;
+                let is_over = self.opened == 0 || self.seen == WINDOW;
+                return self.state == BreakerState::Closed && self.window == 0 && is_over;
             }
             // What was under way when it opened is no probe.
             _ => {}
@@ -127,16 +188,17 @@ impl Breaker {
 
     fn should_be_open(&self) -> bool {
         self.in_a_row >= FAILURES_IN_A_ROW
+            || self.opened > 0 && self.window.count_ones() >= FAILURES_ON_PROBATION
             || self.seen == WINDOW && self.window.count_ones() >= WINDOW / 2
     }
 
-    fn open(&mut self, now: MonoTime, jitter: u64) {
+    fn open(&mut self, from: MonoTime, jitter: u64) {
         let times = 1_u32 << self.opened.min(16);
         let wait = OPEN_FIRST.saturating_mul(times).min(OPEN_MAX);
-        let percent = 100 - JITTER_PERCENT + jitter;
-        let until = now + wait * percent as u32 / 100;
+        let percent = 100 - jitter.min(JITTER_PERCENT);
+        let until = from + wait * percent as u32 / 100;
         self.opened = self.opened.saturating_add(1);
-        (self.window, self.seen, self.in_a_row) = (0, 0, 0);
+        (self.window, self.seen, self.in_a_row, self.well) = (0, 0, 0, 0);
         self.state = BreakerState::Open { until };
     }
 
@@ -155,8 +217,8 @@ mod tests {
     const AFTER: Duration = Duration::from_secs(1);
 
     fn fail(breaker: &mut Breaker, now: MonoTime) {
-        let is_probe = breaker.begin();
-        breaker.end(now, is_probe, Some(true), || JITTER_PERCENT);
+        let is_probe = breaker.begin(now);
+        breaker.end(now, is_probe, Some(true), || 0);
         breaker.check_invariants();
     }
 
@@ -170,11 +232,21 @@ mod tests {
         breaker
     }
 
+    /// So many probes are answered.
+    fn probe(breaker: &mut Breaker, now: MonoTime, count: u8) {
+        for _ in 0..count {
+            assert!(breaker.admits(now) && breaker.begin(now) && !breaker.admits(now));
+            breaker.end(now, true, Some(false), || 0);
+            breaker.check_invariants();
+        }
+    }
+
     #[test]
     fn five_failures_in_a_row_open_it_for_half_a_second() {
         let breaker = opened();
         assert!(!breaker.admits(MonoTime::ZERO + (OPEN_FIRST - Duration::from_nanos(1))));
         assert!(breaker.admits(MonoTime::ZERO + OPEN_FIRST));
+        assert!(!breaker.admits_at_worst(MonoTime::ZERO));
     }
 
     #[test]
@@ -193,39 +265,86 @@ mod tests {
     }
 
     #[test]
-    fn one_probe_at_a_time_decides() {
+    fn one_probe_at_a_time_and_five_that_are_answered_close_it() {
         let now = MonoTime::ZERO + AFTER;
         let mut breaker = opened();
-        assert!(breaker.begin());
+        assert!(breaker.begin(now));
         assert!(!breaker.admits(now), "one is under way");
         // An answer to a call of before is none to the probe.
-        assert!(!breaker.end(now, false, Some(false), || 0));
+        breaker.end(now, false, Some(false), || 0);
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
-        assert!(breaker.end(now, true, Some(false), || 0), "it is well");
+        breaker.end(now, true, Some(false), || 0);
+        probe(&mut breaker, now, 3);
+        assert_ne!(breaker.state(), BreakerState::Closed);
+        probe(&mut breaker, now, 1);
+        assert_eq!(breaker.state(), BreakerState::Closed);
     }
 
     #[test]
     fn a_probe_that_was_given_up_says_nothing_and_another_one_goes() {
         let now = MonoTime::ZERO + AFTER;
         let mut breaker = opened();
-        assert!(breaker.begin());
+        assert!(breaker.begin(now));
         assert!(!breaker.end(now, true, None, || 0));
-        assert!(breaker.admits(now) && breaker.begin());
+        assert!(breaker.admits(now) && breaker.begin(now));
     }
 
     #[test]
-    fn probes_that_fail_are_ever_rarer_but_never_rarer_than_every_five_seconds() {
+    fn probes_that_fail_are_ever_rarer_but_never_rarer_than_every_four_seconds() {
         let mut breaker = opened();
         let mut now = MonoTime::ZERO;
         let mut waits = Vec::new();
-        for jitter in [10, 10, 10, 10, 20, 0] {
+        for jitter in [0, 0, 0, 0, 20, 10] {
             let BreakerState::Open { until } = breaker.state() else { panic!("it is open") };
             waits.push(until.since(now).as_millis());
             now = until;
-            assert!(breaker.begin());
-            breaker.end(now, true, Some(true), || jitter);
+            assert!(breaker.begin(now));
+            // However long it takes to fail: the time counts from its beginning.
+            breaker.end(now + AFTER / 10, true, Some(true), || jitter);
         }
-        assert_eq!(waits, [500, 1_000, 2_000, 4_000, 4_000, 4_400]);
+        assert_eq!(waits, [500, 1_000, 2_000, 4_000, 4_000, 3_200]);
+    }
+
+    #[test]
+    fn who_fails_again_after_it_was_let_in_is_left_alone_for_longer_until_a_whole_window_went_well()
+    {
+        let now = MonoTime::ZERO + AFTER;
+        for (well, wait) in [(19, OPEN_FIRST * 2), (20, OPEN_FIRST)] {
+            let mut breaker = opened();
+            probe(&mut breaker, now, 5);
+            let mut is_over = false;
+            for _ in 0..well {
+                assert!(!is_over);
+                is_over = breaker.end(now, false, Some(false), || 0);
+            }
+            assert_eq!(is_over, well == 20);
+            if is_over {
+                breaker = Breaker::default();
+            }
+            let mut failures = 0;
+            while breaker.admits(now) {
+                fail(&mut breaker, now);
+                failures += 1;
+            }
+            assert_eq!(failures, if is_over { 5 } else { 3 });
+            assert_eq!(breaker.state(), BreakerState::Open { until: now + wait });
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_is_asked_at_worst_and_who_fails_is_not() {
+        let mut breaker = Breaker::default();
+        breaker.silent(MonoTime::ZERO, 0);
+        assert!(!breaker.admits(MonoTime::ZERO) && breaker.admits_at_worst(MonoTime::ZERO));
+        let now = MonoTime::ZERO + AFTER;
+        assert!(breaker.begin(now));
+        // The probe says nothing either.
+        breaker.silent(now + AFTER / 2, 0);
+        assert_eq!(breaker.state(), BreakerState::Open { until: now + AFTER });
+        assert!(breaker.admits_at_worst(now));
+        assert!(breaker.begin(now + AFTER));
+        breaker.end(now + AFTER, true, Some(true), || 0);
+        assert!(!breaker.admits_at_worst(now + AFTER));
     }
 
     #[test]

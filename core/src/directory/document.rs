@@ -8,6 +8,7 @@ use std::sync::Arc;
 use semver::Version;
 
 use crate::base::{FewMap, StableHash};
+use crate::directory::vitals::Vitals;
 use crate::lease::Token;
 use crate::payload::ContentType;
 use crate::topic::{Pattern, TopicPath};
@@ -79,6 +80,8 @@ pub struct ServiceInfo {
     pub single_active: bool,
     /// Of an active instance of such a service: the token of its grant. Set by its node.
     pub token: Option<Token>,
+    /// How it does, as its node says; none of one that is not called. Set by its node.
+    pub vitals: Option<Vitals>,
 }
 
 impl Default for ServiceInfo {
@@ -90,6 +93,7 @@ impl Default for ServiceInfo {
             actions: Vec::new(),
             single_active: false,
             token: None,
+            vitals: None,
         }
     }
 }
@@ -112,7 +116,7 @@ impl ServiceInfo {
             .iter()
             .map(|a| 16 + a.description.len() + a.argument.len() + a.result.len())
             .sum();
-        32 + self.description.len() + actions
+        72 + self.description.len() + actions
     }
 }
 
@@ -255,7 +259,7 @@ impl ServiceOffer {
         let mut hash = StableHash::new(1);
         hash.number(key).bytes(self.path.as_bytes()).number(match self.state {
             OfferState::Running => 1,
-            // What is said of leases is left out: those that do not know them come to the same digest.
+            // What is said of leases and of health is left out: those that do not know it come to the same digest.
             OfferState::Paused | OfferState::Standby => 2,
         });
         hash.number(self.actions.len() as u64);

@@ -7,6 +7,7 @@ use crate::directory::document::{
     Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, offer_bytes,
 };
 use crate::directory::numbers::{ENTRY_BITS, Numbers};
+use crate::directory::vitals::Vitals;
 use crate::lease::Token;
 use crate::machine::{Context, Machine};
 use crate::payload::ContentType;
@@ -132,6 +133,8 @@ pub enum ServiceInput {
     Granted(ServiceKey, Token),
     /// A single-active service has lost its lease.
     Lost(ServiceKey),
+    /// A service that runs says this of its health from now on.
+    Vitals(ServiceKey, Option<Vitals>),
     /// A single-active service is to give its lease up, for others to take.
     StepDown(ServiceKey),
 }
@@ -227,6 +230,7 @@ impl LocalService {
     fn offer(&self, state: OfferState) -> ServiceOffer {
         let mut info = self.info.clone();
         info.token = info.token.filter(|_| state == OfferState::Running);
+        info.vitals = info.vitals.filter(|_| state == OfferState::Running);
         ServiceOffer { path: self.path.clone(), state, actions: self.actions.clone(), info }
     }
 }
@@ -354,6 +358,7 @@ impl LocalServices {
             ServiceInput::Added(_)
             | ServiceInput::HookDone { .. }
             | ServiceInput::Granted(..)
+            | ServiceInput::Vitals(..)
             | ServiceInput::Lost(_) => return true,
         };
         let service = self.services.get(service);
@@ -524,6 +529,14 @@ impl Machine for LocalServices {
                     service.step_down_asked = false;
                     self.advance(key, Move::Granted, None, out);
                     self.services.get_mut(key).expect("it is there").info.token = Some(token);
+                }
+            }
+            ServiceInput::Vitals(key, vitals) => {
+                let Some(service) = self.services.get_mut(key) else { return };
+                service.info.vitals = vitals;
+                if let Some(OfferState::Running) = offer_state(service.state) {
+                    let entry = Entry::Service(Arc::new(service.offer(OfferState::Running)));
+                    out.push(ServiceEffect::Announce(service.entry, Some(entry)));
                 }
             }
             ServiceInput::Lost(key) => self.step_down(key, false, out),

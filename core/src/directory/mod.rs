@@ -8,7 +8,7 @@
 //! replica    what each peer's document is here
 //!   v          entries, as they come and go
 //! remote     who is asked for a path   <- selection (by which rule), load (who has how much to do),
-//!                                       breaker (who is left alone)
+//!                                       breaker (who is left alone), usual (how long is too long)
 //! ```
 //!
 //! A node owns one [`Document`]; [`publisher`] says how it is kept equal elsewhere.
@@ -22,6 +22,8 @@ pub mod publisher;
 pub mod remote;
 pub mod replica;
 pub mod selection;
+pub mod usual;
+pub mod vitals;
 
 pub use document::{
     ActionInfo, Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo,

@@ -1,5 +1,6 @@
 //! What peers offer, by the paths that can be called, and which of them is asked.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use crate::base::slab::make_room;
 use crate::base::{Draws, FewMap, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
 use crate::directory::breaker::{BreakerState, JITTER_PERCENT};
 use crate::directory::document::{Document, Entry, EntryKey, OfferState, ServiceOffer, Spread};
-use crate::directory::load::{Load, Word};
+use crate::directory::load::{Load, Over, Word};
 use crate::directory::selection::{Selection, Wish, affinity, first_is_less_loaded};
+use crate::directory::usual::Usual;
 use crate::planted::is_planted;
 use crate::rpc::budget::{self, Budget};
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
@@ -38,6 +40,8 @@ struct Offer {
     pattern: Pattern,
     group: GroupKey,
     instances: Vec<Instance>,
+    /// How long its calls take; from the first answer on.
+    usual: Option<Box<Usual>>,
 }
 
 /// One service, wherever it runs.
@@ -50,6 +54,8 @@ struct Group {
     last: Option<PeerKey>,
     loads: BTreeMap<PeerKey, Load>,
     loads_made: u32,
+    /// When the last call to any instance began that was answered in time.
+    timely: Option<MonoTime>,
     /// How many calls may be made again; from the first call on.
     budget: Option<Box<Account>>,
 }
@@ -69,10 +75,14 @@ type GroupKey = Key<Group>;
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
     group: GroupKey,
+    offer: SubscriptionKey,
     peer: PeerKey,
     /// Which instance of the peer: see [`Load::number`].
     load: u32,
+    /// See [`Load::epoch`].
+    epoch: u32,
     since: MonoTime,
+    patience: Option<Duration>,
     is_probe: bool,
 }
 
@@ -95,6 +105,23 @@ pub enum Nobody {
     Offers,
     /// Those who do are left alone: see [`crate::directory::breaker`].
     IsWell,
+}
+
+/// What an instance is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A call, or its next attempt.
+    Call,
+    /// A second attempt of a call that has waited for so long: only for an instance that is well.
+    Hedge(Duration),
+}
+
+/// Who will do, when it comes to what is held against instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Will {
+    Do(Purpose),
+    /// Nobody is left who is well: so who only says nothing is asked.
+    AtWorst,
 }
 
 /// Who serves a call.
@@ -235,18 +262,25 @@ impl RemoteServices {
         now: MonoTime,
         draws: &mut Draws,
         path: &TopicPath,
-        wish: &Wish,
+        (wish, purpose): (&Wish, Purpose),
         here: Option<PeerId>,
         usable: impl Fn(PeerKey) -> bool,
     ) -> Result<Chosen, Nobody> {
         let (best, _) = self.offers.best_match(path).ok_or(Nobody::Offers)?;
-        if let Some(chosen) = self.choose_of(now, draws, best, wish, here, &usable) {
+        let will = Will::Do(purpose);
+        if let Some(chosen) = self.choose_of(now, draws, best, (wish, will), here, &usable) {
             return Ok(chosen);
         }
         let mut others = Vec::new();
         self.offers.for_each_match(path, |key, _| others.push(key));
         for offer in others.iter().skip(1) {
-            if let Some(chosen) = self.choose_of(now, draws, *offer, wish, here, &usable) {
+            if let Some(chosen) = self.choose_of(now, draws, *offer, (wish, will), here, &usable) {
+                return Ok(chosen);
+            }
+        }
+        for offer in others.iter().filter(|_| purpose == Purpose::Call) {
+            let will = Will::AtWorst;
+            if let Some(chosen) = self.choose_of(now, draws, *offer, (wish, will), here, &usable) {
                 return Ok(chosen);
             }
         }
@@ -274,83 +308,132 @@ impl RemoteServices {
         &mut self,
         now: MonoTime,
         draws: &mut Draws,
-        offer: SubscriptionKey,
-        wish: &Wish,
+        key: SubscriptionKey,
+        (wish, will): (&Wish, Will),
         here: Option<PeerId>,
         usable: &impl Fn(PeerKey) -> bool,
     ) -> Option<Chosen> {
-        let offer = self.offers.get(offer)?;
+        let offer = self.offers.get(key)?;
         let instances = &offer.instances;
+        let patience = offer.usual.as_ref().and_then(|usual| usual.patience());
         let group = self.groups.get_mut(offer.group).expect("offers belong to groups");
-        let loads = &group.loads;
+        let (loads, timely) = (&group.loads, group.timely);
+        // One that was found to be silent.
+        let silent = Cell::new(None);
+        let is_well = |peer: PeerKey| {
+            let Some(load) = loads.get(&peer) else { return true };
+            if will == Will::AtWorst {
+                return load.admits_at_worst(now);
+            }
+            // Planted: silence says nothing.
+            if load.is_silent(now, timely, patience) && !is_planted(143) {
+                silent.set(Some(peer));
+                return false;
+            }
+            match will {
+                Will::Do(Purpose::Hedge(waited)) => load.would_help(now, waited),
+                _ => load.admits(now),
+            }
+        };
         let good = |index: usize| {
             let instance = &instances[index];
             (instance.service.state == OfferState::Running || is_planted(103))
                 && will_do(&instance.service.info.version, wish.version.as_ref())
                 && usable(instance.peer)
-                && loads.get(&instance.peer).is_none_or(|load| load.admits(now))
+                && is_well(instance.peer)
         };
         // Of those that say that they are active, the last that was granted the lease is.
         let token = |index: &usize| instances[*index].service.info.token;
         let leader = (0..instances.len()).filter(|index| token(index).is_some() && good(*index));
         let leader = leader.max_by_key(token);
         let spread = instances.first().map_or(Spread::default(), |i| i.service.info.spread);
-        let index = match wish.selection.or(spread) {
-            _ if leader.is_some() => leader?,
+        let count = instances.len();
+        let found = match wish.selection.or(spread) {
+            _ if leader.is_some() => leader,
             Selection::ByKey(key) => {
-                let all = (0..instances.len()).filter(|index| good(*index));
+                let all = (0..count).filter(|index| good(*index));
                 let wants = |id: &PeerId| (affinity(key, id), *id);
-                let index = all.max_by_key(|index| wants(&instances[*index].id))?;
-                if here.is_some_and(|here| wants(&here) > wants(&instances[index].id)) {
+                let index = all.max_by_key(|index| wants(&instances[*index].id));
+                let is_here = |index: usize| {
+                    here.is_some_and(|here| wants(&here) > wants(&instances[index].id))
+                };
+                if index.is_some_and(is_here) {
                     return Some(Chosen::Here);
                 }
                 index
             }
-            Selection::Random => draw(draws, instances.len(), good, None)?,
-            Selection::LeastLoaded => {
-                let one = draw(draws, instances.len(), good, None)?;
-                match draw(draws, instances.len(), good, Some(one)) {
-                    None => one,
-                    Some(other) => {
-                        let idle = Load::default();
-                        let load =
-                            |index: usize| loads.get(&instances[index].peer).unwrap_or(&idle);
-                        if first_is_less_loaded(now, load(one), load(other)) { one } else { other }
-                    }
-                }
-            }
+            Selection::Random => draw(draws, count, good, None),
+            Selection::LeastLoaded => draw(draws, count, good, None).map(|one| {
+                let Some(other) = draw(draws, count, good, Some(one)) else { return one };
+                let idle = Load::default();
+                let load = |index: usize| loads.get(&instances[index].peer).unwrap_or(&idle);
+                if first_is_less_loaded(now, load(one), load(other)) { one } else { other }
+            }),
             Selection::RoundRobin | Selection::Default => {
                 let after = |last| instances.partition_point(|i| i.peer <= last);
                 let first = group.last.map_or(0, after);
-                let count = instances.len();
-                let index = (first..first + count).map(|at| at % count).find(|at| good(*at))?;
-                if !is_planted(65) {
-                    group.last = Some(instances[index].peer);
+                let index = (first..first + count).map(|at| at % count).find(|at| good(*at));
+                // A second attempt takes nobody's turn.
+                if !is_planted(65) && !matches!(will, Will::Do(Purpose::Hedge(_))) {
+                    group.last = index.map(|index| instances[index].peer).or(group.last);
                 }
                 index
             }
         };
-        let peer = instances[index].peer;
+        if let Some(load) = silent.get().and_then(|peer| group.loads.get_mut(&peer)) {
+            load.silent(now, draws.below(Label::Breaker, JITTER_PERCENT + 1));
+        }
+        let peer = instances[found?].peer;
         let made = &mut group.loads_made;
         let load = group.loads.entry(peer).or_insert_with(|| {
             *made = made.wrapping_add(1);
             Load::numbered(*made)
         });
-        let is_probe = load.begin();
-        let load = load.number();
-        Some(Chosen::Peer(peer, Seat { group: offer.group, peer, load, since: now, is_probe }))
+        if will != Will::AtWorst && load.is_silent(now, timely, patience) {
+            load.wrong();
+        }
+        let is_probe = load.begin(now, patience);
+        Some(Chosen::Peer(
+            peer,
+            Seat {
+                group: offer.group,
+                offer: key,
+                peer,
+                load: load.number(),
+                epoch: load.epoch(),
+                since: now,
+                patience,
+                is_probe,
+            },
+        ))
     }
 
     /// A call is over, or this attempt of it, and says this of its instance.
     pub fn end(&mut self, now: MonoTime, draws: &mut Draws, seat: Seat, word: Word) {
-        if let Some(group) = self.groups.get_mut(seat.group)
-            && let Some(load) = group.loads.get_mut(&seat.peer)
-            && load.number() == seat.load
-        {
-            let took: Duration = now.since(seat.since);
-            let jitter = || draws.below(Label::Breaker, 2 * JITTER_PERCENT + 1);
-            load.end(now, took, (word, seat.is_probe), jitter);
+        let Some(group) = self.groups.get_mut(seat.group) else { return };
+        let Some(load) = group.loads.get_mut(&seat.peer) else { return };
+        if load.number() != seat.load {
+            return;
         }
+        let Seat { since: began, epoch, patience, is_probe, .. } = seat;
+        let over = Over { began, epoch, patience, is_probe, word };
+        let jitter = || draws.below(Label::Breaker, JITTER_PERCENT + 1);
+        let (in_time, is_usual) = load.end(now, over, jitter);
+        if in_time {
+            group.timely = group.timely.max(Some(began));
+        }
+        if is_usual && let Some(offer) = self.offers.get_mut(seat.offer) {
+            let usual = offer.usual.get_or_insert_with(|| Box::new(Usual::new(now)));
+            usual.note(now, now.since(began));
+        }
+    }
+
+    /// What so many of a thousand calls to the action of this place did not exceed lately, whoever served them; none as long
+    /// as too little is known.
+    pub fn usual(&self, now: MonoTime, seat: &Seat, per_mille: u64) -> Option<Duration> {
+        let usual = self.offers.get(seat.offer)?.usual.as_ref()?.quantile(now, per_mille)?;
+        // It is right within a sixteenth, and half of what takes as long is on each side.
+        Some(usual + usual / 8)
     }
 
     /// What is known of the instances that calls went to: the service, the peer, and how it does.
@@ -403,7 +486,8 @@ impl RemoteServices {
             Some(key) => *key,
             None => {
                 let group = self.join_group(&service.path);
-                let offer = Offer { pattern: pattern.clone(), group, instances: Vec::new() };
+                let offer =
+                    Offer { pattern: pattern.clone(), group, instances: Vec::new(), usual: None };
                 let key = self.offers.insert(pattern, offer);
                 self.by_pattern.insert(pattern.clone(), key);
                 key
@@ -450,6 +534,7 @@ impl RemoteServices {
             last: None,
             loads: BTreeMap::new(),
             loads_made: 0,
+            timely: None,
             budget: None,
         });
         self.by_path.insert(path.clone(), key);
@@ -484,11 +569,11 @@ impl RemoteServices {
     pub fn check_invariants(&self, now: MonoTime, probes: &[Seat]) {
         for (key, group) in self.groups.iter() {
             for (peer, load) in &group.loads {
+                load.check_invariants();
                 let Some(breaker) = load.breaker() else { continue };
-                breaker.check_invariants();
-                let is_its = |seat: &&Seat| {
-                    (seat.group, seat.peer, seat.load) == (key, *peer, load.number())
-                };
+                let now_its = (key, *peer, load.number(), load.epoch());
+                let is_its =
+                    |seat: &&Seat| (seat.group, seat.peer, seat.load, seat.epoch) == now_its;
                 let is_half_open = breaker.state() == BreakerState::HalfOpen;
                 let probes = probes.iter().filter(is_its).count();
                 assert_eq!(probes, usize::from(is_half_open), "one probe at a time");

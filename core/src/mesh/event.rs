@@ -56,6 +56,13 @@ pub enum Event {
         /// When this same peer, which was overloaded, expected to take calls again.
         not_before: Option<MonoTime>,
     },
+    /// A call has waited, and another instance is asked too. See [`crate::rpc::hedge`].
+    CallHedged {
+        /// The call.
+        call: CallKey,
+        /// Whom it goes to as well.
+        peer: PeerId,
+    },
     /// Run a handler.
     Invoke(Invocation),
     /// Nobody wants the answer of this run any more; it may be stopped.

@@ -1,7 +1,11 @@
 //! How services do, here and at peers, as this node sees it.
 
-use crate::base::PeerId;
+use std::collections::BTreeSet;
+
+use crate::base::{PeerId, PeerKey};
+use crate::directory::Document;
 use crate::directory::breaker::BreakerState;
+use crate::directory::vitals::Vitals;
 use crate::mesh::Mesh;
 use crate::rpc::health::Report;
 use crate::topic::TopicPath;
@@ -22,6 +26,8 @@ pub struct InstanceStats {
     pub report: Report,
     /// Whether calls go there.
     pub breaker: BreakerState,
+    /// What a peer says of it itself: of calls of others, too.
+    pub said: Option<Vitals>,
 }
 
 impl InstanceStats {
@@ -35,8 +41,8 @@ impl InstanceStats {
 }
 
 impl Mesh {
-    /// How the services of this node do, and the instances at peers that its calls went to. Costs time in the
-    /// number of services and of calls under way.
+    /// How the services of this node do, and the instances at peers that its calls went to, or that say something of
+    /// themselves. Costs time in the number of services, here and at peers, and of calls under way.
     pub fn stats(&self) -> Vec<InstanceStats> {
         let now = self.now.mono;
         let mut stats = Vec::new();
@@ -49,8 +55,10 @@ impl Mesh {
                 waiting,
                 report: self.callee.health(key).map_or(Report::default(), |h| h.report(now)),
                 breaker: BreakerState::Closed,
+                said: None,
             });
         }
+        let mut asked = BTreeSet::new();
         for (service, peer, load) in self.remote.loads() {
             let Some(entry) = self.peers.get(peer) else { continue };
             stats.push(InstanceStats {
@@ -60,8 +68,34 @@ impl Mesh {
                 waiting: 0,
                 report: load.health().map_or(Report::default(), |h| h.report(now)),
                 breaker: load.breaker().map_or(BreakerState::Closed, |breaker| breaker.state()),
+                said: self.said_of(peer, service),
             });
+            asked.insert((service, peer));
+        }
+        // Instances that nobody here has called are known by their own word alone.
+        for (_, peer) in self.by_id.iter() {
+            let Some(entry) = self.peers.get(*peer).filter(|entry| entry.machine.is_up()) else {
+                continue;
+            };
+            let services = self.remote.document(*peer).into_iter().flat_map(Document::services);
+            for service in services.filter(|service| !asked.contains(&(&service.path, *peer))) {
+                let Some(said) = service.info.vitals else { continue };
+                stats.push(InstanceStats {
+                    service: service.path.clone(),
+                    peer: entry.id,
+                    in_flight: 0,
+                    waiting: 0,
+                    report: Report::default(),
+                    breaker: BreakerState::Closed,
+                    said: Some(said),
+                });
+            }
         }
         stats
+    }
+
+    fn said_of(&self, peer: PeerKey, path: &TopicPath) -> Option<Vitals> {
+        let mut services = self.remote.document(peer)?.services();
+        services.find(|service| service.path == *path)?.info.vitals
     }
 }

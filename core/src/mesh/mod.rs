@@ -26,11 +26,13 @@ mod drain;
 mod event;
 mod events;
 mod health;
+mod hedges;
 mod leases;
 mod links;
 mod outbound;
 mod retries;
 mod store;
+mod vitals;
 mod wiring;
 
 use std::collections::VecDeque;
@@ -164,6 +166,7 @@ enum NodeTimer {
     Acceptor(usize, u64, AcceptorTimer),
     WantLease(ServiceKey),
     LookForLeader(CallKey),
+    LookAtServices,
     /// A node that stops has stayed for long enough.
     Linger,
     Sweep,
@@ -261,6 +264,8 @@ pub struct Mesh {
     /// For calls that choose no instance.
     budget: Budget,
     retries: u64,
+    hedges: u64,
+    looks: vitals::Looks,
     caller: Caller,
     callee: Callee,
     access: Access,
@@ -341,6 +346,8 @@ impl Mesh {
             routed: KeyMap::default(),
             budget: Budget::new(now.mono),
             retries: 0,
+            hedges: 0,
+            looks: vitals::Looks::new(now.mono),
             caller: Caller::new(incarnation.boot, &limits),
             callee: Callee::new(incarnation.boot, &limits),
             access,
@@ -552,9 +559,10 @@ impl Mesh {
                 WakeReason::Lease
             }
             NodeTimer::LookForLeader(_) => WakeReason::CallDeadline,
-            NodeTimer::Linger | NodeTimer::Sweep | NodeTimer::ShutdownGrace => {
-                WakeReason::Housekeeping
-            }
+            NodeTimer::Linger
+            | NodeTimer::Sweep
+            | NodeTimer::LookAtServices
+            | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,
         };
         Some(Wake { at, reason })
     }
@@ -578,6 +586,7 @@ impl Mesh {
         self.sender.check_invariants();
         self.journal.check_invariants();
         self.leases.check_invariants();
+        self.looks.check_invariants(self.now.mono);
         assert!(self.leases.held() <= self.caller.len(), "calls that wait are open");
         assert!(self.links.len() <= self.limits.links_max, "links are bounded");
         assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");

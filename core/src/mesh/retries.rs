@@ -20,11 +20,11 @@ impl Mesh {
         } else {
             self.budget.call();
         }
-        self.remember_route(call, Routed { wish, seat, tried: Tried::Nobody });
+        self.remember_route(call, Routed { wish, seat, hedge: None, tried: Tried::Nobody });
     }
 
     fn remember_route(&mut self, call: CallKey, routed: Routed) {
-        let Routed { wish, seat, tried } = &routed;
+        let Routed { wish, seat, tried, .. } = &routed;
         if seat.is_some() || *wish != Wish::default() || *tried != Tried::Nobody {
             // The end of the call that had this place may still be on its way.
             let earlier = self.routed.insert(call, routed);
@@ -41,7 +41,7 @@ impl Mesh {
         }
     }
 
-    fn leave_seat(&mut self, seat: Seat, word: Word) {
+    pub(super) fn leave_seat(&mut self, seat: Seat, word: Word) {
         self.remote.end(self.now.mono, &mut self.draws, seat, word);
     }
 
@@ -58,7 +58,8 @@ impl Mesh {
         if route.is_err() && routed.tried != Tried::Nobody {
             (route, seat) = self.route(path, Target::Any, &routed.wish);
         }
-        self.remember_route(call, Routed { wish: routed.wish, seat, tried: Tried::Nobody });
+        let routed = Routed { wish: routed.wish, seat, hedge: None, tried: Tried::Nobody };
+        self.remember_route(call, routed);
         route
     }
 
@@ -100,7 +101,7 @@ impl Mesh {
             found = route.ok().map(|route| (route, seat));
         }
         let seat = found.as_ref().and_then(|(_, seat)| *seat);
-        self.remember_route(call, Routed { wish: routed.wish, seat, tried });
+        self.remember_route(call, Routed { wish: routed.wish, seat, hedge: None, tried });
         if nobody_active && for_others {
             // Whoever takes over will do. Who is overloaded is not asked before it said so.
             return self.hold_call(call, path.clone());
@@ -132,8 +133,10 @@ impl Mesh {
 
     /// A call has ended: what it took says how busy its instance is.
     pub(super) fn call_ended(&mut self, call: CallKey, result: &CallResult) {
-        let Some(Routed { seat: Some(seat), .. }) = self.routed.remove(call) else { return };
-        self.leave_seat(seat, Word::of(result));
+        let Some(Routed { seat, hedge, .. }) = self.routed.remove(call) else { return };
+        for seat in [seat, hedge.map(|seat| *seat)].into_iter().flatten() {
+            self.leave_seat(seat, Word::of(result));
+        }
     }
 
     /// How many calls made here have not ended: a part of [`Mesh::load`] that costs nothing to look at.

@@ -18,14 +18,17 @@ mod directory;
 mod drain;
 mod events;
 mod glare;
+mod hedges;
 mod isolation;
 mod leases;
 mod lives;
 mod played;
 mod publisher;
 mod retries;
+mod sick;
 mod store;
 mod streams;
+mod vitals;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -58,6 +61,17 @@ struct World {
 impl World {
     fn new(count: usize) -> World {
         World::speaking(vec![wire::VERSION_MAX; count])
+    }
+
+    /// Another world of the same kind: whatever is drawn in it is drawn differently.
+    fn seeded(count: usize, seed: u8) -> World {
+        let mut world = World::new(0);
+        world.seed = seed;
+        for index in 0..count {
+            let station = world.station(index, 1);
+            world.stations.push(station);
+        }
+        world
     }
 
     fn speaking(versions: Vec<u32>) -> World {

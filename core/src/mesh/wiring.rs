@@ -80,6 +80,7 @@ impl Mesh {
             NodeTimer::Acceptor(place, epoch, timer) => self.acceptor_timer(place, epoch, timer),
             NodeTimer::WantLease(service) => self.want_again(service),
             NodeTimer::LookForLeader(call) => self.look_for_leader(call),
+            NodeTimer::LookAtServices => self.look_at_services(),
             // It is asked again whether it is ready to stop.
             NodeTimer::Linger => {}
             NodeTimer::Sweep => self.sweep(),
@@ -374,6 +375,8 @@ impl Mesh {
                 self.attempt_failed(call, &path, pinned, attempt, (failure, executed));
             }
             CallerEffect::Again { .. } => self.say_again(effect),
+            CallerEffect::Hedge { call, path, waited } => self.hedge(call, &path, waited),
+            CallerEffect::LegOver { call, peer, end } => self.leg_over(call, peer, end),
             CallerEffect::Reroute { call, path } => {
                 let route = self.reroute(call, &path);
                 self.routed(call, &path, true, route);
@@ -429,6 +432,7 @@ impl Mesh {
             ServiceEffect::StateChanged { service, state, error } => {
                 if matches!(state, ServiceState::Stopped | ServiceState::Failed) {
                     self.feed_callee(CalleeInput::ServiceGone(service));
+                    self.forget_looks(service);
                 }
                 self.events.push_back(Event::ServiceState { service, state, error });
                 self.lease_follows(service, state);

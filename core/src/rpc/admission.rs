@@ -75,6 +75,11 @@ impl Door {
         Door { capacity, running: 0, waiting: VecDeque::new(), takes: 0 }
     }
 
+    /// How many calls may run, and how many wait.
+    pub fn capacity(&self) -> (usize, usize) {
+        (self.capacity.running_max, self.capacity.waiting_max)
+    }
+
     /// How many calls run.
     pub fn running(&self) -> usize {
         self.running

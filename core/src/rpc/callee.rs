@@ -150,6 +150,11 @@ impl Callee {
         })
     }
 
+    /// How many calls of a service may run and wait; none if nothing bounds it.
+    pub fn capacity(&self, service: ServiceKey) -> Option<(usize, usize)> {
+        self.doors.get(service).map(Door::capacity)
+    }
+
     /// A run of a service has ended with an answer, or without one.
     fn note(&mut self, now: MonoTime, invocation: &Invocation, answered: bool) {
         if invocation.waiting.is_some() || invocation.is_stream {

@@ -11,10 +11,12 @@
 //! number until the callee has answered, so that the callee never sees more calls than it granted.
 
 mod again;
+mod hedge;
 mod sending;
 mod words;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::base::{
     CallKey, CallTag, Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab,
@@ -27,7 +29,8 @@ use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
 use again::{Failed, say_attempts};
-pub use words::{CallerEffect, CallerInput, CallerTimer, NewCall, Route};
+use hedge::{Leg, Second};
+pub use words::{CallerEffect, CallerInput, CallerTimer, LegEnd, NewCall, Route};
 
 /// Where a call is.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +65,8 @@ struct Call {
     /// An earlier attempt was sent to a life of a callee that is over; it may have run.
     in_doubt: bool,
     timer: Option<TimerHandle>,
+    /// After how long there is a second attempt, and where that is. Few calls have one.
+    hedge: Option<Box<(Duration, Second)>>,
 }
 
 fn is_call(entry: &InFlight) -> bool {
@@ -167,6 +172,7 @@ impl Caller {
             sent: false,
             in_doubt: false,
             timer: None,
+            hedge: call.hedge.map(|after| Box::new((after, Second::Due(None)))),
         })
     }
 
@@ -186,7 +192,9 @@ impl Caller {
         let Some(Payload::Encoded { content, bytes }) = &call.payload else {
             unreachable!("arguments are encoded before a number is given");
         };
-        call.sent = true;
+        let (content, payload) = (*content, bytes.clone());
+        let leg = call.leg_at(peer).expect("it has a number with this peer");
+        call.set_leg(Leg { sent: true, ..leg });
         Some(CallMessage {
             sequence,
             floor,
@@ -194,8 +202,8 @@ impl Caller {
             callee_boot: session.boot,
             time_left: call.deadline.since(now),
             path: call.path.clone(),
-            content: *content,
-            payload: bytes.clone(),
+            content,
+            payload,
         })
     }
 
@@ -212,6 +220,10 @@ impl Caller {
         out: &mut Effects<'_, CallerEffect>,
     ) {
         let Some(call) = self.calls.remove(key) else { return };
+        debug_assert!(call.second().is_none(), "a call ends with its last attempt");
+        if let Some(timer) = call.hedge_timer() {
+            cx.disarm(timer);
+        }
         // That this attempt has not run says nothing about those before it.
         if call.in_doubt
             && let Err(CallError::Failed { executed, .. }) = &mut result
@@ -243,35 +255,22 @@ impl Caller {
         out: &mut Effects<'_, CallerEffect>,
     ) {
         let Some(call) = self.calls.get(key) else { return };
-        let stage = call.stage.clone();
+        let is_local = call.stage == Stage::Local;
+        let legs = [call.first(), call.second()];
         let failed = call.failed.as_ref().map(|failed| failed.failure());
-        let executed = match stage {
-            Stage::Local => {
-                out.push(CallerEffect::CancelLocally(key));
-                Executed::Maybe
-            }
-            Stage::Numbered { peer, sequence } => {
-                let sent = call.sent;
-                let connected = self.peers.get(peer).is_some_and(|p| p.connected);
-                let calls = self.peers.get_mut(peer).expect("numbered with this peer");
-                if sent {
-                    calls.in_flight.insert(sequence, InFlight::Abandoned { sent });
-                    if connected {
-                        out.push(CallerEffect::SendCancel { peer, sequence });
-                    }
-                    if is_planted(8) { Executed::No } else { Executed::Maybe }
-                } else {
-                    calls.in_flight.remove(&sequence);
-                    out.push(CallerEffect::Withdraw { peer, sequence });
-                    Executed::No
-                }
-            }
-            Stage::Waiting(peer) => {
-                self.stop_waiting(peer, key);
-                Executed::No
-            }
-            Stage::Routing | Stage::BackingOff => Executed::No,
-        };
+        let mut executed = Executed::No;
+        if is_local {
+            out.push(CallerEffect::CancelLocally(key));
+            executed = Executed::Maybe;
+        }
+        for leg in legs.into_iter().flatten() {
+            executed = executed.max(self.take_back(key, leg, out));
+        }
+        if let Some(hedge) = self.calls.get_mut(key).and_then(|call| call.hedge.as_deref_mut())
+            && let Second::Leg(_) = hedge.1
+        {
+            hedge.1 = Second::Over;
+        }
         let mut error = CallError::failed(failure, executed);
         if let CallError::Failed { detail, .. } = &mut error
             && let Some(failed) = failed
@@ -279,8 +278,8 @@ impl Caller {
             *detail = format!("it waited to be made again after {}", failed.code());
         }
         self.end(cx, key, Err(error), out);
-        if let Stage::Numbered { peer, .. } = stage {
-            self.send_waiting(cx, peer, out);
+        for leg in legs.into_iter().flatten().filter(|leg| leg.sequence.is_some()) {
+            self.send_waiting(cx, leg.peer, out);
         }
     }
 
@@ -358,6 +357,7 @@ impl Caller {
         }
         call.stage = Stage::Waiting(peer);
         calls.waiting.push_back(key);
+        self.arm_hedge(cx, key);
         self.send_waiting(cx, peer, out);
     }
 
@@ -376,25 +376,38 @@ impl Caller {
         let Some(entry) = calls.in_flight.get(&reply.sequence) else { return };
         if let InFlight::Call(key) = entry {
             let key = *key;
-            if !self.calls.get(key).is_some_and(|call| call.sent) {
+            let leg = self.calls.get(key).and_then(|call| call.leg_at(peer));
+            if !leg.is_some_and(|leg| leg.sent) {
                 // An answer to a question that was not put: a lie, which ends nothing.
                 return;
             }
             calls.in_flight.remove(&reply.sequence);
             let call = self.calls.get_mut(key).expect("just looked up");
             if reply.status == Status::NotActive && !call.pinned && call.payload.is_some() {
-                let (path, attempt) = (call.path.clone(), call.attempt);
-                (call.stage, call.attempt, call.sent) = (Stage::Routing, attempt + 1, false);
-                let leader = reply.error_message.parse().ok();
-                out.push(CallerEffect::NotActive { call: key, path, attempt, leader });
-                return;
+                if !self.lose_leg(key, peer, (Failure::NotActive, Executed::No), out) {
+                    let call = self.calls.get_mut(key).expect("just looked up");
+                    let (path, attempt) = (call.path.clone(), call.attempt);
+                    (call.stage, call.attempt, call.sent) = (Stage::Routing, attempt + 1, false);
+                    let leader = reply.error_message.parse().ok();
+                    out.push(CallerEffect::NotActive { call: key, path, attempt, leader });
+                }
+                return self.send_waiting(cx, peer, out);
             }
             let retry_after = reply.retry_after;
             match result_of(reply, &call.path) {
                 Err(error @ CallError::Failed { .. }) => {
-                    self.attempt_failed(cx, key, error, retry_after, out);
+                    let CallError::Failed { failure, executed, .. } = &error else { return };
+                    if !self.lose_leg(key, peer, (*failure, *executed), out) {
+                        self.attempt_failed(cx, key, error, retry_after, out);
+                    }
                 }
-                result => self.end(cx, key, result, out),
+                result => {
+                    let loser = self.outrun(key, peer, out);
+                    self.end(cx, key, result, out);
+                    if let Some(loser) = loser {
+                        self.send_waiting(cx, loser, out);
+                    }
+                }
             }
         } else {
             calls.in_flight.remove(&reply.sequence);
@@ -456,6 +469,7 @@ impl Machine for Caller {
                     call.timer = Some(cx.arm(call.deadline, CallerTimer::Deadline(key)));
                 }
             }
+            CallerInput::Hedged { call, peer } => self.hedged(cx, call, peer, out),
             CallerInput::Cancel(call) => self.abandon(cx, call, Failure::Cancelled, out),
             CallerInput::Later(call) => self.later(cx, call, out),
             CallerInput::Spent(call) => self.spent(cx, call, out),
@@ -501,21 +515,21 @@ impl Machine for Caller {
             }
             CallerInput::SessionEnded(peer) => self.session_ended(cx, peer, out),
             CallerInput::PeerReleased(peer) => {
-                let keys: Vec<CallKey> = self
-                    .calls
-                    .iter()
-                    .filter(|(_, call)| match call.stage {
-                        Stage::Waiting(p) | Stage::Numbered { peer: p, .. } => p == peer,
-                        Stage::BackingOff | Stage::Routing => {
-                            let failed = call.failed.as_ref();
-                            call.pinned && failed.is_some_and(|f| f.peer == Some(peer))
-                        }
-                        Stage::Local => false,
-                    })
-                    .map(|(key, _)| key)
-                    .collect();
+                let is_its = |call: &Call| match &call.failed {
+                    Some(failed) => call.pinned && failed.peer == Some(peer),
+                    None => call.leg_at(peer).is_some(),
+                };
+                let keys: Vec<CallKey> =
+                    self.calls.iter().filter(|(_, c)| is_its(c)).map(|(key, _)| key).collect();
                 for key in keys {
-                    self.abandon(cx, key, Failure::Unreachable, out);
+                    let call = self.calls.get(key).expect("just listed");
+                    match (call.leg_at(peer), call.second()) {
+                        (Some(leg), Some(_)) => {
+                            let executed = self.take_back(key, leg, out);
+                            self.lose_leg(key, peer, (Failure::Unreachable, executed), out);
+                        }
+                        _ => self.abandon(cx, key, Failure::Unreachable, out),
+                    }
                 }
                 if let Some(calls) = self.peers.remove(peer) {
                     self.forgotten_sequence = self.forgotten_sequence.max(calls.last_sequence);
@@ -528,6 +542,7 @@ impl Machine for Caller {
                 }
             }
             CallerInput::Timer(CallerTimer::Again(call)) => self.back_off_ends(cx, call, out),
+            CallerInput::Timer(CallerTimer::Hedge(call)) => self.hedge_is_due(call, out),
             CallerInput::Timer(CallerTimer::Deadline(call)) => {
                 if let Some(open) = self.calls.get_mut(call) {
                     open.timer = None;
@@ -553,7 +568,8 @@ impl Machine for Caller {
                 assert!(sequence <= calls.last_sequence);
                 if let InFlight::Call(key) = entry {
                     let call = self.calls.get(*key).expect("numbers in flight name calls");
-                    assert_eq!(call.stage, Stage::Numbered { peer, sequence });
+                    let leg = call.leg_at(peer);
+                    assert_eq!(leg.and_then(|leg| leg.sequence), Some(sequence));
                     numbered += 1;
                 }
             }
@@ -561,8 +577,15 @@ impl Machine for Caller {
         let queued: usize = self.peers.iter().map(|(_, calls)| calls.waiting.len()).sum();
         let (mut waiting, mut with_number, mut bytes) = (0, 0, 0);
         for (_, call) in self.calls.iter() {
-            waiting += usize::from(matches!(call.stage, Stage::Waiting(_)));
-            with_number += usize::from(matches!(call.stage, Stage::Numbered { .. }));
+            for leg in [call.first(), call.second()].into_iter().flatten() {
+                waiting += usize::from(leg.sequence.is_none());
+                with_number += usize::from(leg.sequence.is_some());
+            }
+            if let Some(second) = call.second() {
+                let first = call.first().expect("a second attempt is beside a first one");
+                assert_ne!(first.peer, second.peer, "no instance has a call twice at a time");
+                assert!(call.idempotent, "only what may run twice has two attempts");
+            }
             if let Some(failed) = &call.failed {
                 let waits = call.stage == Stage::BackingOff;
                 assert!(

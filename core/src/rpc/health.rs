@@ -92,6 +92,8 @@ pub struct Health {
     began: MonoTime,
     now: Window,
     before: Window,
+    /// Calls that ever ended.
+    ended: u64,
 }
 
 /// How an instance did lately.
@@ -122,7 +124,13 @@ impl Report {
 impl Health {
     /// Of an instance without calls.
     pub fn new(now: MonoTime) -> Self {
-        Health { since: now, began: now, now: Window::default(), before: Window::default() }
+        Health {
+            since: now,
+            began: now,
+            now: Window::default(),
+            before: Window::default(),
+            ended: 0,
+        }
     }
 
     /// A call has ended: it was answered or not, and took so long.
@@ -135,10 +143,28 @@ impl Health {
                 (self.before, self.since) = (Window::default(), now);
             }
         }
+        self.ended += 1;
         let window = &mut self.now;
         window.calls = window.calls.saturating_add(1);
         window.failed = window.failed.saturating_add(u32::from(!answered));
         window.took.note(took);
+    }
+
+    /// How many calls have ever ended.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// The time that so many of a thousand calls did not exceed lately; none if there were fewer calls than that.
+    pub fn quantile(&self, now: MonoTime, per_mille: u64, calls_least: u32) -> Option<Duration> {
+        let none = Window::default();
+        let (present, before) = match now.since(self.began) {
+            passed if passed >= WINDOW * 2 => return None,
+            passed if passed >= WINDOW => (&self.now, &none),
+            _ => (&self.now, &self.before),
+        };
+        let enough = present.calls.saturating_add(before.calls) >= calls_least;
+        present.took.quantile(&before.took, per_mille).filter(|_| enough)
     }
 
     /// How it did.

@@ -1,7 +1,8 @@
 //! Calls: at most once, with a deadline, and with an outcome that is known.
 //!
 //! [`caller`] is the side that asks, [`callee`] the side that answers; they meet on the wire and, for
-//! a local call, through the mesh. [`retry`] says what is attempted again, and [`budget`] how often;
+//! a local call, through the mesh. [`retry`] says what is attempted again, and [`budget`] how often; [`hedge`] what is
+//! attempted twice at a time;
 //! [`admission`] how many of a service's calls run and wait, and
 //! [`health`] how they do.
 
@@ -10,6 +11,7 @@ pub mod budget;
 pub mod callee;
 pub mod caller;
 pub mod health;
+pub mod hedge;
 pub mod outcome;
 pub mod retry;
 pub mod seen;

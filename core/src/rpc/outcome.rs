@@ -112,7 +112,7 @@ impl Failure {
             Failure::UnreadableAnswer => "the answer is not of the type that was asked for",
             Failure::PermissionDenied => "a permission is missing",
             Failure::BreakerOpen => "whoever serves this path has failed too often lately",
-            Failure::NotActive => "the service is not active there",
+            Failure::NotActive => "no instance of the service is active that could be reached",
         }
     }
 }

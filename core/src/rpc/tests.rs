@@ -1,4 +1,4 @@
-//! A caller and a callee over links that are lost at any moment, with every order of events.
+//! A caller and two callees over links that are lost at any moment, with every order of events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,55 +14,63 @@ use crate::rpc::caller::{NewCall, Route};
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
-const PEER: u64 = 5;
-
-fn peer() -> PeerKey {
-    Key::from_u64(PEER << 32)
+/// The keys of the two are 0 and 1.
+fn peer(at: usize) -> PeerKey {
+    Key::from_u64(5 << 32 | at as u64)
 }
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
     Call {
+        to: usize,
         millis: u64,
         idempotent: bool,
+        hedge: Option<u64>,
     },
     Cancel(usize),
     /// The caller's transport takes the next thing off a lane.
-    PullThere(usize),
+    PullThere(usize, usize),
     /// The callee's transport takes the next answer.
-    PullBack,
+    PullBack(usize),
     /// The oldest call on its way on a lane arrives.
-    ArriveThere(usize),
+    ArriveThere(usize, usize),
     /// The oldest answer on its way arrives.
-    ArriveBack,
-    /// A handler ends.
-    Finish(usize),
+    ArriveBack(usize),
+    /// A handler ends: with an answer, or without one.
+    Finish(usize, usize, bool),
     /// The link is lost with all that is on it.
-    Lose,
+    Lose(usize),
     /// There is a link again.
-    Connect,
+    Connect(usize),
     /// The callee begins a new life.
-    Restart,
+    Restart(usize),
     /// The next timer of the caller's, or of the callee's, expires.
     CallerTimer,
-    CalleeTimer,
+    CalleeTimer(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let at = || 0usize..2;
+    let call = (at(), 1u64..500, any::<bool>(), proptest::option::of(0u64..100)).prop_map(
+        |(to, millis, idempotent, hedge)| {
+            let hedge = hedge.filter(|_| idempotent);
+            Step::Call { to, millis, idempotent, hedge }
+        },
+    );
     prop_oneof![
-        5 => (1u64..500, any::<bool>()).prop_map(|(millis, idempotent)| Step::Call { millis, idempotent }),
+        5 => call,
         1 => (0usize..8).prop_map(Step::Cancel),
-        6 => (0usize..2).prop_map(Step::PullThere),
-        6 => Just(Step::PullBack),
-        6 => (0usize..2).prop_map(Step::ArriveThere),
-        6 => Just(Step::ArriveBack),
-        4 => (0usize..8).prop_map(Step::Finish),
-        1 => Just(Step::Lose),
-        3 => Just(Step::Connect),
-        1 => Just(Step::Restart),
-        1 => Just(Step::CallerTimer),
-        1 => Just(Step::CalleeTimer),
+        6 => (at(), at()).prop_map(|(at, lane)| Step::PullThere(at, lane)),
+        6 => at().prop_map(Step::PullBack),
+        6 => (at(), at()).prop_map(|(at, lane)| Step::ArriveThere(at, lane)),
+        6 => at().prop_map(Step::ArriveBack),
+        4 => (at(), 0usize..8, prop::bool::weighted(0.8)).prop_map(|(at, n, ok)| Step::Finish(at, n, ok)),
+        1 => at().prop_map(Step::Lose),
+        3 => at().prop_map(Step::Connect),
+        1 => at().prop_map(Step::Restart),
+        3 => Just(Step::CallerTimer),
+        1 => at().prop_map(Step::CalleeTimer),
     ]
 }
 
@@ -84,19 +92,30 @@ struct Record {
     result: Option<CallResult>,
 }
 
-struct World {
-    caller: Bench<Caller>,
+/// A callee, and the link to it.
+struct Side {
     callee: Bench<Callee>,
-    callee_boot: u64,
+    boot: u64,
     connected: bool,
     /// Two lanes, by the parity of the number: large and small calls overtake each other.
     queued: [VecDeque<Item>; 2],
     there: [VecDeque<Travelling>; 2],
     answers: VecDeque<u64>,
     back: VecDeque<ReplyMessage>,
-    calls: BTreeMap<CallKey, usize>,
-    records: Vec<Record>,
     running: Vec<(InvocationKey, usize)>,
+}
+
+struct World {
+    caller: Bench<Caller>,
+    sides: [Side; 2],
+    calls: BTreeMap<CallKey, usize>,
+    /// Where the two attempts of a call are.
+    places: BTreeMap<CallKey, Vec<usize>>,
+    records: Vec<Record>,
+}
+
+fn place_of(peer: PeerKey) -> usize {
+    peer.index()
 }
 
 impl World {
@@ -106,55 +125,81 @@ impl World {
             calls_waiting_per_peer_max: 6,
             ..Limits::default()
         };
-        World {
-            caller: Bench::new(Caller::new(1, &limits)),
-            callee: Bench::new(Callee::new(100, &limits)),
-            callee_boot: 100,
+        let side = |boot| Side {
+            callee: Bench::new(Callee::new(boot, &limits)),
+            boot,
             connected: false,
             queued: Default::default(),
             there: Default::default(),
             answers: VecDeque::new(),
             back: VecDeque::new(),
-            calls: BTreeMap::new(),
-            records: Vec::new(),
             running: Vec::new(),
+        };
+        World {
+            caller: Bench::new(Caller::new(1, &limits)),
+            sides: [side(100), side(200)],
+            calls: BTreeMap::new(),
+            places: BTreeMap::new(),
+            records: Vec::new(),
         }
+    }
+
+    fn go(&mut self, call: CallKey, to: usize) {
+        self.places.insert(call, vec![to]);
+        let route = Ok(Route::Peer(peer(to)));
+        let effects = self.caller.feed((), CallerInput::Routed { call, route });
+        self.caller_did(effects);
     }
 
     fn caller_did(&mut self, effects: Vec<CallerEffect>) {
         for effect in effects {
             match effect {
-                CallerEffect::Send { sequence, .. } => {
-                    if self.connected {
-                        self.queued[sequence as usize % 2].push_back(Item::Call(sequence));
+                CallerEffect::Send { peer, sequence, .. } => {
+                    let side = &mut self.sides[place_of(peer)];
+                    if side.connected {
+                        side.queued[sequence as usize % 2].push_back(Item::Call(sequence));
                     }
                 }
-                CallerEffect::Withdraw { sequence, .. } => {
-                    let lane = &mut self.queued[sequence as usize % 2];
+                CallerEffect::Withdraw { peer, sequence } => {
+                    let lane = &mut self.sides[place_of(peer)].queued[sequence as usize % 2];
                     lane.retain(|item| !matches!(item, Item::Call(s) if *s == sequence));
                 }
-                CallerEffect::SendCancel { sequence, .. } => {
-                    assert!(self.connected, "a cancel needs a link");
-                    self.queued[(sequence / 2) as usize % 2].push_back(Item::Cancel(sequence));
+                CallerEffect::SendCancel { peer, sequence } => {
+                    let side = &mut self.sides[place_of(peer)];
+                    assert!(side.connected, "a cancel needs a link");
+                    side.queued[(sequence / 2) as usize % 2].push_back(Item::Cancel(sequence));
                 }
                 CallerEffect::Ended { call, result } => {
+                    self.places.remove(&call);
                     let record = self.calls.remove(&call).expect("a call ends once");
                     assert!(self.records[record].result.is_none(), "a call ends once");
                     self.records[record].result = Some(result);
                 }
                 CallerEffect::Reroute { call, .. } | CallerEffect::NotActive { call, .. } => {
-                    let route = Ok(Route::Peer(peer()));
-                    let effects = self.caller.feed((), CallerInput::Routed { call, route });
+                    self.go(call, 0);
+                }
+                CallerEffect::Failed { call, attempt, pinned, .. } => {
+                    // Every other one finds another instance, which may be the same here.
+                    if attempt == 1 && !pinned {
+                        self.go(call, attempt as usize % 2);
+                    } else {
+                        let effects = self.caller.feed((), CallerInput::Later(call));
+                        self.caller_did(effects);
+                    }
+                }
+                CallerEffect::Hedge { call, .. } => {
+                    let Some(places) = self.places.get_mut(&call) else { continue };
+                    let other = 1 - places[0];
+                    places.push(other);
+                    let hedged = CallerInput::Hedged { call, peer: peer(other) };
+                    let effects = self.caller.feed((), hedged);
                     self.caller_did(effects);
                 }
-                CallerEffect::Failed { call, attempt, .. } => {
-                    // Every other one finds another instance, which is the same here.
-                    let next = match attempt {
-                        1 => CallerInput::Routed { call, route: Ok(Route::Peer(peer())) },
-                        _ => CallerInput::Later(call),
-                    };
-                    let effects = self.caller.feed((), next);
-                    self.caller_did(effects);
+                CallerEffect::LegOver { call, peer, .. } => {
+                    let places = self.places.get_mut(&call).expect("it has two");
+                    assert_eq!(places.len(), 2, "one of two is over");
+                    places.retain(|place| *place != place_of(peer));
+                    assert_eq!(places.len(), 1, "it was there");
                 }
                 CallerEffect::Again { attempt, .. } => assert!(attempt <= retry::ATTEMPTS_MAX),
                 CallerEffect::RunLocally { .. } | CallerEffect::CancelLocally(_) => unreachable!(),
@@ -162,20 +207,21 @@ impl World {
         }
     }
 
-    fn callee_did(&mut self, effects: Vec<CalleeEffect>) {
+    fn callee_did(&mut self, at: usize, effects: Vec<CalleeEffect>) {
+        let side = &mut self.sides[at];
         for effect in effects {
             match effect {
                 CalleeEffect::Invoke { invocation, payload, .. } => {
                     let record: usize = payload.decode().expect("our own argument");
                     self.records[record].runs += 1;
-                    self.running.push((invocation, record));
+                    side.running.push((invocation, record));
                 }
                 CalleeEffect::CancelInvocation(invocation) => {
-                    self.running.retain(|(running, _)| *running != invocation);
+                    side.running.retain(|(running, _)| *running != invocation);
                 }
                 CalleeEffect::Answer { sequence, .. } => {
-                    if self.connected {
-                        self.answers.push_back(sequence);
+                    if side.connected {
+                        side.answers.push_back(sequence);
                     }
                 }
                 CalleeEffect::LocalDone { .. } | CalleeEffect::LocalRefused { .. } => {
@@ -185,27 +231,29 @@ impl World {
         }
     }
 
-    fn lose(&mut self) {
-        if !std::mem::take(&mut self.connected) {
+    fn lose(&mut self, at: usize) {
+        let side = &mut self.sides[at];
+        if !std::mem::take(&mut side.connected) {
             return;
         }
-        self.queued = Default::default();
-        self.there = Default::default();
-        self.answers.clear();
-        self.back.clear();
-        let lost = CallerInput::LinkLost { peer: peer(), connected: false };
+        side.queued = Default::default();
+        side.there = Default::default();
+        side.answers.clear();
+        side.back.clear();
+        let lost = CallerInput::LinkLost { peer: peer(at), connected: false };
         let effects = self.caller.feed((), lost);
         self.caller_did(effects);
     }
 
-    fn connect(&mut self) {
-        if std::mem::replace(&mut self.connected, true) {
+    fn connect(&mut self, at: usize) {
+        let side = &mut self.sides[at];
+        if std::mem::replace(&mut side.connected, true) {
             return;
         }
-        self.callee.feed((), CalleeInput::PeerVerified { peer: peer(), boot: 1 });
+        side.callee.feed((), CalleeInput::PeerVerified { peer: peer(at), boot: 1 });
         let ready = CallerInput::PeerReady {
-            peer: peer(),
-            boot: self.callee_boot,
+            peer: peer(at),
+            boot: side.boot,
             credit: 4,
             message_bytes_max: 1_000,
         };
@@ -215,98 +263,107 @@ impl World {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Call { millis, idempotent } => {
+            Step::Call { to, millis, idempotent, hedge } => {
                 let record = self.records.len();
                 let call = self.caller.machine.add(NewCall {
                     path: TopicPath::parse("a/b").unwrap(),
                     payload: Payload::value(record),
                     deadline: self.caller.now + Duration::from_millis(millis),
                     idempotent,
-                    pinned: record.is_multiple_of(2),
+                    pinned: hedge.is_none() && record.is_multiple_of(2),
                     retry: !record.is_multiple_of(3),
+                    hedge: hedge.map(Duration::from_millis),
                 });
                 self.records.push(Record { idempotent, runs: 0, result: None });
                 self.calls.insert(call, record);
-                let route = Ok(Route::Peer(peer()));
-                let effects = self.caller.feed((), CallerInput::Routed { call, route });
-                self.caller_did(effects);
+                self.go(call, to);
             }
             Step::Cancel(pick) => {
                 let Some(call) = self.calls.keys().nth(pick).copied() else { return };
                 let effects = self.caller.feed((), CallerInput::Cancel(call));
                 self.caller_did(effects);
             }
-            Step::PullThere(lane) => match self.queued[lane].pop_front() {
+            Step::PullThere(at, lane) => match self.sides[at].queued[lane].pop_front() {
                 Some(Item::Call(sequence)) => {
                     let now = self.caller.now;
-                    let message = self.caller.machine.take_message(now, peer(), sequence);
-                    self.there[lane].extend(message.map(Travelling::Call));
+                    let message = self.caller.machine.take_message(now, peer(at), sequence);
+                    self.sides[at].there[lane].extend(message.map(Travelling::Call));
                 }
                 Some(Item::Cancel(sequence)) => {
-                    let floor = self.caller.machine.floor(peer()).min(sequence);
-                    self.there[lane].push_back(Travelling::Cancel { sequence, floor });
+                    let floor = self.caller.machine.floor(peer(at)).min(sequence);
+                    self.sides[at].there[lane].push_back(Travelling::Cancel { sequence, floor });
                 }
                 None => {}
             },
-            Step::ArriveThere(lane) => match self.there[lane].pop_front() {
-                Some(Travelling::Call(call)) => {
-                    let route =
-                        Ok(LocalRoute { service: Key::from_u64(1), action: 0, is_stream: false });
-                    let input = CalleeInput::Call { peer: peer(), call, route };
-                    let effects = self.callee.feed((), input);
-                    self.callee_did(effects);
-                }
-                Some(Travelling::Cancel { sequence, floor }) => {
-                    let input = CalleeInput::Cancel { peer: peer(), sequence, floor };
-                    let effects = self.callee.feed((), input);
-                    self.callee_did(effects);
-                }
-                None => {}
-            },
-            Step::PullBack => {
-                if let Some(sequence) = self.answers.pop_front() {
-                    self.back.extend(self.callee.machine.take_message(peer(), sequence));
+            Step::ArriveThere(at, lane) => {
+                let side = &mut self.sides[at];
+                let input = match side.there[lane].pop_front() {
+                    Some(Travelling::Call(call)) => {
+                        let service = Key::from_u64(1);
+                        let route = Ok(LocalRoute { service, action: 0, is_stream: false });
+                        CalleeInput::Call { peer: peer(at), call, route }
+                    }
+                    Some(Travelling::Cancel { sequence, floor }) => {
+                        CalleeInput::Cancel { peer: peer(at), sequence, floor }
+                    }
+                    None => return,
+                };
+                let effects = side.callee.feed((), input);
+                self.callee_did(at, effects);
+            }
+            Step::PullBack(at) => {
+                let side = &mut self.sides[at];
+                if let Some(sequence) = side.answers.pop_front() {
+                    side.back.extend(side.callee.machine.take_message(peer(at), sequence));
                 }
             }
-            Step::ArriveBack => {
-                if let Some(reply) = self.back.pop_front() {
-                    let effects = self.caller.feed((), CallerInput::Reply { peer: peer(), reply });
+            Step::ArriveBack(at) => {
+                if let Some(reply) = self.sides[at].back.pop_front() {
+                    let reply = CallerInput::Reply { peer: peer(at), reply };
+                    let effects = self.caller.feed((), reply);
                     self.caller_did(effects);
                 }
             }
-            Step::Finish(pick) => {
-                if pick < self.running.len() {
-                    let (invocation, record) = self.running.remove(pick);
-                    let result = Ok(Payload::value(record).encode().map(to_payload).unwrap());
-                    let effects = self.callee.feed((), CalleeInput::Done { invocation, result });
-                    self.callee_did(effects);
+            Step::Finish(at, pick, ok) => {
+                let side = &mut self.sides[at];
+                if pick < side.running.len() {
+                    let (invocation, record) = side.running.remove(pick);
+                    let answer = Payload::value(record).encode().map(to_payload).unwrap();
+                    let result =
+                        if ok { Ok(answer) } else { Err(callee::HandlerError::failed("no")) };
+                    let effects = side.callee.feed((), CalleeInput::Done { invocation, result });
+                    self.callee_did(at, effects);
                 }
             }
-            Step::Lose => self.lose(),
-            Step::Connect => self.connect(),
-            Step::Restart => {
-                self.lose();
-                self.callee_boot += 1;
+            Step::Lose(at) => self.lose(at),
+            Step::Connect(at) => self.connect(at),
+            Step::Restart(at) => {
+                self.lose(at);
+                let side = &mut self.sides[at];
+                side.boot += 1;
                 let limits = Limits { calls_served_per_peer_max: 4, ..Limits::default() };
-                let now = self.callee.now;
-                self.callee = Bench::new(Callee::new(self.callee_boot, &limits));
-                self.callee.now = now;
-                self.running.clear();
-                let effects = self.caller.feed((), CallerInput::SessionEnded(peer()));
+                let now = side.callee.now;
+                side.callee = Bench::new(Callee::new(side.boot, &limits));
+                side.callee.now = now;
+                side.running.clear();
+                let effects = self.caller.feed((), CallerInput::SessionEnded(peer(at)));
                 self.caller_did(effects);
             }
             Step::CallerTimer => {
                 if let Some(timer) = self.caller.next_timer() {
-                    self.callee.now = self.callee.now.max(self.caller.now);
+                    for side in &mut self.sides {
+                        side.callee.now = side.callee.now.max(self.caller.now);
+                    }
                     let effects = self.caller.feed((), CallerInput::Timer(timer));
                     self.caller_did(effects);
                 }
             }
-            Step::CalleeTimer => {
-                if let Some(timer) = self.callee.next_timer() {
-                    self.caller.now = self.caller.now.max(self.callee.now);
-                    let effects = self.callee.feed((), CalleeInput::Timer(timer));
-                    self.callee_did(effects);
+            Step::CalleeTimer(at) => {
+                let side = &mut self.sides[at];
+                if let Some(timer) = side.callee.next_timer() {
+                    self.caller.now = self.caller.now.max(side.callee.now);
+                    let effects = side.callee.feed((), CalleeInput::Timer(timer));
+                    self.callee_did(at, effects);
                 }
             }
         }
@@ -314,20 +371,24 @@ impl World {
 
     /// Lets everything that is under way come to its end.
     fn heal(&mut self) {
-        self.connect();
+        (0..2).for_each(|at| self.connect(at));
         for _ in 0..10_000 {
-            for lane in 0..2 {
-                self.take(Step::PullThere(lane));
-                self.take(Step::ArriveThere(lane));
+            for at in 0..2 {
+                for lane in 0..2 {
+                    self.take(Step::PullThere(at, lane));
+                    self.take(Step::ArriveThere(at, lane));
+                }
+                self.take(Step::Finish(at, 0, true));
+                self.take(Step::PullBack(at));
+                self.take(Step::ArriveBack(at));
             }
-            self.take(Step::Finish(0));
-            self.take(Step::PullBack);
-            self.take(Step::ArriveBack);
-            let quiet = self.queued.iter().all(VecDeque::is_empty)
-                && self.there.iter().all(VecDeque::is_empty)
-                && self.answers.is_empty()
-                && self.back.is_empty()
-                && self.running.is_empty();
+            let quiet = self.sides.iter().all(|side| {
+                side.queued.iter().all(VecDeque::is_empty)
+                    && side.there.iter().all(VecDeque::is_empty)
+                    && side.answers.is_empty()
+                    && side.back.is_empty()
+                    && side.running.is_empty()
+            });
             if quiet {
                 if !self.caller.machine.backs_off() {
                     return;
@@ -356,9 +417,11 @@ proptest! {
         }
         world.heal();
         prop_assert!(world.calls.is_empty(), "with a link, every call ends");
-        prop_assert!(!world.caller.machine.is_using(peer()), "no number is left open");
         prop_assert_eq!(world.caller.timers_armed(), 0);
-        prop_assert_eq!(world.callee.timers_armed(), 0);
+        for (at, side) in world.sides.iter().enumerate() {
+            prop_assert!(!world.caller.machine.is_using(peer(at)), "no number is left open");
+            prop_assert_eq!(side.callee.timers_armed(), 0);
+        }
         for (index, record) in world.records.iter().enumerate() {
             prop_assert!(record.runs <= 1 || record.idempotent, "call {} ran twice", index);
             match record.result.as_ref().expect("it ended") {

@@ -19,6 +19,7 @@ use crate::directory::{Hook, Selection};
 use crate::events::{PublishError, SubscribeRequest};
 use crate::mesh::{CallRequest, CommandError, Mesh, Subscribed, Target};
 use crate::rpc::callee::HandlerError;
+use crate::rpc::hedge::Hedge;
 use crate::rpc::{CallError, CallResult, Executed, Failure};
 use crate::service::Payload;
 use crate::service::events::{Inbox, Publishing};
@@ -334,6 +335,19 @@ impl RequestBuilder {
     /// allows it: see [`crate::rpc::retry`].
     pub fn without_retries(self) -> Self {
         self.with(|request| request.retry = false)
+    }
+
+    /// If no answer has come after this time, another instance is asked too, and the first answer counts. Only for
+    /// [idempotent](RequestBuilder::idempotent) calls, which may go to anybody: any other is refused, unrun, as
+    /// `BAD_REQUEST`. It is paid from the service's retry budget: see [`crate::rpc::hedge`].
+    pub fn hedged(self, after: Duration) -> Self {
+        self.with(|request| request.hedge = Some(Hedge::After(after)))
+    }
+
+    /// As [`RequestBuilder::hedged`], after the time that so many of a hundred calls of this action did not exceed
+    /// lately: 95 asks again for the slowest twentieth. None before this node has seen twenty of them.
+    pub fn hedged_at_percentile(self, percent: u8) -> Self {
+        self.with(|request| request.hedge = Some(Hedge::Percentile(percent)))
     }
 
     /// Sends it and waits for the answer. Dropping the future cancels the call.

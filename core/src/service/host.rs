@@ -369,6 +369,7 @@ impl Host {
             | Event::PeerDown { .. }
             | Event::Stopped => self.events.on_event(now, mesh, &event),
             Event::CallRetried { .. }
+            | Event::CallHedged { .. }
             | Event::Leader { .. }
             | Event::AcceptorReady { .. }
             | Event::AcceptorsNamed { .. }
@@ -573,6 +574,7 @@ fn refusal(error: CommandError) -> CallError {
     let failure = match &error {
         CommandError::TooLarge { .. } => Failure::TooLarge,
         CommandError::Stopping => Failure::ShuttingDown,
+        CommandError::CannotHedge(_) => Failure::BadRequest,
         _ => Failure::Overloaded,
     };
     CallError::unrun(failure, error.to_string())

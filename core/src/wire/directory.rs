@@ -11,6 +11,7 @@ use crate::base::{FewMap, Limits};
 use crate::directory::document::{
     DESCRIPTION_BYTES_MAX, GROUP_BYTES_MAX, MEMBERS_MAX, TYPE_NAME_BYTES_MAX, VERSION_BYTES_MAX,
 };
+use crate::directory::vitals::Vitals;
 use crate::directory::{
     ActionInfo, Delta, Document, Entry, EntryKey, OfferState, ServiceInfo, ServiceOffer, Spread,
     SubscriptionOffer,
@@ -175,11 +176,38 @@ fn parse_service(service: v1::Service, limits: &Limits) -> Result<(EntryKey, Ent
         single_active: service.single_active,
         token: (service.single_active && state == OfferState::Running)
             .then_some(Token { epoch: service.token_epoch, round: service.token_round }),
+        vitals: service.vitals.map(parse_vitals),
         actions: service.about.into_iter().map(about).collect::<Result<_, WireFault>>()?,
     };
     info.actions.shrink_to_fit();
     let offer = ServiceOffer { path, state, actions, info };
     Ok((EntryKey::Service(service.key), Entry::Service(Arc::new(offer))))
+}
+
+fn parse_vitals(vitals: v1::Vitals) -> Vitals {
+    Vitals {
+        rate: vitals.rate,
+        failed_percent: vitals.failed_percent.min(100) as u8,
+        p50_us: vitals.p50_us,
+        p99_us: vitals.p99_us,
+        running: vitals.running,
+        waiting: vitals.waiting,
+        running_max: vitals.running_max,
+        waiting_max: vitals.waiting_max,
+    }
+}
+
+fn vitals_to_wire(vitals: Vitals) -> v1::Vitals {
+    v1::Vitals {
+        rate: vitals.rate,
+        failed_percent: vitals.failed_percent.into(),
+        p50_us: vitals.p50_us,
+        p99_us: vitals.p99_us,
+        running: vitals.running,
+        waiting: vitals.waiting,
+        running_max: vitals.running_max,
+        waiting_max: vitals.waiting_max,
+    }
 }
 
 pub(super) fn to_wire(document: &Document) -> v1::Directory {
@@ -271,5 +299,6 @@ fn service_to_wire(key: u64, service: &ServiceOffer) -> v1::Service {
         standby: service.state == OfferState::Standby,
         token_epoch: token.epoch,
         token_round: token.round,
+        vitals: info.vitals.map(vitals_to_wire),
     }
 }

@@ -106,6 +106,16 @@ fn every_message_reads_back_as_it_was_written() {
                 argument_content: ContentType::JSON,
                 result_content: ContentType::RAW,
             }],
+            vitals: Some(crate::directory::vitals::Vitals {
+                rate: 8,
+                failed_percent: 5,
+                p50_us: 1_024,
+                p99_us: 65_536,
+                running: 2,
+                waiting: 1,
+                running_max: 2,
+                waiting_max: 100,
+            }),
             ..ServiceInfo::default()
         },
     };

@@ -119,6 +119,7 @@ impl World {
             Event::SubscriptionReady(key) => self.events.subscription_ready(key),
             Event::PublishEnded { publication, .. } => self.events.publish_ended(publication),
             Event::CallRetried { .. }
+            | Event::CallHedged { .. }
             | Event::PublishRoom
             | Event::EventsLost { .. }
             | Event::PeerServices { .. }

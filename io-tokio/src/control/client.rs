@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::event::{Item, PublishQuestion, PublishedEntry, SubscribeQuestion};
 use super::frame::{Frame, FrameError, FrameReader, FrameWriter};
+use super::leader::LeaderEntry;
 use super::message::{
     AcceptorsEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
     StatsEntry,
@@ -193,11 +194,47 @@ impl Client {
     ///
     /// When it is not active there, or the node is gone.
     pub async fn step_down(&mut self, service: &str) -> Result<(), ControlError> {
-        let request = Request::StepDown { service: service.to_string() };
-        match self.ask(&request, &Bytes::new()).await?.next().await? {
+        self.have(&Request::StepDown { service: service.to_string() }).await
+    }
+
+    /// Has a service of the node take no calls for now. Returns when it is paused.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not offer it, it does not run or stand by, or the node is gone.
+    pub async fn pause(&mut self, service: &str) -> Result<(), ControlError> {
+        self.have(&Request::Pause { service: service.to_string() }).await
+    }
+
+    /// Has a paused service of the node take calls again.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not offer it, it is not paused, or the node is gone.
+    pub async fn resume(&mut self, service: &str) -> Result<(), ControlError> {
+        self.have(&Request::Resume { service: service.to_string() }).await
+    }
+
+    /// Has the node do something that has no result.
+    async fn have(&mut self, request: &Request) -> Result<(), ControlError> {
+        match self.ask(request, &Bytes::new()).await?.next().await? {
             (Response::Done, _) => Ok(()),
             (other, _) => Err(unexpected(&other).into()),
         }
+    }
+
+    /// Has the node tell who is active of single-active services, or of one, and each change of that, until
+    /// [`LeaderFlow::stop`]; whoever drops what this gives has no more use for the client.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn watch_leaders(
+        &mut self,
+        service: Option<String>,
+    ) -> Result<LeaderFlow<'_>, ControlError> {
+        let responses = self.ask(&Request::WatchLeaders { service }, &Bytes::new()).await?;
+        Ok(LeaderFlow { responses })
     }
 
     /// How long a peer of the node takes to answer it.
@@ -248,6 +285,37 @@ impl Client {
             (Response::Subscribed { known }, _) => Ok(EventFlow { responses, known }),
             (other, _) => Err(unexpected(&other).into()),
         }
+    }
+}
+
+/// Who is active, as a node on this machine tells it.
+#[derive(Debug)]
+pub struct LeaderFlow<'a> {
+    responses: Responses<'a>,
+}
+
+impl LeaderFlow<'_> {
+    /// What is known of each service, then each change; none, once, when the node stops. Dropping the future loses
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn next(&mut self) -> Result<Option<LeaderEntry>, ControlError> {
+        match self.responses.next().await? {
+            (Response::Leader(leader), _) => Ok(Some(leader)),
+            (Response::Done, _) => Ok(None),
+            (other, _) => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Ends it. The client can ask for more then.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn stop(self) -> Result<(), ControlError> {
+        self.responses.stop().await
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunlin_core::PeerId;
 use dunlin_core::directory::breaker::BreakerState;
+use dunlin_core::directory::vitals::Vitals;
 use dunlin_core::directory::{OfferState, ServiceOffer, Spread};
 use dunlin_core::mesh::InstanceStats;
 use dunlin_core::rpc::{CallError, Executed};
@@ -13,6 +14,7 @@ use dunlin_core::service::ContentType;
 use serde::{Deserialize, Serialize};
 
 use super::event::{EventEntry, MissedEntry, PublishQuestion, PublishedEntry, SubscribeQuestion};
+use super::leader::LeaderEntry;
 use crate::node::PeerInfo;
 
 /// What a client says.
@@ -55,6 +57,23 @@ pub enum Request {
         /// The service's path.
         service: String,
     },
+    /// Have a service of this node take no calls for now: answered by [`Response::Done`] once it is paused.
+    Pause {
+        /// The service's path.
+        service: String,
+    },
+    /// Have a paused service of this node take calls again: answered by [`Response::Done`].
+    Resume {
+        /// The service's path.
+        service: String,
+    },
+    /// Who is active of single-active services, until [`Request::Stop`]: [`Response::Leader`] for each that is
+    /// known, and again whenever that changes, and [`Response::Done`] when the node stops.
+    WatchLeaders {
+        /// Only the service with this path.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
     /// Publish an event; the body is its payload. Answered by [`Response::Published`].
     Publish(PublishQuestion),
     /// Subscribe, until [`Request::Stop`]: [`Response::Subscribed`], then [`Response::Event`] and
@@ -76,6 +95,8 @@ pub enum Response {
     },
     /// One service of many.
     Service(ServiceEntry),
+    /// Who is active of one service.
+    Leader(LeaderEntry),
     /// How one instance of many does.
     Stats(StatsEntry),
     /// One peer of many.
@@ -117,6 +138,7 @@ impl Response {
     pub fn is_last(&self) -> bool {
         match self {
             Response::Service(_)
+            | Response::Leader(_)
             | Response::Stats(_)
             | Response::Peer(_)
             | Response::Acceptors(_)
@@ -143,6 +165,9 @@ pub struct CallQuestion {
     pub to: Option<PeerId>,
     /// How long to wait, in milliseconds.
     pub timeout_ms: u64,
+    /// The call may run twice: if no answer has come after so many milliseconds, another instance is asked too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge_ms: Option<u64>,
     /// How to read the argument: [`ContentType`].
     pub content: u32,
 }
@@ -224,6 +249,43 @@ pub struct ServiceEntry {
     pub selection: String,
     /// What can be called.
     pub actions: Vec<ActionEntry>,
+    /// How it does, as its node says; none of one that is not called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<VitalsEntry>,
+}
+
+/// How an instance does, as its own node says it: rough numbers, that change rarely.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VitalsEntry {
+    /// Calls a second.
+    pub rate: u32,
+    /// How well it is, in per cent: the calls that were answered.
+    pub score: u8,
+    /// The time that half of the calls did not exceed, in microseconds.
+    pub p50_us: u32,
+    /// The time that 99 % of the calls did not exceed, in microseconds.
+    pub p99_us: u32,
+    /// Calls that run.
+    pub running: u32,
+    /// Calls that wait for their turn.
+    pub waiting: u32,
+    /// How many may run and wait; none if nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<(u32, u32)>,
+}
+
+impl VitalsEntry {
+    fn new(vitals: &Vitals) -> VitalsEntry {
+        VitalsEntry {
+            rate: vitals.rate,
+            score: vitals.score(),
+            p50_us: vitals.p50_us,
+            p99_us: vitals.p99_us,
+            running: vitals.running,
+            waiting: vitals.waiting,
+            capacity: (vitals.running_max > 0).then_some((vitals.running_max, vitals.waiting_max)),
+        }
+    }
 }
 
 /// One action of a service. What is not known of it is none.
@@ -285,6 +347,7 @@ impl ServiceEntry {
             description: offer.info.description.clone(),
             selection: selection.into(),
             actions: offer.actions.iter().enumerate().map(action).collect(),
+            says: offer.info.vitals.as_ref().map(VitalsEntry::new),
         }
     }
 }
@@ -318,6 +381,9 @@ pub struct StatsEntry {
     pub score: u8,
     /// `closed`, or `open` while it has failed too often to be called, or `half-open` while one call tries it.
     pub breaker: String,
+    /// What its own node says of it, of a peer: of others' calls, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<VitalsEntry>,
 }
 
 /// How it stands with the acceptors of a network, as a node knows.
@@ -381,6 +447,7 @@ impl StatsEntry {
                 BreakerState::HalfOpen => "half-open",
             }
             .into(),
+            says: stats.said.as_ref().map(VitalsEntry::new),
         }
     }
 }
@@ -467,6 +534,31 @@ pub(super) mod optional_text {
     }
 }
 
+/// Things that are written as their own texts.
+pub(super) mod texts {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(in crate::control) fn serialize<T: Display, S: Serializer>(
+        values: &[T],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(ToString::to_string))
+    }
+
+    pub(in crate::control) fn deserialize<'de, T, D>(from: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -480,7 +572,13 @@ mod tests {
     #[test]
     fn messages_look_as_the_protocol_says() {
         let peer = id().to_string();
-        let call = CallQuestion { path: "a/b".into(), to: None, timeout_ms: 5, content: 1 };
+        let call = CallQuestion {
+            path: "a/b".into(),
+            to: None,
+            timeout_ms: 5,
+            hedge_ms: None,
+            content: 1,
+        };
         let asks = [
             (
                 Request::Hello { version_min: 1, version_max: 2 },
@@ -492,6 +590,10 @@ mod tests {
                 json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "content": 1}),
             ),
             (
+                Request::Call(CallQuestion { hedge_ms: Some(9), ..call.clone() }),
+                json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "hedge_ms": 9, "content": 1}),
+            ),
+            (
                 Request::Call(CallQuestion { to: Some(id()), ..call }),
                 json!({"ask": "call", "path": "a/b", "to": peer, "timeout_ms": 5, "content": 1}),
             ),
@@ -501,6 +603,13 @@ mod tests {
                 Request::StepDown { service: "a".into() },
                 json!({"ask": "step_down", "service": "a"}),
             ),
+            (Request::Pause { service: "a".into() }, json!({"ask": "pause", "service": "a"})),
+            (Request::Resume { service: "a".into() }, json!({"ask": "resume", "service": "a"})),
+            (
+                Request::WatchLeaders { service: Some("a".into()) },
+                json!({"ask": "watch_leaders", "service": "a"}),
+            ),
+            (Request::WatchLeaders { service: None }, json!({"ask": "watch_leaders"})),
             (Request::Peers, json!({"ask": "peers"})),
             (Request::Acceptors, json!({"ask": "acceptors"})),
             (

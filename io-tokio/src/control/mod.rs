@@ -44,6 +44,7 @@ mod client;
 mod error;
 mod event;
 mod frame;
+mod leader;
 mod message;
 mod operator;
 mod server;
@@ -55,15 +56,16 @@ mod socket;
 #[cfg(all(test, unix))]
 mod tests;
 
-pub use client::{Client, ControlError, EventFlow, Responses};
+pub use client::{Client, ControlError, EventFlow, LeaderFlow, Responses};
 pub use error::SocketError;
 pub use event::{
     EventEntry, Item, MissedEntry, OutcomeEntry, PublishQuestion, PublishedEntry, SubscribeQuestion,
 };
 pub use frame::FrameError;
+pub use leader::{LeaderEntry, LeaderWatch};
 pub use message::{
     AcceptorsEntry, ActionEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response,
-    ServiceEntry, StatsEntry,
+    ServiceEntry, StatsEntry, VitalsEntry,
 };
 pub use operator::{Operator, Subscriber};
 pub use server::{ControlServer, converse};

@@ -4,20 +4,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dunlin_core::directory::ServiceOffer;
+use dunlin_core::base::ServiceKey;
+use dunlin_core::directory::{ServiceOffer, ServiceState};
 use dunlin_core::events::Delivery;
+use dunlin_core::mesh::{CommandError, Mesh};
 use dunlin_core::rpc::Failure;
 use dunlin_core::service::{ContentType, Handle, Payload, Subscription};
-use dunlin_core::{PeerId, topic::TopicPath};
+use dunlin_core::{Now, PeerId, topic::TopicPath};
 
 use super::event::{
     EventEntry, Item, MissedEntry, PublishQuestion, PublishedEntry, SubscribeQuestion,
 };
+use super::leader::LeaderWatch;
 use super::message::{
     AcceptorsEntry, CallAnswer, CallQuestion, PeerEntry, Problem, ServiceEntry, StatsEntry,
 };
 use crate::driver::Desk;
 use crate::node::{Node, ask, peers_up};
+use crate::services::{Added, until};
 
 /// An action that nobody serves: who answers that it has none is there.
 const NOBODY: &str = "ping/nobody-serves-this";
@@ -25,6 +29,30 @@ const NOBODY: &str = "ping/nobody-serves-this";
 /// How long a new subscriber waits until all peers know of it. A guess: one round trip is enough unless a peer
 /// hangs, and that one must not hold up what others publish.
 const KNOWN_WITHIN: Duration = Duration::from_secs(1);
+
+fn service_path(text: &str) -> Result<TopicPath, Problem> {
+    TopicPath::parse(text)
+        .map_err(|error| Problem::new(Failure::InvalidPath.code(), format!("the path: {error}")))
+}
+
+/// The service of a node with this path.
+fn find(mesh: &Mesh, path: &TopicPath) -> Result<ServiceKey, Problem> {
+    let found = mesh.services().iter().find(|(_, known, _)| *known == path);
+    found.map(|(key, ..)| key).ok_or_else(|| {
+        let mut offered: Vec<&str> = mesh.services().iter().map(|s| s.1.as_str()).collect();
+        offered.sort_unstable();
+        let offered = match offered.is_empty() {
+            true => "it offers nothing".into(),
+            false => format!("it offers {}", offered.join(", ")),
+        };
+        let what = format!("this node does not offer '{path}'; {offered}");
+        Problem::new("NO_SUCH_SERVICE", what)
+    })
+}
+
+fn has_ended() -> Problem {
+    Problem::new(Failure::ShuttingDown.code(), "the node has ended")
+}
 
 /// A running node, for those who use it for a moment: on its own machine over the control socket, or in the
 /// program that runs it. Cheap to clone; it does not keep the node running.
@@ -66,6 +94,9 @@ impl Operator {
         let mut request = self.handle.request(path.as_str()).payload(payload).timeout(timeout);
         if let Some(peer) = question.to {
             request = request.to(peer);
+        }
+        if let Some(after) = question.hedge_ms {
+            request = request.idempotent().hedged(Duration::from_millis(after));
         }
         let begun = Instant::now();
         let answer = request.send().await.map_err(|error| Problem::from(&error))?;
@@ -122,16 +153,10 @@ impl Operator {
     ///
     /// When there is no such service here, or it is not active here; it says where it is, if that is known.
     pub async fn step_down(&self, service: &str) -> Result<(), Problem> {
-        let path = TopicPath::parse(service).map_err(|error| {
-            Problem::new(Failure::InvalidPath.code(), format!("the path: {error}"))
-        })?;
+        let path = service_path(service)?;
         let done = ask(&self.desk, move |core, _, now| {
             let mesh = core.mesh_mut();
-            let key = mesh.services().iter().find(|(_, known, _)| **known == path).map(|s| s.0);
-            let Some(key) = key else {
-                let what = format!("this node does not offer '{path}'");
-                return Err(Problem::new("NO_SUCH_SERVICE", what));
-            };
+            let key = find(mesh, &path)?;
             let leader = mesh.leader_of(key);
             mesh.step_down(now, key).map_err(|_| {
                 let at = leader.map_or("nowhere that is known".into(), |leader| {
@@ -140,8 +165,66 @@ impl Operator {
                 Problem::new(Failure::NotActive.code(), format!("'{path}' is active {at}"))
             })
         });
-        let gone = || Problem::new(Failure::ShuttingDown.code(), "the node has ended");
-        done.await.unwrap_or_else(|| Err(gone()))
+        done.await.unwrap_or_else(|| Err(has_ended()))
+    }
+
+    /// Has a service here take no calls for now. Returns when it is paused: an active instance is deactivated and
+    /// gives its lease up before. What runs may end.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such service here, or it does not run or stand by.
+    pub async fn pause(&self, service: &str) -> Result<(), Problem> {
+        self.change(service, "paused", Mesh::pause_service, |state| state == ServiceState::Paused)
+            .await
+    }
+
+    /// Has a paused service here take calls again, or stand by if it is single-active.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such service here, or it is not paused.
+    pub async fn resume(&self, service: &str) -> Result<(), Problem> {
+        let goes_on = |state| matches!(state, ServiceState::Running | ServiceState::Standby);
+        self.change(service, "resumed", Mesh::resume_service, goes_on).await
+    }
+
+    /// Changes the state of a service, and waits until it is there.
+    async fn change(
+        &self,
+        service: &str,
+        what: &'static str,
+        how: impl FnOnce(&mut Mesh, Now, ServiceKey) -> Result<(), CommandError> + Send + 'static,
+        is_there: impl Fn(ServiceState) -> bool,
+    ) -> Result<(), Problem> {
+        let path = service_path(service)?;
+        let mut events = self.desk.feed.subscribe();
+        let done = ask(&self.desk, move |core, _, now| {
+            let mesh = core.mesh_mut();
+            let key = find(mesh, &path)?;
+            let state = mesh.services().state(key);
+            how(mesh, now, key).map_err(|_| {
+                let state =
+                    state.map_or("gone".into(), |state| format!("{state:?}").to_lowercase());
+                Problem::new("WRONG_STATE", format!("'{path}' cannot be {what}: it is {state}"))
+            })?;
+            Ok(Added { key, path })
+        });
+        let added = done.await.unwrap_or_else(|| Err(has_ended()))?;
+        match until(&self.desk, &mut events, &added, is_there).await {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => {
+                let what = format!("'{}' is not {what}: {why}", added.path);
+                Err(Problem::new("WRONG_STATE", what))
+            }
+            Err(_) => Err(has_ended()),
+        }
+    }
+
+    /// Who is active of single-active services, here and at connected peers, or of one of them, and each change of
+    /// that.
+    pub fn watch_leaders(&self, service: Option<String>) -> LeaderWatch {
+        LeaderWatch::new(self.clone(), self.desk.feed.subscribe(), service)
     }
 
     /// How long a peer takes to answer: the time of a call which no handler runs. In a network with tokens

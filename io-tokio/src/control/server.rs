@@ -82,6 +82,21 @@ async fn answer(
             Ok(()) => Response::Done,
             Err(problem) => Response::Failed(problem),
         },
+        Request::Pause { service } => match operator.pause(&service).await {
+            Ok(()) => Response::Done,
+            Err(problem) => Response::Failed(problem),
+        },
+        Request::Resume { service } => match operator.resume(&service).await {
+            Ok(()) => Response::Done,
+            Err(problem) => Response::Failed(problem),
+        },
+        Request::WatchLeaders { service } => {
+            let mut leaders = operator.watch_leaders(service);
+            while let Some(leader) = leaders.next().await {
+                replies.send(Response::Leader(leader), Bytes::new()).await;
+            }
+            Response::Done
+        }
         Request::Ping { peer, timeout_ms } => {
             match operator.ping(peer, Duration::from_millis(timeout_ms)).await {
                 Ok(elapsed) => Response::Pong { elapsed_us: elapsed.as_micros() as u64 },

@@ -284,6 +284,34 @@ pub struct Service {
     pub token_epoch: u64,
     #[prost(uint64, tag = "12")]
     pub token_round: u64,
+    /// How the instance does, as its node says. None of one that is not called.
+    #[prost(message, optional, tag = "13")]
+    pub vitals: ::core::option::Option<Vitals>,
+}
+/// How an instance of a service did lately: rough numbers, that change rarely.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vitals {
+    /// Calls a second.
+    #[prost(uint32, tag = "1")]
+    pub rate: u32,
+    /// Of a hundred calls, those to which no answer of the handler came. More than 100 means 100.
+    #[prost(uint32, tag = "2")]
+    pub failed_percent: u32,
+    /// What half of the calls, and 99 % of them, did not exceed, in microseconds.
+    #[prost(uint32, tag = "3")]
+    pub p50_us: u32,
+    #[prost(uint32, tag = "4")]
+    pub p99_us: u32,
+    /// Calls that run, and calls that wait.
+    #[prost(uint32, tag = "5")]
+    pub running: u32,
+    #[prost(uint32, tag = "6")]
+    pub waiting: u32,
+    /// How many may; zero if nothing bounds it.
+    #[prost(uint32, tag = "7")]
+    pub running_max: u32,
+    #[prost(uint32, tag = "8")]
+    pub waiting_max: u32,
 }
 /// One entry of a document: what the sender wants to be sent. Subscribers that want the same make one entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -405,9 +405,15 @@ fn action_of(call: &Call) -> (usize, Expect) {
 }
 
 async fn perform(node: NodeInfo, path: TopicPath, call: Call, handle: Handle) {
-    let (_, expect) = action_of(&call);
+    let (_, mut expect) = action_of(&call);
     let timeout = Duration::from_millis(call.timeout_ms.into());
+    if call.hedge_ms.is_some() && (!call.idempotent || call.target.is_some()) {
+        expect = Expect::Misuse;
+    }
     let open = node.ledger.begin(node.life, timeout, call.idempotent, expect);
+    if call.idempotent && call.once {
+        node.ledger.runs_at_most(&open, 1 + usize::from(call.hedge_ms.is_some()));
+    }
     let token = open.token();
     let mut request = handle.request(path).timeout(timeout);
     let minor_least = call.minor_least.filter(|_| call.target.is_none());
@@ -430,6 +436,9 @@ async fn perform(node: NodeInfo, path: TopicPath, call: Call, handle: Handle) {
     }
     if call.once {
         request = request.without_retries();
+    }
+    if let Some(ms) = call.hedge_ms {
+        request = request.hedged(Duration::from_millis(ms.into()));
     }
     let cancel = call.cancel_after_ms.map(|ms| handle.sleep(Duration::from_millis(ms.into())));
     let result = if call.action == Action::Bulk {

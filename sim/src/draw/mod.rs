@@ -63,6 +63,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let share = Share::draw(seed);
     let mut operations = operations(seed, &nodes, fidelity, share);
     calls_made_once(seed, &mut operations);
+    calls_hedged(seed, &mut operations);
     let faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
     events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     streams::add(seed, &nodes, fidelity, &mut operations);
@@ -299,6 +300,20 @@ fn calls_made_once(seed: u64, operations: &mut [Operation]) {
     }
 }
 
+/// In some seeds calls are asked of a second instance, mostly those of which that makes sense.
+fn calls_hedged(seed: u64, operations: &mut [Operation]) {
+    let mut draw = Stream::new(seed, 24);
+    let share = draw.pick(&[0, 0, 300, 1_000]);
+    let after = draw.pick(&[0, 5, 50, 500]);
+    for operation in operations.iter_mut().filter(|_| share > 0) {
+        if let Deed::Call(call) = &mut operation.what {
+            let will_do = call.idempotent && call.target.is_none();
+            let is_hedged = draw.chance(if will_do { share } else { 3 });
+            call.hedge_ms = is_hedged.then(|| exponential(draw.number(), after) as u32);
+        }
+    }
+}
+
 /// For each node, whom it is connected to, in order.
 fn neighbours(nodes: &[NodePlan]) -> Vec<Vec<u16>> {
     let mut near = vec![Vec::new(); nodes.len()];
@@ -410,6 +425,7 @@ impl CallShapes {
             rule: if draw.chance(self.ruled) { draw.pick(&Rule::ALL) } else { Rule::Default },
             idempotent: draw.chance(self.idempotent),
             once: false,
+            hedge_ms: None,
             argument_bytes: bytes(draw),
             answer_bytes: bytes(draw),
             cancel_after_ms: draw

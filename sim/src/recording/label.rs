@@ -95,6 +95,7 @@ pub(crate) fn about(event: &Event) -> About {
     match event {
         Event::CallEnded { .. }
         | Event::CallRetried { .. }
+        | Event::CallHedged { .. }
         | Event::Invoke(_)
         | Event::InvocationCancelled(_) => About::Call,
         Event::RunHook { .. }
@@ -138,9 +139,10 @@ fn call(call: &Call) -> String {
     };
     let target = call.target.map_or(String::new(), |node| format!(" at n{node}"));
     let idempotent = if call.idempotent { ", idempotent" } else { "" };
+    let hedge = call.hedge_ms.map_or(String::new(), |ms| format!(", hedged after {ms} ms"));
     let cancel =
         call.cancel_after_ms.map_or(String::new(), |ms| format!(", dropped after {ms} ms"));
-    format!("s{}/{what}{target}, {} ms{idempotent}{cancel}", call.service, call.timeout_ms)
+    format!("s{}/{what}{target}, {} ms{idempotent}{hedge}{cancel}", call.service, call.timeout_ms)
 }
 
 /// What a user does.

@@ -340,6 +340,9 @@ pub struct Call {
     /// Whether it is made once, whatever comes of it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub once: bool,
+    /// After this time another instance is asked too, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hedge_ms: Option<u32>,
     /// Filler in the argument, in bytes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub argument_bytes: u32,

@@ -179,6 +179,7 @@ fn each_of_call(call: &mut Call, see: &mut dyn FnMut(Value<'_>)) {
     choice(&mut call.rule, Default::default(), see);
     choice(&mut call.idempotent, false, see);
     choice(&mut call.once, false, see);
+    see(Value::Optional(&mut call.hedge_ms));
     see(Value::Small32(&mut call.argument_bytes, 0));
     see(Value::Small32(&mut call.answer_bytes, 0));
     see(Value::Small32(&mut call.timeout_ms, 1));

@@ -158,6 +158,7 @@ impl<F: Fidelity> World<'_, F> {
         station.held.clear();
         station.backlog.clear();
         station.busy_until = 0;
+        self.look_at_lease(index);
     }
 
     pub(super) fn resume(&mut self, index: usize) {

@@ -124,6 +124,7 @@ fn rare(event: &Event) -> Option<&'static str> {
     Some(match event {
         Event::LinkSuperseded { .. } => sometimes::SUPERSEDED,
         Event::CallRetried { .. } => sometimes::MADE_AGAIN,
+        Event::CallHedged { .. } => sometimes::HEDGED,
         Event::CallEnded { result: Err(CallError::Failed { failure, .. }), .. } => match failure {
             Failure::Overloaded => sometimes::TURNED_AWAY,
             Failure::BreakerOpen => sometimes::LEFT_ALONE,
@@ -542,6 +543,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         if self.tape.is_on() {
             self.tape.links(self.now, index, self.mesh(index), &self.peers);
         }
+        self.look_at_lease(index);
         let station = &mut self.stations[index];
         station.touched += 1;
         if let Some(live) = &station.live

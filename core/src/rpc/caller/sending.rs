@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::base::{CallKey, Effects, PeerKey};
 use crate::machine::Context;
 use crate::planted::is_planted;
-use crate::rpc::caller::{Caller, InFlight, PeerCalls, Stage, encoded_bytes};
+use crate::rpc::caller::{Caller, InFlight, Leg, PeerCalls, Stage, encoded_bytes};
 use crate::rpc::caller::{CallerEffect, CallerTimer};
 use crate::rpc::outcome::{CallError, Executed, Failure};
 
@@ -48,15 +48,16 @@ impl Caller {
                     "the argument has {payload_bytes} bytes, the peer accepts {}",
                     session.message_bytes_max
                 );
-                let error = CallError::unrun(Failure::TooLarge, detail);
-                self.end(cx, key, Err(error), out);
+                if !self.lose_leg(key, peer, (Failure::TooLarge, Executed::No), out) {
+                    let error = CallError::unrun(Failure::TooLarge, detail);
+                    self.end(cx, key, Err(error), out);
+                }
                 continue;
             }
             calls.last_sequence += 1;
             let sequence = calls.last_sequence;
             calls.in_flight.insert(sequence, InFlight::Call(key));
-            call.stage = Stage::Numbered { peer, sequence };
-            call.sent = false;
+            call.set_leg(Leg { peer, sequence: Some(sequence), sent: false });
             out.push(CallerEffect::Send { peer, sequence, payload_bytes });
         }
     }
@@ -72,7 +73,8 @@ impl Caller {
                 let sequence = calls.last_sequence;
                 if let InFlight::Call(key) = entry {
                     let call = self.calls.get_mut(key).expect("numbers in flight name calls");
-                    call.stage = Stage::Numbered { peer, sequence };
+                    let leg = call.leg_at(peer).expect("it has a number with this peer");
+                    call.set_leg(Leg { sequence: Some(sequence), ..leg });
                 }
                 calls.in_flight.insert(sequence, entry);
             }
@@ -102,8 +104,14 @@ impl Caller {
         calls.connected = false;
         for entry in std::mem::take(&mut calls.in_flight).into_values() {
             let InFlight::Call(key) = entry else { continue };
+            let sent =
+                self.calls.get(key).and_then(|call| call.leg_at(peer)).is_some_and(|l| l.sent);
+            let doubt = if sent { Executed::Maybe } else { Executed::No };
+            if self.lose_leg(key, peer, (Failure::PeerRestarted, doubt), out) {
+                continue;
+            }
             let call = self.calls.get_mut(key).expect("numbers in flight name calls");
-            if call.sent {
+            if sent {
                 let executed = if is_planted(3) { Executed::No } else { Executed::Maybe };
                 let error = CallError::failed(Failure::PeerRestarted, executed);
                 self.attempt_failed(cx, key, error, None, out);
@@ -122,10 +130,13 @@ impl Caller {
         let calls = self.peers.get_mut(peer).expect("still there");
         let (mut stay, mut go) = (VecDeque::new(), Vec::new());
         for key in std::mem::take(&mut calls.waiting) {
+            if self.lose_leg(key, peer, (Failure::PeerRestarted, Executed::No), out) {
+                continue;
+            }
             let call = self.calls.get(key).expect("calls that end leave the queue");
             if call.pinned { stay.push_back(key) } else { go.push(key) }
         }
-        calls.waiting = stay;
+        self.peers.get_mut(peer).expect("still there").waiting = stay;
         for key in go {
             let call = self.calls.get_mut(key).expect("just looked up");
             call.stage = Stage::Routing;

@@ -33,6 +33,8 @@ pub struct NewCall {
     pub pinned: bool,
     /// Whether it is made again, by the rules of [`crate::rpc::retry`].
     pub retry: bool,
+    /// After how long another instance is asked too, by the rules of [`crate::rpc::hedge`].
+    pub hedge: Option<Duration>,
 }
 
 /// What can happen to the calls made here.
@@ -52,6 +54,13 @@ pub enum CallerInput {
     Spent(CallKey),
     /// There is no way yet: the call waits for one, until its deadline.
     Held(CallKey),
+    /// A call that waits ([`CallerEffect::Hedge`]) is asked of this peer too.
+    Hedged {
+        /// The call.
+        call: CallKey,
+        /// Not the peer that was asked first.
+        peer: PeerKey,
+    },
     /// Its caller gives up.
     Cancel(CallKey),
     /// This node's own service has too much to do, and the call did not run.
@@ -112,6 +121,19 @@ pub enum CallerTimer {
     Deadline(CallKey),
     /// The time at which it is made again.
     Again(CallKey),
+    /// The time at which another instance is asked too.
+    Hedge(CallKey),
+}
+
+/// How one of two attempts has ended, while the call goes on, or ends by the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LegEnd {
+    /// It failed.
+    Failed(Failure, Executed),
+    /// The other was quicker.
+    Outrun,
+    /// It was not made after all.
+    Unsent,
 }
 
 /// What the caller's machine wants done.
@@ -183,6 +205,24 @@ pub enum CallerEffect {
         peer: Option<PeerKey>,
         /// When the peer that was asked before, if it was overloaded, expected to take calls again.
         not_before: Option<(PeerKey, MonoTime)>,
+    },
+    /// A call has waited for so long: find another instance, and answer with [`CallerInput::Hedged`], or not at all.
+    Hedge {
+        /// The call.
+        call: CallKey,
+        /// The action.
+        path: TopicPath,
+        /// How long.
+        waited: Duration,
+    },
+    /// One of the two attempts of a call is over, and the other one is not, or ends the call.
+    LegOver {
+        /// The call.
+        call: CallKey,
+        /// Where it was.
+        peer: PeerKey,
+        /// How it ended.
+        end: LegEnd,
     },
     /// Find another way for the call: it has not run and may go elsewhere.
     Reroute {

@@ -35,6 +35,10 @@ pub(crate) struct CallArgs {
     /// Only this peer is to serve the call
     #[arg(long, value_name = "ID")]
     to: Option<PeerId>,
+    /// If no answer has come after this time, ask another instance too, and take the first answer. The call must be
+    /// one that may run twice [example: 50ms]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "to")]
+    hedge: Option<Duration>,
     /// The argument is bytes without a meaning
     #[arg(long, conflicts_with = "json_arg")]
     raw: bool,
@@ -83,6 +87,7 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
         path: args.path.clone(),
         to: args.to,
         timeout_ms: args.visit.timeout.as_millis() as u64,
+        hedge_ms: args.hedge.map(|after| after.as_millis() as u64),
         content: content.0,
     };
     if let Some(agent) = args.visit.local().await? {
@@ -170,6 +175,8 @@ async fn connect(
         .collect();
     let mut errors = Vec::new();
     let mut connected = false;
+    // Who asks a second instance needs one.
+    let mut wanted = if args.hedge.is_some() { 2 } else { 1 };
     while !attempts.is_empty() {
         let ended = std::future::poll_fn(|cx| {
             for index in 0..attempts.len() {
@@ -189,6 +196,9 @@ async fn connect(
                     .flat_map(|s| &s.actions)
                     .any(|action| action.matches(path));
                 if args.to.map_or(serves, |wanted| wanted == peer.peer) {
+                    wanted -= 1;
+                }
+                if wanted == 0 {
                     return Ok(());
                 }
             }

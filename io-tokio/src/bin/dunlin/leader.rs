@@ -1,14 +1,10 @@
 //! `dunlin leader`: which instance of a single-active service is the active one.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use dunlin_tokio::PeerId;
-use dunlin_tokio::control::{AcceptorsEntry, ServiceEntry};
+use dunlin_tokio::control::{AcceptorsEntry, LeaderEntry};
 use serde_json::{Value, json};
 
-use crate::call::parse_duration;
 use crate::interrupts::Interrupts;
 use crate::output::{Fail, Output};
 use crate::setup::given_up;
@@ -29,8 +25,8 @@ pub(crate) enum LeaderCommand {
     /// Print who is active whenever that changes, until it is interrupted
     #[command(after_help = "Examples:\n  \
         dunlin leader watch\n  \
-        dunlin --json leader watch counter --interval 50ms")]
-    Watch(WatchArgs),
+        dunlin --json leader watch counter")]
+    Watch(WhichArgs),
     /// Have the active instance on the node on this machine let another one be active
     ///
     /// It is deactivated first, and waits for its turn again after two seconds.
@@ -54,30 +50,12 @@ pub(crate) struct WhichArgs {
     service: Option<String>,
 }
 
-/// Options of `dunlin leader watch`.
-#[derive(Debug, Args)]
-pub(crate) struct WatchArgs {
-    #[command(flatten)]
-    which: WhichArgs,
-    /// How often to look
-    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse_duration)]
-    interval: Duration,
-}
-
-/// What is known of one single-active service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Leader {
-    /// The active instance, with its token.
-    active: Option<((u64, u64), PeerId)>,
-    standbys: Vec<PeerId>,
-}
-
 /// Runs `dunlin leader`.
 pub(crate) async fn run(command: LeaderCommand, output: Output) -> Result<(), Fail> {
     match command {
         LeaderCommand::Show(args) => {
             visit(&args.visit, output, async |agent| {
-                let leaders = leaders(&agent.services().await?, args.service.as_deref());
+                let leaders = LeaderEntry::of(&agent.services().await?, args.service.as_deref());
                 if let (Some(service), true) = (&args.service, leaders.is_empty()) {
                     let what = format!("nobody who is known offers '{service}' as single-active");
                     return Err(Fail::new("NO_SUCH_SERVICE", what));
@@ -85,16 +63,22 @@ pub(crate) async fn run(command: LeaderCommand, output: Output) -> Result<(), Fa
                 if leaders.is_empty() && !output.is_json() {
                     output.note("note", "no single-active services");
                 }
-                leaders.iter().for_each(|(service, leader)| say(service, leader, output));
                 if args.service.is_none() {
                     agent.acceptors().await?.iter().for_each(|entry| say_acceptors(entry, output));
+                }
+                leaders.iter().for_each(|leader| say(leader, output));
+                if agent.is_joined() && leaders.iter().any(|entry| entry.leader.is_none()) {
+                    output.note(
+                        "note",
+                        "whoever is not among the peers given with --peer is not seen",
+                    );
                 }
                 Ok(())
             })
             .await
         }
         LeaderCommand::Watch(args) => {
-            visit(&args.which.visit, output, async |agent| watch(agent, &args, output).await).await
+            visit(&args.visit, output, async |agent| watch(agent, &args, output).await).await
         }
         LeaderCommand::Stepdown { visit: args, service } => {
             visit(&args, output, async |agent| {
@@ -110,43 +94,19 @@ pub(crate) async fn run(command: LeaderCommand, output: Output) -> Result<(), Fa
     }
 }
 
-async fn watch(agent: &mut Agent, args: &WatchArgs, output: Output) -> Result<(), Fail> {
+async fn watch(agent: &mut Agent, args: &WhichArgs, output: Output) -> Result<(), Fail> {
     let mut interrupts = Interrupts::new()
         .map_err(|error| Fail::new("SIGNALS", format!("signals cannot be awaited: {error}")))?;
-    let mut known = BTreeMap::<String, Leader>::new();
+    let mut leaders = agent.watch_leaders(args.service.clone()).await?;
     loop {
-        let found = leaders(&agent.services().await?, args.which.service.as_deref());
-        for (service, leader) in &found {
-            if known.get(service) != Some(leader) {
-                say(service, leader, output);
-            }
-        }
-        for service in known.keys().filter(|service| !found.contains_key(*service)) {
-            say(service, &Leader::default(), output);
-        }
-        known = found;
         tokio::select! {
             () = interrupts.next() => return Ok(()),
-            () = tokio::time::sleep(args.interval) => {}
+            leader = leaders.next() => match leader? {
+                Some(leader) => say(&leader, output),
+                None => return Err(Fail::new("ENDED", "the node that told it has stopped")),
+            },
         }
     }
-}
-
-/// Who is active of each single-active service: of those that say so, the one with the highest token.
-fn leaders(services: &[ServiceEntry], only: Option<&str>) -> BTreeMap<String, Leader> {
-    let mut leaders = BTreeMap::<String, Leader>::new();
-    let asked = |entry: &&ServiceEntry| {
-        entry.single_active && only.is_none_or(|only| only == entry.service)
-    };
-    for entry in services.iter().filter(asked) {
-        let leader = leaders.entry(entry.service.clone()).or_default();
-        match entry.token.filter(|_| entry.state == "running") {
-            Some(token) => leader.active = leader.active.max(Some((token, entry.peer))),
-            None if entry.state == "standby" => leader.standbys.push(entry.peer),
-            None => {}
-        }
-    }
-    leaders
 }
 
 /// How it stands with those who decide, as far as it is not as usual: with --json always.
@@ -180,57 +140,22 @@ fn say_acceptors(entry: &AcceptorsEntry, output: Output) {
     }
 }
 
-fn say(service: &str, leader: &Leader, output: Output) {
-    let active = leader.active.as_ref();
-    let token = active.map(|((epoch, round), _)| format!("{epoch}.{round}"));
-    let who = match (active, &token) {
-        (Some((_, peer)), Some(token)) => format!("{peer}  token {token}"),
-        _ => "nobody".into(),
+fn say(entry: &LeaderEntry, output: Output) {
+    let token = entry.token.map(|(epoch, round)| format!("{epoch}.{round}"));
+    let mut words = match (&entry.leader, &token) {
+        (Some(peer), Some(token)) => format!("{:<24} {peer}  token {token}", entry.service),
+        _ => format!("{:<24} nobody", entry.service),
     };
-    let standbys: Vec<String> = leader.standbys.iter().map(ToString::to_string).collect();
-    let others = match standbys.is_empty() {
-        true => String::new(),
-        false => format!("  standing by: {}", standbys.join(", ")),
-    };
-    output.say(format!("{service:<24} {who}{others}"), || {
-        let leader = active.map_or(Value::Null, |(_, peer)| json!(peer.to_string()));
-        json!({ "event": "leader", "service": service, "leader": leader, "token": token,
-            "standbys": standbys })
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(number: u8, state: &str, token: Option<(u64, u64)>) -> ServiceEntry {
-        ServiceEntry {
-            peer: PeerId::from_bytes([number; 32]),
-            service: "counter".into(),
-            state: state.into(),
-            single_active: true,
-            token,
-            version: String::new(),
-            description: String::new(),
-            selection: String::new(),
-            actions: Vec::new(),
+    let texts = |peers: &[PeerId]| peers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (standbys, paused) = (texts(&entry.standbys), texts(&entry.paused));
+    for (what, peers) in [("standing by", &standbys), ("paused", &paused)] {
+        if !peers.is_empty() {
+            words += &format!("  {what}: {}", peers.join(", "));
         }
     }
-
-    #[test]
-    fn of_two_that_say_that_they_are_active_the_later_one_is() {
-        let services = [
-            entry(1, "running", Some((1, 9))),
-            entry(2, "standby", None),
-            entry(3, "running", Some((2, 1))),
-            entry(4, "paused", None),
-        ];
-        let found = leaders(&services, Some("counter"));
-        let leader = &found["counter"];
-        assert_eq!(leader.active, Some(((2, 1), PeerId::from_bytes([3; 32]))));
-        assert_eq!(leader.standbys, [PeerId::from_bytes([2; 32])]);
-        assert!(leaders(&services, Some("other")).is_empty());
-        let plain = ServiceEntry { single_active: false, ..entry(1, "running", None) };
-        assert!(leaders(&[plain], None).is_empty());
-    }
+    output.say(words, || {
+        let leader = entry.leader.map(|peer| peer.to_string());
+        json!({ "event": "leader", "service": entry.service, "leader": leader, "token": token,
+            "standbys": standbys, "paused": paused })
+    });
 }

@@ -57,13 +57,20 @@ impl From<dunlin_tokio::control::Problem> for Fail {
 
 impl From<dunlin_tokio::StartError> for Fail {
     fn from(error: dunlin_tokio::StartError) -> Self {
+        use dunlin_core::service::host::AddServiceError;
         use dunlin_tokio::auth::{MembershipError, TokenRefusal};
-        use dunlin_tokio::{NetworkError, StartError};
+        use dunlin_tokio::{CommandError, NetworkError, ServiceError, StartError};
         let hint = match &error {
             StartError::Network(NetworkError::Membership(MembershipError::Token {
                 why: TokenRefusal::OtherSubject { .. },
                 ..
             })) => ". Give the key to which the token was issued with --key",
+            StartError::Service(ServiceError::NotAdded(AddServiceError::Command(
+                CommandError::NoAcceptors(_),
+            ))) => {
+                ". That is --acceptor ID for each of them: of `dunlin serve`, or, for a network that has a \
+                 descriptor, of `dunlin network new`"
+            }
             _ => "",
         };
         Fail::new("START", format!("{error}{hint}"))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use dunlin_tokio::PeerId;
-use dunlin_tokio::control::{ServiceEntry, StatsEntry};
+use dunlin_tokio::control::{ServiceEntry, StatsEntry, VitalsEntry};
 use serde_json::json;
 
 use crate::output::{Fail, Output, spell};
@@ -29,11 +29,14 @@ pub(crate) enum ServiceCommand {
         dunlin --json service info --peer ID@127.0.0.1:4400 math")]
     Info(InfoArgs),
     /// Show how services do: calls, failures and how long they take, at the node on this machine and at the
-    /// instances that its calls went to
-    #[command(after_help = "What counts is the last half to whole minute.\n\nExamples:\n  \
+    /// instances that its calls went to, and what those of peers say of themselves
+    #[command(
+        after_help = "What counts is the last half to whole minute. What an instance at a peer says of itself, \
+        roughly and every 5 s at most, counts the calls of all.\n\nExamples:\n  \
         dunlin service stats\n  \
         dunlin service stats math\n  \
-        dunlin --json service stats")]
+        dunlin --json service stats"
+    )]
     Stats(StatsArgs),
     /// Ask each node that serves something how long it takes to answer
     #[command(after_help = "Examples:\n  \
@@ -41,6 +44,28 @@ pub(crate) enum ServiceCommand {
         dunlin service ping --peer ID@127.0.0.1:4400 math\n  \
         dunlin --json service ping math")]
     Ping(InfoArgs),
+    /// Have a service of the node on this machine take no calls for now
+    ///
+    /// What runs may end. Callers go to other instances, or hear that none is there and that their call was not
+    /// executed. The active instance of a single-active service gives way first, and another one takes over.
+    #[command(after_help = "Examples:\n  \
+        dunlin service pause math\n  \
+        dunlin service pause math --control PATH")]
+    Pause(PauseArgs),
+    /// Have a paused service of the node on this machine take calls again, or stand by if it is single-active
+    #[command(after_help = "Examples:\n  \
+        dunlin service resume math\n  \
+        dunlin service resume math --control PATH")]
+    Resume(PauseArgs),
+}
+
+/// Options of `dunlin service pause` and `resume`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    visit: Visit,
+    /// The service's path
+    service: String,
 }
 
 /// Options of `dunlin service stats`.
@@ -91,7 +116,27 @@ pub(crate) async fn run(command: ServiceCommand, output: Output) -> Result<(), F
         ServiceCommand::Ping(args) => {
             visit(&args.visit, output, async |agent| ping(agent, &args.service, output).await).await
         }
+        ServiceCommand::Pause(PauseArgs { visit: args, service }) => {
+            visit(&args, output, async |agent| {
+                agent.pause(&service).await?;
+                say_changed(&service, "paused", output);
+                Ok(())
+            })
+            .await
+        }
+        ServiceCommand::Resume(PauseArgs { visit: args, service }) => {
+            visit(&args, output, async |agent| {
+                agent.resume(&service).await?;
+                say_changed(&service, "resumed", output);
+                Ok(())
+            })
+            .await
+        }
     }
+}
+
+fn say_changed(service: &str, what: &str, output: Output) {
+    output.say(format!("'{service}' is {what}"), || json!({ "event": what, "service": service }));
 }
 
 fn list(services: &[ServiceEntry], output: Output) {
@@ -139,11 +184,33 @@ fn tell<'a>(stats: impl Iterator<Item = &'a StatsEntry>, output: Output) {
         if entry.is_own {
             words += "  (this node)";
         }
+        if let Some(says) = &entry.says {
+            words += &format!("  (it says: {})", spell_vitals(says));
+        }
         output.say(words, || json!(entry));
     }
     if !any && !output.is_json() {
         output.note("note", "no services here, and no calls to others");
     }
+}
+
+/// What an instance says of itself: `100 %, 8/s, p50 4 ms, p99 16 ms, 2 of 8 run, 0 of 100 wait`.
+fn spell_vitals(says: &VitalsEntry) -> String {
+    let time = |micros: u32| spell(Duration::from_micros(micros.into()));
+    let (running, waiting) = match says.capacity {
+        None => (says.running.to_string(), says.waiting.to_string()),
+        Some((running_max, waiting_max)) => (
+            format!("{} of {running_max}", says.running),
+            format!("{} of {waiting_max}", says.waiting),
+        ),
+    };
+    format!(
+        "{} %, {}/s, p50 {}, p99 {}, {running} run, {waiting} wait",
+        says.score,
+        says.rate,
+        time(says.p50_us),
+        time(says.p99_us)
+    )
 }
 
 async fn ping(agent: &mut Agent, path: &str, output: Output) -> Result<(), Fail> {
@@ -195,6 +262,9 @@ fn describe(service: &ServiceEntry) -> String {
         text += &format!("  {}\n", service.description);
     }
     text += &format!("  calls are spread {}\n", service.selection);
+    if let Some(says) = &service.says {
+        text += &format!("  it says: {}\n", spell_vitals(says));
+    }
     for action in &service.actions {
         text += &format!("  {}", action.pattern);
         let known = |name: &Option<String>| match name.as_deref() {

@@ -219,7 +219,12 @@ pub(crate) fn introduce(
         output.note("note", format!("store {}", path.display()));
     }
     if let (Some(path), Some(address)) = (paths.first(), addresses.first()) {
-        output.note("note", format!("try: dunlin call --peer {address} {path} '\"hi\"'"));
+        // Nobody is let in without a token, and each has its own.
+        let entry = match watch.files.is_empty() {
+            true => "",
+            false => " --key KEY --network NETWORK --token TOKEN",
+        };
+        output.note("note", format!("try: dunlin call --peer {address}{entry} {path} '\"hi\"'"));
     }
 }
 
@@ -227,6 +232,13 @@ pub(crate) fn introduce(
 pub(crate) async fn run_until_told(node: Node, watch: Watch, output: Output) -> Result<(), Fail> {
     let Watch { mut files, mut interrupts, control, store: _ } = watch;
     let control = control.map(|listener| ControlServer::start(listener, node.operator()));
+    if node.inspect(|core, _, _| core.mesh().is_learning()).await == Some(true) {
+        output.note(
+            "note",
+            "this node is an acceptor without a memory: its store is new, or it has none. It takes part when it has \
+             learned from most of the others what was promised. The first time, start all of them",
+        );
+    }
     let mut look = tokio::time::interval(WATCH_INTERVAL);
     let mut events = node.events();
     loop {

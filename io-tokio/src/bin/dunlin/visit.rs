@@ -9,8 +9,8 @@ use bytes::Bytes;
 use clap::Args;
 use dunlin_tokio::control::{
     self, AcceptorsEntry, CallAnswer, CallQuestion, Client, ControlError, EventFlow, Item,
-    Operator, PeerEntry, PublishQuestion, PublishedEntry, ServiceEntry, SocketError, StatsEntry,
-    SubscribeQuestion, Subscriber,
+    LeaderEntry, LeaderFlow, LeaderWatch, Operator, PeerEntry, PublishQuestion, PublishedEntry,
+    ServiceEntry, SocketError, StatsEntry, SubscribeQuestion, Subscriber,
 };
 use dunlin_tokio::{Node, PeerAddress, PeerId, key};
 
@@ -177,12 +177,47 @@ impl Agent {
 
     /// Has the active instance of a single-active service there let another one be active.
     pub(crate) async fn step_down(&mut self, service: &str) -> Result<(), Fail> {
+        let (node, time) = self.of_this_machine("to give way")?;
+        within(time, node.step_down(service)).await
+    }
+
+    /// Has a service there take no calls for now.
+    pub(crate) async fn pause(&mut self, service: &str) -> Result<(), Fail> {
+        let (node, time) = self.of_this_machine("to pause what it serves")?;
+        within(time, node.pause(service)).await
+    }
+
+    /// Has a paused service there take calls again.
+    pub(crate) async fn resume(&mut self, service: &str) -> Result<(), Fail> {
+        let (node, time) = self.of_this_machine("to resume what it serves")?;
+        within(time, node.resume(service)).await
+    }
+
+    fn of_this_machine(&mut self, what: &str) -> Result<(&mut Client, Duration), Fail> {
         match self {
-            Agent::Joined(_) => Err(Fail::usage(
-                "only the node on this machine can be asked to give way: leave out --peer",
-            )),
-            Agent::Local(node, time) => within(*time, node.step_down(service)).await,
+            Agent::Local(node, time) => Ok((node, *time)),
+            Agent::Joined(_) => Err(Fail::usage(format!(
+                "only the node on this machine can be asked {what}: leave out --peer"
+            ))),
         }
+    }
+
+    /// Who is active of single-active services, or of one, and each change of that.
+    pub(crate) async fn watch_leaders(
+        &mut self,
+        service: Option<String>,
+    ) -> Result<Leaders<'_>, Fail> {
+        Ok(match self {
+            Agent::Joined(node) => Leaders::Joined(Box::new(node.watch_leaders(service))),
+            Agent::Local(node, time) => {
+                Leaders::Local(within(*time, node.watch_leaders(service)).await?)
+            }
+        })
+    }
+
+    /// Whether it is our own node, which sees those alone that it was told to connect to.
+    pub(crate) fn is_joined(&self) -> bool {
+        matches!(self, Agent::Joined(_))
     }
 
     /// Everybody who is connected to it.
@@ -199,6 +234,24 @@ impl Agent {
             Agent::Joined(node) => node.ping(peer, timeout).await?,
             Agent::Local(node, time) => within(*time, node.ping(peer, timeout)).await?,
         })
+    }
+}
+
+/// Who is active, and changes of that as they come.
+pub(crate) enum Leaders<'a> {
+    /// As our own node knows it.
+    Joined(Box<LeaderWatch>),
+    /// As another program's does.
+    Local(LeaderFlow<'a>),
+}
+
+impl Leaders<'_> {
+    /// What comes next; none, once, when the node has ended.
+    pub(crate) async fn next(&mut self) -> Result<Option<LeaderEntry>, Fail> {
+        match self {
+            Leaders::Joined(leaders) => Ok(leaders.next().await),
+            Leaders::Local(leaders) => Ok(leaders.next().await?),
+        }
     }
 }
 
