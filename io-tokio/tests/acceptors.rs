@@ -129,7 +129,7 @@ async fn an_acceptor_is_replaced_while_its_network_runs() {
     for (number, member) in members.iter().enumerate() {
         let address = PeerAddress::new(member.node.id(), member.node.local_addr());
         for other in members[..number].iter().map(|member| &member.node).chain([&client]) {
-            other.connect(address).await.unwrap();
+            other.connect(address.clone()).await.unwrap();
         }
     }
     let mut seen = Vec::new();
