@@ -221,7 +221,7 @@ impl Cluster {
         }
     }
 
-    fn tell_acceptor(&mut self, to: PeerId, epoch: u64, input: AcceptorInput) {
+    fn hand_to_acceptor(&mut self, to: PeerId, epoch: u64, input: AcceptorInput) {
         let to = usize::from(to.as_bytes()[0]);
         self.send(|| Event::Acceptor(to, epoch, input.clone()));
     }
@@ -242,17 +242,21 @@ impl Cluster {
                     });
                 }
                 AcceptorEffect::Learn { to, learn } => {
-                    self.tell_acceptor(to, learn.epoch, AcceptorInput::Learn { from, learn });
+                    self.hand_to_acceptor(to, learn.epoch, AcceptorInput::Learn { from, learn });
                 }
                 AcceptorEffect::Learned { to, learned } => {
-                    self.tell_acceptor(to, learned.epoch, AcceptorInput::Learned { from, learned });
+                    self.hand_to_acceptor(
+                        to,
+                        learned.epoch,
+                        AcceptorInput::Learned { from, learned },
+                    );
                 }
                 AcceptorEffect::Seal { to, seal } => {
-                    self.tell_acceptor(to, seal.of, AcceptorInput::Seal { from, seal });
+                    self.hand_to_acceptor(to, seal.of, AcceptorInput::Seal { from, seal });
                 }
                 AcceptorEffect::Sealed { to, sealed } => {
                     let input = AcceptorInput::Sealed { from, sealed };
-                    self.tell_acceptor(to, sealed.seal.by, input);
+                    self.hand_to_acceptor(to, sealed.seal.by, input);
                 }
                 AcceptorEffect::Persist { seq, record } => {
                     let node = &mut self.acceptors[a];
