@@ -31,13 +31,12 @@ fn two_nodes_that_dial_each_other_agree_in_every_interleaving() {
 #[cfg(not(dunlin_planted))]
 #[test]
 fn a_lease_has_one_holder_and_its_tokens_grow_in_every_interleaving() {
-    let mut to_the_end = 0;
+    // To the end it takes a minute, in a release build: `dunlin-sim explore lease`.
     for (name, model) in lease::configurations() {
         let found = explore(&model, LEASE_STATES_MAX, 2, &mut |_, _, _| {});
         assert_eq!(found.counterexample, None, "{name}");
-        to_the_end += u32::from(found.complete);
+        assert!(found.complete || found.states >= LEASE_STATES_MAX as u64, "{name}");
     }
-    assert_eq!(to_the_end, 1, "the others have more states");
 }
 
 #[cfg(not(dunlin_planted))]
@@ -82,4 +81,5 @@ fn every_wrong_rule_is_refuted() {
     // One after the other: the bug that is planted is the process's.
     refute(&glare::RULES, glare::configurations);
     refute(&lease::RULES, lease::configurations);
+    refute(&lease::change::RULES, lease::change::configurations);
 }

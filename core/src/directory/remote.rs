@@ -40,8 +40,8 @@ struct Offer {
     pattern: Pattern,
     group: GroupKey,
     instances: Vec<Instance>,
-    /// How long its calls take; from the first answer on.
-    usual: Option<Box<Usual>>,
+    /// How long its calls take.
+    usual: Usual,
 }
 
 /// One service, wherever it runs.
@@ -315,7 +315,7 @@ impl RemoteServices {
     ) -> Option<Chosen> {
         let offer = self.offers.get(key)?;
         let instances = &offer.instances;
-        let patience = offer.usual.as_ref().and_then(|usual| usual.patience());
+        let patience = offer.usual.patience();
         let group = self.groups.get_mut(offer.group).expect("offers belong to groups");
         let (loads, timely) = (&group.loads, group.timely);
         // One that was found to be silent.
@@ -423,15 +423,14 @@ impl RemoteServices {
             group.timely = group.timely.max(Some(began));
         }
         if is_usual && let Some(offer) = self.offers.get_mut(seat.offer) {
-            let usual = offer.usual.get_or_insert_with(|| Box::new(Usual::new(now)));
-            usual.note(now, now.since(began));
+            offer.usual.note(now, now.since(began));
         }
     }
 
     /// What so many of a thousand calls to the action of this place did not exceed lately, whoever served them; none as long
     /// as too little is known.
     pub fn usual(&self, now: MonoTime, seat: &Seat, per_mille: u64) -> Option<Duration> {
-        let usual = self.offers.get(seat.offer)?.usual.as_ref()?.quantile(now, per_mille)?;
+        let usual = self.offers.get(seat.offer)?.usual.quantile(now, per_mille)?;
         // It is right within a sixteenth, and half of what takes as long is on each side.
         Some(usual + usual / 8)
     }
@@ -486,8 +485,12 @@ impl RemoteServices {
             Some(key) => *key,
             None => {
                 let group = self.join_group(&service.path);
-                let offer =
-                    Offer { pattern: pattern.clone(), group, instances: Vec::new(), usual: None };
+                let offer = Offer {
+                    pattern: pattern.clone(),
+                    group,
+                    instances: Vec::new(),
+                    usual: Usual::default(),
+                };
                 let key = self.offers.insert(pattern, offer);
                 self.by_pattern.insert(pattern.clone(), key);
                 key

@@ -29,26 +29,27 @@ pub const PATIENCE_MEDIANS: u32 = 8;
 const CALLS_LEAST: u32 = 20;
 /// After so many calls it is looked again.
 const LOOK_EVERY: u32 = 16;
+/// The first calls are not noted: of an action that is called now and then nothing is usual, and what is noted takes a
+/// kilobyte.
+const SELDOM: u32 = 4;
 
 /// What the calls of one action took lately.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Usual {
-    took: Health,
-    noted: u32,
+    took: Option<Box<Health>>,
+    calls: u32,
     patience: Option<Duration>,
 }
 
 impl Usual {
-    /// Of an action without calls.
-    pub fn new(now: MonoTime) -> Self {
-        Usual { took: Health::new(now), noted: 0, patience: None }
-    }
-
     /// A call was answered.
     pub fn note(&mut self, now: MonoTime, took: Duration) {
-        self.took.note(now, took, true);
-        self.noted = self.noted.wrapping_add(1);
-        if self.noted.is_multiple_of(LOOK_EVERY) {
+        self.calls = self.calls.wrapping_add(1);
+        if self.calls <= SELDOM && self.took.is_none() {
+            return;
+        }
+        self.took.get_or_insert_with(|| Box::new(Health::new(now))).note(now, took, true);
+        if self.calls.is_multiple_of(LOOK_EVERY) {
             let median = self.quantile(now, 500);
             let patience = |median: Duration| (median * PATIENCE_MEDIANS).max(PATIENCE_LEAST);
             self.patience = median.map(patience);
@@ -62,7 +63,7 @@ impl Usual {
 
     /// What so many of a thousand calls did not exceed; none as long as too little is known.
     pub fn quantile(&self, now: MonoTime, per_mille: u64) -> Option<Duration> {
-        self.took.quantile(now, per_mille, CALLS_LEAST)
+        self.took.as_ref()?.quantile(now, per_mille, CALLS_LEAST)
     }
 }
 
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn patience_follows_the_median_and_not_the_few_that_are_slow() {
         let now = MonoTime::ZERO;
-        let mut usual = Usual::new(now);
+        let mut usual = Usual::default();
         let note = |usual: &mut Usual, count: u32, took| {
             (0..count).for_each(|_| usual.note(now, took));
         };
