@@ -87,10 +87,7 @@
 //! | 123 | streams: nobody notices that the opener is gone |
 //! | 130 | seals: new acceptors do not wait for what lives at those before them |
 //! | 131 | seals: one is enough |
-//! | 132 | seals: one is told before it is durable, and forgotten in a restart |
 //! | 133 | seals: an old acceptor goes on after its own |
-//! | 134 | seals: whoever lost its own with its disk does not learn of it |
-//! | 135 | seals: one that was told counts for ever |
 //! | 136 | seals: those of the last set before are enough |
 //! | 137 | seals: tokens do not say of which epoch they are |
 //! | 140 | the second attempts of calls that wait cost no budget |

@@ -532,8 +532,7 @@ impl Machine for Acceptor {
                         epoch,
                         boot: learn.boot,
                         complete: self.recovery.is_complete(),
-                        // Planted: a seal is not told to whoever has lost its own.
-                        sealed: self.sealed().filter(|_| !is_planted(134)),
+                        sealed: self.sealed(),
                         rounds: self.rounds(),
                     };
                     turn.1.push(AcceptorEffect::Learned { to: from, learned });

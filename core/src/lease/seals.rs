@@ -15,8 +15,7 @@
 //! *At one time* means that a seal counts for one term from when it was asked for, and then is asked for again. An acceptor
 //! that loses its disk loses its seal with it. It abstains for longer than that, and asks the others *after* it: if a
 //! majority was sealed by then, one of those that it hears is, by the same count as for promises (`recovery.rs`), and so it is
-//! sealed again. (Found by exploration: with seals that count for ever, one that is lost between two others' lets the old
-//! acceptors go on.)
+//! sealed again. Were they to count for ever, one that is lost between two others' would let the old acceptors go on.
 //!
 //! *Several changes in a row*: a descriptor names all former sets that may still take part, and each must be sealed. If an
 //! acceptor of one of them says that its set began, those before it are out of it for good and need not be asked; and
@@ -256,8 +255,7 @@ impl Acceptor {
             let set = &former.acceptors;
             let of_set = self.seals.heard.range((set.epoch(), PeerId::from_bytes([0; 32]))..);
             let of_set = of_set.take_while(|((epoch, _), _)| *epoch == set.epoch());
-            // Planted: a seal counts for ever.
-            let counts = |heard: &Heard| now < heard.asked + term || is_planted(135);
+            let counts = |heard: &Heard| now < heard.asked + term;
             let counted = of_set.filter(|(_, heard)| counts(heard));
             let mut untils: Vec<MonoTime> = counted.map(|(_, heard)| heard.until).collect();
             untils.sort();
@@ -319,10 +317,6 @@ impl Acceptor {
         self.seals.sealing = Some((seq, by));
         turn.1.push(AcceptorEffect::Persist { seq, record: Record::Sealed(by) });
         self.unpark();
-        if is_planted(132) {
-            // Planted: it is said before it is durable.
-            self.seals_durable(turn, seq);
-        }
     }
 
     /// Another acceptor asks. Whoever it is, it hears only what there is.

@@ -30,16 +30,14 @@ Wrong rules, to see how each is refuted, exist only in a build of their own:
 They are: no-abstention, answered-before-durable, equal-rounds, any-renewal-counts,
 any-answer-counts, timer-starts-late, no-drift-margin, standby-raises-promise,
 lost-disk-unlearned, learned-round-again; and when other acceptors take over:
-what-lives-is-not-waited-for, one-seal-is-enough, seal-told-before-durable,
-goes-on-after-its-seal, lost-seal-not-learned, seals-count-for-ever,
+what-lives-is-not-waited-for, one-seal-is-enough, goes-on-after-its-seal,
 only-the-last-set-is-sealed, tokens-without-an-epoch.";
 #[cfg(dunlin_planted)]
 const WRONG_LEASE: &str = "\
 Wrong rules for --rule: no-abstention, answered-before-durable, equal-rounds, any-renewal-counts,
 any-answer-counts, timer-starts-late, no-drift-margin, standby-raises-promise,
 lost-disk-unlearned, learned-round-again; and when other acceptors take over:
-what-lives-is-not-waited-for, one-seal-is-enough, seal-told-before-durable,
-goes-on-after-its-seal, lost-seal-not-learned, seals-count-for-ever,
+what-lives-is-not-waited-for, one-seal-is-enough, goes-on-after-its-seal,
 only-the-last-set-is-sealed, tokens-without-an-epoch.";
 
 /// What to explore.
