@@ -59,10 +59,7 @@ impl Leases {
         let ids: Vec<PeerId> = acceptors.iter().map(|index| peers[*index]).collect();
         // In a network with tokens its descriptor names them.
         let fixed = AcceptorSet::new(1, ids).ok().filter(|_| schedule.rights.is_none());
-        let settings = LeaseSettings {
-            development_acceptors: fixed,
-            times: LeaseTimes::default(),
-        };
+        let settings = LeaseSettings { development_acceptors: fixed, times: LeaseTimes::default() };
         let path = format!("s{SINGLE_ACTIVE}");
         Leases {
             settings,

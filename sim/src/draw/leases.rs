@@ -37,7 +37,7 @@ pub(super) fn add_changing(
 ) -> Vec<u16> {
     let mut draw = Stream::new(seed, 42);
     let count = nodes.len() as u64;
-    if count < 4 || !draw.chance(700) {
+    if count < 4 || !draw.chance(850) {
         return Vec::new();
     }
     let first = some_of(&mut draw, count, 3);
@@ -47,12 +47,22 @@ pub(super) fn add_changing(
     let pause = draw.pick(&[300 * MS, 3 * SECOND, 12 * SECOND]);
     let late = draw.pick(&[SECOND, 5 * SECOND, 20 * SECOND]);
     let share = draw.pick(&[200, 500, 900]);
+    let troubled = draw.pick(&[0, 500, 1_000]);
+    // With version 1 nobody can tell a node that it has lost its counter.
+    let may_forget = nodes.iter().all(|node| node.limits.protocol_version_max == 0);
     let mut at_us = 3 * SECOND + exponential(draw.number(), 6 * SECOND);
     for _ in 0..draw.range(1, 6) {
         if at_us >= DURATION_US - 5 * SECOND {
             break;
         }
-        present = others(&mut draw, count, &present);
+        let before = std::mem::take(&mut present);
+        present = others(&mut draw, count, &before);
+        if draw.chance(troubled) {
+            let at_us = (at_us + exponential(draw.number(), SECOND)).min(DURATION_US - 2 * SECOND);
+            let until_us = at_us + 100 * MS + exponential(draw.number(), 3 * SECOND);
+            let what = meanwhile(&mut draw, count, &before, &present, may_forget);
+            faults.push(Fault { at_us, until_us: until_us.min(DURATION_US - SECOND), what });
+        }
         for member in &present {
             if !ever.contains(member) {
                 ever.push(*member);
@@ -68,6 +78,33 @@ pub(super) fn add_changing(
     equip(&mut draw, &ever, nodes, operations);
     registers(seed, count, operations);
     first
+}
+
+/// What goes wrong just while these acceptors follow those.
+fn meanwhile(
+    draw: &mut Stream,
+    count: u64,
+    before: &[u16],
+    present: &[u16],
+    may_forget: bool,
+) -> Trouble {
+    let of = draw.pick(&[before, present]);
+    let node = draw.pick(of);
+    match draw.below(6) {
+        0 => Trouble::Pause { node },
+        1 if may_forget => Trouble::LoseDisk { node },
+        1 | 2 => Trouble::Crash { node },
+        3 => Trouble::Partition { side: vec![node] },
+        // Old acceptors among themselves, with those of the others that happen to be there.
+        _ => {
+            let mut side: Vec<u16> = (0..count as u16).filter(|_| draw.chance(250)).collect();
+            side.extend(before.iter().copied().filter(|_| draw.chance(700)));
+            side.push(node);
+            side.sort_unstable();
+            side.dedup();
+            Trouble::Partition { side }
+        }
+    }
 }
 
 /// So many distinct nodes.

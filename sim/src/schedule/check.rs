@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use dunlin_core::topic::{Pattern, TopicPath};
 
-use super::{ACCEPTOR_CHANGES_MAX, CLOCK_PPM_MAX, Deed, Fault, NETWORKS_MAX, Operation, RightsPlan, Schedule, Trouble};
+use super::{
+    ACCEPTOR_CHANGES_MAX, CLOCK_PPM_MAX, Deed, Fault, NETWORKS_MAX, Operation, RightsPlan,
+    Schedule, Trouble,
+};
 use crate::faults::FaultKind;
 
 /// Where it is wrong, as a way into the file with dots between its steps; and what is wrong.
