@@ -106,7 +106,7 @@
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases. What takes too long is found
 /// where it is measured: 153 and 154 by `load`, 155 and 156 by `failover`.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 14] = [
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 17] = [
     1..=8,
     20..=25,
     28..=28,
@@ -119,6 +119,9 @@ pub const PLANTED: [std::ops::RangeInclusive<u32>; 14] = [
     100..=105,
     110..=116,
     120..=123,
+    130..=131,
+    133..=133,
+    137..=137,
     140..=145,
     151..=152,
 ];

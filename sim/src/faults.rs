@@ -38,6 +38,7 @@ pub enum FaultKind {
     FailSync,
     TornWrite,
     Rot,
+    Acceptors,
 }
 
 impl FaultKind {
@@ -45,12 +46,16 @@ impl FaultKind {
     pub fn is_about_rights(self) -> bool {
         matches!(
             self,
-            FaultKind::Clock | FaultKind::Lapse | FaultKind::Revoke | FaultKind::Impostor
+            FaultKind::Clock
+                | FaultKind::Lapse
+                | FaultKind::Revoke
+                | FaultKind::Impostor
+                | FaultKind::Acceptors
         )
     }
 
     /// All of them.
-    pub const ALL: [FaultKind; 28] = [
+    pub const ALL: [FaultKind; 29] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Corrupt,
@@ -79,6 +84,7 @@ impl FaultKind {
         FaultKind::FailSync,
         FaultKind::TornWrite,
         FaultKind::Rot,
+        FaultKind::Acceptors,
     ];
 
     /// Its name in reports.
@@ -112,6 +118,7 @@ impl FaultKind {
             FaultKind::FailSync => "fail-sync",
             FaultKind::TornWrite => "torn-write",
             FaultKind::Rot => "rot",
+            FaultKind::Acceptors => "acceptors",
         }
     }
 
@@ -146,6 +153,7 @@ impl FaultKind {
             Trouble::FailSync { .. } => FaultKind::FailSync,
             Trouble::TornWrite { .. } => FaultKind::TornWrite,
             Trouble::Rot { .. } => FaultKind::Rot,
+            Trouble::Acceptors { .. } => FaultKind::Acceptors,
         }
     }
 }

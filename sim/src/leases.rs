@@ -4,8 +4,11 @@
 //! clocks show at that moment: a lease ends by itself, and begins with an event, so no instant is missed. Who holds it is
 //! compared with what ran.
 //!
-//! The rules hold while at most one acceptor at a time has lost what it had promised and has not learned it again. What a
-//! schedule does beyond that is not judged.
+//! The rules hold while a minority at a time of each set of acceptors has lost what it had promised and has not learned it
+//! again. What a schedule does beyond that is not judged.
+//!
+//! Where the network's root names other acceptors, nodes hear of it at their own pace, and all of this holds across
+//! their epochs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +38,8 @@ pub(crate) const SOMEBODY: &str = "where a majority is reached somebody is activ
 /// What is known of the lease of a world.
 pub(crate) struct Leases {
     settings: LeaseSettings,
-    acceptors: Vec<usize>,
+    /// The acceptors of each epoch, the present ones last.
+    sets: Vec<Vec<usize>>,
     path: String,
     /// What each node held when it had acted.
     holds: Vec<Option<Hold>>,
@@ -53,14 +57,13 @@ impl Leases {
     pub(crate) fn new(schedule: &Schedule, peers: &Arc<[PeerId]>) -> Leases {
         let acceptors: Vec<usize> = schedule.acceptors.iter().map(|n| usize::from(*n)).collect();
         let ids: Vec<PeerId> = acceptors.iter().map(|index| peers[*index]).collect();
-        let settings = LeaseSettings {
-            development_acceptors: AcceptorSet::new(1, ids).ok(),
-            times: LeaseTimes::default(),
-        };
+        // In a network with tokens its descriptor names them.
+        let fixed = AcceptorSet::new(1, ids).ok().filter(|_| schedule.rights.is_none());
+        let settings = LeaseSettings { development_acceptors: fixed, times: LeaseTimes::default() };
         let path = format!("s{SINGLE_ACTIVE}");
         Leases {
             settings,
-            acceptors,
+            sets: vec![acceptors],
             path,
             holds: vec![None; schedule.nodes.len()],
             highest: None,
@@ -75,21 +78,41 @@ impl Leases {
     }
 
     pub(crate) fn is_on(&self) -> bool {
-        !self.acceptors.is_empty()
+        !self.present().is_empty()
+    }
+
+    /// The newest acceptors.
+    fn present(&self) -> &[usize] {
+        self.sets.last().expect("there is a first set, which may be empty")
     }
 }
 
 impl<F: Fidelity> World<'_, F> {
     /// What an acceptor has promised is lost, or some of it.
     pub(crate) fn note_promises_lost(&mut self, index: usize) {
-        if self.leases.acceptors.contains(&index) && !self.leases.lost.contains(&index) {
-            self.leases.lost.push(index);
-            let may_fail = (self.leases.acceptors.len() - 1) / 2;
-            if self.leases.lost.len() > may_fail {
-                self.leases.is_void = true;
-                self.ledger.void_leases();
-            }
+        let Leases { sets, lost, .. } = &mut self.leases;
+        if !sets.iter().flatten().any(|acceptor| *acceptor == index) || lost.contains(&index) {
+            return;
         }
+        lost.push(index);
+        // Those before the present ones count on: they may not be sealed yet.
+        let is_too_much = |set: &Vec<usize>| {
+            let of_set = set.iter().filter(|acceptor| lost.contains(acceptor)).count();
+            of_set > set.len().saturating_sub(1) / 2
+        };
+        if sets.iter().any(is_too_much) {
+            self.leases.is_void = true;
+            self.ledger.void_leases();
+        }
+    }
+
+    /// The network's root names other acceptors.
+    pub(crate) fn name_acceptors(&mut self, members: &[u16]) {
+        let members: Vec<usize> = members.iter().map(|node| usize::from(*node)).collect();
+        if let Some(rights) = &mut self.rights {
+            rights.name_acceptors(members.iter().map(|node| self.peers[*node]).collect());
+        }
+        self.leases.sets.push(members);
     }
 
     /// The single-active service at a node, as it is now.
@@ -202,26 +225,43 @@ impl<F: Fidelity> World<'_, F> {
         }
         let mut waiting = None;
         for index in 0..self.stations.len() {
-            let Some((mesh, hold, state)) = self.single_active(index) else { continue };
+            let Some((_, hold, state)) = self.single_active(index) else { continue };
             if hold.is_some() && state == ServiceState::Running {
                 return None;
             }
+            let present = self.leases.present();
             let reached = |acceptor: &&usize| {
-                let id = self.stations[**acceptor].id;
-                let is_there = **acceptor == index || !mesh.links_up(id).is_empty();
-                is_there && self.mesh(**acceptor).is_some_and(Mesh::is_ready)
+                self.are_linked(index, **acceptor)
+                    && (self.mesh(**acceptor).is_some_and(Mesh::is_ready)
+                        || self.may_begin(**acceptor))
             };
-            let reached = self.leases.acceptors.iter().filter(reached).count();
+            let reached = present.iter().filter(reached).count();
             let can = matches!(state, ServiceState::Standby) || hold.is_some();
-            if can && reached > self.leases.acceptors.len() / 2 {
+            if can && reached > present.len() / 2 {
                 waiting.get_or_insert((index as u16, format!("n{index} is in state {state:?}")));
             }
         }
         waiting
     }
 
-    /// How many timers of leases a node may have: those of a proposer and of an acceptor for one lease.
+    fn are_linked(&self, a: usize, b: usize) -> bool {
+        let id = self.stations[b].id;
+        a == b || self.mesh(a).is_some_and(|mesh| !mesh.links_up(id).is_empty())
+    }
+
+    /// Whether acceptors have changed, and one reaches of each set whom it needs to take part.
+    fn may_begin(&self, acceptor: usize) -> bool {
+        let sets = &self.leases.sets;
+        let reaches_most = |set: &Vec<usize>| {
+            let reached = set.iter().filter(|other| self.are_linked(acceptor, **other)).count();
+            reached > set.len() / 2
+        };
+        sets.len() > 1 && sets.iter().all(reaches_most)
+    }
+
+    /// How many timers of leases a node may have: those of a proposer and of an acceptor for one lease, and of acceptors
+    /// of former configurations.
     pub(crate) fn lease_timers(&self) -> usize {
-        if self.leases.is_on() { 4 } else { 0 }
+        if self.leases.is_on() { 4 + 2 * (self.leases.sets.len() - 1) } else { 0 }
     }
 }

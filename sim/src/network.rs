@@ -247,6 +247,7 @@ fn apply(fault: &Fault, from: u16, to: u16, trials: &mut Trials) {
         | Trouble::Clock { .. }
         | Trouble::Lapse { .. }
         | Trouble::Revoke { .. }
+        | Trouble::Acceptors { .. }
         | Trouble::Impostor { .. } => {}
     }
 }

@@ -15,7 +15,9 @@ use crate::checks::Verdict;
 use crate::faults::{FaultKind, Tally};
 use crate::random::bytes32;
 use crate::roster::Roster;
-use crate::schedule::{Forgery, RightsPlan, network_of_service, networks_of, shared_network};
+use crate::schedule::{
+    Forgery, RightsPlan, SINGLE_ACTIVE, network_of_service, networks_of, shared_network,
+};
 use crate::workload::{network_name, network_named};
 
 /// A peer's call runs only if the peer may make it.
@@ -43,6 +45,8 @@ pub(crate) struct Rights {
     began: WallTime,
     /// The newest descriptor.
     newest: DescriptorChain,
+    /// Whether network 0 has acceptors of leases.
+    has_acceptors: bool,
     /// The descriptors of the networks beside network 0, which stay as they are.
     others: Vec<DescriptorChain>,
     /// The descriptor that each node goes by.
@@ -62,7 +66,16 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    pub(crate) fn new(seed: u64, nodes: usize, plan: RightsPlan, began: WallTime) -> Self {
+    /// With the acceptors of network 0, if it has some.
+    pub(crate) fn new(
+        seed: u64,
+        nodes: usize,
+        plan: RightsPlan,
+        mut acceptors: Vec<PeerId>,
+        began: WallTime,
+    ) -> Self {
+        acceptors.sort();
+        let has_acceptors = !acceptors.is_empty();
         let key = |number| Identity::from_secret(bytes32(seed, 3, number));
         let (root, issuer, stranger) = (key(1), key(2), key(3));
         let claims = DescriptorClaims {
@@ -73,7 +86,7 @@ impl Rights {
             // Longer than any clock here is wrong.
             expires: began + 10_000 * HOUR,
             issuers: vec![(issuer.id(), EPOCH)],
-            registry_members: Vec::new(),
+            registry_members: acceptors,
             registry_epoch: 0,
             former_registries: Vec::new(),
             revoked_before: WallTime::default(),
@@ -86,7 +99,9 @@ impl Rights {
         let newest = newest.expect("within all bounds");
         let last = plan.networks.iter().flatten().max().copied().unwrap_or(0);
         let other = |network: u16| {
-            let claims = DescriptorClaims { name: network_name(network), ..claims.clone() };
+            let name = network_name(network);
+            let registry_members = Vec::new();
+            let claims = DescriptorClaims { name, registry_members, ..claims.clone() };
             DescriptorChain::found(&root, [7; 16], claims).expect("within all bounds")
         };
         Rights {
@@ -94,6 +109,7 @@ impl Rights {
             known: vec![newest.clone(); nodes],
             given: (0..nodes).map(|_| Vec::new()).collect(),
             newest,
+            has_acceptors,
             kept: BTreeMap::new(),
             tokens: 0,
             impostors: vec![None; nodes],
@@ -125,6 +141,10 @@ impl Rights {
             .filter(|root| withheld.is_none_or(|withheld| !withheld.contains(root)))
         {
             permissions = permissions.with(&format!("publish:e{root}/>")).expect("well-formed");
+        }
+        if self.has_acceptors {
+            let call = format!("call:s{SINGLE_ACTIVE}/>");
+            permissions = permissions.with(&call).expect("well-formed");
         }
         permissions.with("call:probe/>").expect("well-formed")
     }
@@ -179,9 +199,9 @@ impl Rights {
         if self.is_in_need(node, true_now) {
             self.give(node, id, true_now, self.until(lapse_at));
         }
-        self.known[node] = self.newest.clone();
+        self.known[node] = self.descriptors_of(node);
         let token = self.given[node].last().expect("just given").token.clone();
-        let first = NetworkMembership { descriptors: self.newest.clone(), token };
+        let first = NetworkMembership { descriptors: self.known[node].clone(), token };
         let networks = networks_of(&self.plan.networks, node as u16).to_vec();
         let mut memberships: Vec<NetworkMembership> = Vec::with_capacity(networks.len());
         for network in networks {
@@ -194,6 +214,14 @@ impl Rights {
             Ok(access) => access,
             // By its own clock it has no right to be there; it tries nevertheless, as anybody may.
             Err(_) => Access::unverified_for_simulation(&id, memberships),
+        }
+    }
+
+    /// The descriptors that a node starts with. Where acceptors change it has what it had: whoever tells it may be late.
+    fn descriptors_of(&self, node: usize) -> DescriptorChain {
+        match self.has_acceptors {
+            true => self.known[node].clone(),
+            false => self.newest.clone(),
         }
     }
 
@@ -305,7 +333,7 @@ impl Rights {
                 Token::decode(bytes.into()).expect("well-formed still")
             }
         };
-        let first = NetworkMembership { descriptors: self.newest.clone(), token };
+        let first = NetworkMembership { descriptors: self.descriptors_of(node), token };
         let membership = |network: &u16| match network {
             0 => first.clone(),
             network => self.lasting(&self.stranger, node, id, *network),
@@ -325,6 +353,13 @@ impl Rights {
         self.newest = self.newest.succeed(&self.root, claims).expect("within all bounds");
     }
 
+    /// Names other acceptors of leases. Who is told goes by [`Rights::news_for`].
+    pub(crate) fn name_acceptors(&mut self, mut acceptors: Vec<PeerId>) {
+        acceptors.sort();
+        let claims = self.newest.current().claims().with_acceptors(acceptors, false);
+        self.newest = self.newest.succeed(&self.root, claims).expect("schedules are checked");
+    }
+
     /// The newest descriptor, for a node that does not have it.
     pub(crate) fn news_for(&self, node: usize) -> Option<DescriptorChain> {
         let sequence = |chain: &DescriptorChain| chain.current().claims().sequence;
@@ -341,9 +376,11 @@ impl Rights {
         self.unsure.get(node).is_some_and(|unsure| *unsure)
     }
 
-    /// A node has taken the newest descriptor.
-    pub(crate) fn told(&mut self, node: usize) {
-        self.known[node] = self.newest.clone();
+    /// A node has taken the newest descriptor. Says whether it names other acceptors than the node knew.
+    pub(crate) fn told(&mut self, node: usize) -> bool {
+        let epoch = |chain: &DescriptorChain| chain.current().claims().registry_epoch;
+        let known = std::mem::replace(&mut self.known[node], self.newest.clone());
+        epoch(&known) < epoch(&self.newest)
     }
 
     /// A fault about a node's rights or clock begins or ends.

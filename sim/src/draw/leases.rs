@@ -1,10 +1,13 @@
 //! Single-active services: who decides, who offers them, and what is done to them.
 //!
-//! On in a third of the worlds without tokens, with draws of its own.
+//! On in a third of the worlds without tokens, and in many that have one network with tokens, where other acceptors are
+//! named while the world goes on; with draws of its own.
 
-use crate::draw::{MS, SECOND, moments};
-use crate::random::Stream;
-use crate::schedule::{Action, Call, Deed, NodePlan, Operation, SINGLE_ACTIVE, Touch};
+use crate::draw::{DURATION_US, MS, SECOND, moments};
+use crate::random::{Stream, exponential};
+use crate::schedule::{
+    Action, Call, Deed, Fault, NodePlan, Operation, SINGLE_ACTIVE, Touch, Trouble,
+};
 
 /// Adds acceptors, instances, calls and what befalls instances to a schedule. The acceptors; none if leases are off.
 pub(super) fn add(seed: u64, nodes: &mut [NodePlan], operations: &mut Vec<Operation>) -> Vec<u16> {
@@ -20,6 +23,133 @@ pub(super) fn add(seed: u64, nodes: &mut [NodePlan], operations: &mut Vec<Operat
             acceptors.push(node);
         }
     }
+    equip(&mut draw, &acceptors, nodes, operations);
+    registers(seed, count, operations);
+    acceptors
+}
+
+/// Adds acceptors of a network with tokens, and other ones that follow them. The first ones; none if leases are off.
+pub(super) fn add_changing(
+    seed: u64,
+    nodes: &mut [NodePlan],
+    operations: &mut Vec<Operation>,
+    faults: &mut Vec<Fault>,
+) -> Vec<u16> {
+    let mut draw = Stream::new(seed, 42);
+    let count = nodes.len() as u64;
+    if count < 4 || !draw.chance(850) {
+        return Vec::new();
+    }
+    let first = some_of(&mut draw, count, 3);
+    let mut ever = first.clone();
+    let mut present = first.clone();
+    // Some of one world's changes come so fast that those before are not over.
+    let pause = draw.pick(&[300 * MS, 3 * SECOND, 12 * SECOND]);
+    let late = draw.pick(&[SECOND, 5 * SECOND, 20 * SECOND]);
+    let share = draw.pick(&[200, 500, 900]);
+    let troubled = draw.pick(&[0, 500, 1_000]);
+    // With version 1 nobody can tell a node that it has lost its counter.
+    let may_forget = nodes.iter().all(|node| node.limits.protocol_version_max == 0);
+    let mut at_us = 3 * SECOND + exponential(draw.number(), 6 * SECOND);
+    for _ in 0..draw.range(1, 6) {
+        if at_us >= DURATION_US - 5 * SECOND {
+            break;
+        }
+        let before = std::mem::take(&mut present);
+        present = others(&mut draw, count, &before);
+        if draw.chance(troubled) {
+            let at_us = (at_us + exponential(draw.number(), SECOND)).min(DURATION_US - 2 * SECOND);
+            let until_us = at_us + 100 * MS + exponential(draw.number(), 3 * SECOND);
+            let what = meanwhile(&mut draw, count, &before, &present, may_forget);
+            faults.push(Fault { at_us, until_us: until_us.min(DURATION_US - SECOND), what });
+        }
+        for member in &present {
+            if !ever.contains(member) {
+                ever.push(*member);
+            }
+        }
+        let told = (0..count as u16).filter(|_| draw.chance(share)).collect();
+        let until_us = at_us + 100 * MS + exponential(draw.number(), late);
+        let what = Trouble::Acceptors { members: present.clone(), told };
+        faults.push(Fault { at_us, until_us: until_us.min(DURATION_US - SECOND), what });
+        at_us += 50 * MS + exponential(draw.number(), pause);
+    }
+    faults.sort_by_key(|fault| fault.at_us);
+    equip(&mut draw, &ever, nodes, operations);
+    registers(seed, count, operations);
+    first
+}
+
+/// What goes wrong just while these acceptors follow those.
+fn meanwhile(
+    draw: &mut Stream,
+    count: u64,
+    before: &[u16],
+    present: &[u16],
+    may_forget: bool,
+) -> Trouble {
+    let of = draw.pick(&[before, present]);
+    let node = draw.pick(of);
+    match draw.below(6) {
+        0 => Trouble::Pause { node },
+        1 if may_forget => Trouble::LoseDisk { node },
+        1 | 2 => Trouble::Crash { node },
+        3 => Trouble::Partition { side: vec![node] },
+        // Old acceptors among themselves, with those of the others that happen to be there.
+        _ => {
+            let mut side: Vec<u16> = (0..count as u16).filter(|_| draw.chance(250)).collect();
+            side.extend(before.iter().copied().filter(|_| draw.chance(700)));
+            side.push(node);
+            side.sort_unstable();
+            side.dedup();
+            Trouble::Partition { side }
+        }
+    }
+}
+
+/// So many distinct nodes.
+fn some_of(draw: &mut Stream, count: u64, wanted: usize) -> Vec<u16> {
+    let mut found: Vec<u16> = Vec::new();
+    while found.len() < wanted {
+        let node = draw.below(count) as u16;
+        if !found.contains(&node) {
+            found.push(node);
+        }
+    }
+    found
+}
+
+/// Acceptors that are not all those before: mostly one of them is replaced.
+fn others(draw: &mut Stream, count: u64, before: &[u16]) -> Vec<u16> {
+    loop {
+        let mut found = match draw.below(20) {
+            0 => some_of(draw, count, 1),
+            1..4 if count > 5 => some_of(draw, count, 5),
+            4..9 => some_of(draw, count, 3),
+            _ if before.len() == 3 => {
+                let mut found = before.to_vec();
+                let place = draw.below(3) as usize;
+                found[place] = draw.below(count) as u16;
+                found
+            }
+            _ => some_of(draw, count, 3),
+        };
+        let is_new = found.iter().any(|node| !before.contains(node)) || found.len() != before.len();
+        found.sort_unstable();
+        if is_new && found.windows(2).all(|pair| pair[0] != pair[1]) {
+            return found;
+        }
+    }
+}
+
+/// Has nodes offer the service, connects them with all who will ever be acceptors, and adds what is done to it.
+fn equip(
+    draw: &mut Stream,
+    acceptors: &[u16],
+    nodes: &mut [NodePlan],
+    operations: &mut Vec<Operation>,
+) {
+    let count = nodes.len() as u64;
     let share = draw.pick(&[300, 600, 1_000]);
     for node in nodes.iter_mut() {
         if draw.chance(share) {
@@ -34,7 +164,7 @@ pub(super) fn add(seed: u64, nodes: &mut [NodePlan], operations: &mut Vec<Operat
         .collect::<Vec<_>>()
     {
         let index = index as u16;
-        for acceptor in &acceptors {
+        for acceptor in acceptors {
             let joins =
                 |a: u16, b: u16, nodes: &[NodePlan]| nodes[usize::from(a)].keeps.contains(&b);
             let joined = joins(index, *acceptor, nodes) || joins(*acceptor, index, nodes);
@@ -55,7 +185,7 @@ pub(super) fn add(seed: u64, nodes: &mut [NodePlan], operations: &mut Vec<Operat
     }
     if draw.chance(600) {
         let mean_us = draw.pick(&[500 * MS, 4 * SECOND, 15 * SECOND]);
-        for at_us in moments(&mut draw, mean_us) {
+        for at_us in moments(draw, mean_us) {
             let node = draw.below(count) as u16;
             let service = SINGLE_ACTIVE;
             let what = match draw.below(5) {
@@ -68,8 +198,6 @@ pub(super) fn add(seed: u64, nodes: &mut [NodePlan], operations: &mut Vec<Operat
         }
         operations.sort_by_key(|operation| operation.at_us);
     }
-    registers(seed, count, operations);
-    acceptors
 }
 
 /// In some of those worlds clients read and write registers behind the single-active service, with draws of their own.

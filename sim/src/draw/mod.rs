@@ -64,11 +64,14 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     let mut operations = operations(seed, &nodes, fidelity, share);
     calls_made_once(seed, &mut operations);
     calls_hedged(seed, &mut operations);
-    let faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
+    let mut faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
     events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     streams::add(seed, &nodes, fidelity, &mut operations);
-    let acceptors = match rights {
+    let acceptors = match &rights {
         None => leases::add(seed, &mut nodes, &mut operations),
+        Some(rights) if rights.networks.is_empty() => {
+            leases::add_changing(seed, &mut nodes, &mut operations, &mut faults)
+        }
         Some(_) => Vec::new(),
     };
     Schedule {
@@ -493,6 +496,8 @@ fn faults(
 ) -> Vec<Fault> {
     let mut draw = Stream::new(seed, 8);
     let mut kinds = kinds(fidelity);
+    // Drawn where there are acceptors that may change.
+    kinds.retain(|kind| *kind != FaultKind::Acceptors);
     // With version 1 nobody can tell a node that it has lost its counter, nor what was said on a link that is over:
     // there QUIC alone keeps replays out.
     let is_helpless =
@@ -690,5 +695,6 @@ fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
         FaultKind::FailSync => Trouble::FailSync { node },
         FaultKind::TornWrite => Trouble::TornWrite { node },
         FaultKind::Rot => Trouble::Rot { node },
+        FaultKind::Acceptors => Trouble::Acceptors { members: vec![node], told: vec![node, other] },
     }
 }

@@ -441,6 +441,7 @@ fn concerned(trouble: &Trouble) -> Vec<u16> {
         | Trouble::Dials { a, b } => vec![*a, *b],
         Trouble::Replay { from, to } => vec![*from, *to],
         Trouble::Partition { side } => side.clone(),
+        Trouble::Acceptors { members, .. } => members.clone(),
         Trouble::OneWay { from, .. } => from.clone(),
         Trouble::Crash { node }
         | Trouble::Stop { node }

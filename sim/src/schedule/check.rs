@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use dunlin_core::topic::{Pattern, TopicPath};
 
-use super::{CLOCK_PPM_MAX, Deed, Fault, NETWORKS_MAX, Operation, RightsPlan, Schedule, Trouble};
+use super::{
+    ACCEPTOR_CHANGES_MAX, CLOCK_PPM_MAX, Deed, Fault, NETWORKS_MAX, Operation, RightsPlan,
+    Schedule, Trouble,
+};
 use crate::faults::FaultKind;
 
 /// Where it is wrong, as a way into the file with dots between its steps; and what is wrong.
@@ -40,6 +43,7 @@ impl Trouble {
             | Trouble::Lapse { node }
             | Trouble::Clog { node } => vec![*node],
             Trouble::Revoke { node, told } => told.iter().chain([node]).copied().collect(),
+            Trouble::Acceptors { members, told } => members.iter().chain(told).copied().collect(),
             Trouble::Impostor { node, victim, .. } => vec![*node, *victim],
             Trouble::Duplicate { .. } | Trouble::Corrupt { .. } | Trouble::Reorder { .. } => {
                 Vec::new()
@@ -94,15 +98,22 @@ impl Schedule {
         if let Some(node) = unknown(&self.acceptors) {
             return wrong("acceptors".into(), format!("`acceptors` names node {node}; {there}"));
         }
-        let distinct: BTreeSet<u16> = self.acceptors.iter().copied().collect();
-        if !matches!(self.acceptors.len(), 0 | 1 | 3 | 5) || distinct.len() != self.acceptors.len()
-        {
-            let what = format!("acceptors are 1, 3 or 5 nodes, not {:?}", self.acceptors);
-            return wrong("acceptors".into(), what);
+        if !self.acceptors.is_empty() {
+            check_acceptors(&self.acceptors).or_else(|what| wrong("acceptors".into(), what))?;
         }
-        if !self.acceptors.is_empty() && self.rights.is_some() {
-            let what = "acceptors are for the development network: leave out `rights`";
+        let several = self.rights.iter().any(|rights| !rights.networks.is_empty());
+        if !self.acceptors.is_empty() && several {
+            let what = "acceptors are for a world with one network: leave out `rights.networks`";
             return wrong("acceptors".into(), what.into());
+        }
+        let changes = self.faults.iter().enumerate();
+        let mut changes =
+            changes.filter(|(_, fault)| FaultKind::of(&fault.what) == FaultKind::Acceptors);
+        if let Some((index, _)) = changes.nth(ACCEPTOR_CHANGES_MAX) {
+            let what = format!(
+                "acceptors change at most {ACCEPTOR_CHANGES_MAX} times: a descriptor names no more former ones"
+            );
+            return wrong(format!("faults.{index}"), what);
         }
         for (index, node) in self.nodes.iter().enumerate() {
             if let Some(node) = unknown(&node.keeps) {
@@ -182,7 +193,21 @@ impl Schedule {
         if self.rights.is_none() && FaultKind::of(&fault.what).is_about_rights() {
             return Err("the fault is about rights, and the schedule has no `rights`".into());
         }
+        if let Trouble::Acceptors { members, .. } = &fault.what {
+            check_acceptors(members)?;
+            if self.acceptors.is_empty() {
+                return Err("other acceptors are named, and the schedule has no `acceptors`".into());
+            }
+        }
         Ok(())
+    }
+}
+
+fn check_acceptors(acceptors: &[u16]) -> Result<(), String> {
+    let distinct: BTreeSet<u16> = acceptors.iter().copied().collect();
+    match matches!(acceptors.len(), 1 | 3 | 5) && distinct.len() == acceptors.len() {
+        true => Ok(()),
+        false => Err(format!("acceptors are 1, 3 or 5 distinct nodes, not {acceptors:?}")),
     }
 }
 

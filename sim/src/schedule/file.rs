@@ -359,6 +359,30 @@ mod tests {
         assert_eq!(schedule.to_json().lines().count(), FILE.lines().count());
     }
 
+    const CRASH: &str = "\"crash\": {\"node\": 1}";
+
+    fn acceptors(members: &str, told: &str) -> String {
+        format!("\"acceptors\": {{\"members\": {members}, \"told\": {told}}}")
+    }
+
+    #[test]
+    fn other_acceptors_are_for_a_network_with_tokens_that_has_some() {
+        let named = FILE.replace(CRASH, &acceptors("[0]", "[1]"));
+        let with_rights = named.replace("\"nodes\"", "\"rights\": {},\n  \"nodes\"");
+        let error = Schedule::from_json(&with_rights).unwrap_err();
+        assert!(error.starts_with("line 16: ") && error.contains("no `acceptors`"), "{error}");
+        let whole = with_rights.replace("\"nodes\"", "\"acceptors\": [1],\n  \"nodes\"");
+        let schedule = Schedule::from_json(&whole).expect("well-formed");
+        assert_eq!(schedule.faults[0].what, Trouble::Acceptors { members: vec![0], told: vec![1] });
+        assert_eq!(Schedule::from_json(&schedule.to_json()), Ok(schedule));
+        let twice = whole.replace("\"members\": [0]", "\"members\": [0, 1, 1]");
+        let error = Schedule::from_json(&twice).unwrap_err();
+        assert!(error.starts_with("line 17: ") && error.contains("distinct nodes, not"), "{error}");
+        let several = whole.replace("{},\n", "{\"networks\": [[0], [0, 1]]},\n");
+        let error = Schedule::from_json(&several).unwrap_err();
+        assert!(error.contains("one network: leave out `rights.networks`"), "{error}");
+    }
+
     #[test]
     fn errors_say_the_line_and_what_to_do() {
         let cases = [
@@ -379,6 +403,8 @@ mod tests {
                 "topic 'a//b'",
             ),
             ("{\"node\": 1}", "{\"node\": 1}, \"x\": 1", "line 15: ", "unknown field `x`"),
+            (CRASH, &acceptors("[0]", "[4]"), "line 15: ", "node 4"),
+            (CRASH, &acceptors("[0]", "[1]"), "line 15: ", "the schedule has no `rights`"),
             ("  ],\n  \"operations\"", "  ]\n  \"operations\"", "line 10: ", "expected `,`"),
         ];
         for (from, to, line, what) in cases {

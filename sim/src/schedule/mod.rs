@@ -120,7 +120,8 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "is_default")]
     pub rights: Option<RightsPlan>,
     /// The acceptors of leases: one, three or five nodes. Without them nobody can offer service
-    /// [`SINGLE_ACTIVE`]. In the development network alone.
+    /// [`SINGLE_ACTIVE`]. In the development network they stay; in a network with tokens, which must be the only one,
+    /// [`Trouble::Acceptors`] names others.
     #[serde(default, skip_serializing_if = "is_default")]
     pub acceptors: Vec<u16>,
     /// What users do, by time.
@@ -156,6 +157,9 @@ pub const CLOCK_PPM_MAX: i32 = 100_000;
 
 /// The most networks of a schedule.
 pub const NETWORKS_MAX: u16 = 4;
+
+/// So often a schedule may name other acceptors: a descriptor names no more former ones.
+pub const ACCEPTOR_CHANGES_MAX: usize = dunlin_core::auth::descriptor::FORMER_REGISTRIES_MAX;
 
 /// The networks that a node is in, its default one first.
 pub fn networks_of(networks: &[Vec<u16>], node: u16) -> &[u16] {
@@ -612,6 +616,9 @@ pub enum Trouble {
     Lapse { node: u16 },
     /// The node's token is revoked, and these are told. At the end all are, and the node gets a new one.
     Revoke { node: u16, told: Vec<u16> },
+    /// The root of the network names these as its acceptors of leases, and those `told` hear of it. At the end all do.
+    /// In worlds that change them a node that starts goes by the descriptor that it had.
+    Acceptors { members: Vec<u16>, told: Vec<u16> },
     /// The node dies, and until the end somebody who holds its key pretends to a right. `victim` is whose
     /// token a thief shows.
     Impostor { node: u16, forgery: Forgery, victim: u16 },

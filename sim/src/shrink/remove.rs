@@ -221,6 +221,16 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
                 renumber(node);
                 renumber_all(told);
             }
+            Trouble::Acceptors { members, told } => {
+                renumber_all(members);
+                renumber_all(told);
+                if members.len().is_multiple_of(2) {
+                    members.pop();
+                }
+                if members.is_empty() || left.acceptors.is_empty() {
+                    continue;
+                }
+            }
             what if what.nodes().iter().any(is_gone) => continue,
             Trouble::Loss { path, .. } => {
                 if let Some((a, b)) = path {

@@ -9,6 +9,7 @@ use dunlin_core::auth::Access;
 use dunlin_core::base::Incarnation;
 use dunlin_core::service::Host;
 
+use crate::faults::FaultKind;
 use crate::log::{Column, log};
 use crate::random::bytes32;
 use crate::schedule::Trouble;
@@ -137,7 +138,9 @@ impl<F: Fidelity> World<'_, F> {
             && let Some(chain) = rights.news_for(index)
             && F::mesh_mut(&mut live.door).take_descriptor(now, chain).is_ok()
         {
-            rights.told(index);
+            if rights.told(index) {
+                self.network.tally.bite(FaultKind::Acceptors);
+            }
             self.touch(index);
         }
     }

@@ -248,7 +248,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             copies: Copies::default(),
             met: BTreeMap::new(),
             rights: schedule.rights.clone().map(|plan| {
-                Rights::new(schedule.seed, count, plan, WallTime::from_unix_nanos(WALL_NANOS))
+                let acceptors = schedule.acceptors.iter().map(|node| peers[usize::from(*node)]);
+                let began = WallTime::from_unix_nanos(WALL_NANOS);
+                Rights::new(schedule.seed, count, plan, acceptors.collect(), began)
             }),
             schedule,
             workload,

@@ -102,6 +102,12 @@ impl<F: Fidelity> World<'_, F> {
                     self.inform(usize::from(*node));
                 }
             }
+            Trouble::Acceptors { ref members, ref told } => {
+                self.name_acceptors(members);
+                for node in told {
+                    self.inform(usize::from(*node));
+                }
+            }
             Trouble::Impostor { node, forgery, victim } => {
                 let node = usize::from(node);
                 if self.stations[node].live.is_some() && self.stations[node].impostor.is_none() {
@@ -308,6 +314,11 @@ impl<F: Fidelity> World<'_, F> {
                     self.inform(index);
                 }
                 self.renew(usize::from(node));
+            }
+            Trouble::Acceptors { .. } => {
+                for index in 0..self.stations.len() {
+                    self.inform(index);
+                }
             }
             Trouble::Impostor { node, .. } => {
                 self.switch_right(kind, node, false);
