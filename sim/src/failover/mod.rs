@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The worlds are ordinary schedules with the real mesh at frames fidelity, so all checks of a run are on: never two
-//! holders, tokens that grow. What a run needs more is in [`workload`].
+//! holders, tokens that grow. What a run needs more is in `workload.rs`.
 
 mod scenario;
 mod summary;
