@@ -182,8 +182,11 @@ impl Load {
     ) -> bool {
         match self.breaker.as_ref().and_then(|breaker| breaker.probed()) {
             Some(probed) => patience.is_some_and(|patience| now.since(probed) >= patience),
-            None => self.unanswered.is_some_and(|unanswered| {
-                now >= unanswered.due && timely.is_some_and(|timely| timely > unanswered.since)
+            None => self.unanswered.is_some_and(|Unanswered { since, due }| {
+                // By what was usual when it began, and by what is now: where all have become slow, others are in time
+                // again before this one is asked about.
+                let due = patience.map_or(due, |patience| due.max(since + patience));
+                now >= due && timely.is_some_and(|timely| timely > since)
             }),
         }
     }

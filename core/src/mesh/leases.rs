@@ -466,7 +466,7 @@ impl Mesh {
     pub(super) fn feed_proposer(&mut self, place: usize, input: ProposerInput) {
         let Some(registry) = self.leases.registries.get_mut(place) else { return };
         let timer = |timer: ProposerTimer| NodeTimer::Proposer(place, timer);
-        let effect = |effect| Work::Proposer(place, effect);
+        let effect = |effect| Work::Proposer(place, Box::new(effect));
         feed!(self, registry.proposer, (), input, timer, effect);
     }
 
@@ -474,7 +474,7 @@ impl Mesh {
         let registry = self.leases.registries.get_mut(place);
         let Some(acceptor) = registry.and_then(|r| r.acceptor_of(epoch)) else { return };
         let timer = |timer: AcceptorTimer| NodeTimer::Acceptor(place, epoch, timer);
-        let effect = |effect| Work::Acceptor(place, epoch, effect);
+        let effect = |effect| Work::Acceptor(place, epoch, Box::new(effect));
         feed!(self, *acceptor, (), input, timer, effect);
     }
 

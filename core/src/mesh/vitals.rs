@@ -7,6 +7,10 @@ use crate::mesh::{Mesh, NodeTimer, Phase};
 use crate::planted::is_planted;
 use crate::rpc::health::Health;
 
+/// Of fewer calls lately nothing is said: their times would say little, and all who know the service would be told. A
+/// guess.
+const CALLS_LEAST: u32 = 10;
+
 /// When it was looked, and what was seen.
 #[derive(Clone, Debug)]
 pub(super) struct Looks {
@@ -57,7 +61,9 @@ impl Mesh {
                 self.looks.ended.insert(key, ended);
             }
             again |= is_called;
-            let vitals = is_called.then(|| self.vitals(key).roughly(said));
+            let report = self.callee.health(key).map(|health| health.report(self.now.mono));
+            let says = is_called && report.is_some_and(|report| report.calls >= CALLS_LEAST);
+            let vitals = says.then(|| self.vitals(key).roughly(said));
             if vitals != said {
                 self.feed_services(ServiceInput::Vitals(key, vitals));
             }

@@ -28,9 +28,10 @@ pub(super) enum Work {
     Replica(ReplicaEffect),
     Access(AccessEffect),
     Publication(PublicationEffect),
-    Proposer(usize, ProposerEffect),
+    // Boxed, as the next one: they are rare, and by far the largest.
+    Proposer(usize, Box<ProposerEffect>),
     /// By the place of its registry, and its epoch.
-    Acceptor(usize, u64, AcceptorEffect),
+    Acceptor(usize, u64, Box<AcceptorEffect>),
 }
 
 impl Mesh {
@@ -60,8 +61,8 @@ impl Mesh {
                 Work::Replica(effect) => self.replica_effect(effect),
                 Work::Access(effect) => self.access_effect(effect),
                 Work::Publication(effect) => self.publication_effect(effect),
-                Work::Proposer(place, effect) => self.proposer_effect(place, effect),
-                Work::Acceptor(place, epoch, effect) => self.acceptor_effect(place, epoch, effect),
+                Work::Proposer(place, effect) => self.proposer_effect(place, *effect),
+                Work::Acceptor(place, epoch, effect) => self.acceptor_effect(place, epoch, *effect),
             }
         }
     }

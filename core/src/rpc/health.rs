@@ -3,6 +3,7 @@
 //! "Lately" is the present window and the one before it. Times are counted in a histogram of fixed size: eight
 //! buckets for each doubling, as HdrHistogram has them, so that a quantile is off by a sixteenth at most.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::base::MonoTime;
@@ -76,11 +77,51 @@ impl Histogram {
     }
 }
 
+/// So many calls of a window are kept one by one: most instances are called now and then, and a histogram takes half a
+/// kilobyte.
+const FEW: usize = 4;
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Window {
     calls: u32,
     failed: u32,
-    took: Histogram,
+    /// What the first ones took, in microseconds.
+    first: [u32; FEW],
+    /// What all took, once there are more.
+    took: Option<Box<Histogram>>,
+}
+
+impl Window {
+    fn note(&mut self, took: Duration, answered: bool) {
+        match &mut self.took {
+            Some(times) => times.note(took),
+            None => match self.first.get_mut(self.calls as usize) {
+                Some(place) => *place = u32::try_from(took.as_micros()).unwrap_or(u32::MAX),
+                None => {
+                    let mut times = Box::new(self.few());
+                    times.note(took);
+                    self.took = Some(times);
+                }
+            },
+        }
+        self.calls = self.calls.saturating_add(1);
+        self.failed = self.failed.saturating_add(u32::from(!answered));
+    }
+
+    fn few(&self) -> Histogram {
+        let mut times = Histogram::default();
+        for micros in self.first.iter().take(self.calls as usize) {
+            times.note(Duration::from_micros(u64::from(*micros)));
+        }
+        times
+    }
+
+    fn times(&self) -> Cow<'_, Histogram> {
+        match &self.took {
+            Some(times) => Cow::Borrowed(times),
+            None => Cow::Owned(self.few()),
+        }
+    }
 }
 
 /// What is known of one instance.
@@ -144,10 +185,7 @@ impl Health {
             }
         }
         self.ended += 1;
-        let window = &mut self.now;
-        window.calls = window.calls.saturating_add(1);
-        window.failed = window.failed.saturating_add(u32::from(!answered));
-        window.took.note(took);
+        self.now.note(took, answered);
     }
 
     /// How many calls have ever ended.
@@ -164,7 +202,7 @@ impl Health {
             _ => (&self.now, &self.before),
         };
         let enough = present.calls.saturating_add(before.calls) >= calls_least;
-        present.took.quantile(&before.took, per_mille).filter(|_| enough)
+        present.times().quantile(&before.times(), per_mille).filter(|_| enough)
     }
 
     /// How it did.
@@ -177,12 +215,13 @@ impl Health {
             _ => (&self.now, &self.before),
         };
         let from = if before.calls > 0 { WINDOW } else { Duration::ZERO };
+        let (times, earlier) = (present.times(), before.times());
         Report {
             calls: present.calls.saturating_add(before.calls),
             failed: present.failed.saturating_add(before.failed),
             over: (passed + from).min(now.since(self.since)),
-            p50: present.took.quantile(&before.took, 500),
-            p99: present.took.quantile(&before.took, 990),
+            p50: times.quantile(&earlier, 500),
+            p99: times.quantile(&earlier, 990),
         }
     }
 }
