@@ -96,6 +96,7 @@
 //! | 143 | an instance that says nothing is not left alone |
 //! | 144 | the second attempt may go where the first one is |
 //! | 145 | what a node says of its services' health changes with every call |
+//! | 146 | the second attempt of a call is made though it was made as often as may be |
 //! | 151 | a guarded resource does not look at tokens |
 //! | 152 | who becomes active raises the fence when it first writes, and not before it serves |
 //! | 153 | any number of calls waits for a service, and they run though their time is up |
@@ -122,7 +123,7 @@ pub const PLANTED: [std::ops::RangeInclusive<u32>; 17] = [
     130..=131,
     133..=133,
     137..=137,
-    140..=145,
+    140..=146,
     151..=152,
 ];
 

@@ -5,7 +5,7 @@
 //! it; a link of which nothing is heard for 15 s dies, at each end by itself; a node that does not know
 //! a link answers with a reset; a close may be lost; a link takes no more frames than its window.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use dunlin_core::link::{
@@ -184,13 +184,16 @@ pub(crate) struct Frames {
     of_station: Vec<Vec<u32>>,
     /// Where frames are written.
     buffer: BytesMut,
-    /// What each station last said to another on the control lane of a link, from its Hello on, if it may come again.
-    said: BTreeMap<(usize, usize), Vec<Bytes>>,
+    /// What each station said to another on the control lanes of the last links that it dialled, from its Hello on, if
+    /// it may come again.
+    said: BTreeMap<(usize, usize), VecDeque<Vec<Bytes>>>,
     keeps_said: bool,
 }
 
 /// Frames of one handshake that are kept to be replayed.
 const SAID_MAX: usize = 6;
+/// Handshakes of one station with another that are kept: what is older may be of an earlier life.
+const SAID_LINKS_MAX: usize = 3;
 
 fn handle(link: u32, end: usize) -> LinkHandle {
     LinkHandle(u64::from(link) * 2 + end as u64 + 1)
@@ -302,8 +305,10 @@ impl Fidelity for Frames {
     }
 
     fn replay(world: &mut Frameworld<'_>, from: usize, to: usize) -> bool {
-        let Some(said) = world.fidelity.said.get(&(from, to)).cloned() else { return false };
         let link = world.fidelity.links.len() as u32;
+        let handshakes = world.fidelity.said.get(&(from, to)).filter(|all| !all.is_empty());
+        let Some(handshakes) = handshakes else { return false };
+        let said = handshakes[link as usize % handshakes.len()].clone();
         // Whoever replays it is not there to answer; the node itself knows of no such link.
         let dialler = End::new(from, State::Gone, world.now);
         let other = End::new(to, State::Answered, world.now);
@@ -312,9 +317,12 @@ impl Fidelity for Frames {
         world.fidelity.note(to, link);
         log!(world, Some(to), "an old handshake of n{from} comes again, as link {link}");
         up(world, link, 1, Direction::Accepted);
+        // It is known already.
+        world.fidelity.keeps_said = false;
         for (order, frame) in (0..).zip(said) {
             receive(world, (link, 1), (Lane::CONTROL, order), frame);
         }
+        world.fidelity.keeps_said = true;
         world.touch(to);
         true
     }
@@ -662,10 +670,15 @@ fn receive(
         let from = world.fidelity.end(link, 1 - end).station;
         let said = world.fidelity.said.entry((from, station)).or_default();
         if order == 0 && end == 1 {
-            said.clear();
+            said.truncate(SAID_LINKS_MAX - 1);
+            said.push_front(Vec::new());
         }
-        if said.len() == order as usize && end == 1 && order < SAID_MAX as u64 {
-            said.push(frame.clone());
+        if let Some(last) = said.front_mut()
+            && last.len() == order as usize
+            && end == 1
+            && order < SAID_MAX as u64
+        {
+            last.push(frame.clone());
         }
     }
     if lane.is_own() {

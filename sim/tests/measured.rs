@@ -2,7 +2,7 @@
 //! that trouble under load ends with its cause. The full figures are in docs/leases.md.
 
 use dunlin_sim::campaign::Shard;
-use dunlin_sim::failover::{self, How, merge};
+use dunlin_sim::failover;
 use dunlin_sim::load::{self, Strain};
 use dunlin_sim::schedule::PROGRAM;
 
@@ -19,6 +19,8 @@ fn failovers(seeds: u64, hours: u64) -> failover::Plan {
 
 #[cfg(not(dunlin_planted))]
 mod unplanted {
+    use dunlin_sim::failover::{How, merge};
+
     use super::*;
 
     #[test]

@@ -51,8 +51,9 @@ pub struct LeaseSettings {
 /// So soon a call looks again for who is active, if nobody tells it before. A guess.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// So often in a row a call goes where a standby says that the leader is, before it waits.
-const HINTS_MAX: u32 = 3;
+/// So often a call goes at once where a standby says that the leader is; after that it waits for a moment before it is
+/// sent again.
+const HINTS_MAX: u8 = 3;
 
 /// What waits on the control lane of a link beside as many words as there may be leases, before words about leases are
 /// dropped: whoever needs them says them again.
@@ -138,9 +139,9 @@ impl Leases {
         self.lingers_until.is_some_and(|until| now < until)
     }
 
-    /// How many calls wait until somebody is active.
-    pub(super) fn held(&self) -> usize {
-        self.held.len()
+    /// Calls that wait until somebody is active.
+    pub(super) fn held(&self) -> impl Iterator<Item = CallKey> {
+        self.held.keys().copied()
     }
 
     pub(super) fn check_invariants(&self) {
@@ -519,7 +520,7 @@ impl Mesh {
         &mut self,
         call: CallKey,
         path: TopicPath,
-        attempt: u32,
+        hints: u8,
         leader: Option<PeerId>,
     ) {
         let known = leader.and_then(|leader| self.by_id.get(&leader).copied());
@@ -528,7 +529,7 @@ impl Mesh {
             let serve = crate::auth::Permission::Serve;
             self.access.may(self.now, *key, serve, &path).is_ok()
         };
-        match known.filter(|key| attempt <= HINTS_MAX && is_up(key) && may(key)) {
+        match known.filter(|key| hints <= HINTS_MAX && is_up(key) && may(key)) {
             Some(peer) => {
                 self.end_seat(call);
                 self.feed_caller(CallerInput::Routed { call, route: Ok(Route::Peer(peer)) });

@@ -587,7 +587,6 @@ impl Mesh {
         self.journal.check_invariants();
         self.leases.check_invariants();
         self.looks.check_invariants(self.now.mono);
-        assert!(self.leases.held() <= self.caller.len(), "calls that wait are open");
         assert!(self.links.len() <= self.limits.links_max, "links are bounded");
         assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");
         assert!(self.caller.len() <= self.limits.calls_open_max, "open calls are bounded");
@@ -595,6 +594,7 @@ impl Mesh {
             // What one machine has done, another has yet to hear of.
             return;
         }
+        assert!(self.leases.held().all(|call| self.caller.is_open(call)), "calls that wait are open");
         if self.timers.peek().is_none_or(|(at, _)| at > self.now.mono) {
             self.access.check_ends(self.now);
         }

@@ -382,8 +382,8 @@ impl Mesh {
                 let route = self.reroute(call, &path);
                 self.routed(call, &path, true, route);
             }
-            CallerEffect::NotActive { call, path, attempt, leader } => {
-                self.call_not_active(call, path, attempt, leader);
+            CallerEffect::NotActive { call, path, hints, leader } => {
+                self.call_not_active(call, path, hints, leader);
             }
             CallerEffect::Ended { call, result } => {
                 self.forget_held(call);

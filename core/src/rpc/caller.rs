@@ -25,6 +25,7 @@ use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::Payload;
 use crate::planted::is_planted;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
+use crate::rpc::retry;
 use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
@@ -56,6 +57,8 @@ struct Call {
     idempotent: bool,
     pinned: bool,
     retry: bool,
+    /// How often it was sent elsewhere by who is not active, which is no attempt: nobody ran it.
+    hints: u8,
     attempt: u32,
     /// How the attempt before failed, until another one is made.
     failed: Option<Box<Failed>>,
@@ -139,6 +142,11 @@ impl Caller {
         self.calls.len()
     }
 
+    /// Whether a call has not ended.
+    pub fn is_open(&self, call: CallKey) -> bool {
+        self.calls.get(call).is_some()
+    }
+
     /// Whether all calls have ended.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
@@ -166,6 +174,7 @@ impl Caller {
             idempotent: call.idempotent,
             pinned: call.pinned,
             retry: call.retry,
+            hints: 0,
             attempt: 1,
             failed: None,
             stage: Stage::Routing,
@@ -386,10 +395,11 @@ impl Caller {
             if reply.status == Status::NotActive && !call.pinned && call.payload.is_some() {
                 if !self.lose_leg(key, peer, (Failure::NotActive, Executed::No), out) {
                     let call = self.calls.get_mut(key).expect("just looked up");
-                    let (path, attempt) = (call.path.clone(), call.attempt);
-                    (call.stage, call.attempt, call.sent) = (Stage::Routing, attempt + 1, false);
+                    call.hints = call.hints.saturating_add(1);
+                    (call.stage, call.sent) = (Stage::Routing, false);
+                    let (path, hints) = (call.path.clone(), call.hints);
                     let leader = reply.error_message.parse().ok();
-                    out.push(CallerEffect::NotActive { call: key, path, attempt, leader });
+                    out.push(CallerEffect::NotActive { call: key, path, hints, leader });
                 }
                 return self.send_waiting(cx, peer, out);
             }
@@ -577,6 +587,7 @@ impl Machine for Caller {
         let queued: usize = self.peers.iter().map(|(_, calls)| calls.waiting.len()).sum();
         let (mut waiting, mut with_number, mut bytes) = (0, 0, 0);
         for (_, call) in self.calls.iter() {
+            assert!(call.attempt <= retry::ATTEMPTS_MAX, "attempts are bounded");
             for leg in [call.first(), call.second()].into_iter().flatten() {
                 waiting += usize::from(leg.sequence.is_none());
                 with_number += usize::from(leg.sequence.is_some());

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! - Only of a call that its caller has marked idempotent, and that may go to anybody: both attempts may run.
-//! - At most one for each call, and never two attempts at one instance.
+//! - At most one for each call, and never two attempts at one instance. It is one of the
+//!   [`ATTEMPTS_MAX`](crate::rpc::retry::ATTEMPTS_MAX) attempts that a call has at most.
 //! - It takes a retry from the service's [budget](crate::rpc::budget), so that a tenth of the calls have one at most, and a few.
 //!   When the budget is spent, there is none.
 //! - It goes to an instance that is well, that has not refused a call lately, and that lets no call wait for as long

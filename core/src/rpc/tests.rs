@@ -439,3 +439,94 @@ proptest! {
         }
     }
 }
+
+/// A call that may run twice, and is on its way to the first callee.
+fn one_call(hedge: Option<u64>) -> World {
+    let mut world = World::new();
+    (0..2).for_each(|at| world.connect(at));
+    // The first would not be made again, and one of two is for one peer.
+    for (millis, hedge) in [(1, None), (60_000, hedge)] {
+        world.take(Step::Call { to: 0, millis, idempotent: true, hedge });
+    }
+    world.take(Step::Cancel(0));
+    world
+}
+
+impl World {
+    /// Lets what is under way arrive at the callees.
+    fn arrive(&mut self) {
+        for (at, lane) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            while !self.sides[at].queued[lane].is_empty() || !self.sides[at].there[lane].is_empty()
+            {
+                self.take(Step::PullThere(at, lane));
+                self.take(Step::ArriveThere(at, lane));
+            }
+        }
+    }
+
+    /// Every handler that runs fails, and the caller hears of it.
+    fn fail(&mut self) {
+        for at in 0..2 {
+            while !self.sides[at].running.is_empty() {
+                self.take(Step::Finish(at, 0, false));
+                self.take(Step::PullBack(at));
+                self.take(Step::ArriveBack(at));
+            }
+        }
+    }
+
+    fn attempts(&self) -> u32 {
+        self.records[1].runs
+    }
+}
+
+#[test]
+fn a_call_that_was_made_as_often_as_may_be_is_not_hedged() {
+    for fails in 0..retry::ATTEMPTS_MAX {
+        let mut world = one_call(Some(10_000));
+        world.arrive();
+        for made in 1..=fails {
+            assert_eq!(world.attempts(), made);
+            world.fail();
+            while world.caller.machine.backs_off() {
+                world.take(Step::CallerTimer);
+            }
+            world.arrive();
+        }
+        let call = *world.calls.keys().next().expect("it goes on");
+        while world.caller.next_timer_in().is_some_and(|wait| wait <= Duration::from_secs(10)) {
+            world.take(Step::CallerTimer);
+        }
+        world.arrive();
+        let attempts = (fails + 2).min(retry::ATTEMPTS_MAX);
+        assert_eq!(world.attempts(), attempts, "after {fails} that failed");
+        assert_eq!(world.places[&call].len() as u32, attempts - fails);
+    }
+}
+
+#[test]
+fn who_is_not_active_has_not_attempted_it() {
+    let mut world = one_call(None);
+    for _ in 0..2 * retry::ATTEMPTS_MAX {
+        (0..2).for_each(|lane| world.take(Step::PullThere(0, lane)));
+        let side = &mut world.sides[0];
+        let call = side.there.iter_mut().flatten().find_map(|travelling| match travelling {
+            Travelling::Call(call) => Some(call.clone()),
+            Travelling::Cancel { .. } => None,
+        });
+        let call = call.expect("it is on its way again");
+        side.there = Default::default();
+        let not_active = CalleeInput::NotActive { peer: peer(0), call, leader: None };
+        let effects = side.callee.feed((), not_active);
+        world.callee_did(0, effects);
+        world.take(Step::PullBack(0));
+        world.take(Step::ArriveBack(0));
+    }
+    world.arrive();
+    world.fail();
+    while world.caller.machine.backs_off() {
+        world.take(Step::CallerTimer);
+    }
+    world.arrive();
+    assert_eq!(world.attempts(), 2, "what failed once is made again");
+}

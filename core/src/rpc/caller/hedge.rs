@@ -5,6 +5,7 @@ use crate::machine::{Context, TimerHandle};
 use crate::planted::is_planted;
 use crate::rpc::caller::{Call, Caller, CallerEffect, CallerTimer, InFlight, LegEnd, Stage};
 use crate::rpc::outcome::{Executed, Failure};
+use crate::rpc::retry::ATTEMPTS_MAX;
 
 /// The second attempt of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,6 +87,11 @@ impl Call {
     }
 }
 
+/// Whether a call was not attempted as often as may be.
+fn may_have_another(call: &Call) -> bool {
+    call.attempt < ATTEMPTS_MAX || is_planted(146)
+}
+
 impl Caller {
     /// The first attempt goes to a peer: from now on its time counts.
     pub(super) fn arm_hedge(&mut self, cx: &mut Context<'_, CallerTimer>, key: CallKey) {
@@ -108,7 +114,7 @@ impl Caller {
         call.set_second(Second::Due(None));
         let Some(hedge) = call.hedge.as_deref() else { return };
         // What is not under way is about to be made again, and begins to wait then.
-        if call.first().is_some() {
+        if call.first().is_some() && may_have_another(call) {
             let (path, waited) = (call.path.clone(), hedge.0);
             call.set_second(Second::Over);
             out.push(CallerEffect::Hedge { call: key, path, waited });
@@ -126,9 +132,9 @@ impl Caller {
         self.remember(peer);
         let Some(call) = self.calls.get_mut(key) else { return };
         let calls = self.peers.get_mut(peer).expect("just remembered");
-        // Meanwhile it may have failed, or gone there anyway.
+        // Meanwhile it may have failed, been made again as often as may be, or gone there anyway.
         let is_elsewhere = |first: Leg| first.peer != peer || is_planted(144);
-        let goes = call.first().is_some_and(is_elsewhere);
+        let goes = may_have_another(call) && call.first().is_some_and(is_elsewhere);
         if !goes || calls.waiting.len() >= self.waiting_per_peer_max {
             return out.push(CallerEffect::LegOver { call: key, peer, end: LegEnd::Unsent });
         }

@@ -237,8 +237,8 @@ pub enum CallerEffect {
         call: CallKey,
         /// The action.
         path: TopicPath,
-        /// How often it was sent somewhere.
-        attempt: u32,
+        /// How often somebody has said so, this time included.
+        hints: u8,
         /// Who is active, as the peer knows.
         leader: Option<PeerId>,
     },
