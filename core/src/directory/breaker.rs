@@ -189,7 +189,14 @@ impl Breaker {
     fn should_be_open(&self) -> bool {
         self.in_a_row >= FAILURES_IN_A_ROW
             || self.opened > 0 && self.window.count_ones() >= FAILURES_ON_PROBATION
-            || self.seen == WINDOW && self.window.count_ones() >= WINDOW / 2
+            || self.seen == WINDOW
+                && self.has_just_failed()
+                && self.window.count_ones() >= WINDOW / 2
+    }
+
+    /// An answer is no reason to leave somebody alone, though it may complete a window that was bad before.
+    fn has_just_failed(&self) -> bool {
+        self.window & 1 != 0
     }
 
     fn open(&mut self, from: MonoTime, jitter: u64) {
@@ -262,6 +269,25 @@ mod tests {
             }
             assert_eq!(!breaker.admits(MonoTime::ZERO), opens, "one in {every}");
         }
+    }
+
+    #[test]
+    fn an_answer_opens_nothing_though_half_of_the_window_had_failed_before() {
+        let mut breaker = Breaker::default();
+        let mut end = |failed| {
+            breaker.end(MonoTime::ZERO, false, Some(failed), || 0);
+            breaker.check_invariants();
+            breaker.state()
+        };
+        for _ in 0..3 {
+            (0..3).for_each(|_| drop(end(true)));
+            end(false);
+        }
+        end(true);
+        for _ in 0..7 {
+            assert_eq!(end(false), BreakerState::Closed);
+        }
+        assert_ne!(end(true), BreakerState::Closed, "ten of the last twenty have failed");
     }
 
     #[test]

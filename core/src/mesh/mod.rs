@@ -594,7 +594,10 @@ impl Mesh {
             // What one machine has done, another has yet to hear of.
             return;
         }
-        assert!(self.leases.held().all(|call| self.caller.is_open(call)), "calls that wait are open");
+        assert!(
+            self.leases.held().all(|call| self.caller.is_open(call)),
+            "calls that wait are open"
+        );
         if self.timers.peek().is_none_or(|(at, _)| at > self.now.mono) {
             self.access.check_ends(self.now);
         }

@@ -321,6 +321,28 @@ fn nobody_is_active_without_a_majority_and_calls_say_so_in_their_time() {
 }
 
 #[test]
+fn a_call_that_waited_is_over_though_its_end_is_yet_to_be_said() {
+    let mut world = cluster(3);
+    serve_at(&mut world, &[0]);
+    world.pass(500 * MS);
+    world.part(0, 1);
+    world.part(0, 2);
+    world.pass(3_000 * MS);
+    let calls: Vec<_> = (0..3).map(|_| ask(&mut world, 0, 300)).collect();
+    world.pass(299 * MS);
+    world.stations[0].mesh.limits.steps_per_input_max = 1;
+    world.now += MS;
+    let now = world.time();
+    let mesh = &mut world.stations[0].mesh;
+    while mesh.next_wake().is_some_and(|wake| wake.at <= now.mono) && !mesh.has_events() {
+        mesh.handle_timeout(now);
+        mesh.check_invariants();
+    }
+    world.pass(2 * MS);
+    assert!(calls.iter().all(|call| answer(call).is_err()));
+}
+
+#[test]
 fn an_acceptor_that_restarts_abstains() {
     let mut world = cluster(3);
     serve_at(&mut world, &[0]);

@@ -1,0 +1,10 @@
+//! Real nodes over loopback, in one process. One program of tests, as building each takes longer than running it.
+
+mod acceptors;
+mod balance;
+mod events;
+mod networks;
+mod sick;
+mod store;
+mod streams;
+mod two_nodes;
