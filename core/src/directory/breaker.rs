@@ -280,7 +280,7 @@ mod tests {
             breaker.state()
         };
         for _ in 0..3 {
-            (0..3).for_each(|_| drop(end(true)));
+            assert!((0..3).all(|_| end(true) == BreakerState::Closed));
             end(false);
         }
         end(true);

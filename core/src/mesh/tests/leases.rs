@@ -331,7 +331,7 @@ fn a_call_that_waited_is_over_though_its_end_is_yet_to_be_said() {
     let calls: Vec<_> = (0..3).map(|_| ask(&mut world, 0, 300)).collect();
     world.pass(299 * MS);
     world.stations[0].mesh.limits.steps_per_input_max = 1;
-    world.now += MS;
+    world.now = world.now + MS;
     let now = world.time();
     let mesh = &mut world.stations[0].mesh;
     while mesh.next_wake().is_some_and(|wake| wake.at <= now.mono) && !mesh.has_events() {
