@@ -5,15 +5,30 @@ use std::process::{Command, Stdio};
 
 /// Builds a program of the workspace and says where it is. `kind` is `--bin` or `--example`.
 ///
-/// The whole workspace's features are used, as `cargo test --workspace` does, so that nothing is built
-/// twice.
+/// It is the one that `cargo test --workspace` builds, with the features of the tests: a build without these would be
+/// another one of everything.
 ///
 /// # Panics
 ///
 /// When it does not build.
 pub fn program(kind: &str, name: &str) -> PathBuf {
+    let arguments = ["test", "--quiet", "--workspace", "--no-run", "--message-format=json"];
+    find(&arguments, kind, name)
+}
+
+/// The same of a release build, for programs whose packages are in it for themselves.
+///
+/// # Panics
+///
+/// When it does not build.
+pub fn release_program(kind: &str, name: &str) -> PathBuf {
+    let arguments = ["build", "--quiet", "--release", "--workspace", "--message-format=json"];
+    find(&[&arguments[..], &[kind, name]].concat(), kind, name)
+}
+
+fn find(arguments: &[&str], kind: &str, name: &str) -> PathBuf {
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--workspace", kind, name, "--message-format=json"])
+        .args(arguments)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit())
         .output()
@@ -21,7 +36,9 @@ pub fn program(kind: &str, name: &str) -> PathBuf {
     let messages = String::from_utf8(built.stdout).expect("cargo speaks UTF-8");
     let mut programs = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).expect("a message of cargo");
-        let is_it = message["target"]["name"] == name;
+        let target = &message["target"];
+        let is_kind = target["kind"][0].as_str() == kind.strip_prefix("--");
+        let is_it = target["name"] == name && is_kind && message["profile"]["test"] == false;
         is_it.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
     });
     programs.next_back().unwrap_or_else(|| panic!("{name} was not built"))

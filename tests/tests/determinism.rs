@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use dunlin_tests::build::release_program;
 use dunlin_tests::world::{Kind, run};
 
 fn printed(command: &mut Command) -> String {
@@ -31,17 +32,7 @@ fn debug_and_release_say_the_same() {
         eprintln!("skipped: DUNLIN_TEST_PROFILES is not set");
         return;
     }
-    let mut release = Command::new(env!("CARGO"));
-    release.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "dunlin-tests",
-        "--bin",
-        "determinism",
-    ]);
-    release.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let mut release = Command::new(release_program("--bin", "determinism"));
     let own = printed(&mut Command::new(env!("CARGO_BIN_EXE_determinism")));
     assert_eq!(own, printed(&mut release));
 }
