@@ -85,8 +85,11 @@ impl Calls {
         let find = |seen: &Seen| seen.answers.iter().find(|answer| is_wanted(answer)).copied();
         let mut seen = self.seen.subscribe();
         let there = timeout(PATIENCE, seen.wait_for(|seen| find(seen).is_some())).await;
-        find(&there.expect("it is answered in time").expect("the client calls"))
-            .expect("it is there")
+        let Ok(there) = there else {
+            let Seen { answers, failures } = &*self.seen.borrow();
+            panic!("it is not answered in time: {:?} after {failures:?}", answers.last());
+        };
+        find(&there.expect("the client calls")).expect("it is there")
     }
 
     /// Waits until the first answer by a later token. When it came.
