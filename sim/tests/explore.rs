@@ -50,24 +50,39 @@ fn other_acceptors_take_over_and_still_a_lease_has_one_holder() {
     }
 }
 
+/// Where a rule is refuted that takes more than a moment elsewhere.
+#[cfg(dunlin_planted)]
+const REFUTED_IN: &[(&str, &str)] = &[
+    ("no-abstention", "an acceptor restarts"),
+    ("answered-before-durable", "an acceptor restarts"),
+    ("any-renewal-counts", "two renewals"),
+    ("lost-disk-unlearned", "an acceptor loses its disk"),
+    ("learned-round-again", "an acceptor loses its disk"),
+    ("what-lives-is-not-waited-for", "a change, one to one, one restarts"),
+    ("one-seal-is-enough", "a change, three to one"),
+    ("goes-on-after-its-seal", "a change, one to one, one restarts"),
+    ("only-the-last-set-is-sealed", "two changes in a row"),
+    ("tokens-without-an-epoch", "a change, one to one, one restarts"),
+];
+
 #[cfg(dunlin_planted)]
 fn refute<M: dunlin_sim::explore::Model>(
     rules: &[(&str, u32)],
     configurations: fn() -> Vec<(String, M)>,
 ) {
-    println!("rule                     states  steps  broken");
-    for (name, number) in rules {
+    println!("rule                         states  steps  broken");
+    for (rule, number) in rules {
         dunlin_core::planted::set(*number);
-        // In most configurations most rules are as good as the right one: none is looked at for long before all others
-        // were looked at.
-        let found = [10_000, 100_000, 1_000_000].into_iter().find_map(|states_max| {
-            configurations().into_iter().find_map(|(_, model)| {
-                let found = explore(&model, states_max, 2, &mut |_, _, _| {});
-                Some((found.states, found.counterexample?))
-            })
+        // In most configurations most rules are as good as the right one.
+        let first = |name: &str| !REFUTED_IN.contains(&(rule, name));
+        let mut models = configurations();
+        models.sort_by_key(|(name, _)| first(name));
+        let found = models.into_iter().find_map(|(name, model)| {
+            let found = explore(&model, 1_000_000, 2, &mut |_, _, _| {});
+            Some((name, found.states, found.counterexample?))
         });
-        let (states, way) = found.unwrap_or_else(|| panic!("{name} is not refuted"));
-        println!("{name:<23} {states:>7}  {:>5}  {}", way.steps.len(), way.broken);
+        let (name, states, way) = found.unwrap_or_else(|| panic!("{rule} is not refuted"));
+        println!("{rule:<27} {states:>7}  {:>5}  {}, in {name:?}", way.steps.len(), way.broken);
         assert!(!way.steps.is_empty());
     }
 }

@@ -30,7 +30,8 @@ fn find(arguments: &[&str], kind: &str, name: &str) -> PathBuf {
     let mut command = Command::new(env!("CARGO"));
     // What cargo says to the test that runs here. Build scripts that look at it would run again, and most would be built
     // anew after them, here and by the next cargo that runs elsewhere.
-    let is_of_test = |key: &str| key.starts_with("CARGO_PKG_") || key.starts_with("CARGO_MANIFEST_");
+    let is_of_test =
+        |key: &str| key.starts_with("CARGO_PKG_") || key.starts_with("CARGO_MANIFEST_");
     for (key, _) in std::env::vars_os() {
         if key.to_str().is_some_and(is_of_test) {
             command.env_remove(key);

@@ -52,7 +52,9 @@ async fn ask(node: &Node) -> Result<Answer, CallError> {
 /// Asks until somebody answers in this epoch, and how long that took. Tokens never go back, and each is one node's.
 async fn answer_in(client: &Node, epoch: u64, seen: &mut Vec<Answer>) -> Duration {
     let begun = Instant::now();
+    let mut due = tokio::time::interval(Duration::from_millis(10));
     while begun.elapsed() < BOUND {
+        due.tick().await;
         let Ok((token, peer)) = ask(client).await else { continue };
         if let Some((last, at)) = seen.last() {
             assert!(token >= *last, "{token:?} after {last:?}");
@@ -62,7 +64,6 @@ async fn answer_in(client: &Node, epoch: u64, seen: &mut Vec<Answer>) -> Duratio
         if token.0 == epoch {
             return begun.elapsed();
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("nobody answers in epoch {epoch}: {:?}", seen.last());
 }
@@ -154,9 +155,10 @@ async fn an_acceptor_is_replaced_while_its_network_runs() {
     let replaced = members.remove(0);
     replaced.node.shutdown().await.unwrap();
     let waited = Instant::now();
+    let mut due = tokio::time::interval(Duration::from_millis(20));
     while !members[2].node.inspect(|core, _, _| core.mesh().is_ready()).await.unwrap() {
         assert!(waited.elapsed() < BOUND, "the new acceptor takes part");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        due.tick().await;
     }
     members.remove(0).node.shutdown().await.unwrap();
     answer_in(&client, 1, &mut seen).await;

@@ -5,17 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dunlin_tokio::{Node, PeerAddress, ServiceBuilder, service};
+use tokio::sync::watch;
 
 /// Everything here ends far sooner, or something is broken.
 const BOUND: Duration = Duration::from_secs(20);
-
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < BOUND, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 fn local() -> dunlin_tokio::NodeBuilder {
     Node::builder().development_network().listen("127.0.0.1:0".parse().unwrap())
@@ -39,15 +32,15 @@ async fn nodes(services: [ServiceBuilder; 3]) -> (Vec<Node>, Node) {
 struct Instance {
     hangs: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
-    running: Arc<AtomicUsize>,
+    running: Arc<watch::Sender<usize>>,
 }
 
 /// Counts a handler that runs, until it ends or is dropped.
-struct Running(Arc<AtomicUsize>);
+struct Running(Arc<watch::Sender<usize>>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.send_modify(|running| *running -= 1);
     }
 }
 
@@ -55,7 +48,7 @@ fn work(instance: &Instance) -> ServiceBuilder {
     let instance = instance.clone();
     service("job").action("work", move |cx, ()| {
         instance.asked.fetch_add(1, Ordering::SeqCst);
-        instance.running.fetch_add(1, Ordering::SeqCst);
+        instance.running.send_modify(|running| *running += 1);
         let running = Running(Arc::clone(&instance.running));
         let hangs = instance.hangs.load(Ordering::SeqCst);
         async move {
@@ -84,10 +77,12 @@ async fn hedged_calls_are_quick_though_one_instance_of_three_hangs_and_nobody_wo
     assert_eq!(instances[1].asked.load(Ordering::SeqCst), 4, "they were asked in turn");
     let worst = took.iter().max().unwrap();
     assert!(*worst >= Duration::from_millis(50) && *worst < BOUND / 4, "{took:?}");
-    until("who was outrun is cancelled", || instances[1].running.load(Ordering::SeqCst) == 0).await;
+    let mut running = instances[1].running.subscribe();
+    let cancelled = tokio::time::timeout(BOUND, running.wait_for(|running| *running == 0)).await;
+    cancelled.expect("who was outrun is cancelled").unwrap();
 }
 
-/// Calls, a hundred a second or fewer, until something holds: how many went to each instance.
+/// Calls, a hundred a second, until something holds: how many went to each instance.
 async fn calls_until(
     client: &Node,
     instances: &[Instance; 3],
@@ -95,7 +90,9 @@ async fn calls_until(
 ) -> [usize; 3] {
     let asked = || instances.each_ref().map(|instance| instance.asked.load(Ordering::SeqCst));
     let (before, begun) = (asked(), Instant::now());
+    let mut due = tokio::time::interval(Duration::from_millis(10));
     loop {
+        due.tick().await;
         let now = asked();
         let since = [0, 1, 2].map(|index| now[index] - before[index]);
         if condition(since) {
@@ -104,7 +101,6 @@ async fn calls_until(
         assert!(begun.elapsed() < BOUND, "it does not come to it: {since:?}");
         let request = client.request("job/work").value(()).timeout(BOUND);
         tokio::spawn(async move { request.send_as::<()>().await });
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

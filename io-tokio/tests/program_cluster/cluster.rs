@@ -53,9 +53,9 @@ impl Server {
         command.arg("--key").arg(self.home.join("key"));
         command.arg("--control").arg(self.control());
         command.args(["--listen", &self.address.to_string()]);
-        let is_single = serve.contains(&"--single-active");
+        let is_single_active = is_single_active(serve);
         for (id, address) in all {
-            if is_single {
+            if is_single_active {
                 command.args(["--acceptor", &id.to_string()]);
             }
             if *id != self.id {
@@ -169,6 +169,12 @@ impl Cluster {
         let mut servers = servers(folder.path(), script);
         let all: Vec<(PeerId, SocketAddr)> = servers.iter().map(|s| (s.id, s.address)).collect();
         servers.iter_mut().for_each(|server| server.start(serve, &all));
+        if is_single_active(serve) {
+            // An acceptor with a new store takes part once it has heard all others: until then none may be missing.
+            for server in &mut servers {
+                server.until("acceptor_ready").await;
+            }
+        }
         let mut client = client.development_network();
         for (id, address) in &all {
             client = client.peer(*id, [*address]);
@@ -236,6 +242,10 @@ impl Cluster {
             assert!(something.is_ok(), "one of three is active: {offers:?}");
         }
     }
+}
+
+fn is_single_active(serve: &[&str]) -> bool {
+    serve.contains(&"--single-active")
 }
 
 fn servers(folder: &Path, script: &str) -> Vec<Server> {
