@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dunlin_core::auth::{NetworkClaim, NetworkId};
-use dunlin_core::base::Incarnation;
+use dunlin_core::base::{Incarnation, MonoTime};
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
 };
 use dunlin_core::events::receiver::{Declined, EventAck};
 use dunlin_core::lease::{
-    Answer, Answered, Ask, Ballot, Learn, Learned, LeaseName, Peeked, ProposerId, Request,
+    Answer, Answered, Ask, Ballot, Learn, Learned, LeaseName, Peeked, ProposerId, Request, Seal,
+    Sealed,
 };
 use dunlin_core::link::{End, LinkId, Sent};
 use dunlin_core::rpc::Status;
@@ -154,6 +155,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         },
         more: false,
     };
+    let seal = Seal { of: 1, by: 2, boot: 5, asked: MonoTime::from_nanos(7_000) };
+    let sealed = Sealed { seal, began: false, runs_for: Some(runs_for) };
     vec![
         ("hello", Message::Hello(hello)),
         (
@@ -199,6 +202,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("lease-answer", Message::LeaseAnswer(lease_answer)),
         ("lease-learn", Message::LeaseLearn(NetworkId::DEVELOPMENT, learn)),
         ("lease-learned", Message::LeaseLearned(learned)),
+        ("lease-seal", Message::LeaseSeal(NetworkId::DEVELOPMENT, seal)),
+        ("lease-sealed", Message::LeaseSealed(NetworkId::DEVELOPMENT, sealed)),
     ]
 }
 

@@ -3,17 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use dunlin_sim::campaign::Shard;
 use dunlin_sim::failover::{Failure, Plan, Run};
 use dunlin_sim::schedule::PROGRAM;
 
+use crate::cli::measured::Measured;
 use crate::cli::{Progress, json_line, say};
 
 /// What to measure.
 #[derive(Args)]
 #[command(after_help = "\
 The bars, for round trips of up to 5 ms and clocks that are right: from a crash to the next leader's first answer at worst \
-2,100 ms and on average 1,750 ms; from its giving the lease up 50 ms. And the lease never changes hands without a reason.
+2,100 ms and on average 1,750 ms; from its giving the lease up 50 ms. And the lease never changes hands without a reason. `merge` adds up what the parts of \
+--shard print with --json.
 
 Exit codes:
   0  within all bars
@@ -31,22 +32,8 @@ pub(crate) struct Failover {
     /// So many of a hundred frames are lost in those hours: up to 50, with one digit behind the point.
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = per_mille)]
     loss: u32,
-    /// The first seed.
-    #[arg(long, default_value_t = 0)]
-    from: u64,
-    /// Run a part of the seeds and hours: every N-th, the first index is 0. `merge` adds up what the parts print with
-    /// --json.
-    #[arg(long, value_name = "INDEX/COUNT", default_value_t)]
-    shard: Shard,
-    /// Threads; by default as many as there are CPUs.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
-    /// Print a JSON line a run, and one at the end.
-    #[arg(long, conflicts_with = "schedule")]
-    json: bool,
-    /// Run nothing: print the schedule of the first run as JSON, for `replay` and `view`.
-    #[arg(long)]
-    schedule: bool,
+    #[command(flatten)]
+    which: Measured,
 }
 
 /// Per cent as thousandths.
@@ -65,9 +52,10 @@ fn per_mille(text: &str) -> Result<u32, String> {
 impl Failover {
     /// Measures and reports.
     pub(crate) fn run(self) -> ExitCode {
+        let which = &self.which;
         let plan = Plan {
             program: PROGRAM.into(),
-            from: self.from,
+            from: which.from,
             seeds: self.seeds,
             hours: self.hours,
             loss_per_mille: self.loss,
@@ -76,14 +64,13 @@ impl Failover {
             eprintln!("there is nothing to run: --seeds or --hours must be 1 or more");
             return ExitCode::from(2);
         }
-        if self.schedule {
+        if which.schedule {
             say(plan.first().to_json().trim_end());
             return ExitCode::SUCCESS;
         }
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut progress = Progress::new(plan.count(self.shard));
-        let summary = plan.run(self.shard, self.jobs.map_or(cpus, usize::from), |run| {
-            if self.json {
+        let mut progress = Progress::new(plan.count(which.shard));
+        let summary = plan.run(which.shard, which.jobs(), |run| {
+            if which.json {
                 say(&json_line("failover", run));
             } else {
                 for failure in &run.failures {
@@ -94,10 +81,7 @@ impl Failover {
             progress.step();
         });
         progress.clear();
-        say(&match self.json {
-            true => json_line("failover_summary", &summary),
-            false => summary.text().trim_end().to_string(),
-        });
+        which.say_summary("failover_summary", &summary, &summary.text());
         ExitCode::from(summary.exit_code())
     }
 }

@@ -6,6 +6,7 @@ mod explore;
 mod failover;
 mod load;
 mod locate;
+mod measured;
 mod merge;
 mod see;
 mod shrink;

@@ -54,11 +54,10 @@
 //! That other acceptors take over is explored in [`change`].
 
 pub mod change;
+mod words;
 mod world;
 
 use std::time::Duration;
-
-use dunlin_core::lease::{Answered, Ask};
 
 use super::Model;
 pub use world::State;
@@ -344,38 +343,6 @@ impl Model for Lease {
             Action::Lose(a) => format!("FAULT: acceptor {a} restarts without its disk"),
             Action::Die(p) => format!("FAULT: proposer {p} restarts"),
             Action::Leave(p) => format!("proposer {p} leaves the lease, and wants it again"),
-        }
-    }
-}
-
-/// What a proposer asks, for people.
-fn asked(ask: Ask) -> String {
-    match ask {
-        Ask::Prepare(ballot) => format!("promise round {}", ballot.round),
-        Ask::Propose(ballot, 0) => format!("accept round {}", ballot.round),
-        Ask::Propose(ballot, number) => {
-            format!("accept renewal {number} of round {}", ballot.round)
-        }
-        Ask::Release(ballot) => format!("forget round {}", ballot.round),
-        Ask::Peek => "how does it stand?".into(),
-    }
-}
-
-/// What an acceptor answers, for people.
-fn shown(answered: &Answered) -> String {
-    match answered {
-        Answered::Promise(ballot) => format!("round {} is promised", ballot.round),
-        Answered::Accepted(ballot, 0) => format!("round {} is accepted", ballot.round),
-        Answered::Accepted(ballot, number) => {
-            format!("renewal {number} of round {} is accepted", ballot.round)
-        }
-        Answered::Refused { ballot, parked, stands } => {
-            let after = if *parked { " for now, and parked" } else { "" };
-            format!("round {} is refused{after}; {} is promised", ballot.round, stands.round)
-        }
-        Answered::Sealed(by) => format!("sealed, by epoch {by}"),
-        Answered::Peeked(stands) | Answered::Released(stands) => {
-            format!("round {} is promised", stands.round)
         }
     }
 }

@@ -1,53 +1,23 @@
 //! The machines of an exploration of leases, their clocks, their disks, and what is under way between them.
 
 use std::hash::{Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_core::base::{Draws, Effects, MonoTime};
+use dunlin_core::Limits;
+use dunlin_core::base::MonoTime;
 use dunlin_core::lease::{
     Acceptor, AcceptorEffect, AcceptorInput, AcceptorSet, AcceptorTimer, Answer, Answered, Ask,
-    Ballot, LeaseConfig, LeaseName, LeaseTimes, Peeked, Proposer, ProposerEffect, ProposerId,
+    LeaseConfig, LeaseName, LeaseTimes, Peeked, Proposer, ProposerEffect, ProposerId,
     ProposerInput, ProposerTimer, Record, Request,
 };
-use dunlin_core::machine::{Context, Machine, TimerHandle, Timers};
-use dunlin_core::{Limits, Now, PeerId};
 
 use super::super::fingerprint::{Fingerprint, Shared};
-use super::{Action, Faults, Lease, asked, shown};
-
-/// A ballot, of a proposer that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Round {
-    pub(super) round: u8,
-    boot: u8,
-}
-
-/// What is under way and matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Word {
-    Prepare(Round),
-    Propose(Round, u8),
-    Release(Round),
-    Promise(Round),
-    Accepted(Round, u8),
-}
-
-impl Word {
-    /// Together with the proposer, as one number.
-    pub(super) fn packed(self, proposer: u8) -> u64 {
-        let of = |kind, Round { round, boot }: Round, last| [kind, proposer, round, boot, last];
-        let [a, b, c, d, e] = match self {
-            Word::Prepare(round) => of(1, round, 0),
-            Word::Propose(round, number) => of(2, round, number),
-            Word::Release(round) => of(3, round, 0),
-            Word::Promise(round) => of(4, round, 0),
-            Word::Accepted(round, number) => of(5, round, number),
-        };
-        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
-    }
-}
+use super::words::{
+    NAME, Word, acceptor_id, acceptor_of, asked, ballot_of, feed, proposer_id, proposer_of,
+    round_of, short, shown,
+};
+use super::{Action, Faults, Lease};
 
 /// Something that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,21 +37,8 @@ impl Message {
 
     /// Whether it is an answer to a proposer.
     pub(super) fn is_answer(self) -> bool {
-        matches!(self.word, Word::Promise(_) | Word::Accepted(..))
+        self.word.is_answer()
     }
-}
-
-pub(super) fn short(number: u64) -> u8 {
-    u8::try_from(number).expect("rounds, lives and renewals are few")
-}
-
-pub(super) fn round_of(ballot: Ballot) -> Round {
-    Round { round: short(ballot.round), boot: short(ballot.proposer.boot) }
-}
-
-pub(super) fn ballot_of(proposer: u8, Round { round, boot }: Round) -> Ballot {
-    let peer = proposer_id(usize::from(proposer));
-    Ballot { round: round.into(), proposer: ProposerId { peer, boot: boot.into() } }
 }
 
 #[derive(Clone, Debug)]
@@ -118,54 +75,7 @@ pub struct State {
     pub(super) left: Faults,
 }
 
-pub(super) static NAME: LazyLock<LeaseName> =
-    LazyLock::new(|| LeaseName::new("x".into()).expect("a short name"));
-
 const EPOCH: u64 = 1;
-
-pub(super) fn acceptor_id(acceptor: usize) -> PeerId {
-    PeerId::from_bytes([acceptor as u8; 32])
-}
-
-pub(super) fn acceptor_of(peer: PeerId) -> usize {
-    usize::from(peer.as_bytes()[0])
-}
-
-pub(super) fn proposer_id(proposer: usize) -> PeerId {
-    PeerId::from_bytes([16 + proposer as u8; 32])
-}
-
-pub(super) fn proposer_of(peer: PeerId) -> u8 {
-    peer.as_bytes()[0] - 16
-}
-
-/// Timers come whenever the model says so.
-struct AnyTime;
-
-impl<T> Timers<T> for AnyTime {
-    fn arm(&mut self, _: MonoTime, _: T) -> TimerHandle {
-        TimerHandle(0)
-    }
-
-    fn disarm(&mut self, _: TimerHandle) {}
-}
-
-pub(super) fn feed<M: Machine<View<'static> = ()>>(
-    machine: &mut M,
-    now: MonoTime,
-    input: M::Input,
-) -> Result<Vec<M::Effect>, String> {
-    let mut effects = Vec::new();
-    let handled = catch_unwind(AssertUnwindSafe(|| {
-        let mut sink = |effect| effects.push(effect);
-        let (mut draws, mut timers) = (Draws::new([0; 32]), AnyTime);
-        let mut cx = Context::new(Now::new(now, Default::default()), &mut draws, &mut timers);
-        machine.handle(&mut cx, (), input, &mut Effects::new(&mut sink));
-        machine.check_invariants();
-    }));
-    handled.map_err(|_| "a promise of a machine is broken".to_string())?;
-    Ok(effects)
-}
 
 impl Hash for AcceptorNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -355,18 +265,8 @@ impl Work<'_, '_> {
                     self.tell(|| {
                         format!("acceptor {a} answers proposer {p}: {}", shown(&answered))
                     });
-                    match answered {
-                        Answered::Promise(of) => {
-                            self.send_answer(a, p, Word::Promise(round_of(of)));
-                        }
-                        Answered::Accepted(of, number) => {
-                            self.send_answer(a, p, Word::Accepted(round_of(of), short(number)));
-                        }
-                        // These are only hints.
-                        Answered::Refused { .. }
-                        | Answered::Peeked(_)
-                        | Answered::Released(_)
-                        | Answered::Sealed(_) => {}
+                    if let Some(word) = Word::of_answer(&answered) {
+                        self.send_answer(a, p, word);
                     }
                 }
                 AcceptorEffect::Learn { to, learn } => {
@@ -433,12 +333,7 @@ impl Work<'_, '_> {
         for effect in feed(&mut node.machine, node.now, input)? {
             match effect {
                 ProposerEffect::Ask { to, request } => {
-                    let word = match request.ask {
-                        Ask::Prepare(of) => Word::Prepare(round_of(of)),
-                        Ask::Propose(of, number) => Word::Propose(round_of(of), short(number)),
-                        Ask::Release(of) => Word::Release(round_of(of)),
-                        Ask::Peek => continue,
-                    };
+                    let Some(word) = Word::of_ask(request.ask) else { continue };
                     self.send(acceptor_of(to), p as u8, word);
                 }
                 ProposerEffect::Granted { token, .. } => {
@@ -548,13 +443,7 @@ impl Work<'_, '_> {
     fn deliver(&mut self, m: usize) -> Result<(), String> {
         let message = self.state.messages[m];
         let (a, p) = (usize::from(message.acceptor), usize::from(message.proposer));
-        let ballot = |of| ballot_of(message.proposer, of);
-        let ask = match message.word {
-            Word::Prepare(of) => Ask::Prepare(ballot(of)),
-            Word::Propose(of, number) => Ask::Propose(ballot(of), number.into()),
-            Word::Release(of) => Ask::Release(ballot(of)),
-            Word::Promise(_) | Word::Accepted(..) => unreachable!("answers are heard"),
-        };
+        let ask = message.word.to_ask(message.proposer);
         self.tell(|| format!("proposer {p} asks acceptor {a}: {}", asked(ask)));
         if matches!(ask, Ask::Release(_)) {
             self.state.messages.remove(m);
@@ -597,12 +486,7 @@ impl Work<'_, '_> {
         let p = usize::from(first.proposer);
         let before = self.state.proposers[p].clone();
         for message in [first, second] {
-            let ballot = |of| ballot_of(message.proposer, of);
-            let answered = match message.word {
-                Word::Promise(of) => Answered::Promise(ballot(of)),
-                Word::Accepted(of, number) => Answered::Accepted(ballot(of), number.into()),
-                _ => unreachable!("answers are heard"),
-            };
+            let answered = message.word.to_answer(message.proposer);
             let a = usize::from(message.acceptor);
             self.tell(|| format!("proposer {p} hears acceptor {a}: {}", shown(&answered)));
             let answer = Answer { epoch: EPOCH, name: NAME.clone(), answered };
