@@ -199,6 +199,17 @@ impl Cluster {
         command
     }
 
+    /// The program as a caller of its own, which is told of all processes, of this one first.
+    pub(crate) fn calling(&self, path: &str, first: usize) -> Command {
+        let mut command = dunlin(self.folder.path());
+        command.args(["--json", "call", "--raw", path]);
+        for place in 0..self.all.len() {
+            let (id, address) = self.all[(first + place) % self.all.len()];
+            command.args(["--peer", &format!("{id}@{address}")]);
+        }
+        command
+    }
+
     pub(crate) fn place(&self, id: PeerId) -> usize {
         self.servers.iter().position(|server| server.id == id).expect("one of them")
     }

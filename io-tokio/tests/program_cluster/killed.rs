@@ -48,5 +48,10 @@ async fn a_leader_that_is_killed_is_replaced_while_a_client_goes_on_calling() {
     there.ok(&["leader", "stepdown", "counter"]);
     calls.after(token).await;
     assert_ne!(cluster.leader().await.0, at);
+    // Whoever comes as a caller need not know who is active, and whoever it meets first.
+    for first in (0..3).chain(0..3) {
+        let output = cluster.calling("counter/token", first).output().expect("the program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
     calls.seen();
 }

@@ -95,7 +95,17 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
     }
     let node = args.visit.join(output).await?;
     let result = match connect(&node, &args, &path, output).await {
-        Ok(()) => call(Agent::Joined(node.operator()), question, argument, output).await,
+        // Whoever is there may only stand by: the one that is active is among the others then.
+        Ok(mut others) => {
+            let go_on = async {
+                while next(&mut others).await.is_some() {}
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                result = call(Agent::Joined(node.operator()), question, argument, output) => result,
+                () = go_on => unreachable!("it is pending"),
+            }
+        }
         Err(fail) => Err(fail),
     };
     let left = node.shutdown().await;
@@ -159,35 +169,39 @@ async fn call(
     Ok(())
 }
 
-/// Connects to the peers until one that will do is there, or none is left.
-async fn connect(
-    node: &Node,
+/// A peer that is being connected to.
+type Attempt<'a> = Pin<Box<dyn Future<Output = Result<PeerInfo, ConnectError>> + 'a>>;
+
+/// The next attempt that ends, whichever that is. None if none is left.
+async fn next(attempts: &mut Vec<Attempt<'_>>) -> Option<Result<PeerInfo, ConnectError>> {
+    std::future::poll_fn(|cx| {
+        for index in 0..attempts.len() {
+            if let Poll::Ready(result) = attempts[index].as_mut().poll(cx) {
+                drop(attempts.swap_remove(index));
+                return Poll::Ready(Some(result));
+            }
+        }
+        if attempts.is_empty() { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Connects to the peers until one that will do is there, or none is left. The attempts that go on.
+async fn connect<'a>(
+    node: &'a Node,
     args: &CallArgs,
     path: &TopicPath,
     output: Output,
-) -> Result<(), Fail> {
-    type Attempt<'a> = Pin<Box<dyn Future<Output = Result<PeerInfo, ConnectError>> + 'a>>;
-    let mut attempts: Vec<Attempt<'_>> = args
-        .visit
-        .peers
-        .iter()
-        .map(|peer| Box::pin(node.connect_within(peer.clone(), args.visit.timeout)) as Attempt<'_>)
-        .collect();
+) -> Result<Vec<Attempt<'a>>, Fail> {
+    let timeout = args.visit.timeout;
+    let attempt = |peer| Box::pin(node.connect_within(peer, timeout)) as Attempt<'a>;
+    let mut attempts: Vec<Attempt<'a>> = args.visit.peers.iter().cloned().map(attempt).collect();
     let mut errors = Vec::new();
     let mut connected = false;
     // Who asks a second instance needs one.
     let mut wanted = if args.hedge.is_some() { 2 } else { 1 };
-    while !attempts.is_empty() {
-        let ended = std::future::poll_fn(|cx| {
-            for index in 0..attempts.len() {
-                if let Poll::Ready(result) = attempts[index].as_mut().poll(cx) {
-                    drop(attempts.swap_remove(index));
-                    return Poll::Ready(result);
-                }
-            }
-            Poll::Pending
-        });
-        match ended.await {
+    while let Some(ended) = next(&mut attempts).await {
+        match ended {
             Ok(peer) => {
                 connected = true;
                 let serves = peer
@@ -199,7 +213,7 @@ async fn connect(
                     wanted -= 1;
                 }
                 if wanted == 0 {
-                    return Ok(());
+                    return Ok(attempts);
                 }
             }
             Err(error) => errors.push(error),
@@ -210,7 +224,7 @@ async fn connect(
         for error in errors {
             output.note("warning", error.to_string());
         }
-        return Ok(());
+        return Ok(attempts);
     }
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     Err(Fail::new("CONNECT", errors.join("; ")).executed("no"))
