@@ -103,7 +103,6 @@
 //! | 154 | a node that stops does not wait for the handlers that run |
 //! | 155 | leases: a lease is renewed shortly before it ends |
 //! | 156 | leases: who stands by is not told that a lease was given up |
-//! | 157 | leases: a promise counts though its ballot was given up |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases. What takes too long is found

@@ -88,9 +88,6 @@ impl Entry {
     /// would never have this acceptor too, and could lose none of those. On the disk the higher round stays, which
     /// promises no less.
     fn give_back(&mut self) {
-        if is_planted(157) {
-            return;
-        }
         let Some((round, proposer)) = self.before.take() else { return };
         let is_over =
             |whose: &ProposerId| self.released == Some(Ballot { round, proposer: *whose });
