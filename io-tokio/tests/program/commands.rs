@@ -1,26 +1,12 @@
 //! The `dunlin` program, run as a user runs it.
 
-#![cfg(feature = "cli")]
-
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-fn dunlin(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    // Key and control sockets are the test's own.
-    let runtime = home.join("run");
-    std::fs::create_dir_all(&runtime).unwrap();
-    command.env("XDG_CONFIG_HOME", home).env("XDG_DATA_HOME", home).env("XDG_RUNTIME_DIR", runtime);
-    command.env_remove("DUNLIN_LOG").stdin(Stdio::null());
-    command
-}
-
-fn run(home: &Path, args: &[&str]) -> Output {
-    dunlin(home).args(args).output().expect("the program runs")
-}
+use crate::{dunlin, run};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("the program speaks UTF-8")

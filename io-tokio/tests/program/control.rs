@@ -1,6 +1,6 @@
 //! The control socket of the `dunlin` program, used as a user uses it.
 
-#![cfg(all(feature = "cli", unix))]
+#![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -9,20 +9,11 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// The folder for what goes with the login, as the system makes it.
-fn runtime(home: &Path) -> PathBuf {
-    let folder = home.join("run");
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
+use crate::runtime;
 
 fn dunlin(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    command
-        .env("XDG_CONFIG_HOME", home)
-        .env("XDG_DATA_HOME", home)
-        .env("XDG_RUNTIME_DIR", runtime(home));
-    command.env_remove("DUNLIN_LOG").arg("--json").stdin(Stdio::null());
+    let mut command = crate::dunlin(home);
+    command.arg("--json");
     command
 }
 

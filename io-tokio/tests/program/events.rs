@@ -1,26 +1,14 @@
 //! Events with the `dunlin` program, used as a user uses it.
 
-#![cfg(all(feature = "cli", unix))]
+#![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-fn dunlin(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    // Key and control sockets are the test's own.
-    let runtime = home.join("run");
-    std::fs::create_dir_all(&runtime).unwrap();
-    command.env("XDG_CONFIG_HOME", home).env("XDG_DATA_HOME", home).env("XDG_RUNTIME_DIR", runtime);
-    command.env_remove("DUNLIN_LOG").stdin(Stdio::null());
-    command
-}
-
-fn run(home: &Path, args: &[&str]) -> Output {
-    dunlin(home).args(args).output().expect("the program runs")
-}
+use crate::{dunlin, run};
 
 fn ok(home: &Path, args: &[&str]) -> String {
     let output = run(home, args);
