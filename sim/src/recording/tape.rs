@@ -13,7 +13,7 @@ use crate::faults::FaultKind;
 use crate::network;
 use crate::report;
 use crate::run::{Outcome, Verdict};
-use crate::schedule::{Deed, Fault, Trouble};
+use crate::schedule::{Deed, Fault};
 
 /// Where a run is recorded, if it is. Shared by the world, its ledger, and who wants the recording: it is there
 /// even when the run panics.
@@ -192,7 +192,7 @@ impl Tape {
         recorder.rest.faults.push(FaultSpan {
             index,
             kind: FaultKind::of(&fault.what).name().into(),
-            nodes: concerned(&fault.what),
+            nodes: fault.what.struck(),
             from: at,
             until: None,
             what: format!("{:?}", fault.what),
@@ -424,40 +424,4 @@ fn judged(verdict: &Verdict) -> (&'static str, Vec<Breach>) {
         what: violation.what.clone(),
     };
     (name, violations.iter().map(breach).collect())
-}
-
-/// The nodes that a fault concerns; none means all.
-fn concerned(trouble: &Trouble) -> Vec<u16> {
-    match trouble {
-        Trouble::Loss { path: None, .. }
-        | Trouble::Duplicate { .. }
-        | Trouble::Corrupt { .. }
-        | Trouble::Reorder { .. } => Vec::new(),
-        Trouble::Loss { path: Some((a, b)), .. }
-        | Trouble::Slow { a, b, .. }
-        | Trouble::Narrow { a, b, .. }
-        | Trouble::Mtu { a, b, .. }
-        | Trouble::Partial { a, b }
-        | Trouble::Dials { a, b } => vec![*a, *b],
-        Trouble::Replay { from, to } => vec![*from, *to],
-        Trouble::Partition { side } => side.clone(),
-        Trouble::Acceptors { members, .. } => members.clone(),
-        Trouble::OneWay { from, .. } => from.clone(),
-        Trouble::Crash { node }
-        | Trouble::Stop { node }
-        | Trouble::Pause { node }
-        | Trouble::LoseDisk { node }
-        | Trouble::Readdress { node }
-        | Trouble::SlowNode { node, .. }
-        | Trouble::SlowDisk { node, .. }
-        | Trouble::FullDisk { node }
-        | Trouble::FailSync { node }
-        | Trouble::TornWrite { node }
-        | Trouble::Rot { node }
-        | Trouble::Clock { node, .. }
-        | Trouble::Lapse { node }
-        | Trouble::Clog { node }
-        | Trouble::Revoke { node, .. }
-        | Trouble::Impostor { node, .. } => vec![*node],
-    }
 }

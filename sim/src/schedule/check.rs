@@ -15,67 +15,6 @@ type Wrong = (String, String);
 
 const NODES_MAX: usize = 60_000;
 
-impl Trouble {
-    /// The nodes that it names.
-    pub fn nodes(&self) -> Vec<u16> {
-        match self {
-            Trouble::Loss { path, .. } => path.iter().flat_map(|(a, b)| [*a, *b]).collect(),
-            Trouble::Slow { a, b, .. }
-            | Trouble::Narrow { a, b, .. }
-            | Trouble::Mtu { a, b, .. }
-            | Trouble::Partial { a, b }
-            | Trouble::Dials { a, b }
-            | Trouble::Replay { from: a, to: b } => vec![*a, *b],
-            Trouble::Partition { side } => side.clone(),
-            Trouble::OneWay { from, to } => from.iter().chain(to).copied().collect(),
-            Trouble::Crash { node }
-            | Trouble::Stop { node }
-            | Trouble::Pause { node }
-            | Trouble::LoseDisk { node }
-            | Trouble::Readdress { node }
-            | Trouble::SlowNode { node, .. }
-            | Trouble::SlowDisk { node, .. }
-            | Trouble::FullDisk { node }
-            | Trouble::FailSync { node }
-            | Trouble::TornWrite { node }
-            | Trouble::Rot { node }
-            | Trouble::Clock { node, .. }
-            | Trouble::Lapse { node }
-            | Trouble::Clog { node } => vec![*node],
-            Trouble::Revoke { node, told } => told.iter().chain([node]).copied().collect(),
-            Trouble::Acceptors { members, told } => members.iter().chain(told).copied().collect(),
-            Trouble::Impostor { node, victim, .. } => vec![*node, *victim],
-            Trouble::Duplicate { .. } | Trouble::Corrupt { .. } | Trouble::Reorder { .. } => {
-                Vec::new()
-            }
-        }
-    }
-}
-
-impl Deed {
-    /// The other nodes that it names.
-    pub fn nodes(&self) -> Vec<u16> {
-        match self {
-            Deed::Call(call) => {
-                let onward = match call.action {
-                    super::Action::Relay { target, .. } => target,
-                    _ => None,
-                };
-                call.target.into_iter().chain(onward).collect()
-            }
-            Deed::Stream(stream) => stream.target.into_iter().collect(),
-            Deed::Publish(publish) => publish.target.into_iter().collect(),
-            Deed::Disconnect { peer } | Deed::Connect { peer } => vec![*peer],
-            Deed::Subscribe(_)
-            | Deed::PauseService { .. }
-            | Deed::ResumeService { .. }
-            | Deed::StopService { .. }
-            | Deed::StartService { .. }
-            | Deed::StepDown { .. } => Vec::new(),
-        }
-    }
-}
-
 impl Schedule {
     /// Whether it makes sense.
     ///

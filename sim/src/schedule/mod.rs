@@ -8,6 +8,7 @@
 
 mod check;
 mod file;
+mod names;
 
 use serde::{Deserialize, Serialize};
 

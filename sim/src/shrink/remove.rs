@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::schedule::{Action, Deed, Schedule, Subscriber, Trouble};
+use crate::schedule::{Schedule, Trouble};
 
 /// One thing that can be taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,23 +190,7 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
         }
         let mut operation = operation.clone();
         renumber(&mut operation.node);
-        match &mut operation.what {
-            Deed::Call(call) => {
-                call.target.iter_mut().for_each(renumber);
-                if let Action::Relay { target, .. } = &mut call.action {
-                    target.iter_mut().for_each(renumber);
-                }
-            }
-            Deed::Stream(stream) => stream.target.iter_mut().for_each(renumber),
-            Deed::Publish(publish) => publish.target.iter_mut().for_each(renumber),
-            Deed::Disconnect { peer } | Deed::Connect { peer } => renumber(peer),
-            Deed::Subscribe(Subscriber { .. })
-            | Deed::PauseService { .. }
-            | Deed::ResumeService { .. }
-            | Deed::StopService { .. }
-            | Deed::StartService { .. }
-            | Deed::StepDown { .. } => {}
-        }
+        operation.what.nodes_mut().into_iter().for_each(renumber);
         left.operations.push(operation);
     }
     for fault in &schedule.faults {
@@ -232,41 +216,7 @@ pub(super) fn without_node(schedule: &Schedule, gone: usize) -> Option<Schedule>
                 }
             }
             what if what.nodes().iter().any(is_gone) => continue,
-            Trouble::Loss { path, .. } => {
-                if let Some((a, b)) = path {
-                    renumber(a);
-                    renumber(b);
-                }
-            }
-            Trouble::Slow { a, b, .. }
-            | Trouble::Narrow { a, b, .. }
-            | Trouble::Mtu { a, b, .. }
-            | Trouble::Partial { a, b }
-            | Trouble::Dials { a, b }
-            | Trouble::Replay { from: a, to: b } => {
-                renumber(a);
-                renumber(b);
-            }
-            Trouble::Crash { node }
-            | Trouble::Stop { node }
-            | Trouble::Pause { node }
-            | Trouble::LoseDisk { node }
-            | Trouble::Readdress { node }
-            | Trouble::SlowNode { node, .. }
-            | Trouble::SlowDisk { node, .. }
-            | Trouble::FullDisk { node }
-            | Trouble::FailSync { node }
-            | Trouble::TornWrite { node }
-            | Trouble::Rot { node }
-            | Trouble::Clock { node, .. }
-            | Trouble::Lapse { node }
-            | Trouble::Clog { node }
-            | Trouble::Revoke { node, .. } => renumber(node),
-            Trouble::Impostor { node, victim, .. } => {
-                renumber(node);
-                renumber(victim);
-            }
-            Trouble::Duplicate { .. } | Trouble::Corrupt { .. } | Trouble::Reorder { .. } => {}
+            what => what.nodes_mut().into_iter().for_each(renumber),
         }
         left.faults.push(fault);
     }
