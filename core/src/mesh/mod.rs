@@ -6,7 +6,7 @@
 //! 1. Tell it what happened: [`Mesh::handle_link`], [`Mesh::handle_timeout`], or a command such as
 //!    [`Mesh::call`]. Each takes the time; time never goes back.
 //! 2. Drain what it wants: [`Mesh::poll_link_command`] and [`Mesh::poll_event`] until both are empty,
-//!    and pull frames through [`FrameSource`] as the transport has room. Who stores anything drains
+//!    and pull frames through [`FrameSource`](crate::link::FrameSource) as the transport has room. Who stores anything drains
 //!    [`Mesh::poll_store`] too, and answers with [`Mesh::handle_store`].
 //! 3. Come back at [`Mesh::next_wake`], or earlier with the next thing that happened.
 //!
@@ -29,42 +29,41 @@ mod health;
 mod hedges;
 mod leases;
 mod links;
+mod look;
 mod outbound;
+mod pull;
 mod retries;
 mod store;
 mod vitals;
+mod wake;
 mod wiring;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use dunlin_proto::Frame;
 
 use crate::auth::{Access, AccessInput, AccessTimer};
 use crate::base::{
-    CallKey, CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId,
-    PeerKey, PeerTag, ServiceKey, Slab, TimerQueue,
+    CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey,
+    PeerTag, Slab, TimerQueue,
 };
 use crate::directory::numbers::{EVENT_BITS, Numbers};
-use crate::directory::{
-    Document, LocalServices, Publisher, PublisherTimer, RemoteServices, Replicas,
-};
+use crate::directory::{LocalServices, Publisher, RemoteServices, Replicas};
 use crate::events::Subscriptions;
 use crate::events::decisions::Decisions;
 use crate::events::interest::Interest;
 use crate::events::plan::Plans;
-use crate::events::publications::{PublicationTimer, Publications};
-use crate::events::receiver::{self, Receiver};
+use crate::events::publications::Publications;
+use crate::events::receiver::Receiver;
 use crate::events::sender::Sender;
-use crate::lease::{AcceptorTimer, ProposerTimer};
-use crate::link::{DialHandle, FrameSource, Lane, LinkCommand, LinkHandle, LinkId, LinkInput};
-use crate::machine::{Machine, TimerHandle, Timers};
+use crate::link::{DialHandle, Lane, LinkCommand, LinkHandle, LinkInput};
+use crate::machine::{TimerHandle, Timers};
 use crate::peer::lanes::Lanes;
-use crate::peer::{Admission, LocalNode, Peer, PeerInput, PeerTimer};
+use crate::peer::{Admission, LocalNode, Peer, PeerInput};
 use crate::planted::is_planted;
 use crate::rpc::budget::Budget;
-use crate::rpc::{Callee, CalleeTimer, Caller, CallerTimer};
+use crate::rpc::{Callee, Caller};
 use crate::store::journal::Journal;
 use crate::store::{StoreRequest, Stored};
 use crate::topic::TopicMemory;
@@ -77,7 +76,10 @@ pub use events::Subscribed;
 pub use health::InstanceStats;
 pub use leases::LeaseSettings;
 use leases::Leases;
-use outbound::{OutItem, Outbound};
+pub use look::Load;
+use outbound::Outbound;
+use wake::NodeTimer;
+pub use wake::{Wake, WakeReason};
 use wiring::Work;
 
 /// What makes a node the node it is.
@@ -116,62 +118,6 @@ const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
 /// A node that is told of a later life of its own begins its next one at most this often: no peer's word
 /// proves it. A guess.
 const LIFE_LEAST: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// Why the mesh wants to be woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WakeReason {
-    /// Work was left over from the last input.
-    Unfinished,
-    /// A dial, or the end of a handshake.
-    Peer,
-    /// The deadline of a call made here, or the time at which it is made again.
-    CallDeadline,
-    /// The deadline of a call served here.
-    HandlerDeadline,
-    /// A heartbeat.
-    Heartbeat,
-    /// The time within which somebody wants to know what became of an event.
-    Publication,
-    /// The end of a token or a descriptor, or a look at the wall clock for it.
-    Access,
-    /// A lease: its renewal, its end, or what is to be said again.
-    Lease,
-    /// Housekeeping of the mesh.
-    Housekeeping,
-    /// The transport's own timers; only at the [`crate::Node`] door.
-    Transport,
-}
-
-/// When the mesh wants to be woken, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wake {
-    /// At this time, or when something happens.
-    pub at: MonoTime,
-    /// For this.
-    pub reason: WakeReason,
-}
-
-/// A timer of any machine of the node: one queue serves all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum NodeTimer {
-    Peer(PeerKey, PeerTimer),
-    Caller(CallerTimer),
-    Callee(CalleeTimer),
-    Publisher(PublisherTimer),
-    Publication(PublicationTimer),
-    Access(AccessTimer),
-    /// By the place of its registry.
-    Proposer(usize, ProposerTimer),
-    /// By the place of its registry, and its epoch.
-    Acceptor(usize, u64, AcceptorTimer),
-    WantLease(ServiceKey),
-    LookForLeader(CallKey),
-    LookAtServices,
-    /// A node that stops has stayed for long enough.
-    Linger,
-    Sweep,
-    ShutdownGrace,
-}
 
 /// One machine's view of the node's timer queue.
 struct Own<'a, T, W: Fn(T) -> NodeTimer> {
@@ -375,99 +321,6 @@ impl Mesh {
         mesh
     }
 
-    // Getters.
-
-    /// Our id.
-    pub fn id(&self) -> PeerId {
-        self.local.id
-    }
-
-    /// Our present life.
-    pub fn incarnation(&self) -> Incarnation {
-        self.local.incarnation
-    }
-
-    /// The bounds.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// Everyone a link to is up, with what they serve.
-    pub fn peers_up(&self) -> impl Iterator<Item = (PeerId, Option<&Document>)> {
-        self.by_id.iter().filter_map(|(id, key)| {
-            let entry = self.peers.get(*key)?;
-            entry.machine.is_up().then(|| (*id, self.remote.document(*key)))
-        })
-    }
-
-    /// Whether we were told to stay connected to a peer.
-    pub fn is_kept(&self, peer: PeerId) -> bool {
-        let entry = self.by_id.get(&peer).and_then(|key| self.peers.get(*key));
-        entry.is_some_and(|entry| entry.machine.is_kept())
-    }
-
-    /// The links to a peer that are up, with where it is.
-    pub fn links_up(&self, peer: PeerId) -> Vec<(LinkHandle, Option<SocketAddr>)> {
-        let Some(entry) = self.by_id.get(&peer).and_then(|key| self.peers.get(*key)) else {
-            return Vec::new();
-        };
-        let remote = |link: LinkHandle| self.links.get(&link).and_then(|l| l.remote);
-        entry.machine.links_up().map(|link| (link, remote(link))).collect()
-    }
-
-    /// The networks of this node, and who may do what in them.
-    pub fn access(&self) -> &Access {
-        &self.access
-    }
-
-    /// Where a peer sees this node, by its last word: an address to offer to others. None if it has not
-    /// said.
-    pub fn observed_address(&self, peer: PeerId) -> Option<SocketAddr> {
-        self.peers.get(*self.by_id.get(&peer)?)?.machine.observed_address()
-    }
-
-    /// What both ends call a link; none if it is gone, not yet greeted, or the peer speaks version 1.
-    pub fn link_id(&self, link: LinkHandle) -> Option<LinkId> {
-        self.peers.get(self.links.get(&link)?.peer)?.machine.id_of(link)
-    }
-
-    /// Whether a link is being drained: another one stays.
-    pub fn is_draining(&self, link: LinkHandle) -> bool {
-        let peer = self.links.get(&link).and_then(|entry| self.peers.get(entry.peer));
-        peer.is_some_and(|peer| peer.machine.is_draining(link))
-    }
-
-    /// The services of this node.
-    pub fn services(&self) -> &LocalServices {
-        &self.services
-    }
-
-    /// How much of what is bounded is in use. For metrics, tests and leak checks.
-    pub fn load(&self) -> Load {
-        Load {
-            peers: self.peers.len(),
-            links: self.links.len(),
-            dials: self.dials.len(),
-            timers: self.timers.len(),
-            calls_open: self.caller.len(),
-            invocations: self.callee.running(),
-            frames_queued: self.links.values().map(|link| link.out.len()).sum(),
-            events_queued: self.events.len(),
-            publications: self.publications.len(),
-            events_unacknowledged: self.sender.len(),
-        }
-    }
-
-    /// Frames that wait for earlier ones on links that are drained.
-    pub fn frames_held(&self) -> usize {
-        self.peers.iter().map(|(_, peer)| peer.lanes.held()).sum()
-    }
-
-    /// Whether [`Event::Stopped`] was given out.
-    pub fn is_stopped(&self) -> bool {
-        self.phase == Phase::Stopped
-    }
-
     // What happened.
 
     /// The time has come that [`Mesh::next_wake`] named, or any other.
@@ -541,81 +394,6 @@ impl Mesh {
         !self.events.is_empty()
     }
 
-    /// When to call [`Mesh::handle_timeout`] if nothing happens before.
-    pub fn next_wake(&self) -> Option<Wake> {
-        // Events may have come after the last poll: commands that the transport refuses at once.
-        if !self.work.is_empty() || !self.events.is_empty() || self.is_ready_to_stop() {
-            return Some(Wake { at: self.now.mono, reason: WakeReason::Unfinished });
-        }
-        let (at, timer) = self.timers.peek()?;
-        let reason = match timer {
-            NodeTimer::Peer(..) => WakeReason::Peer,
-            NodeTimer::Caller(_) => WakeReason::CallDeadline,
-            NodeTimer::Callee(_) => WakeReason::HandlerDeadline,
-            NodeTimer::Publisher(_) => WakeReason::Heartbeat,
-            NodeTimer::Publication(_) => WakeReason::Publication,
-            NodeTimer::Access(_) => WakeReason::Access,
-            NodeTimer::Proposer(..) | NodeTimer::Acceptor(..) | NodeTimer::WantLease(_) => {
-                WakeReason::Lease
-            }
-            NodeTimer::LookForLeader(_) => WakeReason::CallDeadline,
-            NodeTimer::Linger
-            | NodeTimer::Sweep
-            | NodeTimer::LookAtServices
-            | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,
-        };
-        Some(Wake { at, reason })
-    }
-
-    /// Asserts what must hold between inputs, in every machine. Costs time in the size of the state;
-    /// the simulator calls it after every step.
-    ///
-    /// # Panics
-    ///
-    /// When a promise of this crate is broken.
-    pub fn check_invariants(&self) {
-        self.caller.check_invariants();
-        self.callee.check_invariants();
-        self.access.check_invariants();
-        self.services.check_invariants();
-        self.publisher.check_invariants();
-        self.replicas.check_invariants();
-        self.remote.check_invariants(self.now.mono, &self.probes());
-        self.subscriptions.check_invariants();
-        self.interest.check_invariants();
-        self.sender.check_invariants();
-        self.journal.check_invariants();
-        self.leases.check_invariants();
-        self.looks.check_invariants(self.now.mono);
-        assert!(self.links.len() <= self.limits.links_max, "links are bounded");
-        assert!(self.peers.len() <= self.limits.peers_max, "peers are bounded");
-        assert!(self.caller.len() <= self.limits.calls_open_max, "open calls are bounded");
-        if !self.work.is_empty() {
-            // What one machine has done, another has yet to hear of.
-            return;
-        }
-        assert!(
-            self.leases.held().all(|call| self.caller.is_open(call)),
-            "calls that wait are open"
-        );
-        if self.timers.peek().is_none_or(|(at, _)| at > self.now.mono) {
-            self.access.check_ends(self.now);
-        }
-        for (key, entry) in self.peers.iter() {
-            entry.machine.check_invariants();
-            assert_eq!(self.by_id.get(&entry.id), Some(&key), "every peer is found by its id");
-            for link in entry.machine.links() {
-                assert_eq!(
-                    self.links.get(&link).map(|l| l.peer),
-                    Some(key),
-                    "every link of a peer is known"
-                );
-            }
-        }
-        let of_peers: usize = self.peers.iter().map(|(_, p)| p.machine.links().count()).sum();
-        assert_eq!(of_peers, self.links.len(), "every link belongs to a peer");
-    }
-
     fn tick(&mut self, now: Now) {
         // An embedder's clock that goes back must not upset the order of timers.
         let mono = now.mono.max(self.now.mono);
@@ -628,80 +406,6 @@ impl Mesh {
         let is_stopped = self.phase == Phase::Stopped;
         if u128::from(step) > bound && !is_stopped && !is_planted(48) {
             self.feed_access(AccessInput::ClockSet);
-        }
-    }
-}
-
-/// How much of what is bounded is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Load {
-    pub peers: usize,
-    pub links: usize,
-    pub dials: usize,
-    pub timers: usize,
-    pub calls_open: usize,
-    pub invocations: usize,
-    pub frames_queued: usize,
-    pub events_queued: usize,
-    pub publications: usize,
-    pub events_unacknowledged: usize,
-}
-
-impl FrameSource for Mesh {
-    fn next_lane(&self, link: LinkHandle, from: Lane) -> Option<Lane> {
-        if self.is_silent() {
-            return None;
-        }
-        self.links.get(&link)?.out.next_lane(from)
-    }
-
-    fn pull_frame(&mut self, link: LinkHandle, lane: Lane) -> Option<Frame> {
-        if self.is_silent() {
-            return None;
-        }
-        loop {
-            let entry = self.links.get_mut(&link)?;
-            let peer = entry.peer;
-            let message = match entry.out.pop(lane)? {
-                OutItem::Message(message) => Some(*message),
-                OutItem::Directory => Some(self.update_message(peer)),
-                OutItem::Heard => Some(Message::Heard(self.replicas.heard(peer))),
-                OutItem::Heartbeat => Some(self.heartbeat_message(peer)),
-                OutItem::Call { sequence } => {
-                    self.caller.take_message(self.now.mono, peer, sequence).map(Message::Call)
-                }
-                OutItem::Cancel { sequence } => {
-                    let floor = self.caller.floor(peer).min(sequence);
-                    Some(Message::Cancel { sequence, floor })
-                }
-                OutItem::Answer { sequence } => {
-                    self.callee.take_message(peer, sequence).map(Message::Reply)
-                }
-                OutItem::Cut { from, frames } => Some(Message::Cut { from, frames }),
-                OutItem::EventAck => Some(Message::EventAck(self.receiver.take_ack(peer))),
-                OutItem::Event => {
-                    let place = receiver::place_of(lane).expect("events go on shared lanes");
-                    let (frame, more) = self.sender.take_frame(peer, link, place).unzip();
-                    if more != Some(true)
-                        && let Some(entry) = self.links.get_mut(&link)
-                    {
-                        entry.out.clear_events(place);
-                    }
-                    let Some(frame) = frame else { continue };
-                    if let Some(peer) = self.peers.get_mut(peer) {
-                        peer.lanes.sent(link, lane);
-                    }
-                    return Some(frame);
-                }
-            };
-            // What is not wanted any more is passed over.
-            if let Some(frame) = message.and_then(Message::into_frame) {
-                if let Some(peer) = self.peers.get_mut(peer) {
-                    peer.lanes.sent(link, lane);
-                }
-                return Some(frame);
-            }
         }
     }
 }

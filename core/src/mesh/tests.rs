@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::auth::Access;
 use crate::base::{Identity, InvocationKey};
-use crate::link::{DialError, Direction, DownReason};
+use crate::link::{DialError, Direction, DownReason, FrameSource};
 use crate::rpc::{CallError, Executed, Failure};
 use crate::service::{Handle, HandlerError, Host, Payload, service};
 use crate::topic::TopicPath;

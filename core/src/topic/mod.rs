@@ -12,6 +12,7 @@
 mod coverage;
 mod index;
 pub mod memory;
+mod nodes;
 mod path;
 mod pattern;
 mod table;

@@ -2,7 +2,7 @@
 //! notice of them, or do not.
 
 use super::*;
-use crate::link::DialHandle;
+use crate::link::{DialHandle, LinkId};
 
 impl World {
     /// Everybody dials everybody before anybody has heard of it.

@@ -1,6 +1,7 @@
 //! Peers that are played by the test: what they say out of turn, and what they leave unread.
 
 use super::*;
+use crate::directory::Document;
 
 /// A peer that is played by hand, and its link.
 const PLAYED: PeerId = PeerId::from_bytes([7; 32]);
