@@ -1,6 +1,6 @@
 #!/bin/sh
 # A campaign as a Slurm array: each task runs the shard of its index.
-#   cargo build --release -p dunlin-sim && export PATH="$PWD/target/release:$PATH"
+#   docs/scale/build.sh && export PATH="$PWD/target/profiled/release:$PATH"
 #   mkdir -p results && sbatch docs/scale/slurm.sh
 #   dunlin-sim merge results/*.jsonl         when all tasks are done
 #SBATCH --job-name=dunlin-sim

@@ -16,6 +16,41 @@ use dunlin_sim::{Outcome, Verdict, run::run};
 /// A bug that so many seeds do not show counts as missed. The thinnest are shown by one in a few hundred.
 const SEEDS_MAX: u64 = 1_000;
 
+/// The first seed that shows a bug, where there are ten or more before it: it is tried first. Where a change to the
+/// simulator shifts what seeds draw, the bug is looked for from seed 0 on; with `DUNLIN_PLANTED_SEARCH=1` every bug is.
+const SHOWN_BY: &[(u32, u64)] = &[
+    (7, 13),
+    (28, 32),
+    (35, 48),
+    (40, 44),
+    (42, 24),
+    (43, 38),
+    (44, 10),
+    (45, 24),
+    (46, 36),
+    (47, 24),
+    (48, 176),
+    (60, 107),
+    (70, 10),
+    (71, 12),
+    (72, 55),
+    (75, 27),
+    (77, 11),
+    (79, 28),
+    (90, 20),
+    (92, 16),
+    (101, 41),
+    (102, 13),
+    (105, 150),
+    (130, 36),
+    (131, 36),
+    (133, 29),
+    (140, 102),
+    (146, 372),
+    (151, 13),
+    (152, 13),
+];
+
 fn seed(seed: u64) -> Outcome {
     run(&draw(seed, Fidelity::Frames, Crypto::Null))
 }
@@ -28,6 +63,16 @@ fn what(verdict: &Verdict) -> String {
         }
         Verdict::Crash { message, .. } => message.chars().take(90).collect(),
     }
+}
+
+/// The seed that is known to show the bug of this process, if it still does.
+fn known(bug: u32) -> Option<(u64, String)> {
+    if std::env::var_os("DUNLIN_PLANTED_SEARCH").is_some() {
+        return None;
+    }
+    let (_, number) = SHOWN_BY.iter().find(|(of, _)| *of == bug)?;
+    let verdict = seed(*number).verdict;
+    (verdict != Verdict::Clean).then(|| (*number, what(&verdict)))
 }
 
 /// The first seed that shows the bug of this process, and what is broken then.
@@ -59,11 +104,11 @@ fn every_planted_bug_is_found() {
     for number in 0..30 {
         assert_eq!(seed(number).verdict, Verdict::Clean, "seed {number} without a bug");
     }
-    println!("bug  first seed  rule");
+    println!("bug        seed  rule");
     let mut missed = Vec::new();
     for bug in planted::PLANTED.into_iter().flatten() {
         planted::set(bug);
-        match search() {
+        match known(bug).or_else(search) {
             Some((number, rule)) => println!("{bug:>3}  {number:>10}  {rule}"),
             None => missed.push(bug),
         }
