@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds dunlin-sim for campaigns of CPU-days: once to learn which code runs how often, and once laid out for that.
-# It runs a third faster than a plain release build, and the same seeds give the same hashes.
+# It runs a fifth to a third faster than a plain release build, and the same seeds give the same hashes.
 #   docs/scale/build.sh          into target/profiled/release; takes three times as long as a plain build
 # Wants rustup, of which it takes the tool that reads profiles.
 set -eu

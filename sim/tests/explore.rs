@@ -54,7 +54,7 @@ fn other_acceptors_take_over_and_still_a_lease_has_one_holder() {
 #[cfg(dunlin_planted)]
 const REFUTED_IN: &[(&str, &str)] = &[
     ("no-abstention", "an acceptor restarts"),
-    ("answered-before-durable", "an acceptor restarts"),
+    ("answered-before-durable", "an acceptor restarts, one round"),
     ("any-renewal-counts", "two renewals"),
     ("lost-disk-unlearned", "an acceptor loses its disk"),
     ("learned-round-again", "an acceptor loses its disk"),
@@ -64,6 +64,16 @@ const REFUTED_IN: &[(&str, &str)] = &[
     ("only-the-last-set-is-sealed", "two changes in a row"),
     ("tokens-without-an-epoch", "a change, one to one, one restarts"),
 ];
+
+/// As they are explored, and one of them without its second round: some rules break in the first.
+#[cfg(dunlin_planted)]
+fn configurations_of_leases() -> Vec<(String, lease::Lease)> {
+    let mut all = lease::configurations();
+    let restarts = all.iter().find(|(name, _)| name == "an acceptor restarts");
+    let (name, model) = restarts.cloned().expect("it is one of them");
+    all.push((format!("{name}, one round"), lease::Lease { rounds_max: 1, ..model }));
+    all
+}
 
 #[cfg(dunlin_planted)]
 fn refute<M: dunlin_sim::explore::Model>(
@@ -99,6 +109,6 @@ fn every_wrong_rule_is_refuted() {
     }));
     // One after the other: the bug that is planted is the process's.
     refute(&glare::RULES, glare::configurations);
-    refute(&lease::RULES, lease::configurations);
+    refute(&lease::RULES, configurations_of_leases);
     refute(&lease::change::RULES, lease::change::configurations);
 }
