@@ -13,7 +13,7 @@ use dunlin_core::base::{Incarnation, MonoTime};
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
 };
-use dunlin_core::events::receiver::{Declined, EventAck};
+use dunlin_core::events::ack::{Declined, EventAck};
 use dunlin_core::lease::{
     Answer, Answered, Ask, Ballot, Learn, Learned, LeaseName, Peeked, ProposerId, Request, Seal,
     Sealed,

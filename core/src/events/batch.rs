@@ -12,7 +12,11 @@ use crate::topic::TopicPath;
 /// for it than for a large event. A guess.
 const BATCH_BYTES_MAX: usize = 8 << 10;
 
-const _: () = assert!(BATCH_BYTES_MAX + super::sender::JOINED_BYTES_MAX < EVENTS_BYTES_MAX);
+/// Payloads up to this size are written behind their header, once for all peers; larger ones are shared as they
+/// are. What copying 64 B a hundred times costs is less than counting references to them. A guess.
+pub const JOINED_BYTES_MAX: usize = 2_048;
+
+const _: () = assert!(BATCH_BYTES_MAX + JOINED_BYTES_MAX < EVENTS_BYTES_MAX);
 
 /// An event that goes together with others, to all subscribers that get every event.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +27,7 @@ pub struct Together<'a> {
     pub topic: &'a TopicPath,
     /// How to read what it carries.
     pub content: ContentType,
-    /// What it carries: at most [`super::sender::JOINED_BYTES_MAX`] bytes.
+    /// What it carries: at most [`JOINED_BYTES_MAX`] bytes.
     pub payload: &'a Bytes,
 }
 

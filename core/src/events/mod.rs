@@ -9,7 +9,7 @@
 //!   v
 //! sender         what each peer is sent, until it has acknowledged it
 //!   ^ v            over the wire
-//! receiver       what each peer has sent: nothing twice, nothing out of order
+//! receiver       what each peer has sent: nothing twice, nothing out of order; ack is what it says of that
 //! publications   what became of an event for which somebody waits, or that is for groups
 //! ```
 //!
@@ -30,6 +30,7 @@ use crate::base::PeerId;
 use crate::payload::Payload;
 use crate::topic::TopicPath;
 
+pub mod ack;
 pub mod batch;
 pub mod decisions;
 pub mod group;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{PeerId, PeerKey, StableHash};
+use crate::events::ack::LANES;
 use crate::events::group::GroupName;
-use crate::events::receiver::LANES;
 use crate::planted::is_planted;
 use crate::topic::{SubscriptionKey, TopicPath};
 

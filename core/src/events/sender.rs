@@ -25,18 +25,14 @@ use dunlin_proto::{Frame, Header, Written, v1};
 
 use crate::base::slab::make_first_room;
 use crate::base::{KeyMap, Limits, PeerKey, PeerTag};
-use crate::events::batch::{Batch, Closed, OpenBatch, Together};
+use crate::events::ack::{EventAck, LANES};
+use crate::events::batch::{Batch, Closed, JOINED_BYTES_MAX, OpenBatch, Together};
 use crate::events::publications::{Part, PartEnd, PartGroup, PublicationKey};
-use crate::events::receiver::{EventAck, LANES};
 use crate::link::LinkHandle;
 use crate::planted::is_planted;
 
 /// What an event that takes no payload counts for, in bytes: what is kept beside it.
 const EVENT_BYTES: usize = 128;
-
-/// Payloads up to this size are written behind their header, once for all peers; larger ones are shared as they
-/// are. What copying 64 B a hundred times costs is less than counting references to them. A guess.
-pub const JOINED_BYTES_MAX: usize = 2_048;
 
 /// Events are written into buffers of so many bytes, each twice as large as the one before: who publishes little takes
 /// little. Each lives as long as an event in it is not acknowledged. Guesses.

@@ -8,8 +8,9 @@ use dunlin_proto::{Frame, FrameView, Header, v1};
 use proptest::prelude::*;
 
 use crate::base::{Limits, PeerKey};
+use crate::events::ack::{EventAck, LANES};
 use crate::events::batch::Together;
-use crate::events::receiver::{Arrival, EventAck, LANES, Receiver};
+use crate::events::receiver::{Arrival, Receiver};
 use crate::events::sender::{Pushed, Report, Sender, Word};
 use crate::link::{Lane, LinkHandle};
 use crate::payload::ContentType;

@@ -112,7 +112,7 @@ impl Mesh {
         self.peers.iter().map(|(_, peer)| peer.lanes.held()).sum()
     }
 
-    /// Whether [`Event::Stopped`] was given out.
+    /// Whether [`Event::Stopped`](crate::Event::Stopped) was given out.
     pub fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped
     }

@@ -9,8 +9,8 @@ use dunlin_proto::{Frame, Header, v1};
 use super::{SEQUENCE_MAX, WireFault, fault};
 use crate::base::Limits;
 use crate::directory::document::GROUP_BYTES_MAX;
+use crate::events::ack::{DECLINED_MAX, Declined, EventAck, LANES};
 use crate::events::group::GroupName;
-use crate::events::receiver::{DECLINED_MAX, Declined, EventAck, LANES};
 use crate::payload::ContentType;
 use crate::topic::{TopicMemory, TopicPath};
 

@@ -17,7 +17,7 @@ use crate::auth::membership::NETWORKS_MAX;
 use crate::auth::{NetworkClaim, NetworkId};
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Delta, Document, Heard, Heartbeat};
-use crate::events::receiver::EventAck;
+use crate::events::ack::EventAck;
 use crate::lease::{Answer, Learn, Request, Seal, Sealed};
 use crate::link::{End, Lane, LinkId, Sent};
 use crate::payload::ContentType;

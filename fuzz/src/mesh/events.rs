@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dunlin_core::directory::{Document, Entry, EntryKey, SubscriptionOffer};
-use dunlin_core::events::receiver::{Declined, EventAck, LANES};
+use dunlin_core::events::ack::{Declined, EventAck, LANES};
 use dunlin_core::events::{
     Delivery, EventMessage, Group, Mode, Overflow, PublicationKey, PublishError, PublishRequest,
     QueueLimits, Scope, SubscribeRequest, WhenFull,

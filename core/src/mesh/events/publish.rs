@@ -7,11 +7,10 @@ use bytes::Bytes;
 
 use crate::auth::Permission;
 use crate::base::{Now, PeerKey};
-use crate::events::batch::Together;
+use crate::events::batch::{JOINED_BYTES_MAX, Together};
 use crate::events::plan::Plan;
 use crate::events::publications::{Assigned, Content, Part, PartGroup, PublicationInput};
 use crate::events::run::Run;
-use crate::events::sender::JOINED_BYTES_MAX;
 use crate::events::{
     EventId, EventMessage, Mode, PublishError, PublishRequest, Published, Scope, WhenFull,
 };

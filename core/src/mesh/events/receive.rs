@@ -6,10 +6,11 @@ use bytes::{Bytes, BytesMut};
 
 use crate::auth::Permission;
 use crate::base::PeerKey;
+use crate::events::ack::EventAck;
 use crate::events::decisions::Decision;
 use crate::events::group::GroupName;
 use crate::events::plan::Plan;
-use crate::events::receiver::{Arrival, EventAck};
+use crate::events::receiver::Arrival;
 use crate::events::run::Run;
 use crate::events::sender::Word;
 use crate::events::{EventId, EventMessage, MissedWhy};
