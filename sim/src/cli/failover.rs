@@ -6,7 +6,7 @@ use clap::Args;
 use dunlin_sim::failover::{Failure, Plan, Run};
 use dunlin_sim::schedule::PROGRAM;
 
-use crate::cli::measured::Measured;
+use crate::cli::measured::{Measured, check_range};
 use crate::cli::{Progress, json_line, say};
 
 /// What to measure.
@@ -63,6 +63,9 @@ impl Failover {
         if plan.seeds == 0 && plan.hours == 0 {
             eprintln!("there is nothing to run: --seeds or --hours must be 1 or more");
             return ExitCode::from(2);
+        }
+        if let Err(code) = check_range(which.from, self.seeds.max(self.hours)) {
+            return code;
         }
         if which.schedule {
             say(plan.first().to_json().trim_end());

@@ -6,7 +6,7 @@ use clap::Args;
 use dunlin_sim::load::{Plan, Strain, draw};
 use dunlin_sim::schedule::PROGRAM;
 
-use crate::cli::measured::Measured;
+use crate::cli::measured::{Measured, check_range};
 use crate::cli::{Progress, json_line, say};
 
 /// What to run.
@@ -37,6 +37,9 @@ impl Load {
     /// Runs and reports.
     pub(crate) fn run(self) -> ExitCode {
         let which = &self.which;
+        if let Err(code) = check_range(which.from, self.seeds) {
+            return code;
+        }
         if which.schedule {
             say(draw(which.from, self.strain).schedule.to_json().trim_end());
             return ExitCode::SUCCESS;

@@ -1,4 +1,6 @@
-//! What `failover` and `load` have in common: which seeds are run, by how many threads, and how they are told of.
+//! What `failover`, `load` and campaigns have in common: which seeds are run, by how many threads, and how they are told of.
+
+use std::process::ExitCode;
 
 use clap::Args;
 use dunlin_sim::campaign::Shard;
@@ -24,6 +26,15 @@ pub(crate) struct Measured {
     /// Run nothing: print the schedule of the first run as JSON, for `replay` and `view`.
     #[arg(long)]
     pub(crate) schedule: bool,
+}
+
+/// So many seeds from this one on are numbers of 64 bits; or what the program ends with.
+pub(crate) fn check_range(from: u64, seeds: u64) -> Result<(), ExitCode> {
+    if seeds > 0 && from.checked_add(seeds - 1).is_none() {
+        eprintln!("there are no {seeds} seeds from {from} on: the last one is {}", u64::MAX);
+        return Err(ExitCode::from(2));
+    }
+    Ok(())
 }
 
 impl Measured {

@@ -124,6 +124,7 @@ enum Command {
 struct Run {
     /// Run so many seeds.
     #[arg(long, conflicts_with = "seed", required_unless_present = "seed")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// The first of them.
     #[arg(long, requires = "seeds", default_value_t = 0)]
@@ -235,11 +236,14 @@ fn one(
 }
 
 fn many(run: &Run) -> ExitCode {
-    eprintln!("note: the simulated nodes are in the development network, without tokens");
+    let seeds = run.seeds.expect("clap asks for it");
+    if let Err(code) = measured::check_range(run.from, seeds) {
+        return code;
+    }
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let campaign = Campaign {
         from: run.from,
-        seeds: run.seeds.expect("clap asks for it"),
+        seeds,
         shard: run.shard,
         fidelity: run.kind.fidelity,
         crypto: run.kind.crypto,

@@ -48,6 +48,12 @@ pub(crate) struct View {
 impl Recorded {
     /// Runs, and says what it came to; or what the program ends with.
     fn run(&self, datagrams: bool) -> Result<Recording, ExitCode> {
+        if let Some(until) = self.until.filter(|until| *until <= self.from) {
+            return Err(refuse(&format!(
+                "nothing is from {} s on and before {until} s",
+                self.from
+            )));
+        }
         let schedule = self.source.schedule()?;
         let nanos = |seconds: f64| (seconds * 1e9) as u64;
         let extent = Extent {

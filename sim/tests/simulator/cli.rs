@@ -125,6 +125,32 @@ fn a_shard_that_is_none_and_a_merge_of_nothing_are_refused() {
 }
 
 #[test]
+fn what_would_run_or_show_nothing_is_refused() {
+    let last = u64::MAX.to_string();
+    for (arguments, why) in [
+        (&["run", "--seeds", "0"][..], "'0' for '--seeds <SEEDS>'"),
+        (
+            &["run", "--seeds", "2", "--from", &last],
+            "there are no 2 seeds from 18446744073709551615 on",
+        ),
+        (&["load", "--seeds", "2", "--from", &last], "there are no 2 seeds"),
+        (&["failover", "--seeds", "2", "--from", &last], "there are no 2 seeds"),
+        (&["view", "--seed", "1", "--from", "9", "--until", "3"], "from 9 s on and before 3 s"),
+        (
+            &["export", "--seed", "1", "--from", "3", "--until", "3", "--format", "json"],
+            "from 3 s on",
+        ),
+    ] {
+        let (shown, errors, code) = sim(arguments);
+        assert!(errors.contains(why), "{arguments:?}: {errors}");
+        assert_eq!((shown.as_str(), code), ("", 2), "{arguments:?}");
+    }
+    // The last seed that there is. Of one run, hardly every fault can have done something.
+    let (shown, errors, code) = sim(&["run", "--seeds", "1", "--from", &last]);
+    assert!(code != 2 && shown.contains("scenarios"), "{shown}{errors}");
+}
+
+#[test]
 fn a_large_world_is_asked_for_by_its_nodes_and_comes_again_by_the_line_that_says_so() {
     let (first, errors, code) = sim(&["run", "--seed", "4", "--nodes", "40", "--json"]);
     assert_eq!((errors.as_str(), code), ("", 0));
