@@ -60,9 +60,8 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) impostor: Option<(Forgery, u16)>,
     /// Application tasks that run for as long as it lives.
     pub(crate) background: usize,
-    /// How often it acted since its invariants were checked, and after how often they are checked again.
-    pub(crate) unchecked: u32,
-    pub(crate) check_after: u32,
+    /// How often it acted.
+    pub(crate) touched: u64,
     /// When its life began, by its own clock.
     pub(crate) began: MonoTime,
     /// Calls that it made again.
