@@ -144,9 +144,15 @@ impl<T> TimerQueue<T> {
 
     /// The run that ends closest before `due`, so that timers of one length stay together.
     fn run_for(&self, due: Due) -> Option<usize> {
-        let ends = self.runs.iter().map(|run| run.back().map(|(last, _)| *last));
-        let fits = ends.enumerate().filter(|(_, end)| end.is_none_or(|end| end <= due));
-        fits.max_by_key(|(_, end)| *end).map(|(index, _)| index)
+        let mut best = None;
+        for (index, run) in self.runs.iter().enumerate() {
+            // Who is armed later has the higher order: times alone decide. An empty run ends before all others.
+            let end = run.back().map(|((at, _), _)| *at);
+            if end <= Some(due.0) && best.is_none_or(|(_, closest)| closest < end) {
+                best = Some((index, end));
+            }
+        }
+        best.map(|(index, _)| index)
     }
 
     /// Brings an armed timer to the front of a run, and bounds its empty places.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::FewMap;
+use crate::base::SequenceMap;
 use crate::base::slab::make_first_room;
 use crate::link::{Lane, LinkId, Sent};
 use crate::planted::is_planted;
@@ -42,30 +42,59 @@ pub(super) enum OutItem {
 /// After so many events in a row something else that waits on their lane has its turn. A guess.
 const EVENTS_IN_A_ROW: u32 = 32;
 
-/// What may wait once under each number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Once {
-    Directory,
-    Heard,
-    Heartbeat,
-    EventAck,
-    Call(u64),
-    Cancel(u64),
-    Answer(u64),
+/// What waits and may not wait twice: of these kinds one each, or one under each number.
+#[derive(Clone, Debug, Default)]
+struct Waiting {
+    directory: bool,
+    heard: bool,
+    heartbeat: bool,
+    event_ack: bool,
+    calls: SequenceMap<()>,
+    cancels: SequenceMap<()>,
+    answers: SequenceMap<()>,
 }
 
-impl OutItem {
-    fn once(&self) -> Option<Once> {
-        match *self {
-            OutItem::Message(_) | OutItem::Cut { .. } | OutItem::Event => None,
-            OutItem::EventAck => Some(Once::EventAck),
-            OutItem::Directory => Some(Once::Directory),
-            OutItem::Heard => Some(Once::Heard),
-            OutItem::Heartbeat => Some(Once::Heartbeat),
-            OutItem::Call { sequence } => Some(Once::Call(sequence)),
-            OutItem::Cancel { sequence } => Some(Once::Cancel(sequence)),
-            OutItem::Answer { sequence } => Some(Once::Answer(sequence)),
+impl Waiting {
+    /// Whether this does not wait already. From now on it does.
+    fn insert(&mut self, item: &OutItem) -> bool {
+        let set = |waits: &mut bool| !std::mem::replace(waits, true);
+        match *item {
+            OutItem::Message(_) | OutItem::Cut { .. } | OutItem::Event => true,
+            OutItem::Directory => set(&mut self.directory),
+            OutItem::Heard => set(&mut self.heard),
+            OutItem::Heartbeat => set(&mut self.heartbeat),
+            OutItem::EventAck => set(&mut self.event_ack),
+            OutItem::Call { sequence } => self.calls.insert(sequence, ()).is_none(),
+            OutItem::Cancel { sequence } => self.cancels.insert(sequence, ()).is_none(),
+            OutItem::Answer { sequence } => self.answers.insert(sequence, ()).is_none(),
         }
+    }
+
+    /// It does not wait any more.
+    fn remove(&mut self, item: &OutItem) {
+        match *item {
+            OutItem::Message(_) | OutItem::Cut { .. } | OutItem::Event => {}
+            OutItem::Directory => self.directory = false,
+            OutItem::Heard => self.heard = false,
+            OutItem::Heartbeat => self.heartbeat = false,
+            OutItem::EventAck => self.event_ack = false,
+            OutItem::Call { sequence } => {
+                self.calls.remove(sequence);
+            }
+            OutItem::Cancel { sequence } => {
+                self.cancels.remove(sequence);
+            }
+            OutItem::Answer { sequence } => {
+                self.answers.remove(sequence);
+            }
+        }
+    }
+
+    /// What is about calls waits elsewhere.
+    fn clear_numbered(&mut self) {
+        self.calls = SequenceMap::default();
+        self.cancels = SequenceMap::default();
+        self.answers = SequenceMap::default();
     }
 }
 
@@ -83,7 +112,7 @@ pub(super) struct Outbound {
     /// Events that went out in a row on each.
     in_a_row: [u32; Lane::SHARED as usize],
     /// Everything that waits and may not wait twice.
-    waiting: FewMap<Once, ()>,
+    waiting: Waiting,
     len: usize,
     answers: usize,
 }
@@ -173,7 +202,7 @@ impl Outbound {
 
     /// Counts an item in, unless it waits already.
     fn note(&mut self, item: &OutItem) -> bool {
-        let fresh = item.once().is_none_or(|once| self.waiting.insert(once, ()).is_none());
+        let fresh = self.waiting.insert(item);
         if fresh {
             self.len += 1;
             self.answers += usize::from(matches!(item, OutItem::Answer { .. }));
@@ -183,11 +212,11 @@ impl Outbound {
 
     /// Takes back a call of ours that nobody has pulled.
     pub(super) fn withdraw_call(&mut self, sequence: u64) {
-        if self.waiting.remove(&Once::Call(sequence)).is_none() {
+        if self.waiting.calls.remove(sequence).is_none() {
             return;
         }
         self.len -= 1;
-        let is_it = |item: &OutItem| item.once() == Some(Once::Call(sequence));
+        let is_it = |item: &OutItem| matches!(item, OutItem::Call { sequence: s } if *s == sequence);
         // What is taken back has mostly waited longest.
         let lane = &mut self.shared[shared_index(sequence)];
         if let Some(index) = lane.iter().position(is_it) {
@@ -224,9 +253,7 @@ impl Outbound {
         }
         other.events = Default::default();
         // What keeps the old link itself going stays there.
-        other.waiting.retain(|once, ()| {
-            matches!(once, Once::Directory | Once::Heard | Once::Heartbeat | Once::EventAck)
-        });
+        other.waiting.clear_numbered();
         other.len = other.control.len();
         other.answers = 0;
         nothing && self.len > 0
@@ -261,9 +288,7 @@ impl Outbound {
         }?;
         self.len -= 1;
         self.answers -= usize::from(matches!(item, OutItem::Answer { .. }));
-        if let Some(once) = item.once() {
-            self.waiting.remove(&once);
-        }
+        self.waiting.remove(&item);
         if let OutItem::Call { sequence } = item
             && lane.is_own()
         {

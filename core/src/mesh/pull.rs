@@ -6,7 +6,7 @@ use crate::events::receiver;
 use crate::link::{FrameSource, Lane, LinkHandle};
 use crate::mesh::Mesh;
 use crate::mesh::outbound::OutItem;
-use crate::wire::Message;
+use crate::wire::{CallMessage, Message, ReplyMessage};
 
 impl FrameSource for Mesh {
     fn next_lane(&self, link: LinkHandle, from: Lane) -> Option<Lane> {
@@ -23,23 +23,24 @@ impl FrameSource for Mesh {
         loop {
             let entry = self.links.get_mut(&link)?;
             let peer = entry.peer;
-            let message = match entry.out.pop(lane)? {
-                OutItem::Message(message) => Some(*message),
-                OutItem::Directory => Some(self.update_message(peer)),
-                OutItem::Heard => Some(Message::Heard(self.replicas.heard(peer))),
-                OutItem::Heartbeat => Some(self.heartbeat_message(peer)),
+            let frame = match entry.out.pop(lane)? {
                 OutItem::Call { sequence } => {
-                    self.caller.take_message(self.now.mono, peer, sequence).map(Message::Call)
-                }
-                OutItem::Cancel { sequence } => {
-                    let floor = self.caller.floor(peer).min(sequence);
-                    Some(Message::Cancel { sequence, floor })
+                    let message = self.caller.take_message(self.now.mono, peer, sequence);
+                    message.map(CallMessage::into_frame)
                 }
                 OutItem::Answer { sequence } => {
-                    self.callee.take_message(peer, sequence).map(Message::Reply)
+                    self.callee.take_message(peer, sequence).map(ReplyMessage::into_frame)
                 }
-                OutItem::Cut { from, frames } => Some(Message::Cut { from, frames }),
-                OutItem::EventAck => Some(Message::EventAck(self.receiver.take_ack(peer))),
+                OutItem::Message(message) => message.into_frame(),
+                OutItem::Directory => self.update_message(peer).into_frame(),
+                OutItem::Heard => Message::Heard(self.replicas.heard(peer)).into_frame(),
+                OutItem::Heartbeat => self.heartbeat_message(peer).into_frame(),
+                OutItem::Cancel { sequence } => {
+                    let floor = self.caller.floor(peer).min(sequence);
+                    Message::Cancel { sequence, floor }.into_frame()
+                }
+                OutItem::Cut { from, frames } => Message::Cut { from, frames }.into_frame(),
+                OutItem::EventAck => Message::EventAck(self.receiver.take_ack(peer)).into_frame(),
                 OutItem::Event => {
                     let place = receiver::place_of(lane).expect("events go on shared lanes");
                     let (frame, more) = self.sender.take_frame(peer, link, place).unzip();
@@ -48,15 +49,11 @@ impl FrameSource for Mesh {
                     {
                         entry.out.clear_events(place);
                     }
-                    let Some(frame) = frame else { continue };
-                    if let Some(peer) = self.peers.get_mut(peer) {
-                        peer.lanes.sent(link, lane);
-                    }
-                    return Some(frame);
+                    frame
                 }
             };
             // What is not wanted any more is passed over.
-            if let Some(frame) = message.and_then(Message::into_frame) {
+            if let Some(frame) = frame {
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.lanes.sent(link, lane);
                 }

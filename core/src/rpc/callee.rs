@@ -13,8 +13,8 @@ mod words;
 use std::time::Duration;
 
 use crate::base::{
-    CallKey, CallTag, Effects, FewMap, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime,
-    PeerKey, PeerTag, ServiceKey, ServiceTag, Slab,
+    CallKey, CallTag, Effects, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime,
+    PeerKey, PeerTag, SequenceMap, ServiceKey, ServiceTag, Slab,
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
@@ -75,7 +75,7 @@ struct CallerMemory {
     boot: u64,
     floor: u64,
     seen: Seen,
-    entries: FewMap<u64, Entry>,
+    entries: SequenceMap<Entry>,
     running: usize,
     kept_bytes: usize,
     /// Until then, by our clock, the caller may send something again.
@@ -175,9 +175,12 @@ impl Callee {
     /// The message of an answer whose turn has come; none if the caller does not want it any more.
     pub fn take_message(&mut self, peer: PeerKey, sequence: u64) -> Option<ReplyMessage> {
         let memory = self.callers.get(peer)?;
-        let oldest = memory.entries.values().find(|e| matches!(e, Entry::Answered(_)));
-        let entry = memory.entries.get(&sequence);
-        let answer = match if is_planted(5) { oldest } else { entry } {
+        let entry = if is_planted(5) {
+            memory.entries.values().find(|entry| matches!(entry, Entry::Answered(_)))
+        } else {
+            memory.entries.get(sequence)
+        };
+        let answer = match entry {
             Some(Entry::Answered(answer)) => answer.clone(),
             Some(Entry::Running(_)) => return None,
             // Over, or pushed out by others: the caller hears that, if it still asks.
@@ -213,7 +216,7 @@ impl Callee {
             out.push(CalleeEffect::Answer { peer, sequence, payload_bytes });
         };
         if memory.seen.contains(sequence) && !is_planted(1) {
-            match memory.entries.get(&sequence) {
+            match memory.entries.get(sequence) {
                 // Joined: the answer goes out when it is there.
                 Some(Entry::Running(_)) => {}
                 Some(Entry::Answered(kept)) => answer(out, kept.bytes()),
@@ -282,7 +285,7 @@ impl Callee {
         if sequence < memory.floor {
             return;
         }
-        match memory.entries.get(&sequence) {
+        match memory.entries.get(sequence) {
             Some(Entry::Running(invocation)) => {
                 let invocation = *invocation;
                 let entry = self.invocations.get(invocation);
@@ -344,13 +347,13 @@ impl Callee {
     ) {
         let Some(memory) = self.callers.get_mut(peer) else { return };
         // The caller may have begun a new life in the meantime.
-        match memory.entries.get(&sequence) {
+        match memory.entries.get(sequence) {
             Some(Entry::Running(running)) if *running == key => {}
             _ => return,
         }
         memory.running -= 1;
         if sequence < memory.floor {
-            memory.entries.remove(&sequence);
+            memory.entries.remove(sequence);
             return;
         }
         let payload_bytes = answer.bytes();
@@ -399,17 +402,13 @@ impl Callee {
                 }
             }
         }
-        if memory.entries.len() > self.kept_max + memory.running {
-            let mut surplus = memory.entries.len() - self.kept_max - memory.running;
-            let kept_bytes = &mut memory.kept_bytes;
-            memory.entries.retain(|_, entry| match entry {
-                Entry::Answered(answer) if surplus > 0 => {
-                    surplus -= 1;
-                    *kept_bytes -= answer.bytes();
-                    false
-                }
-                _ => true,
-            });
+        // One at a time, so that a caller whose oldest call runs for long costs no look at all that is kept.
+        while memory.entries.len() > self.kept_max + memory.running {
+            let is_answered = |(_, entry): &(u64, Entry)| matches!(entry, Entry::Answered(_));
+            let Some((_, Entry::Answered(answer))) = memory.entries.remove_first(is_answered) else {
+                unreachable!("what does not run is answered");
+            };
+            memory.kept_bytes -= answer.bytes();
         }
     }
 
@@ -437,11 +436,11 @@ impl CallerMemory {
         self.floor = floor;
         self.seen.raise_floor(floor);
         // Nobody waits for what runs, but it runs; it goes when it has ended.
-        let is_over = |sequence: &u64, entry: &Entry| {
-            *sequence < floor && matches!(entry, Entry::Answered(_))
-        };
-        while let Some((_, Entry::Answered(answer))) = self.entries.pop_first_if(is_over) {
+        while let Some((sequence, Entry::Answered(answer))) = self.entries.first()
+            && sequence < floor
+        {
             self.kept_bytes -= answer.bytes();
+            self.entries.pop_first();
         }
     }
 }
@@ -565,7 +564,7 @@ impl Machine for Callee {
         for (_, memory) in self.callers.iter() {
             let (mut running, mut bytes) = (0, 0);
             for (sequence, entry) in memory.entries.iter() {
-                assert!(memory.seen.contains(*sequence), "registered before it runs");
+                assert!(memory.seen.contains(sequence), "registered before it runs");
                 match entry {
                     Entry::Running(key) => {
                         assert!(self.invocations.get(*key).is_some());

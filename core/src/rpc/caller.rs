@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::{
-    CallKey, CallTag, Effects, FewMap, KeyMap, Limits, MonoTime, PeerKey, PeerTag, Slab,
+    CallKey, CallTag, Effects, KeyMap, Limits, MonoTime, PeerKey, PeerTag, SequenceMap, Slab,
 };
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::Payload;
@@ -93,7 +93,7 @@ struct PeerCalls {
     session: Option<Session>,
     connected: bool,
     last_sequence: u64,
-    in_flight: FewMap<u64, InFlight>,
+    in_flight: SequenceMap<InFlight>,
     waiting: VecDeque<CallKey>,
 }
 
@@ -196,7 +196,7 @@ impl Caller {
         let calls = self.peers.get_mut(peer)?;
         let floor = calls.floor();
         let session = calls.session?;
-        let InFlight::Call(key) = *calls.in_flight.get(&sequence)? else { return None };
+        let InFlight::Call(key) = *calls.in_flight.get(sequence)? else { return None };
         let call = self.calls.get_mut(key).expect("numbers in flight name calls");
         let Some(Payload::Encoded { content, bytes }) = &call.payload else {
             unreachable!("arguments are encoded before a number is given");
@@ -382,7 +382,7 @@ impl Caller {
         }
         let Some(calls) = self.peers.get_mut(peer) else { return };
         // A number that is not in flight was answered before: the call was sent on two links.
-        let Some(entry) = calls.in_flight.get(&reply.sequence) else { return };
+        let Some(entry) = calls.in_flight.get(reply.sequence) else { return };
         if let InFlight::Call(key) = entry {
             let key = *key;
             let leg = self.calls.get(key).and_then(|call| call.leg_at(peer));
@@ -390,7 +390,7 @@ impl Caller {
                 // An answer to a question that was not put: a lie, which ends nothing.
                 return;
             }
-            calls.in_flight.remove(&reply.sequence);
+            calls.in_flight.remove(reply.sequence);
             let call = self.calls.get_mut(key).expect("just looked up");
             if reply.status == Status::NotActive && !call.pinned && call.payload.is_some() {
                 if !self.lose_leg(key, peer, (Failure::NotActive, Executed::No), out) {
@@ -420,7 +420,7 @@ impl Caller {
                 }
             }
         } else {
-            calls.in_flight.remove(&reply.sequence);
+            calls.in_flight.remove(reply.sequence);
         }
         self.send_waiting(cx, peer, out);
     }
@@ -428,7 +428,7 @@ impl Caller {
 
 impl PeerCalls {
     fn floor(&self) -> u64 {
-        self.in_flight.keys().next().copied().unwrap_or(self.last_sequence + 1)
+        self.in_flight.first().map_or(self.last_sequence + 1, |(oldest, _)| oldest)
     }
 }
 
@@ -574,7 +574,7 @@ impl Machine for Caller {
             } else {
                 assert!(calls.in_flight.is_empty(), "numbers belong to a session");
             }
-            for (&sequence, entry) in calls.in_flight.iter() {
+            for (sequence, entry) in calls.in_flight.iter() {
                 assert!(sequence <= calls.last_sequence);
                 if let InFlight::Call(key) = entry {
                     let call = self.calls.get(*key).expect("numbers in flight name calls");

@@ -1,6 +1,6 @@
 //! Which of a caller's numbers have come, in little memory.
 
-use std::collections::BTreeMap;
+use crate::base::SequenceMap;
 
 /// Gaps between the floor and the highest number seen: at most so many are remembered, what lies in older
 /// ones counts as seen. A guess; a caller's lanes leave far fewer.
@@ -13,12 +13,12 @@ pub const GAPS_MAX: usize = 4_096;
 pub struct Seen {
     next: u64,
     /// The first number that has not come, and the first behind it that has.
-    gaps: BTreeMap<u64, u64>,
+    gaps: SequenceMap<u64>,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Seen { next: 1, gaps: BTreeMap::new() }
+        Seen { next: 1, gaps: SequenceMap::default() }
     }
 }
 
@@ -36,9 +36,10 @@ impl Seen {
             }
             self.next = sequence.saturating_add(1);
         } else if let Some((start, end)) = self.gap_around(sequence) {
-            self.gaps.remove(&start);
             if start < sequence {
                 self.gaps.insert(start, sequence);
+            } else {
+                self.gaps.remove(start);
             }
             if sequence + 1 < end {
                 self.gaps.insert(sequence + 1, end);
@@ -51,10 +52,10 @@ impl Seen {
 
     /// Everything below `floor` is over: it will not come, and need not be told apart.
     pub fn raise_floor(&mut self, floor: u64) {
-        while let Some(first) = self.gaps.first_entry()
-            && *first.key() < floor
+        while let Some((start, &end)) = self.gaps.first()
+            && start < floor
         {
-            let end = first.remove();
+            self.gaps.pop_first();
             if end > floor {
                 self.gaps.insert(floor, end);
             }
@@ -72,8 +73,8 @@ impl Seen {
         if self.gaps.is_empty() {
             return None;
         }
-        let (start, end) = self.gaps.range(..=sequence).next_back()?;
-        (sequence < *end).then_some((*start, *end))
+        let (start, &end) = self.gaps.last_up_to(sequence)?;
+        (sequence < end).then_some((start, end))
     }
 }
 

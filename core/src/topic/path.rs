@@ -51,6 +51,11 @@ impl TopicPath {
         &self.text
     }
 
+    /// As [`TopicPath::as_bytes`], for who has no more use for the path.
+    pub fn into_bytes(self) -> Bytes {
+        self.text
+    }
+
     /// The network in front of the colon. None is the default network.
     pub fn network(&self) -> Option<&str> {
         self.shape.network(&self.text).map(text_of)

@@ -149,19 +149,30 @@ impl Pattern {
         if self.literal {
             return self.text == *path.as_bytes();
         }
-        if self.network() != path.network() {
+        let (text, shape) = (path.as_bytes(), path.shape());
+        if self.shape.network(&self.text) != shape.network(text) {
             return false;
         }
-        let mut found = path.segments();
-        for expected in self.segments() {
-            match (expected, found.next()) {
-                (_, None) => return false,
-                (Segment::Rest, Some(_)) => return true,
-                (Segment::Literal(literal), Some(segment)) if literal != segment => return false,
-                _ => {}
+        // Bytes, and one pass over each: every call asks this of what its caller may do.
+        let (mut expected, mut found) = (self.shape.path(&self.text), shape.path(text));
+        loop {
+            let (segment, expected_rest) = first_segment(expected);
+            let found_rest = match segment {
+                b">" => return true,
+                b"*" | [b'{', ..] => first_segment(found).1,
+                literal => match found.strip_prefix(literal) {
+                    Some([]) => None,
+                    Some([b'/', rest @ ..]) => Some(rest),
+                    _ => return false,
+                },
+            };
+            match (expected_rest, found_rest) {
+                (Some(expected_rest), Some(found_rest)) => {
+                    (expected, found) = (expected_rest, found_rest);
+                }
+                (rest, other) => return rest.is_none() && other.is_none(),
             }
         }
-        found.next().is_none()
     }
 
     /// What it captures of `path`, if it matches.
@@ -188,6 +199,14 @@ impl Pattern {
             None => Ordering::Equal,
             Some(_) => Ordering::Greater,
         }
+    }
+}
+
+/// The first segment of a path or pattern, and what follows if there are more.
+fn first_segment(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match text.iter().position(|byte| *byte == b'/') {
+        Some(end) => (&text[..end], Some(&text[end + 1..])),
+        None => (text, None),
     }
 }
 
@@ -401,7 +420,33 @@ mod tests {
         assert!(Pattern::from(path).is_literal());
     }
 
+    /// Segment by segment, as it is documented.
+    fn matches_by_segments(pattern: &Pattern, path: &TopicPath) -> bool {
+        let (mut wanted, mut found) = (pattern.segments(), path.segments());
+        let fits = loop {
+            match (wanted.next(), found.next()) {
+                (None, None) => break true,
+                (Some(Segment::Rest), Some(_)) => break true,
+                (Some(Segment::Literal(literal)), Some(segment)) if literal == segment => {}
+                (Some(Segment::Any | Segment::Capture(_)), Some(_)) => {}
+                _ => break false,
+            }
+        };
+        fits && pattern.network() == path.network()
+    }
+
     proptest! {
+        #[test]
+        fn it_matches_segment_by_segment(
+            wanted in "(n:)?(a|ab|\\*|\\{x\\})(/(a|ab|\\*)){0,3}(/>)?",
+            given in "(n:|m:)?(a|ab|b)(/(a|ab|abc)){0,4}",
+        ) {
+            let (pattern, path) = (pattern(&wanted), path(&given));
+            prop_assert_eq!(pattern.matches(&path), matches_by_segments(&pattern, &path));
+            let same = Pattern::from(path.clone());
+            prop_assert!(same.matches(&path));
+        }
+
         #[test]
         fn a_pattern_reads_back_as_it_is_shown(
             text in "([a-z.]{1,5}:)?([a-z-]{1,5}|\\*)(/([A-Z0-9]{1,5}|\\*)){0,20}(/\\{a_1\\})?(/>)?",

@@ -462,6 +462,42 @@ fn parse_reply(reply: v1::Reply, payload: Bytes) -> Result<ReplyMessage, WireFau
     })
 }
 
+impl CallMessage {
+    /// The frame that says this.
+    pub fn into_frame(self) -> Frame {
+        // Rounded up: a deadline within the next millisecond is not yet past.
+        let millis = self.time_left.as_nanos().div_ceil(1_000_000);
+        let header = v1::Call {
+            sequence: self.sequence,
+            floor: self.floor,
+            attempt: self.attempt,
+            callee_boot: self.callee_boot,
+            time_left_ms: u32::try_from(millis).unwrap_or(u32::MAX),
+            path: self.path.into_bytes(),
+            content_type: self.content.0,
+        };
+        Frame::with_payload(Header::Call(header), self.payload)
+    }
+}
+
+impl ReplyMessage {
+    /// The frame that says this.
+    pub fn into_frame(self) -> Frame {
+        let header = v1::Reply {
+            sequence: self.sequence,
+            caller_boot: self.caller_boot,
+            status: self.status as u32,
+            content_type: self.content.0,
+            error_code: self.error_code,
+            error_message: self.error_message,
+            retry_after_ms: self.retry_after.map_or(0, |after| {
+                u32::try_from(after.as_millis()).unwrap_or(u32::MAX).max(1)
+            }),
+        };
+        Frame::with_payload(Header::Reply(header), self.payload)
+    }
+}
+
 impl Message {
     /// The frame that says this. [`Message::Skippable`] says nothing and has none.
     pub fn into_frame(self) -> Option<Frame> {
@@ -518,34 +554,8 @@ impl Message {
                 version: heartbeat.version,
                 digest: heartbeat.digest,
             })),
-            Message::Call(call) => Frame::with_payload(
-                Header::Call(v1::Call {
-                    sequence: call.sequence,
-                    floor: call.floor,
-                    attempt: call.attempt,
-                    callee_boot: call.callee_boot,
-                    // Rounded up: a deadline within the next millisecond is not yet past.
-                    time_left_ms: u32::try_from(call.time_left.as_nanos().div_ceil(1_000_000))
-                        .unwrap_or(u32::MAX),
-                    path: call.path.as_bytes().clone(),
-                    content_type: call.content.0,
-                }),
-                call.payload,
-            ),
-            Message::Reply(reply) => Frame::with_payload(
-                Header::Reply(v1::Reply {
-                    sequence: reply.sequence,
-                    caller_boot: reply.caller_boot,
-                    status: reply.status as u32,
-                    content_type: reply.content.0,
-                    error_code: reply.error_code,
-                    error_message: reply.error_message,
-                    retry_after_ms: reply.retry_after.map_or(0, |after| {
-                        u32::try_from(after.as_millis()).unwrap_or(u32::MAX).max(1)
-                    }),
-                }),
-                reply.payload,
-            ),
+            Message::Call(call) => call.into_frame(),
+            Message::Reply(reply) => reply.into_frame(),
             Message::Cancel { sequence, floor } => {
                 Frame::new(Header::Cancel(v1::Cancel { sequence, floor }))
             }

@@ -200,7 +200,7 @@ impl Caller {
         };
         let calls = self.peers.get_mut(peer).expect("numbered with this peer");
         if !sent {
-            calls.in_flight.remove(&sequence);
+            calls.in_flight.remove(sequence);
             out.push(CallerEffect::Withdraw { peer, sequence });
             return Executed::No;
         }

@@ -79,7 +79,7 @@ impl Caller {
                 calls.in_flight.insert(sequence, entry);
             }
         }
-        for (&sequence, entry) in calls.in_flight.iter() {
+        for (sequence, entry) in calls.in_flight.iter() {
             match entry {
                 InFlight::Call(key) => {
                     let call = self.calls.get(*key).expect("numbers in flight name calls");
