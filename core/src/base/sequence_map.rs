@@ -91,16 +91,6 @@ impl<V> SequenceMap<V> {
         self.entries.front().map(|(key, value)| (*key, value))
     }
 
-    /// The last entry at or below this key.
-    pub fn last_up_to(&self, key: u64) -> Option<(u64, &V)> {
-        let behind = match self.place(key) {
-            Ok(at) => at + 1,
-            Err(at) => at,
-        };
-        let (key, value) = &self.entries[behind.checked_sub(1)?];
-        Some((*key, value))
-    }
-
     /// Takes the first entry out.
     pub fn pop_first(&mut self) -> Option<(u64, V)> {
         self.entries.pop_front()
@@ -181,8 +171,6 @@ mod tests {
                     }
                     _ => prop_assert_eq!(map.remove(pick), model.remove(&pick)),
                 }
-                let up_to = model.range(..=pick).next_back().map(|(k, v)| (*k, v));
-                prop_assert_eq!(map.last_up_to(pick), up_to);
                 prop_assert_eq!(map.get(pick), model.get(&pick));
                 prop_assert_eq!(map.first(), model.first_key_value().map(|(k, v)| (*k, v)));
                 prop_assert!(map.iter().eq(model.iter().map(|(k, v)| (*k, v))));

@@ -395,6 +395,10 @@ impl Mesh {
     }
 
     fn tick(&mut self, now: Now) {
+        // Mostly one of many inputs of a turn.
+        if now == self.now {
+            return;
+        }
         // An embedder's clock that goes back must not upset the order of timers.
         let mono = now.mono.max(self.now.mono);
         let passed = mono.since(self.now.mono);

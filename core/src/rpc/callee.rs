@@ -215,7 +215,8 @@ impl Callee {
         let answer = |out: &mut Effects<'_, CalleeEffect>, payload_bytes| {
             out.push(CalleeEffect::Answer { peer, sequence, payload_bytes });
         };
-        if memory.seen.contains(sequence) && !is_planted(1) {
+        let is_new = memory.seen.insert(sequence);
+        if !is_new && !is_planted(1) {
             match memory.entries.get(sequence) {
                 // Joined: the answer goes out when it is there.
                 Some(Entry::Running(_)) => {}
@@ -226,7 +227,6 @@ impl Callee {
             }
             return;
         }
-        memory.seen.insert(sequence);
         let time_left = call.time_left;
         memory.keep_until =
             memory.keep_until.max(cx.now.mono + time_left + time_left / 10 + MEMORY_SLACK);
@@ -302,12 +302,8 @@ impl Callee {
             }
             None => {
                 // The cancel has overtaken its call, which must not run when it comes.
-                let status = if memory.seen.contains(sequence) {
-                    Status::Forgotten
-                } else {
-                    Status::CancelledUnrun
-                };
-                memory.seen.insert(sequence);
+                let is_new = memory.seen.insert(sequence);
+                let status = if is_new { Status::CancelledUnrun } else { Status::Forgotten };
                 memory.entries.insert(sequence, Entry::Answered(Answer::bare(status)));
                 out.push(CalleeEffect::Answer { peer, sequence, payload_bytes: 0 });
                 self.trim(peer);
@@ -347,9 +343,9 @@ impl Callee {
     ) {
         let Some(memory) = self.callers.get_mut(peer) else { return };
         // The caller may have begun a new life in the meantime.
-        match memory.entries.get(sequence) {
-            Some(Entry::Running(running)) if *running == key => {}
-            _ => return,
+        let Some(entry) = memory.entries.get_mut(sequence) else { return };
+        if !matches!(entry, Entry::Running(running) if *running == key) {
+            return;
         }
         memory.running -= 1;
         if sequence < memory.floor {
@@ -358,7 +354,7 @@ impl Callee {
         }
         let payload_bytes = answer.bytes();
         memory.kept_bytes += payload_bytes;
-        memory.entries.insert(sequence, Entry::Answered(answer));
+        *entry = Entry::Answered(answer);
         out.push(CalleeEffect::Answer { peer, sequence, payload_bytes });
         self.trim(peer);
     }

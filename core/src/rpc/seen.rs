@@ -1,6 +1,6 @@
 //! Which of a caller's numbers have come, in little memory.
 
-use crate::base::SequenceMap;
+use std::collections::VecDeque;
 
 /// Gaps between the floor and the highest number seen: at most so many are remembered, what lies in older
 /// ones counts as seen. A guess; a caller's lanes leave far fewer.
@@ -12,13 +12,13 @@ pub const GAPS_MAX: usize = 4_096;
 #[derive(Clone, Debug)]
 pub struct Seen {
     next: u64,
-    /// The first number that has not come, and the first behind it that has.
-    gaps: SequenceMap<u64>,
+    /// The first number that has not come, and the first behind it that has. Ascending, and not touching.
+    gaps: VecDeque<(u64, u64)>,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Seen { next: 1, gaps: SequenceMap::default() }
+        Seen { next: 1, gaps: VecDeque::new() }
     }
 }
 
@@ -28,37 +28,48 @@ impl Seen {
         sequence < self.next && self.gap_around(sequence).is_none()
     }
 
-    /// The number has come.
-    pub fn insert(&mut self, sequence: u64) {
+    /// The number has come. Says whether it has not before.
+    pub fn insert(&mut self, sequence: u64) -> bool {
         if sequence >= self.next {
             if sequence > self.next {
-                self.gaps.insert(self.next, sequence);
+                self.gaps.push_back((self.next, sequence));
+                if self.gaps.len() > GAPS_MAX {
+                    self.gaps.pop_front();
+                }
             }
             self.next = sequence.saturating_add(1);
-        } else if let Some((start, end)) = self.gap_around(sequence) {
-            if start < sequence {
-                self.gaps.insert(start, sequence);
-            } else {
-                self.gaps.remove(start);
+            return true;
+        }
+        let Some(at) = self.gap_around(sequence) else { return false };
+        let (start, end) = self.gaps[at];
+        match (start == sequence, sequence + 1 == end) {
+            (true, true) => {
+                self.gaps.remove(at);
             }
-            if sequence + 1 < end {
-                self.gaps.insert(sequence + 1, end);
+            // What was sent on one lane fills a gap from its front.
+            (true, false) => self.gaps[at].0 = sequence + 1,
+            (false, true) => self.gaps[at].1 = sequence,
+            (false, false) => {
+                self.gaps[at].0 = sequence + 1;
+                self.gaps.insert(at, (start, sequence));
+                if self.gaps.len() > GAPS_MAX {
+                    self.gaps.pop_front();
+                }
             }
         }
-        while self.gaps.len() > GAPS_MAX {
-            self.gaps.pop_first();
-        }
+        true
     }
 
     /// Everything below `floor` is over: it will not come, and need not be told apart.
     pub fn raise_floor(&mut self, floor: u64) {
-        while let Some((start, &end)) = self.gaps.first()
-            && start < floor
+        while let Some((start, end)) = self.gaps.front_mut()
+            && *start < floor
         {
-            self.gaps.pop_first();
-            if end > floor {
-                self.gaps.insert(floor, end);
+            if *end > floor {
+                *start = floor;
+                break;
             }
+            self.gaps.pop_front();
         }
         self.next = self.next.max(floor);
     }
@@ -68,13 +79,15 @@ impl Seen {
         self.gaps.len()
     }
 
-    fn gap_around(&self, sequence: u64) -> Option<(u64, u64)> {
+    /// The place of the gap in which a number lies.
+    fn gap_around(&self, sequence: u64) -> Option<usize> {
         // Callers mostly count without a gap.
         if self.gaps.is_empty() {
             return None;
         }
-        let (start, &end) = self.gaps.last_up_to(sequence)?;
-        (sequence < end).then_some((start, end))
+        let at = self.gaps.partition_point(|(_, end)| *end <= sequence);
+        let (start, _) = self.gaps.get(at)?;
+        (*start <= sequence).then_some(at)
     }
 }
 

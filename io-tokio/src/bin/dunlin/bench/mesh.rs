@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
+use dunlin_tokio::topic::TopicPath;
 use dunlin_tokio::{Handle, Limits, Node, NodeBuilder, Payload, PeerId, TransportConfig, service};
 
 use super::Failure;
@@ -87,15 +88,17 @@ async fn calls(
     server: PeerId,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
+    // Read once, as whoever makes many calls of one path does.
     let path = if setting.workload == Workload::Bulk { "bench/take" } else { "bench/echo" };
+    let path = TopicPath::parse(path)?;
     let tasks: Vec<_> = (0..setting.outstanding)
         .map(|_| {
-            let (handle, mut tally) = (handle.clone(), tally.share());
+            let (handle, path, mut tally) = (handle.clone(), path.clone(), tally.share());
             let argument = Payload::raw(vec![7; setting.size]);
             tokio::spawn(async move {
                 let mut begun = Instant::now();
                 while begun < tally.until {
-                    handle.request(path).to(server).payload(argument.clone()).send().await?;
+                    handle.request(path.clone()).to(server).payload(argument.clone()).send().await?;
                     let now = Instant::now();
                     tally.record(begun, now);
                     begun = now;
