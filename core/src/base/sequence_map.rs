@@ -71,6 +71,10 @@ impl<V> SequenceMap<V> {
 
     /// Sets the value of a key, and gives back the one before.
     pub fn insert(&mut self, key: u64, value: V) -> Option<V> {
+        if self.entries.back().is_none_or(|(last, _)| *last < key) {
+            self.entries.push_back((key, value));
+            return None;
+        }
         match self.place(key) {
             Ok(at) => Some(std::mem::replace(&mut self.entries[at].1, value)),
             Err(at) => {
@@ -82,8 +86,11 @@ impl<V> SequenceMap<V> {
 
     /// Takes a key out.
     pub fn remove(&mut self, key: u64) -> Option<V> {
-        let at = self.place(key).ok()?;
-        self.entries.remove(at).map(|(_, value)| value)
+        match self.place(key).ok()? {
+            0 => self.entries.pop_front(),
+            at => self.entries.remove(at),
+        }
+        .map(|(_, value)| value)
     }
 
     /// The first entry.
@@ -187,11 +194,9 @@ mod tests {
         for key in [u64::MAX, 0, 1] {
             map.insert(key, key);
         }
-        assert_eq!([0, 1, 2, u64::MAX].map(|key| map.get(key).copied()), [
-            Some(0),
-            Some(1),
-            None,
-            Some(u64::MAX)
-        ]);
+        assert_eq!(
+            [0, 1, 2, u64::MAX].map(|key| map.get(key).copied()),
+            [Some(0), Some(1), None, Some(u64::MAX)]
+        );
     }
 }

@@ -216,7 +216,8 @@ impl Outbound {
             return;
         }
         self.len -= 1;
-        let is_it = |item: &OutItem| matches!(item, OutItem::Call { sequence: s } if *s == sequence);
+        let is_it =
+            |item: &OutItem| matches!(item, OutItem::Call { sequence: s } if *s == sequence);
         // What is taken back has mostly waited longest.
         let lane = &mut self.shared[shared_index(sequence)];
         if let Some(index) = lane.iter().position(is_it) {

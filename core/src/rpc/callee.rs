@@ -13,8 +13,8 @@ mod words;
 use std::time::Duration;
 
 use crate::base::{
-    CallKey, CallTag, Effects, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime,
-    PeerKey, PeerTag, SequenceMap, ServiceKey, ServiceTag, Slab,
+    CallKey, CallTag, Effects, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime, PeerKey,
+    PeerTag, SequenceMap, ServiceKey, ServiceTag, Slab,
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
@@ -401,7 +401,8 @@ impl Callee {
         // One at a time, so that a caller whose oldest call runs for long costs no look at all that is kept.
         while memory.entries.len() > self.kept_max + memory.running {
             let is_answered = |(_, entry): &(u64, Entry)| matches!(entry, Entry::Answered(_));
-            let Some((_, Entry::Answered(answer))) = memory.entries.remove_first(is_answered) else {
+            let Some((_, Entry::Answered(answer))) = memory.entries.remove_first(is_answered)
+            else {
                 unreachable!("what does not run is answered");
             };
             memory.kept_bytes -= answer.bytes();

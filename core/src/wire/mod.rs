@@ -490,9 +490,9 @@ impl ReplyMessage {
             content_type: self.content.0,
             error_code: self.error_code,
             error_message: self.error_message,
-            retry_after_ms: self.retry_after.map_or(0, |after| {
-                u32::try_from(after.as_millis()).unwrap_or(u32::MAX).max(1)
-            }),
+            retry_after_ms: self
+                .retry_after
+                .map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX).max(1)),
         };
         Frame::with_payload(Header::Reply(header), self.payload)
     }

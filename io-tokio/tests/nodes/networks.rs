@@ -221,7 +221,10 @@ async fn a_widened_token_is_refused() {
     let expires = narrow.claims().last().unwrap().expires;
     let give = Grant { depth_left: 1, expires, ..grant(friend.id(), "call:>") };
     let refused = narrow.attenuate(&holder, give.clone()).unwrap_err();
-    assert!(refused.to_string().contains("call:> is not covered"), "the library makes none: {refused}");
+    assert!(
+        refused.to_string().contains("call:> is not covered"),
+        "the library makes none: {refused}"
+    );
     // So it is made by hand: a rightly signed link that permits more than its parent.
     let honest = Grant { permissions: "call:files/*".parse().unwrap(), ..give };
     let honest = narrow.attenuate(&holder, honest).unwrap();

@@ -98,7 +98,12 @@ async fn calls(
             tokio::spawn(async move {
                 let mut begun = Instant::now();
                 while begun < tally.until {
-                    handle.request(path.clone()).to(server).payload(argument.clone()).send().await?;
+                    handle
+                        .request(path.clone())
+                        .to(server)
+                        .payload(argument.clone())
+                        .send()
+                        .await?;
                     let now = Instant::now();
                     tally.record(begun, now);
                     begun = now;
