@@ -134,7 +134,7 @@ pub(crate) fn describe(peers: &[PeerId], event: &Event) -> String {
         Event::NetworkEnded { network, why } => format!("network '{network}' has ended: {why}"),
         Event::Invoke(run) => {
             let from = run.caller.map_or("itself".to_string(), |caller| name(peers, caller));
-            format!("runs {} for {from} (run {})", run.path, run.invocation.to_u64())
+            format!("runs {} for {from} (run {})", run.asked.path, run.invocation.to_u64())
         }
         other => format!("{other:?}"),
     }

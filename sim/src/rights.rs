@@ -415,7 +415,7 @@ impl Rights {
             }
             Event::Invoke(run) => {
                 if let Some(caller) = run.caller.as_ref().and_then(place) {
-                    self.judge(here, caller, &run.path, wall)?;
+                    self.judge(here, caller, &run.asked.path, wall)?;
                 }
             }
             _ => {}

@@ -171,7 +171,7 @@ mod tests {
                     3 => prop_assert_eq!(map.insert(pick, value), model.insert(pick, value)),
                     4 => prop_assert_eq!(map.pop_first(), model.pop_first()),
                     5 => {
-                        let is_it = |value: &usize| value % 3 == 0;
+                        let is_it = |value: &usize| value.is_multiple_of(3);
                         let expected = model.iter().find(|(_, v)| is_it(v)).map(|(k, _)| *k);
                         let expected = expected.and_then(|key| model.remove_entry(&key));
                         prop_assert_eq!(map.remove_first(|(_, v)| is_it(v)), expected);

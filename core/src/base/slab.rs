@@ -170,6 +170,18 @@ impl<T, K> Slab<T, K> {
         Some(value)
     }
 
+    /// Drops the entry where it is, if it still lives. Says whether it did.
+    pub fn discard(&mut self, key: Key<K>) -> bool {
+        if self.get(key).is_none() {
+            return false;
+        }
+        let free = Place::Free { generation: key.generation.wrapping_add(1), next: self.free };
+        self.places[key.index()] = free;
+        self.free = Some(key.index);
+        self.len -= 1;
+        true
+    }
+
     /// All entries in the order of their places.
     pub fn iter(&self) -> impl Iterator<Item = (Key<K>, &T)> {
         self.places.iter().enumerate().filter_map(|(index, place)| match place {
@@ -254,5 +266,8 @@ mod tests {
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get(Key::from_u64(second.to_u64())), Some(&"b"));
         assert_eq!(slab.len(), 1);
+        assert!(slab.discard(second) && !slab.discard(second));
+        assert_eq!((slab.get(second), slab.len()), (None, 0));
+        assert_eq!(slab.insert("c").index(), second.index());
     }
 }

@@ -9,28 +9,20 @@ use crate::directory::{Hook, ServiceState};
 use crate::events::{PublicationKey, PublishOutcome};
 use crate::lease::Token;
 use crate::link::{DialError, DownReason, LinkHandle};
-use crate::payload::Payload;
 use crate::peer::RefuseCode;
+use crate::rpc::callee::Asked;
 use crate::rpc::{CallResult, Failure};
-use crate::topic::{SubscriptionKey, TopicPath};
+use crate::topic::SubscriptionKey;
 
 /// A handler that is to run. Answer with [`crate::Mesh::respond`].
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// Names the run.
     pub invocation: InvocationKey,
-    /// The service.
-    pub service: ServiceKey,
-    /// Which of its actions, by the order in which they were given.
-    pub action: usize,
-    /// The path that was called.
-    pub path: TopicPath,
-    /// The argument.
-    pub payload: Payload,
     /// Who calls; none for this node itself.
     pub caller: Option<PeerId>,
-    /// When the caller gives up. The run is cancelled then.
-    pub deadline: MonoTime,
+    /// What is asked, and of which handler.
+    pub asked: Box<Asked>,
 }
 
 /// What the mesh tells the application.

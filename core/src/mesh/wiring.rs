@@ -351,8 +351,8 @@ impl Mesh {
 
     fn caller_effect(&mut self, effect: CallerEffect) {
         match effect {
-            CallerEffect::RunLocally { call, route, path, payload, deadline } => {
-                self.feed_callee(CalleeInput::LocalCall { call, route, path, payload, deadline });
+            CallerEffect::RunLocally { call, asked } => {
+                self.feed_callee(CalleeInput::LocalCall { call, asked });
             }
             CallerEffect::CancelLocally(call) => {
                 self.feed_callee(CalleeInput::LocalCancel(call));
@@ -395,20 +395,12 @@ impl Mesh {
 
     fn callee_effect(&mut self, effect: CalleeEffect) {
         match effect {
-            CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline, waited } => {
-                if waited && !peer.is_none_or(|peer| self.may_call_still(peer, &path)) {
+            CalleeEffect::Invoke { invocation, asked, peer, waited } => {
+                if waited && !peer.is_none_or(|peer| self.may_call_still(peer, &asked.path)) {
                     return self.feed_callee(CalleeInput::Denied(invocation));
                 }
                 let caller = peer.and_then(|key| self.peers.get(key)).map(|entry| entry.id);
-                self.events.push_back(Event::Invoke(Invocation {
-                    invocation,
-                    service: route.service,
-                    action: route.action,
-                    path,
-                    payload,
-                    caller,
-                    deadline,
-                }));
+                self.events.push_back(Event::Invoke(Invocation { invocation, caller, asked }));
             }
             CalleeEffect::CancelInvocation(invocation) => {
                 self.events.push_back(Event::InvocationCancelled(invocation));

@@ -24,11 +24,10 @@ use crate::rpc::admission::{Door, is_expired};
 use crate::rpc::health::Health;
 use crate::rpc::outcome::{CallError, CallResult, Executed, Failure, Status};
 use crate::rpc::seen::{GAPS_MAX, Seen};
-use crate::topic::TopicPath;
 use crate::wire::{CallMessage, ReplyMessage};
 
 use answer::{Answer, answer_of, local_result_of};
-pub use words::{CalleeEffect, CalleeInput, CalleeTimer, HandlerError};
+pub use words::{Asked, CalleeEffect, CalleeInput, CalleeTimer, HandlerError};
 
 /// A caller that may send a call again does so before its deadline by its own clock; its memory here
 /// is kept for a tenth longer (clock rates differ) and this much.
@@ -52,16 +51,7 @@ struct Invocation {
     /// When it came, or began to run.
     since: MonoTime,
     /// What is run, while it waits for its turn.
-    waiting: Option<Box<Waiting>>,
-}
-
-/// A call that waits for its turn.
-#[derive(Clone, Debug)]
-struct Waiting {
-    route: LocalRoute,
-    path: TopicPath,
-    payload: Payload,
-    deadline: MonoTime,
+    waiting: Option<Box<Asked>>,
 }
 
 #[derive(Clone, Debug)]
@@ -250,8 +240,8 @@ impl Callee {
                 Ok(route) => {
                     let origin = Origin::Peer { peer, sequence };
                     let payload = Payload::Encoded { content: call.content, bytes: call.payload };
-                    let what = Waiting { route, path: call.path, payload, deadline };
-                    let admitted = self.admit(cx, origin, what, deadline, out);
+                    let asked = Box::new(Asked { route, path: call.path, payload, deadline });
+                    let admitted = self.admit(cx, origin, asked, deadline, out);
                     admitted.map_err(|(_, retry_after)| Answer::overloaded(retry_after))
                 }
             }
@@ -467,31 +457,31 @@ impl Machine for Callee {
             CalleeInput::Cancel { peer, sequence, floor } => {
                 self.on_cancel(cx, peer, sequence, floor, out);
             }
-            CalleeInput::LocalCall { call, route, path, payload, deadline } => {
+            CalleeInput::LocalCall { call, asked } => {
                 if self.refusing {
                     let result = Err(CallError::failed(Failure::ShuttingDown, Executed::No));
                     out.push(CalleeEffect::LocalDone { call, result });
                     return;
                 }
                 // Its caller may have waited, and slept through its deadline.
+                let deadline = asked.deadline;
                 if deadline <= cx.now.mono {
                     let error = CallError::failed(Failure::DeadlineExceeded, Executed::No);
                     out.push(CalleeEffect::LocalDone { call, result: Err(error) });
                     return;
                 }
                 let admitted = if self.invocations.len() >= self.invocations_max {
-                    Err((payload, RETRY_AFTER))
+                    Err((asked, RETRY_AFTER))
                 } else {
-                    let what = Waiting { route, path, payload, deadline };
                     // The caller's own timer ends the call; this one only stops a forgotten handler.
-                    self.admit(cx, Origin::Local(call), what, deadline + MEMORY_SLACK, out)
+                    self.admit(cx, Origin::Local(call), asked, deadline + MEMORY_SLACK, out)
                 };
                 match admitted {
                     Ok(invocation) => {
                         self.local.insert(call, invocation);
                     }
-                    Err((payload, retry_after)) => {
-                        let retry_after = Some(retry_after);
+                    Err((asked, retry_after)) => {
+                        let (payload, retry_after) = (asked.payload, Some(retry_after));
                         out.push(CalleeEffect::LocalRefused { call, payload, retry_after });
                     }
                 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::base::PeerId;
 use crate::machine::tests::Bench;
 use crate::payload::ContentType;
+use crate::topic::TopicPath;
 
 const BOOT: u64 = 9;
 

@@ -24,6 +24,7 @@ use crate::base::{
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::payload::Payload;
 use crate::planted::is_planted;
+use crate::rpc::callee::Asked;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
 use crate::rpc::retry;
 use crate::topic::TopicPath;
@@ -228,7 +229,7 @@ impl Caller {
         mut result: CallResult,
         out: &mut Effects<'_, CallerEffect>,
     ) {
-        let Some(call) = self.calls.remove(key) else { return };
+        let Some(call) = self.calls.get(key) else { return };
         debug_assert!(call.second().is_none(), "a call ends with its last attempt");
         if let Some(timer) = call.hedge_timer() {
             cx.disarm(timer);
@@ -243,7 +244,7 @@ impl Caller {
         if let Err(error) = &mut result {
             say_attempts(error, call.attempt);
         }
-        if let Some(timer) = call.failed.and_then(|failed| failed.timer) {
+        if let Some(timer) = call.failed.as_ref().and_then(|failed| failed.timer) {
             cx.disarm(timer);
         }
         if let Some(payload) = &call.payload {
@@ -252,6 +253,7 @@ impl Caller {
         if let Some(timer) = call.timer {
             cx.disarm(timer);
         }
+        self.calls.discard(key);
         out.push(CallerEffect::Ended { call: key, result });
     }
 
@@ -315,13 +317,9 @@ impl Caller {
                 call.stage = Stage::Local;
                 let payload = call.payload.take().expect("only a local service takes it");
                 self.payload_bytes -= encoded_bytes(&payload);
-                out.push(CallerEffect::RunLocally {
-                    call: key,
-                    route,
-                    path: call.path.clone(),
-                    payload,
-                    deadline: call.deadline,
-                });
+                let (path, deadline) = (call.path.clone(), call.deadline);
+                let asked = Box::new(Asked { route, path, payload, deadline });
+                out.push(CallerEffect::RunLocally { call: key, asked });
             }
             Ok(Route::Peer(peer)) => self.go_to(cx, key, peer, out),
         }

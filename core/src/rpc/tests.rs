@@ -211,8 +211,8 @@ impl World {
         let side = &mut self.sides[at];
         for effect in effects {
             match effect {
-                CalleeEffect::Invoke { invocation, payload, .. } => {
-                    let record: usize = payload.decode().expect("our own argument");
+                CalleeEffect::Invoke { invocation, asked, .. } => {
+                    let record: usize = asked.payload.decode().expect("our own argument");
                     self.records[record].runs += 1;
                     side.running.push((invocation, record));
                 }

@@ -74,7 +74,7 @@ type OnHost = Box<dyn FnOnce(&mut Host, Now, &mut Mesh) + Send>;
 
 /// What was asked of the host, until it takes it.
 #[derive(Default)]
-struct Asked {
+struct Queue {
     ops: VecDeque<Op>,
     /// The host is gone: nobody will take anything any more.
     closed: bool,
@@ -82,7 +82,7 @@ struct Asked {
 
 /// What handles and their host share.
 pub(super) struct Shared {
-    asked: Mutex<Asked>,
+    asked: Mutex<Queue>,
     /// Whether anything was asked that the host has not taken: its turns are many, and most find nothing.
     has_asked: AtomicBool,
     notify: Box<dyn Fn() + Send + Sync>,

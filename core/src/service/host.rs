@@ -19,7 +19,7 @@ use crate::directory::{Hook, ServiceState};
 use crate::mesh::{CommandError, Event, Invocation, Mesh};
 use crate::payload::Payload;
 use crate::planted::is_planted;
-use crate::rpc::callee::HandlerError;
+use crate::rpc::callee::{Asked, HandlerError};
 use crate::rpc::{CallError, CallResult, Executed, Failure};
 use crate::service::event_desk::EventDesk;
 use crate::service::executor::{Ended, Executor, TaskKey, panic_message};
@@ -392,9 +392,10 @@ impl Host {
     }
 
     fn invoke(&mut self, now: Now, mesh: &mut Mesh, run: Invocation) {
-        let invocation = run.invocation;
+        let Invocation { invocation, caller, asked } = run;
+        let Asked { route, path, payload, deadline } = *asked;
         self.look_at_holds(now, mesh);
-        let Some(hosted) = self.services.get(run.service) else {
+        let Some(hosted) = self.services.get(route.service) else {
             let gone = HandlerError::failed("the service is gone");
             return mesh.respond(now, invocation, Err(gone));
         };
@@ -408,11 +409,11 @@ impl Host {
             handle: self.handle(),
             node: mesh.id(),
             placement: hosted.placement,
-            caller: run.caller,
-            path: run.path,
-            action: run.action,
-            pattern: hosted.actions.get(run.action).filter(|p| !p.is_literal()).cloned(),
-            deadline: run.deadline,
+            caller,
+            path,
+            action: route.action,
+            pattern: hosted.actions.get(route.action).filter(|p| !p.is_literal()).cloned(),
+            deadline,
         };
         let service = Arc::clone(&hosted.service);
         match &self.spawner {
@@ -421,7 +422,7 @@ impl Host {
                 let future = async move {
                     // A handler may panic before its first `await`, while it is being made.
                     let handler =
-                        CatchPanic(Box::pin(async move { service.call(cx, run.payload).await }));
+                        CatchPanic(Box::pin(async move { service.call(cx, payload).await }));
                     let result = handler.await.unwrap_or_else(|panic| {
                         Err(HandlerError::Failed(format!("the handler panicked: {panic}")))
                     });
@@ -432,7 +433,7 @@ impl Host {
             }
             _ => {
                 // A handler may panic before its first `await`, while it is being made.
-                let made = catch_unwind(AssertUnwindSafe(|| service.call(cx, run.payload)));
+                let made = catch_unwind(AssertUnwindSafe(|| service.call(cx, payload)));
                 match made {
                     Ok(future) => self.start(now, mesh, Job::Handler { invocation, future }),
                     Err(panic) => {

@@ -85,15 +85,18 @@ impl World {
             }
             Event::Invoke(run) => {
                 assert!(self.runs.insert(run.invocation), "keys of runs differ");
-                assert!(self.services.contains(&run.service));
+                assert!(self.services.contains(&run.asked.route.service));
                 if let Some(caller) = run.caller
                     && !self.mesh.access().is_development()
                 {
                     let wall = self.now().wall;
-                    assert!(rights::may_call(caller, &run.path, wall), "a call without a right");
+                    assert!(
+                        rights::may_call(caller, &run.asked.path, wall),
+                        "a call without a right"
+                    );
                 }
                 if run.caller.is_some()
-                    && let Payload::Encoded { bytes, .. } = &run.payload
+                    && let Payload::Encoded { bytes, .. } = &run.asked.payload
                     && bytes.len() >= 25
                 {
                     let word = |at: usize| {

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::answer::Answer;
-use super::{Callee, CalleeEffect, CalleeTimer, Invocation, Origin, Waiting, is_expired};
+use super::{Asked, Callee, CalleeEffect, CalleeTimer, Invocation, Origin, is_expired};
 use crate::base::{Effects, InvocationKey, MonoTime, ServiceKey};
 use crate::machine::{Context, TimerHandle};
-use crate::payload::Payload;
 use crate::planted::is_planted;
 use crate::rpc::admission::Admitted;
 use crate::rpc::outcome::{CallError, Executed, Failure, Status};
@@ -17,13 +16,13 @@ impl Callee {
         &mut self,
         cx: &mut Context<'_, CalleeTimer>,
         origin: Origin,
-        what: Waiting,
+        asked: Box<Asked>,
         ends: MonoTime,
         out: &mut Effects<'_, CalleeEffect>,
-    ) -> Result<InvocationKey, (Payload, Duration)> {
-        let service = what.route.service;
+    ) -> Result<InvocationKey, (Box<Asked>, Duration)> {
+        let service = asked.route.service;
         let (since, timer) = (cx.now.mono, TimerHandle(0));
-        let is_stream = what.route.is_stream;
+        let is_stream = asked.route.is_stream;
         let key = self.invocations.insert(Invocation {
             origin,
             timer,
@@ -33,20 +32,20 @@ impl Callee {
             waiting: None,
         });
         let admitted = match self.doors.get_mut(service) {
-            Some(door) if !is_stream => door.enter(key, what.deadline.since(since)),
+            Some(door) if !is_stream => door.enter(key, asked.deadline.since(since)),
             _ => Admitted::Runs,
         };
         if let Admitted::Refused { retry_after } = admitted {
             self.invocations.remove(key);
-            return Err((what.payload, retry_after));
+            return Err((asked, retry_after));
         }
         let timer = cx.arm(ends, CalleeTimer(key));
         let invocation = self.invocations.get_mut(key).expect("just inserted");
         invocation.timer = timer;
         if admitted == Admitted::Runs {
-            invoke(key, invocation, what, false, out);
+            invoke(key, invocation, asked, false, out);
         } else {
-            invocation.waiting = Some(Box::new(what));
+            invocation.waiting = Some(asked);
         }
         Ok(key)
     }
@@ -82,16 +81,16 @@ impl Callee {
             && let Some(key) = door.take_turn()
         {
             let invocation = self.invocations.get_mut(key).expect("who waits has not ended");
-            let what = invocation.waiting.take().expect("it waits");
-            if is_expired(cx.now.mono, what.deadline) {
+            let asked = invocation.waiting.take().expect("it waits");
+            if is_expired(cx.now.mono, asked.deadline) {
                 // Its timer has yet to say so.
                 door.skip();
-                invocation.waiting = Some(what);
+                invocation.waiting = Some(asked);
                 self.expire(cx, key, out);
                 continue;
             }
             invocation.since = cx.now.mono;
-            invoke(key, invocation, *what, true, out);
+            invoke(key, invocation, asked, true, out);
         }
     }
 
@@ -161,15 +160,14 @@ impl Callee {
 fn invoke(
     key: InvocationKey,
     invocation: &Invocation,
-    what: Waiting,
+    asked: Box<Asked>,
     waited: bool,
     out: &mut Effects<'_, CalleeEffect>,
 ) {
-    let Waiting { route, path, payload, deadline } = what;
     let peer = match invocation.origin {
         Origin::Peer { peer, .. } => Some(peer),
         Origin::Local(_) => None,
     };
     let invocation = key;
-    out.push(CalleeEffect::Invoke { invocation, route, path, payload, peer, deadline, waited });
+    out.push(CalleeEffect::Invoke { invocation, asked, peer, waited });
 }

@@ -10,6 +10,19 @@ use crate::rpc::outcome::{AppError, CallResult, Status};
 use crate::topic::TopicPath;
 use crate::wire::CallMessage;
 
+/// What a handler is asked to do. Boxed wherever it goes: through many hands, and it is large.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Which handler.
+    pub route: LocalRoute,
+    /// The path that was called.
+    pub path: TopicPath,
+    /// The argument.
+    pub payload: Payload,
+    /// When the caller gives up. The run is cancelled then.
+    pub deadline: MonoTime,
+}
+
 /// What ran in answer to a call.
 #[derive(Clone, Debug)]
 pub enum HandlerError {
@@ -68,14 +81,8 @@ pub enum CalleeInput {
     LocalCall {
         /// The call.
         call: CallKey,
-        /// Who handles it.
-        route: LocalRoute,
-        /// The action.
-        path: TopicPath,
-        /// The argument.
-        payload: Payload,
-        /// When its caller gives up.
-        deadline: MonoTime,
+        /// What is asked.
+        asked: Box<Asked>,
     },
     /// This node no longer wants an answer from itself.
     LocalCancel(CallKey),
@@ -114,16 +121,10 @@ pub enum CalleeEffect {
     Invoke {
         /// The run.
         invocation: InvocationKey,
-        /// Which handler.
-        route: LocalRoute,
-        /// The action.
-        path: TopicPath,
-        /// The argument.
-        payload: Payload,
+        /// What it is asked.
+        asked: Box<Asked>,
         /// Who calls; none for this node itself.
         peer: Option<PeerKey>,
-        /// When the caller gives up.
-        deadline: MonoTime,
         /// It has waited for its turn: what the caller was allowed when it came it may not be allowed now.
         waited: bool,
     },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::{CallKey, MonoTime, PeerId, PeerKey};
 use crate::directory::local::LocalRoute;
 use crate::payload::Payload;
+use crate::rpc::callee::Asked;
 use crate::rpc::outcome::{CallError, CallResult, Executed, Failure};
 use crate::topic::TopicPath;
 use crate::wire::ReplyMessage;
@@ -143,14 +144,8 @@ pub enum CallerEffect {
     RunLocally {
         /// The call.
         call: CallKey,
-        /// The way.
-        route: LocalRoute,
-        /// The action.
-        path: TopicPath,
-        /// The argument.
-        payload: Payload,
-        /// When its caller gives up.
-        deadline: MonoTime,
+        /// What is asked.
+        asked: Box<Asked>,
     },
     /// The local call is not wanted any more.
     CancelLocally(CallKey),
