@@ -1,13 +1,14 @@
 //! Packets fidelity: whole nodes, and between them real QUIC datagrams.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use dunlin_core::link::LinkHandle;
+use dunlin_core::link::{Lane, LinkHandle};
+use dunlin_core::mesh::Way;
 use dunlin_core::peer::Admission;
 use dunlin_core::transport::{Crypto, Datagram, TransportConfig};
-use dunlin_core::{Event, Mesh, MonoTime, Node, NodeConfig, Now};
+use dunlin_core::{Event, Mesh, MonoTime, Node, NodeConfig, Now, PeerId};
 
 use crate::log::log;
 use crate::network::Fate;
@@ -27,16 +28,53 @@ pub(crate) struct Parcel {
     data: BytesMut,
 }
 
+/// A frame that has passed between a mesh and its transport.
+struct Passed {
+    way: Way,
+    /// Whose mesh it is.
+    here: PeerId,
+    /// Who is at the other end.
+    peer: PeerId,
+    lane: Lane,
+    body: Bytes,
+}
+
 /// What the nodes of a world have in common.
 pub(crate) struct Packets {
     crypto: schedule::Crypto,
     tape: Tape,
     buf: Vec<u8>,
+    /// Frames that were not written down yet: nodes know no true time. Only filled while a run is recorded.
+    passed: Arc<Mutex<Vec<Passed>>>,
 }
 
 impl Packets {
     pub(crate) fn new(crypto: schedule::Crypto, tape: Tape) -> Self {
-        Packets { crypto, tape, buf: Vec::new() }
+        Packets { crypto, tape, buf: Vec::new(), passed: Arc::default() }
+    }
+
+    /// Has the frames of a node written down: they travel inside packets, where nobody sees them.
+    fn watch(&self, here: PeerId, node: &mut Node) {
+        let passed = Arc::clone(&self.passed);
+        node.mesh_mut().watch_frames(Arc::new(move |frame| {
+            let (way, peer, lane, body) = (frame.way, frame.peer, frame.lane, frame.body.clone());
+            let mut passed = passed.lock().unwrap_or_else(PoisonError::into_inner);
+            passed.push(Passed { way, here, peer, lane, body });
+        }));
+    }
+}
+
+/// Writes down the frames that have just passed.
+fn record_frames(world: &World<'_, Packets>) {
+    let mut passed = world.fidelity.passed.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = |id: PeerId| world.peers.iter().position(|peer| *peer == id);
+    for Passed { way, here, peer, lane, body } in passed.drain(..) {
+        // Strangers have no column.
+        let (Some(here), Some(peer)) = (place(here), place(peer)) else { continue };
+        match way {
+            Way::Sent => world.tape.frame_leaves(world.now, (here, peer, lane.0), body),
+            Way::Received => world.tape.frame_arrives(world.now, (peer, here, lane.0), &body),
+        }
     }
 }
 
@@ -65,7 +103,11 @@ impl Fidelity for Packets {
             stored: Some(birth.stored),
             ..NodeConfig::new(birth.identity.clone(), birth.access, 1, birth.seed)
         };
-        Node::new(now, config)
+        let mut node = Node::new(now, config);
+        if self.tape.is_on() {
+            self.watch(birth.identity.id(), &mut node);
+        }
+        node
     }
 
     fn mesh(door: &Node) -> &Mesh {
@@ -105,6 +147,9 @@ impl Fidelity for Packets {
             }
         }
         world.fidelity.buf = buf;
+        if world.tape.is_on() {
+            record_frames(world);
+        }
         // What QUIC noticed while it wrote packets, the mesh has not told anybody yet.
         world.mesh(index).is_some_and(|mesh| mesh.load().events_queued > 0)
     }

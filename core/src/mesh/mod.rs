@@ -36,6 +36,7 @@ mod retries;
 mod store;
 mod vitals;
 mod wake;
+mod watch;
 mod wiring;
 
 use std::collections::VecDeque;
@@ -80,6 +81,7 @@ pub use look::Load;
 use outbound::Outbound;
 use wake::NodeTimer;
 pub use wake::{Wake, WakeReason};
+pub use watch::{FrameWatch, PassingFrame, Way};
 use wiring::Work;
 
 /// What makes a node the node it is.
@@ -238,6 +240,8 @@ pub struct Mesh {
 
     link_commands: VecDeque<LinkCommand>,
     events: VecDeque<Event>,
+    /// Who sees the frames.
+    watch: Option<FrameWatch>,
 }
 
 impl Mesh {
@@ -312,6 +316,7 @@ impl Mesh {
             life_request: 0,
             link_commands: VecDeque::new(),
             events: VecDeque::new(),
+            watch: None,
             limits,
         };
         mesh.store_life();
@@ -364,6 +369,7 @@ impl Mesh {
         // A link that we have closed may still deliver what was on its way.
         let Some(entry) = self.links.get(&link) else { return };
         let peer = entry.peer;
+        self.watched(Way::Received, peer, (link, lane), || frame.clone());
         match wire::parse_with(frame, &self.limits, &mut self.paths) {
             Ok(message) => self.arrived(peer, link, lane, message),
             Err(fault) => {

@@ -6,6 +6,7 @@ use crate::events::receiver;
 use crate::link::{FrameSource, Lane, LinkHandle};
 use crate::mesh::Mesh;
 use crate::mesh::outbound::OutItem;
+use crate::mesh::watch::Way;
 use crate::wire::{CallMessage, Message, ReplyMessage};
 
 impl FrameSource for Mesh {
@@ -57,6 +58,7 @@ impl FrameSource for Mesh {
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.lanes.sent(link, lane);
                 }
+                self.watched(Way::Sent, peer, (link, lane), || frame.to_body());
                 return Some(frame);
             }
         }

@@ -29,6 +29,7 @@ mod sick;
 mod store;
 mod streams;
 mod vitals;
+mod watch;
 
 const MS: Duration = Duration::from_millis(1);
 

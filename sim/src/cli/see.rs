@@ -139,7 +139,7 @@ pub(crate) struct Export {
     /// Where it goes; by default `run` with the format's ending.
     #[arg(long, short)]
     output: Option<PathBuf>,
-    /// ShiViz: also keep-alives and heartbeats.
+    /// ShiViz: also keep-alives, heartbeats, and the packets that frames travel in.
     #[arg(long)]
     upkeep: bool,
 }

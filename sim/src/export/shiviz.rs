@@ -17,11 +17,11 @@ enum Happening<'a> {
     Does(u16, &'a str),
 }
 
-/// The log. Keep-alives and heartbeats are left out unless `upkeep` asks for them; a message that nobody got is sent,
-/// and no more.
+/// The log. Keep-alives, heartbeats and packets with data, whose frames are there, are left out unless `upkeep` asks for
+/// them; a message that nobody got is sent, and no more.
 pub fn log(recording: &Recording, upkeep: bool) -> String {
-    let wanted =
-        |message: &&Message| upkeep || !matches!(message.kind, Kind::KeepAlive | Kind::Heartbeat);
+    let is_upkeep = |kind: Kind| matches!(kind, Kind::KeepAlive | Kind::Heartbeat | Kind::QuicData);
+    let wanted = |message: &&Message| upkeep || !is_upkeep(message.kind);
     let messages: Vec<&Message> = recording.messages.iter().filter(wanted).collect();
     // At one instant what is sent comes before what arrives: a message may take no time.
     let mut events: Vec<(u64, u8, Happening<'_>)> = Vec::new();

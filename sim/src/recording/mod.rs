@@ -65,7 +65,7 @@ pub struct Recording {
     pub leases: Vec<LeaseSpan>,
     /// Calls and publications.
     pub operations: Vec<Operation>,
-    /// Frames or datagrams, by the time they were sent.
+    /// Frames and, at packets fidelity, the datagrams that they travelled in, by the time they were sent.
     pub messages: Vec<Message>,
     /// What nodes did and noticed, by time.
     pub marks: Vec<Mark>,
@@ -307,7 +307,8 @@ pub enum Fate {
     Damaged,
 }
 
-/// A frame or a datagram.
+/// A frame or a datagram. At packets fidelity a frame is under way from when QUIC took it to when the other end has it
+/// whole, however often its packets are lost on the way; it is lost if its link is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// When it was sent.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use dunlin_core::{Event, Mesh, PeerId};
 
 use super::{
@@ -31,12 +32,17 @@ pub(crate) struct Sent {
     pub(crate) what: String,
 }
 
+/// Who sends a frame, to whom, and on which lane.
+type FrameWay = (usize, usize, u64);
+
 #[derive(Default)]
 struct Recorder {
     extent: Extent,
     messages: VecDeque<Message>,
     marks: VecDeque<Mark>,
     datagrams: VecDeque<Datagram>,
+    /// Frames inside packets that have not arrived, with when they left: on one lane in the order of that.
+    under_way: BTreeMap<FrameWay, VecDeque<(u64, Bytes)>>,
     left_out: LeftOut,
     /// All that is not bounded by the number of events, but by the schedule.
     rest: Recording,
@@ -74,6 +80,22 @@ impl Tape {
     pub(crate) fn sent(&self, sent: Sent, fate: network::Fate) {
         if let Some(mut recorder) = self.recorder() {
             recorder.sent(sent, fate);
+        }
+    }
+
+    /// A frame is handed to QUIC: from a node, to another, on a lane. What becomes of it is said when it arrives.
+    pub(crate) fn frame_leaves(&self, at: u64, way: FrameWay, body: Bytes) {
+        if let Some(mut recorder) = self.recorder()
+            && recorder.covers(at)
+        {
+            recorder.under_way.entry(way).or_default().push_back((at, body));
+        }
+    }
+
+    /// The same frame arrives.
+    pub(crate) fn frame_arrives(&self, at: u64, way: FrameWay, body: &Bytes) {
+        if let Some(mut recorder) = self.recorder() {
+            recorder.frame_arrives(at, way, body);
         }
     }
 
@@ -317,11 +339,32 @@ impl Recorder {
             let copy = Message { took: again, fate: Fate::Arrived, what, ..message.clone() };
             self.messages.push_back(copy);
         }
+        self.keep(message);
+    }
+
+    fn keep(&mut self, message: Message) {
         self.messages.push_back(message);
         while self.messages.len() > self.extent.entries_max {
             if let Some(first) = self.messages.pop_front() {
                 self.left_out.messages += 1;
                 self.left_out.before = self.left_out.before.max(first.at);
+            }
+        }
+    }
+
+    fn frame_arrives(&mut self, at: u64, way: FrameWay, body: &Bytes) {
+        let Some(under_way) = self.under_way.get_mut(&way) else { return };
+        // One that was lost with its link was made anew, or is not missed: those before it may still be in the list.
+        let Some(place) = under_way.iter().position(|(_, other)| other == body) else { return };
+        let Some((left, _)) = under_way.remove(place) else { return };
+        self.keep(frame_message(left, way, body, Some(at)));
+    }
+
+    /// What has not arrived never does.
+    fn frames_end(&mut self) {
+        for (way, under_way) in std::mem::take(&mut self.under_way) {
+            for (left, body) in under_way {
+                self.keep(frame_message(left, way, &body, None));
             }
         }
     }
@@ -355,7 +398,8 @@ impl Recorder {
         self.rest.operations.get_mut(*place)
     }
 
-    fn finish(self, outcome: &Outcome) -> Recording {
+    fn finish(mut self, outcome: &Outcome) -> Recording {
+        self.frames_end();
         let (verdict, breaches) = judged(&outcome.verdict);
         let mut recording = Recording {
             version: VERSION,
@@ -387,6 +431,26 @@ impl Recorder {
         recording.messages.sort_by_key(|message| message.at);
         settle(&mut recording);
         recording
+    }
+}
+
+/// A frame that travelled inside packets.
+fn frame_message(at: u64, way: FrameWay, body: &Bytes, arrived: Option<u64>) -> Message {
+    let (from, to, _) = way;
+    let (kind, mut what) = label::frame(body);
+    if arrived.is_none() {
+        what += if what.is_empty() { "never heard" } else { "; never heard" };
+    }
+    Message {
+        at,
+        from: from as u16,
+        to: to as u16,
+        took: arrived.map_or(0, |arrived| arrived - at),
+        kind,
+        fate: if arrived.is_some() { Fate::Arrived } else { Fate::Lost },
+        bytes: body.len() as u32,
+        link: None,
+        what,
     }
 }
 

@@ -365,6 +365,8 @@ byId("verdict").className = breaches.length ? "bad" : "";
 byId("facts").textContent = `${summary.fidelity}, ${raw.nodes} nodes, ${(END / 1e6).toFixed(1)} s, ${M.count} messages`;
 byId("failure").hidden = !breaches.length;
 view.hidden.add("upkeep");
+// What travels in packets is shown, and says more than they do.
+view.hidden.add("packets");
 readColours();
 resize();
 listKinds();

@@ -252,7 +252,10 @@ function eachMessage(until, with_) {
 function drawMessages(until) {
   const chosen = [];
   const taken = new Set();
-  eachMessage(until, (i) => chosen.push(i));
+  // A frame says more than the packets that it is in: it comes first, and is drawn above them.
+  const packets = [];
+  eachMessage(until, (i) => (kinds[M.kind[i]].group === "packets" ? packets : chosen).push(i));
+  chosen.push(...packets);
   // Where a pixel row of a pair has several, one stands for all.
   view.thinned = chosen.length > 5000;
   const lines = new Map();
@@ -272,7 +275,7 @@ function drawMessages(until) {
   }
   const heads = view.drawn < 1500;
   const dense = Math.max(0.12, Math.min(0.9, 900 / Math.max(1, view.drawn)));
-  for (const [group, list] of lines) {
+  for (const [group, list] of [...lines].sort(([a], [b]) => (b === "packets") - (a === "packets"))) {
     pen.strokeStyle = pen.fillStyle = colour[group];
     pen.lineWidth = heads ? 1.1 : 0.8;
     pen.globalAlpha = Math.min(group === "upkeep" ? 0.5 : 0.95, dense);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use dunlin_core::service::Service;
 use dunlin_sim::draw::draw;
 use dunlin_sim::failover::{How, departure};
-use dunlin_sim::recording::{Breach, Doing, Ending, Fate, Kind};
+use dunlin_sim::recording::{self, Breach, Doing, Ending, Fate, Kind};
 use dunlin_sim::run::run;
 use dunlin_sim::schedule::{Crypto, Fidelity};
 use dunlin_sim::{
@@ -74,6 +74,37 @@ fn a_recording_agrees_with_what_the_run_came_to() {
         assert!(!recording.messages.iter().any(|m| m.kind == Kind::Unreadable));
         let text = serde_json::to_string(&recording).expect("plain data");
         assert_eq!(serde_json::from_str::<Recording>(&text).expect("plain data"), recording);
+    }
+}
+
+#[test]
+fn frames_are_seen_inside_of_packets() {
+    for crypto in [Crypto::Null, Crypto::Tls] {
+        let (outcome, recording) = recorded(2, Fidelity::Packets, crypto, Extent::default());
+        let of = |kind| recording.messages.iter().filter(move |m| m.kind == kind);
+        assert!(of(Kind::QuicData).count() > 500 && of(Kind::QuicInitial).count() > 0);
+        assert!(!recording.messages.iter().any(|m| m.kind == Kind::Unreadable));
+        assert!(recording.messages.is_sorted_by_key(|message| message.at));
+        // Whatever ran at another node was heard there before, and its answer at home.
+        let calls = recording.operations.iter().filter(|o| o.doing == Doing::Call);
+        let mut far = 0;
+        for call in calls.filter(|call| call.ending == Ending::Done) {
+            let Some((node, ran)) = call.seen.iter().find(|(node, _)| *node != call.node) else {
+                continue;
+            };
+            far += 1;
+            let heard = |m: &&recording::Message| m.fate != Fate::Lost && m.at + m.took <= *ran;
+            let way = |m: &&recording::Message| (m.from, m.to) == (call.node, *node);
+            assert!(of(Kind::Call).filter(way).any(|m| heard(&m)), "{call:?}");
+            let way = |m: &&recording::Message| (m.to, m.from) == (call.node, *node);
+            assert!(of(Kind::Reply).filter(way).any(|m| m.at >= *ran), "{call:?}");
+        }
+        assert!(far > 50, "{far} calls of {}", outcome.calls);
+        // A frame is under way for as long as its packets, and a lost one has been somewhere.
+        let quickest = of(Kind::QuicData).filter(|m| m.fate != Fate::Lost).map(|m| m.took).min();
+        let frames = || of(Kind::Call).chain(of(Kind::Reply)).chain(of(Kind::Event));
+        assert!(frames().all(|m| m.fate == Fate::Lost || Some(m.took) >= quickest));
+        assert!(frames().filter(|m| m.fate == Fate::Lost).all(|m| m.what.contains("never heard")));
     }
 }
 
