@@ -118,7 +118,7 @@ impl Mesh {
     }
 
     /// Asserts what must hold between inputs, in every machine. Costs time in the size of the state;
-    /// the simulator calls it after every step.
+    /// the simulator calls it at one in forty events of a node, and at the end.
     ///
     /// # Panics
     ///
