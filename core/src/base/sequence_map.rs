@@ -64,11 +64,6 @@ impl<V> SequenceMap<V> {
         self.place(key).ok().map(|at| &mut self.entries[at].1)
     }
 
-    /// Whether there is such a key.
-    pub fn contains_key(&self, key: u64) -> bool {
-        self.place(key).is_ok()
-    }
-
     /// Sets the value of a key, and gives back the one before.
     pub fn insert(&mut self, key: u64, value: V) -> Option<V> {
         if self.entries.back().is_none_or(|(last, _)| *last < key) {
@@ -103,12 +98,6 @@ impl<V> SequenceMap<V> {
         self.entries.pop_front()
     }
 
-    /// Takes the first entry out of which this holds.
-    pub fn remove_first(&mut self, is_it: impl FnMut(&(u64, V)) -> bool) -> Option<(u64, V)> {
-        let at = self.entries.iter().position(is_it)?;
-        self.entries.remove(at)
-    }
-
     /// Keeps the entries of which this holds.
     pub fn retain(&mut self, mut keeps: impl FnMut(u64, &mut V) -> bool) {
         self.entries.retain_mut(|(key, value)| keeps(*key, value));
@@ -122,11 +111,6 @@ impl<V> SequenceMap<V> {
     /// All values, in the order of their keys.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
         self.entries.iter().map(|(_, value)| value)
-    }
-
-    /// All values, in the order of their keys.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.entries.iter_mut().map(|(_, value)| value)
     }
 
     /// All values, in the order of their keys.
@@ -170,12 +154,6 @@ mod tests {
                     }
                     3 => prop_assert_eq!(map.insert(pick, value), model.insert(pick, value)),
                     4 => prop_assert_eq!(map.pop_first(), model.pop_first()),
-                    5 => {
-                        let is_it = |value: &usize| value.is_multiple_of(3);
-                        let expected = model.iter().find(|(_, v)| is_it(v)).map(|(k, _)| *k);
-                        let expected = expected.and_then(|key| model.remove_entry(&key));
-                        prop_assert_eq!(map.remove_first(|(_, v)| is_it(v)), expected);
-                    }
                     _ => prop_assert_eq!(map.remove(pick), model.remove(&pick)),
                 }
                 prop_assert_eq!(map.get(pick), model.get(&pick));

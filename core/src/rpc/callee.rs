@@ -7,6 +7,7 @@
 //! between that have not come: [`Seen`].
 
 mod answer;
+mod kept;
 mod runs;
 mod words;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use crate::base::{
     CallKey, CallTag, Effects, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime, PeerKey,
-    PeerTag, SequenceMap, ServiceKey, ServiceTag, Slab,
+    PeerTag, ServiceKey, ServiceTag, Slab,
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
@@ -27,6 +28,7 @@ use crate::rpc::seen::{GAPS_MAX, Seen};
 use crate::wire::{CallMessage, ReplyMessage};
 
 use answer::{Answer, answer_of, local_result_of};
+use kept::{Entry, Kept};
 pub use words::{Asked, CalleeEffect, CalleeInput, CalleeTimer, HandlerError};
 
 /// A caller that may send a call again does so before its deadline by its own clock; its memory here
@@ -54,20 +56,12 @@ struct Invocation {
     waiting: Option<Box<Asked>>,
 }
 
-#[derive(Clone, Debug)]
-enum Entry {
-    Running(InvocationKey),
-    Answered(Answer),
-}
-
 #[derive(Clone, Debug, Default)]
 struct CallerMemory {
     boot: u64,
     floor: u64,
     seen: Seen,
-    entries: SequenceMap<Entry>,
-    running: usize,
-    kept_bytes: usize,
+    kept: Kept,
     /// Until then, by our clock, the caller may send something again.
     keep_until: MonoTime,
 }
@@ -166,9 +160,9 @@ impl Callee {
     pub fn take_message(&mut self, peer: PeerKey, sequence: u64) -> Option<ReplyMessage> {
         let memory = self.callers.get(peer)?;
         let entry = if is_planted(5) {
-            memory.entries.values().find(|entry| matches!(entry, Entry::Answered(_)))
+            memory.kept.iter().map(|(_, e)| e).find(|e| matches!(e, Entry::Answered(_)))
         } else {
-            memory.entries.get(sequence)
+            memory.kept.get(sequence)
         };
         let answer = match entry {
             Some(Entry::Answered(answer)) => answer.clone(),
@@ -207,7 +201,7 @@ impl Callee {
         };
         let is_new = memory.seen.insert(sequence);
         if !is_new && !is_planted(1) {
-            match memory.entries.get(sequence) {
+            match memory.kept.get(sequence) {
                 // Joined: the answer goes out when it is there.
                 Some(Entry::Running(_)) => {}
                 Some(Entry::Answered(kept)) => answer(out, kept.bytes()),
@@ -228,10 +222,10 @@ impl Callee {
             refused(Status::ShuttingDown)
         } else if time_left.is_zero() {
             refused(Status::ExpiredUnrun)
-        } else if memory.running >= self.running_per_peer_max {
+        } else if memory.kept.running() >= self.running_per_peer_max {
             refused(Status::Overloaded)
         } else if self.invocations.len() >= self.invocations_max
-            || memory.kept_bytes >= self.kept_bytes_max
+            || memory.kept.bytes() >= self.kept_bytes_max
         {
             Err(Answer::overloaded(RETRY_AFTER))
         } else {
@@ -248,16 +242,12 @@ impl Callee {
         };
         let memory = self.callers.get_mut(peer).expect("looked up above");
         match admitted {
-            Ok(invocation) => {
-                memory.entries.insert(sequence, Entry::Running(invocation));
-                memory.running += 1;
-            }
+            Ok(invocation) => memory.kept.run(sequence, invocation),
             Err(refusal) => {
                 let bytes = refusal.bytes();
-                memory.kept_bytes += bytes;
-                memory.entries.insert(sequence, Entry::Answered(refusal));
+                memory.kept.answer(sequence, refusal);
                 answer(out, bytes);
-                self.trim(peer);
+                memory.kept.trim(self.kept_bytes_max, self.kept_max);
             }
         }
     }
@@ -275,7 +265,7 @@ impl Callee {
         if sequence < memory.floor {
             return;
         }
-        match memory.entries.get(sequence) {
+        match memory.kept.get(sequence) {
             Some(Entry::Running(invocation)) => {
                 let invocation = *invocation;
                 let entry = self.invocations.get(invocation);
@@ -294,9 +284,9 @@ impl Callee {
                 // The cancel has overtaken its call, which must not run when it comes.
                 let is_new = memory.seen.insert(sequence);
                 let status = if is_new { Status::CancelledUnrun } else { Status::Forgotten };
-                memory.entries.insert(sequence, Entry::Answered(Answer::bare(status)));
+                memory.kept.answer(sequence, Answer::bare(status));
                 out.push(CalleeEffect::Answer { peer, sequence, payload_bytes: 0 });
-                self.trim(peer);
+                memory.kept.trim(self.kept_bytes_max, self.kept_max);
             }
         }
     }
@@ -333,20 +323,17 @@ impl Callee {
     ) {
         let Some(memory) = self.callers.get_mut(peer) else { return };
         // The caller may have begun a new life in the meantime.
-        let Some(entry) = memory.entries.get_mut(sequence) else { return };
-        if !matches!(entry, Entry::Running(running) if *running == key) {
-            return;
+        match memory.kept.get(sequence) {
+            Some(Entry::Running(running)) if *running == key => {}
+            _ => return,
         }
-        memory.running -= 1;
         if sequence < memory.floor {
-            memory.entries.remove(sequence);
-            return;
+            return memory.kept.drop_run(sequence);
         }
         let payload_bytes = answer.bytes();
-        memory.kept_bytes += payload_bytes;
-        *entry = Entry::Answered(answer);
+        memory.kept.answer(sequence, answer);
         out.push(CalleeEffect::Answer { peer, sequence, payload_bytes });
-        self.trim(peer);
+        memory.kept.trim(self.kept_bytes_max, self.kept_max);
     }
 
     fn finish_local(
@@ -367,38 +354,6 @@ impl Callee {
         self.serve_next(cx, invocation.service, out);
     }
 
-    /// Holds the answers kept for a caller within their bounds: bodies go first, then whole entries,
-    /// oldest first.
-    fn trim(&mut self, peer: PeerKey) {
-        let Some(memory) = self.callers.get_mut(peer) else { return };
-        if memory.kept_bytes > self.kept_bytes_max {
-            for entry in memory.entries.values_mut() {
-                if memory.kept_bytes <= self.kept_bytes_max {
-                    break;
-                }
-                if let Entry::Answered(answer) = entry
-                    && answer.bytes() > 0
-                {
-                    memory.kept_bytes -= answer.bytes();
-                    // Of what has not run, or failed, the text goes and the word stays.
-                    *answer = Answer::bare(match answer.status {
-                        Status::Ok | Status::Application => Status::AnswerDropped,
-                        status => status,
-                    });
-                }
-            }
-        }
-        // One at a time, so that a caller whose oldest call runs for long costs no look at all that is kept.
-        while memory.entries.len() > self.kept_max + memory.running {
-            let is_answered = |(_, entry): &(u64, Entry)| matches!(entry, Entry::Answered(_));
-            let Some((_, Entry::Answered(answer))) = memory.entries.remove_first(is_answered)
-            else {
-                unreachable!("what does not run is answered");
-            };
-            memory.kept_bytes -= answer.bytes();
-        }
-    }
-
     /// A caller's life is over: its runs are stopped, its answers dropped.
     fn drop_caller(
         &mut self,
@@ -407,9 +362,9 @@ impl Callee {
         out: &mut Effects<'_, CalleeEffect>,
     ) {
         let Some(memory) = self.callers.remove(peer) else { return };
-        for entry in memory.entries.into_values() {
+        for (_, entry) in memory.kept.iter() {
             if let Entry::Running(key) = entry {
-                self.stop(cx, key, out);
+                self.stop(cx, *key, out);
             }
         }
     }
@@ -422,13 +377,7 @@ impl CallerMemory {
         }
         self.floor = floor;
         self.seen.raise_floor(floor);
-        // Nobody waits for what runs, but it runs; it goes when it has ended.
-        while let Some((sequence, Entry::Answered(answer))) = self.entries.first()
-            && sequence < floor
-        {
-            self.kept_bytes -= answer.bytes();
-            self.entries.pop_first();
-        }
+        self.kept.raise_floor(floor);
     }
 }
 
@@ -549,21 +498,15 @@ impl Machine for Callee {
     fn check_invariants(&self) {
         let mut remote = 0;
         for (_, memory) in self.callers.iter() {
-            let (mut running, mut bytes) = (0, 0);
-            for (sequence, entry) in memory.entries.iter() {
+            memory.kept.check_invariants(self.kept_max);
+            for (sequence, entry) in memory.kept.iter() {
                 assert!(memory.seen.contains(sequence), "registered before it runs");
-                match entry {
-                    Entry::Running(key) => {
-                        assert!(self.invocations.get(*key).is_some());
-                        running += 1;
-                    }
-                    Entry::Answered(answer) => bytes += answer.bytes(),
+                if let Entry::Running(key) = entry {
+                    assert!(self.invocations.get(*key).is_some());
                 }
             }
-            assert_eq!(running, memory.running, "runs are counted");
+            let running = memory.kept.running();
             assert!(running <= self.running_per_peer_max, "credit was exceeded");
-            assert_eq!(bytes, memory.kept_bytes, "the account of kept bytes is right");
-            assert!(memory.entries.len() <= self.kept_max + running, "answers are bounded");
             assert!(memory.seen.gaps() <= GAPS_MAX);
             remote += running;
         }

@@ -136,6 +136,27 @@ fn answers_that_take_too_much_room_lose_their_bodies_and_never_run_again() {
 }
 
 #[test]
+fn behind_a_run_that_goes_on_and_on_the_newest_answers_are_kept() {
+    let limits = Limits { kept_answers_per_peer_max: 3, ..Limits::default() };
+    let mut bench = callee(&limits);
+    let long = invoked(&bench.feed((), call(1, 1))).unwrap();
+    for sequence in 2..=10 {
+        let run = invoked(&bench.feed((), call(sequence, 1))).unwrap();
+        bench.feed((), done(run, b"yes"));
+    }
+    let statuses: Vec<_> = (2..=10).map(|sequence| status(&mut bench, sequence).unwrap()).collect();
+    assert_eq!(statuses[..6], [Status::Forgotten; 6]);
+    assert_eq!(statuses[6..], [Status::Ok; 3]);
+    assert!(bench.feed((), call(1, 1)).is_empty(), "the long one is joined");
+    bench.feed((), done(long, b"at last"));
+    assert_eq!(status(&mut bench, 1), Some(Status::Ok), "its answer is the newest");
+    assert_eq!(
+        [8, 9, 10].map(|s| status(&mut bench, s).unwrap()),
+        [Status::Forgotten, Status::Ok, Status::Ok]
+    );
+}
+
+#[test]
 fn a_run_that_takes_too_long_is_stopped() {
     let mut bench = callee(&Limits::default());
     bench.feed((), call(1, 1));

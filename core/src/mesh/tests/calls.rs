@@ -229,3 +229,28 @@ fn a_caller_that_is_let_go_and_comes_back_is_not_served_twice() {
     assert_eq!(cell.lock().unwrap().take().unwrap().unwrap(), 1);
     assert_eq!(*runs.lock().unwrap(), 1);
 }
+
+#[test]
+fn a_call_that_outlasts_thousands_of_others_still_gets_its_answer() {
+    let mut world = World::new(2);
+    let work = service("work")
+        .action("slow", |cx, (): ()| async move {
+            cx.handle().sleep(5_000 * MS).await;
+            Ok("done")
+        })
+        .action("quick", |_, n: u32| async move { Ok(n) });
+    world.serve(1, work);
+    world.connect(0, 1);
+    let handle = world.handle(0);
+    let slow = world.run(0, async move { handle.call::<_, String>("work/slow", ()).await });
+    let handle = world.handle(0);
+    let count = u32::try_from(Limits::default().kept_answers_per_peer_max).unwrap() + 100;
+    let quick = world.run(0, async move {
+        for n in 0..count {
+            assert_eq!(handle.call::<_, u32>("work/quick", n).await, Ok(n));
+        }
+    });
+    assert!(quick.lock().unwrap().is_some() && slow.lock().unwrap().is_none());
+    world.pass(6_000 * MS);
+    assert_eq!(slow.lock().unwrap().take().unwrap(), Ok("done".to_string()));
+}
