@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::collections::vec_deque;
 
+use super::slab::make_first_room;
+
 /// A sorted map whose keys are handed out in ascending order, and mostly leave in much the same.
 ///
 /// The entries lie in a queue. What comes with the highest key yet, and what goes from the front, costs no more for
@@ -67,6 +69,8 @@ impl<V> SequenceMap<V> {
     /// Sets the value of a key, and gives back the one before.
     pub fn insert(&mut self, key: u64, value: V) -> Option<V> {
         if self.entries.back().is_none_or(|(last, _)| *last < key) {
+            // Most maps of a node have one entry, if any.
+            make_first_room(&mut self.entries);
             self.entries.push_back((key, value));
             return None;
         }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::base::slab::make_first_room;
+
 /// Gaps between the floor and the highest number seen: at most so many are remembered, what lies in older
 /// ones counts as seen. A guess; a caller's lanes leave far fewer.
 pub const GAPS_MAX: usize = 4_096;
@@ -32,6 +34,7 @@ impl Seen {
     pub fn insert(&mut self, sequence: u64) -> bool {
         if sequence >= self.next {
             if sequence > self.next {
+                make_first_room(&mut self.gaps);
                 self.gaps.push_back((self.next, sequence));
                 if self.gaps.len() > GAPS_MAX {
                     self.gaps.pop_front();

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::answer::Answer;
+use crate::base::slab::make_first_room;
 use crate::base::{InvocationKey, SequenceMap};
 use crate::rpc::outcome::Status;
 
@@ -61,6 +62,7 @@ impl Kept {
     /// A call that did not run, or does not run any more, has this answer.
     pub(super) fn answer(&mut self, sequence: u64, answer: Answer) {
         self.bytes += answer.bytes();
+        make_first_room(&mut self.answered);
         self.answered.push_back(sequence);
         if let Some(Entry::Running(_)) = self.entries.insert(sequence, Entry::Answered(answer)) {
             self.running -= 1;
