@@ -13,7 +13,7 @@ use dunlin_core::auth::{
     Access, AccessInput, DescriptorChain, DescriptorClaims, Dissemination, Grant, Membership,
     NetworkClaim, NetworkMembership, Permission, Permissions, Token, TokenId, validate,
 };
-use dunlin_core::base::{Draws, Effects, Key, PeerKey};
+use dunlin_core::base::{Draws, Effects, Key, PeerKey, Refusals};
 use dunlin_core::link::LinkHandle;
 use dunlin_core::machine::{Context, Machine, TimerHandle, Timers};
 use dunlin_core::topic::TopicPath;
@@ -94,7 +94,8 @@ impl Node {
 
     fn feed(&mut self, input: AccessInput) {
         let mut timers = NoTimers;
-        let mut cx = Context::new(self.now, &mut self.draws, &mut timers);
+        let mut refusals = Refusals::default();
+        let mut cx = Context::new(self.now, &mut self.draws, &mut timers, &mut refusals);
         let mut sink = |effect| panic!("{effect:?}");
         self.access.handle(&mut cx, (), input, &mut Effects::new(&mut sink));
     }

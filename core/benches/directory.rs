@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
-use dunlin_core::base::{Draws, Effects, PeerKey, PeerTag, Slab};
+use dunlin_core::base::{Draws, Effects, PeerKey, PeerTag, Refusals, Slab};
 use dunlin_core::directory::remote::Purpose;
 use dunlin_core::directory::{
     Entry, EntryKey, Heard, OfferState, Publisher, PublisherInput, RemoteServices, Selection,
@@ -100,7 +100,8 @@ fn telling(criterion: &mut Criterion) {
         let mut draws = Draws::new([1; 32]);
         let mut feed = |publisher: &mut Publisher, input| {
             let mut timers = NoTimers;
-            let mut cx = Context::new(now, &mut draws, &mut timers);
+            let mut refusals = Refusals::default();
+            let mut cx = Context::new(now, &mut draws, &mut timers, &mut refusals);
             let mut ignored = |_| {};
             publisher.handle(&mut cx, &|_, _| true, input, &mut Effects::new(&mut ignored));
         };

@@ -1,6 +1,6 @@
 //! The contract of a machine.
 
-use crate::base::{Draws, Effects, Label, MonoTime, Now};
+use crate::base::{Bound, Draws, Effects, Label, MonoTime, Now, Refusals};
 
 /// A pure state machine: the same inputs at the same times give the same effects, everywhere.
 ///
@@ -51,12 +51,23 @@ pub struct Context<'a, T> {
     pub now: Now,
     draws: &'a mut Draws,
     timers: &'a mut dyn Timers<T>,
+    refusals: &'a mut Refusals,
 }
 
 impl<'a, T> Context<'a, T> {
     /// What the caller lends for one input.
-    pub fn new(now: Now, draws: &'a mut Draws, timers: &'a mut dyn Timers<T>) -> Self {
-        Context { now, draws, timers }
+    pub fn new(
+        now: Now,
+        draws: &'a mut Draws,
+        timers: &'a mut dyn Timers<T>,
+        refusals: &'a mut Refusals,
+    ) -> Self {
+        Context { now, draws, timers, refusals }
+    }
+
+    /// Counts a refusal by this bound, for operators.
+    pub fn refused(&mut self, bound: Bound) {
+        self.refusals.count(bound);
     }
 
     /// Asks for `what` as an input at `at`, or at once when `at` is past.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::{Draws, Effects, Key, MonoTime, Now, TimerQueue, WallTime};
+use crate::base::{Draws, Effects, Key, MonoTime, Now, Refusals, TimerQueue, WallTime};
 use crate::machine::{Context, Machine, TimerHandle, Timers};
 
 /// A machine and all that it may use of the world.
@@ -12,6 +12,7 @@ pub(crate) struct Bench<M: Machine> {
     pub(crate) wall: WallTime,
     timers: TimerQueue<M::Timer>,
     draws: Draws,
+    pub(crate) refusals: Refusals,
 }
 
 struct Own<'a, T>(&'a mut TimerQueue<T>);
@@ -33,6 +34,7 @@ impl<M: Machine> Bench<M> {
             wall: WallTime::default(),
             timers: TimerQueue::default(),
             draws: Draws::new([3; 32]),
+            refusals: Refusals::default(),
         }
     }
 
@@ -42,7 +44,7 @@ impl<M: Machine> Bench<M> {
         let mut sink = |effect| effects.push(effect);
         let mut timers = Own(&mut self.timers);
         let now = Now::new(self.now, self.wall);
-        let mut cx = Context::new(now, &mut self.draws, &mut timers);
+        let mut cx = Context::new(now, &mut self.draws, &mut timers, &mut self.refusals);
         self.machine.handle(&mut cx, view, input, &mut Effects::new(&mut sink));
         self.machine.check_invariants();
         effects

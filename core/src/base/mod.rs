@@ -1,5 +1,6 @@
 //! Values without policy: time, ids, randomness, timers, bounds.
 
+pub mod bounds;
 pub mod effects;
 pub mod few;
 pub mod id;
@@ -12,6 +13,7 @@ pub mod stable_hash;
 pub mod time;
 pub mod timers;
 
+pub use bounds::{Bound, Refusals, Scope, Unit};
 pub use effects::Effects;
 pub use few::FewMap;
 pub use id::{Identity, Incarnation, ParsePeerIdError, PeerId};

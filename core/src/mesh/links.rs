@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::base::{Incarnation, Label, PeerId, PeerKey};
+use crate::base::{Bound, Incarnation, Label, PeerId, PeerKey};
 use crate::link::{CloseCode, Direction, Lane, LinkCommand, LinkHandle, LinkId, Sent};
 use crate::mesh::event::Event;
 use crate::mesh::outbound::OutItem;
@@ -35,9 +35,11 @@ impl Mesh {
             return refuse(self, CloseCode::PROTOCOL_FAULT);
         }
         if self.links.len() >= self.limits.links_max || self.links.contains_key(&link) {
+            self.refusals.count(Bound::Links);
             return refuse(self, CloseCode::TOO_MANY_LINKS);
         }
         let Some(peer) = self.peer_key(id) else {
+            self.refusals.count(Bound::Peers);
             return refuse(self, CloseCode::TOO_MANY_LINKS);
         };
         self.links.insert(link, LinkEntry { peer, remote, out: Box::default() });

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::auth::Access;
-use crate::base::{Incarnation, Limits, PeerId};
+use crate::base::{Incarnation, Limits, PeerId, Refusals};
 use crate::directory::{Document, LocalServices};
 use crate::link::{LinkHandle, LinkId};
 use crate::machine::Machine;
@@ -39,6 +39,11 @@ impl Mesh {
     /// The bounds.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How often each bound has refused something.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Everyone a link to is up, with what they serve.

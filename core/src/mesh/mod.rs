@@ -47,7 +47,7 @@ use bytes::Bytes;
 use crate::auth::{Access, AccessInput, AccessTimer};
 use crate::base::{
     CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey,
-    PeerTag, Slab, TimerQueue,
+    PeerTag, Refusals, Slab, TimerQueue,
 };
 use crate::directory::numbers::{EVENT_BITS, Numbers};
 use crate::directory::{LocalServices, Publisher, RemoteServices, Replicas};
@@ -143,7 +143,7 @@ macro_rules! feed {
     ($mesh:ident, $machine:expr, $view:expr, $input:expr, $timer:expr, $effect:expr) => {{
         let mut timers =
             Own { queue: &mut $mesh.timers, wrap: $timer, of: std::marker::PhantomData };
-        let mut cx = Context::new($mesh.now, &mut $mesh.draws, &mut timers);
+        let mut cx = Context::new($mesh.now, &mut $mesh.draws, &mut timers, &mut $mesh.refusals);
         let work = &mut $mesh.work;
         let mut sink = |effect| work.push_back($effect(effect));
         $machine.handle(&mut cx, $view, $input, &mut Effects::new(&mut sink));
@@ -190,6 +190,8 @@ pub struct Mesh {
     now: Now,
     draws: Draws,
     timers: TimerQueue<NodeTimer>,
+    /// What bounds have refused.
+    refusals: Refusals,
     work: VecDeque<Work>,
     phase: Phase,
     sweeping: bool,
@@ -279,6 +281,7 @@ impl Mesh {
             now,
             draws,
             timers: TimerQueue::default(),
+            refusals: Refusals::default(),
             work: VecDeque::new(),
             phase: Phase::Running,
             sweeping: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::Incarnation;
+use crate::base::{Bound, Incarnation};
 use crate::directory::Document;
 use crate::link::{CloseCode, Direction, End, LinkHandle, LinkId};
 use crate::machine::TimerHandle;
@@ -37,6 +37,7 @@ impl Peer {
             self.links.len() < max
         };
         if !room {
+            turn.cx.refused(Bound::LinksPerPeer);
             turn.out.push(PeerEffect::Close { link, code: CloseCode::TOO_MANY_LINKS });
             return;
         }

@@ -14,8 +14,8 @@ mod words;
 use std::time::Duration;
 
 use crate::base::{
-    CallKey, CallTag, Effects, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime, PeerKey,
-    PeerTag, ServiceKey, ServiceTag, Slab,
+    Bound, CallKey, CallTag, Effects, InvocationKey, InvocationTag, KeyMap, Limits, MonoTime,
+    PeerKey, PeerTag, ServiceKey, ServiceTag, Slab,
 };
 use crate::directory::local::LocalRoute;
 use crate::machine::{Context, Machine, TimerHandle};
@@ -223,10 +223,10 @@ impl Callee {
         } else if time_left.is_zero() {
             refused(Status::ExpiredUnrun)
         } else if memory.kept.running() >= self.running_per_peer_max {
+            cx.refused(Bound::CallsPerPeer);
             refused(Status::Overloaded)
-        } else if self.invocations.len() >= self.invocations_max
-            || memory.kept.bytes() >= self.kept_bytes_max
-        {
+        } else if self.invocations.len() >= self.invocations_max {
+            cx.refused(Bound::Invocations);
             Err(Answer::overloaded(RETRY_AFTER))
         } else {
             match route {
@@ -245,9 +245,8 @@ impl Callee {
             Ok(invocation) => memory.kept.run(sequence, invocation),
             Err(refusal) => {
                 let bytes = refusal.bytes();
-                memory.kept.answer(sequence, refusal);
+                memory.kept.answer(sequence, refusal, self.kept_bytes_max, self.kept_max);
                 answer(out, bytes);
-                memory.kept.trim(self.kept_bytes_max, self.kept_max);
             }
         }
     }
@@ -284,9 +283,9 @@ impl Callee {
                 // The cancel has overtaken its call, which must not run when it comes.
                 let is_new = memory.seen.insert(sequence);
                 let status = if is_new { Status::CancelledUnrun } else { Status::Forgotten };
-                memory.kept.answer(sequence, Answer::bare(status));
+                let answer = Answer::bare(status);
+                memory.kept.answer(sequence, answer, self.kept_bytes_max, self.kept_max);
                 out.push(CalleeEffect::Answer { peer, sequence, payload_bytes: 0 });
-                memory.kept.trim(self.kept_bytes_max, self.kept_max);
             }
         }
     }
@@ -331,9 +330,8 @@ impl Callee {
             return memory.kept.drop_run(sequence);
         }
         let payload_bytes = answer.bytes();
-        memory.kept.answer(sequence, answer);
+        memory.kept.answer(sequence, answer, self.kept_bytes_max, self.kept_max);
         out.push(CalleeEffect::Answer { peer, sequence, payload_bytes });
-        memory.kept.trim(self.kept_bytes_max, self.kept_max);
     }
 
     fn finish_local(
@@ -498,7 +496,7 @@ impl Machine for Callee {
     fn check_invariants(&self) {
         let mut remote = 0;
         for (_, memory) in self.callers.iter() {
-            memory.kept.check_invariants(self.kept_max);
+            memory.kept.check_invariants(self.kept_bytes_max, self.kept_max);
             for (sequence, entry) in memory.kept.iter() {
                 assert!(memory.seen.contains(sequence), "registered before it runs");
                 if let Entry::Running(key) = entry {

@@ -157,6 +157,21 @@ fn behind_a_run_that_goes_on_and_on_the_newest_answers_are_kept() {
 }
 
 #[test]
+fn answers_that_fill_their_room_to_the_byte_keep_nobody_out() {
+    let limits = Limits { kept_answer_bytes_per_peer_max: 6, ..Limits::default() };
+    let mut bench = callee(&limits);
+    bench.feed((), call(1, 1));
+    for sequence in 2..=5 {
+        // Two answers of three bytes are all that there is room for, and the oldest call goes on.
+        let run = invoked(&bench.feed((), call(sequence, 1))).expect("it runs");
+        bench.feed((), done(run, b"yes"));
+    }
+    let statuses = [2, 3, 4, 5].map(|sequence| status(&mut bench, sequence).unwrap());
+    use Status::{AnswerDropped, Ok};
+    assert_eq!(statuses, [AnswerDropped, AnswerDropped, Ok, Ok]);
+}
+
+#[test]
 fn a_run_that_takes_too_long_is_stopped() {
     let mut bench = callee(&Limits::default());
     bench.feed((), call(1, 1));

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use dunlin_core::base::{Draws, Effects, Incarnation, MonoTime};
+use dunlin_core::base::{Draws, Effects, Incarnation, MonoTime, Refusals};
 use dunlin_core::directory::Document;
 use dunlin_core::link::{
     CloseCode, DialError, DialHandle, Direction, DownReason, End, LinkHandle, LinkId,
@@ -190,7 +190,8 @@ impl Work<'_, '_> {
             let mut draws = Draws::new([0; 32]);
             let mut armed = Armed(timers);
             let now = Now::new(MonoTime::ZERO, Default::default());
-            let mut cx = Context::new(now, &mut draws, &mut armed);
+            let mut refusals = Refusals::default();
+            let mut cx = Context::new(now, &mut draws, &mut armed, &mut refusals);
             peer.handle(&mut cx, &local, input, &mut Effects::new(&mut sink));
             peer.check_invariants();
         }));

@@ -35,14 +35,18 @@ pub(crate) struct Sent {
 /// Who sends a frame, to whom, and on which lane.
 type FrameWay = (usize, usize, u64);
 
+/// So many frames of one node to another are taken to be under way. Of more, the oldest were lost with their links. A
+/// guess: more than links hold.
+const UNDER_WAY_MAX: usize = 4_096;
+
 #[derive(Default)]
 struct Recorder {
     extent: Extent,
     messages: VecDeque<Message>,
     marks: VecDeque<Mark>,
     datagrams: VecDeque<Datagram>,
-    /// Frames inside packets that have not arrived, with when they left: on one lane in the order of that.
-    under_way: BTreeMap<FrameWay, VecDeque<(u64, Bytes)>>,
+    /// By node and peer, frames inside packets that have not arrived: when they left, and on which lane.
+    under_way: BTreeMap<(usize, usize), VecDeque<(u64, u64, Bytes)>>,
     left_out: LeftOut,
     /// All that is not bounded by the number of events, but by the schedule.
     rest: Recording,
@@ -88,7 +92,7 @@ impl Tape {
         if let Some(mut recorder) = self.recorder()
             && recorder.covers(at)
         {
-            recorder.under_way.entry(way).or_default().push_back((at, body));
+            recorder.frame_leaves(at, way, body);
         }
     }
 
@@ -352,19 +356,30 @@ impl Recorder {
         }
     }
 
-    fn frame_arrives(&mut self, at: u64, way: FrameWay, body: &Bytes) {
-        let Some(under_way) = self.under_way.get_mut(&way) else { return };
-        // One that was lost with its link was made anew, or is not missed: those before it may still be in the list.
-        let Some(place) = under_way.iter().position(|(_, other)| other == body) else { return };
-        let Some((left, _)) = under_way.remove(place) else { return };
-        self.keep(frame_message(left, way, body, Some(at)));
+    fn frame_leaves(&mut self, at: u64, (from, to, lane): FrameWay, body: Bytes) {
+        let under_way = self.under_way.entry((from, to)).or_default();
+        under_way.push_back((at, lane, body));
+        if under_way.len() > UNDER_WAY_MAX
+            && let Some((left, _, body)) = under_way.pop_front()
+        {
+            self.keep(frame_message(left, (from, to), &body, None));
+        }
+    }
+
+    fn frame_arrives(&mut self, at: u64, (from, to, lane): FrameWay, body: &Bytes) {
+        let Some(under_way) = self.under_way.get_mut(&(from, to)) else { return };
+        // Mostly it is the first. Before it may be what other lanes hold back, and what was lost with a link.
+        let is_it = |(_, on, other): &(u64, u64, Bytes)| *on == lane && other == body;
+        let Some(place) = under_way.iter().position(is_it) else { return };
+        let Some((left, ..)) = under_way.remove(place) else { return };
+        self.keep(frame_message(left, (from, to), body, Some(at)));
     }
 
     /// What has not arrived never does.
     fn frames_end(&mut self) {
-        for (way, under_way) in std::mem::take(&mut self.under_way) {
-            for (left, body) in under_way {
-                self.keep(frame_message(left, way, &body, None));
+        for (ends, under_way) in std::mem::take(&mut self.under_way) {
+            for (left, _, body) in under_way {
+                self.keep(frame_message(left, ends, &body, None));
             }
         }
     }
@@ -435,8 +450,12 @@ impl Recorder {
 }
 
 /// A frame that travelled inside packets.
-fn frame_message(at: u64, way: FrameWay, body: &Bytes, arrived: Option<u64>) -> Message {
-    let (from, to, _) = way;
+fn frame_message(
+    at: u64,
+    (from, to): (usize, usize),
+    body: &Bytes,
+    arrived: Option<u64>,
+) -> Message {
     let (kind, mut what) = label::frame(body);
     if arrived.is_none() {
         what += if what.is_empty() { "never heard" } else { "; never heard" };

@@ -530,7 +530,7 @@ function drawHeads() {
 const BUCKETS = 300;
 const density = new Float64Array(BUCKETS);
 for (let i = 0; i < M.count; i++) {
-  if (kinds[M.kind[i]].group !== "upkeep") density[Math.min(BUCKETS - 1, Math.floor(M.at[i] / END * BUCKETS))] += 1;
+  if (!["upkeep", "packets"].includes(kinds[M.kind[i]].group)) density[Math.min(BUCKETS - 1, Math.floor(M.at[i] / END * BUCKETS))] += 1;
 }
 const densityMax = density.reduce((most, n) => Math.max(most, n), 1);
 

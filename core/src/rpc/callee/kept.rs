@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::answer::Answer;
 use crate::base::slab::make_first_room;
 use crate::base::{InvocationKey, SequenceMap};
+use crate::planted::is_planted;
 use crate::rpc::outcome::Status;
 
 #[derive(Clone, Debug)]
@@ -48,25 +49,35 @@ impl Kept {
         self.running
     }
 
-    /// How many bytes answers have.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// A call runs that was not known.
     pub(super) fn run(&mut self, sequence: u64, invocation: InvocationKey) {
         self.entries.insert(sequence, Entry::Running(invocation));
         self.running += 1;
     }
 
-    /// A call that did not run, or does not run any more, has this answer.
-    pub(super) fn answer(&mut self, sequence: u64, answer: Answer) {
-        self.bytes += answer.bytes();
+    /// A call that was not known, or does not run any more, has this answer. So many bytes of answers are kept, and so
+    /// many answers: what is beyond that goes, the oldest first, and this one never before another.
+    pub(super) fn answer(
+        &mut self,
+        sequence: u64,
+        answer: Answer,
+        bytes_max: usize,
+        answers_max: usize,
+    ) {
+        let bytes = answer.bytes();
+        self.bytes += bytes;
         make_first_room(&mut self.answered);
         self.answered.push_back(sequence);
         if let Some(Entry::Running(_)) = self.entries.insert(sequence, Entry::Answered(answer)) {
             self.running -= 1;
         }
+        self.trim(bytes_max, answers_max);
+        self.tidy();
+        let kept = match self.entries.get(sequence) {
+            Some(Entry::Answered(answer)) => answer.bytes() == bytes || bytes > bytes_max,
+            _ => answers_max == 0,
+        };
+        assert!(kept, "an answer that has just been given is kept");
     }
 
     /// A run has ended, and nobody waits for it.
@@ -74,6 +85,7 @@ impl Kept {
         if let Some(Entry::Running(_)) = self.entries.remove(sequence) {
             self.running -= 1;
         }
+        self.tidy();
     }
 
     /// Nobody asks any more for what is below this number. What runs goes when it has ended.
@@ -87,6 +99,11 @@ impl Kept {
         while self.answered.front().is_some_and(|sequence| !self.is_answered(*sequence)) {
             self.forget_first();
         }
+        self.tidy();
+    }
+
+    /// Bounds the numbers of answers that are gone.
+    fn tidy(&mut self) {
         if self.answered.len() > 2 * self.entries.len() + GONE_MAX {
             let entries = &self.entries;
             let is_answered =
@@ -97,7 +114,7 @@ impl Kept {
     }
 
     /// Holds answers within these bounds: bodies go first, then whole answers, the oldest first.
-    pub(super) fn trim(&mut self, bytes_max: usize, answers_max: usize) {
+    fn trim(&mut self, bytes_max: usize, answers_max: usize) {
         while self.bytes > bytes_max
             && let Some(sequence) = self.answered.get(self.bodiless)
         {
@@ -114,8 +131,12 @@ impl Kept {
             self.bodiless += 1;
         }
         while self.entries.len() > answers_max + self.running
-            && let Some(sequence) = self.forget_first()
+            && let Some(mut sequence) = self.forget_first()
         {
+            if is_planted(9) {
+                let lowest = self.entries.iter().find(|(_, e)| matches!(e, Entry::Answered(_)));
+                sequence = lowest.map_or(sequence, |(lowest, _)| lowest);
+            }
             if self.is_answered(sequence)
                 && let Some(Entry::Answered(answer)) = self.entries.remove(sequence)
             {
@@ -134,7 +155,7 @@ impl Kept {
     }
 
     /// Asserts what must hold between inputs.
-    pub(super) fn check_invariants(&self, answers_max: usize) {
+    pub(super) fn check_invariants(&self, bytes_max: usize, answers_max: usize) {
         let (mut running, mut bytes) = (0, 0);
         for (_, entry) in self.entries.iter() {
             match entry {
@@ -144,8 +165,17 @@ impl Kept {
         }
         assert_eq!(running, self.running, "runs are counted");
         assert_eq!(bytes, self.bytes, "the account of kept bytes is right");
+        assert!(bytes <= bytes_max, "what answers hold is bounded");
         assert!(self.entries.len() <= answers_max + running, "answers are bounded");
         let listed = self.answered.iter().filter(|sequence| self.is_answered(**sequence)).count();
         assert_eq!(listed, self.entries.len() - running, "every answer has its turn to go");
+        let gone_max = 2 * self.entries.len() + GONE_MAX;
+        assert!(self.answered.len() <= gone_max, "what is gone is forgotten");
+        for sequence in self.answered.iter().take(self.bodiless) {
+            let entry = self.entries.get(*sequence);
+            let is_bare =
+                |entry| matches!(entry, &Entry::Answered(ref answer) if answer.bytes() == 0);
+            assert!(entry.is_none_or(is_bare), "what has lost its body has none");
+        }
     }
 }

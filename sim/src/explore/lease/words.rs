@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
-use dunlin_core::base::{Draws, Effects, MonoTime};
+use dunlin_core::base::{Draws, Effects, MonoTime, Refusals};
 use dunlin_core::lease::{Answered, Ask, Ballot, LeaseName, ProposerId};
 use dunlin_core::machine::{Context, Machine, TimerHandle, Timers};
 use dunlin_core::{Now, PeerId};
@@ -139,7 +139,9 @@ pub(super) fn feed<M: Machine<View<'static> = ()>>(
     let handled = catch_unwind(AssertUnwindSafe(|| {
         let mut sink = |effect| effects.push(effect);
         let (mut draws, mut timers) = (Draws::new([0; 32]), AnyTime);
-        let mut cx = Context::new(Now::new(now, Default::default()), &mut draws, &mut timers);
+        let mut refusals = Refusals::default();
+        let now = Now::new(now, Default::default());
+        let mut cx = Context::new(now, &mut draws, &mut timers, &mut refusals);
         machine.handle(&mut cx, (), input, &mut Effects::new(&mut sink));
         machine.check_invariants();
     }));
