@@ -66,7 +66,7 @@ struct Station {
 impl Station {
     fn new(index: u8, now: Now) -> Station {
         let config = MeshConfig {
-            id: identity(index).id(),
+            identity: identity(index),
             incarnation_counter: 1,
             stored: None,
             seed: [index; 32],

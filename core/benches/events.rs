@@ -30,7 +30,7 @@ fn identity(index: u8) -> Identity {
 
 fn mesh(index: u8) -> Mesh {
     let config = MeshConfig {
-        id: identity(index).id(),
+        identity: identity(index),
         incarnation_counter: 1,
         stored: None,
         seed: [index; 32],

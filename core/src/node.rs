@@ -92,7 +92,7 @@ impl Node {
             mesh: Mesh::new(
                 now,
                 MeshConfig {
-                    id: config.identity.id(),
+                    identity: config.identity.clone(),
                     incarnation_counter: config.incarnation_counter,
                     stored: config.stored,
                     seed: config.seed,

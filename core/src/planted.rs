@@ -103,6 +103,7 @@
 //! | 153 | any number of calls waits for a service, and they run though their time is up |
 //! | 154 | a node that stops does not wait for the handlers that run |
 //! | 155 | leases: a lease is renewed shortly before it ends |
+//! | 160 | lives: a later life of this node is believed without its signature |
 //! | 156 | leases: who stands by is not told that a lease was given up |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dunlin_core::auth::Access;
+use dunlin_core::auth::{Access, LifeRecord};
 use dunlin_core::base::Incarnation;
 use dunlin_core::directory::Document;
 use dunlin_core::link::{
@@ -18,6 +18,7 @@ use dunlin_core::topic::TopicPath;
 use dunlin_core::wire::{self, CallMessage, Hello, Message};
 use dunlin_core::{Event, Limits, Mesh, MeshConfig, MonoTime, Now, PeerId, WallTime};
 
+use crate::life::{IDENTITY, unsigned};
 use crate::tape::Tape;
 
 /// What a step's byte means.
@@ -98,7 +99,7 @@ fn sent_of(tape: &mut Tape<'_>) -> Sent {
 
 impl World {
     fn new(choice: u8) -> World {
-        let id = PeerId::from_bytes([100; 32]);
+        let id = IDENTITY.id();
         let base = if choice & 1 == 0 { 1 } else { 200 };
         let held_max = if choice & 2 == 0 { 4_096 } else { 3 };
         let limits = Limits {
@@ -109,7 +110,7 @@ impl World {
             ..Limits::default()
         };
         let config = MeshConfig {
-            id,
+            identity: IDENTITY.clone(),
             incarnation_counter: 1,
             stored: None,
             seed: [choice; 32],
@@ -166,10 +167,10 @@ impl World {
                 let hello = Hello {
                     version_min: 1,
                     version_max: 1 + u32::from(versions & 1),
-                    incarnation: Incarnation {
+                    life: unsigned(Incarnation {
                         counter: u64::from(tape.byte() & 3),
                         boot: u64::from(versions >> 1 & 1),
-                    },
+                    }),
                     call_credit: 4,
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),
@@ -196,8 +197,13 @@ impl World {
             op::REFUSE => {
                 let link = tape.byte();
                 let code = u32::from(tape.byte() % 10);
-                let known_counter = u64::from(tape.byte() & 7);
-                self.say(link, Lane::CONTROL, Message::Refuse { code, known_counter });
+                let known = tape.byte();
+                let incarnation = Incarnation { counter: u64::from(known & 7), boot: 0 };
+                let life = match known & 8 {
+                    0 => LifeRecord::sign(&IDENTITY, incarnation),
+                    _ => unsigned(incarnation),
+                };
+                self.say(link, Lane::CONTROL, Message::Refuse { code, life: Some(life) });
             }
             op::SUPERSEDE => {
                 let (link, loser, sent) = (tape.byte(), id_of(tape), sent_of(tape));
@@ -256,7 +262,7 @@ impl World {
                 let hello = Hello {
                     version_min: 1,
                     version_max: 2,
-                    incarnation: Incarnation { counter: id.counter, boot: 1 },
+                    life: unsigned(Incarnation { counter: id.counter, boot: 1 }),
                     call_credit: 4,
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),

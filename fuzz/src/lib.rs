@@ -10,6 +10,7 @@
 pub mod descriptor;
 pub mod frame;
 pub mod hello;
+mod life;
 pub mod mesh;
 pub mod message;
 pub mod node;

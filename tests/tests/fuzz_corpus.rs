@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dunlin_core::auth::{NetworkClaim, NetworkId};
+use dunlin_core::auth::{LifeRecord, NetworkClaim, NetworkId};
 use dunlin_core::base::{Incarnation, MonoTime};
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
@@ -51,7 +51,7 @@ fn messages() -> Vec<(&'static str, Message)> {
     let hello = Hello {
         version_min: 1,
         version_max: 1,
-        incarnation: Incarnation { counter: 4, boot: 5 },
+        life: LifeRecord { incarnation: Incarnation { counter: 4, boot: 5 }, signature: [6; 64] },
         call_credit: 1_024,
         message_bytes_max: 8 << 20,
         critical_capabilities: vec![],
@@ -178,7 +178,7 @@ fn messages() -> Vec<(&'static str, Message)> {
                 receiver_boot: 5,
             },
         ),
-        ("refuse", Message::Refuse { code: 3, known_counter: 9 }),
+        ("refuse", Message::Refuse { code: 3, life: None }),
         ("supersede", Message::Supersede { loser: id(2), sent }),
         ("drained", Message::Drained { loser: id(2), sent }),
         ("cut", Message::Cut { from: id(2), frames: 7 }),

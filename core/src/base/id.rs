@@ -122,8 +122,8 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
-    /// The highest counter. No life has a later one.
-    pub const COUNTER_MAX: u64 = 1 << 62;
+    /// The highest counter, on the wire and in a store.
+    pub const COUNTER_MAX: u64 = (1 << 62) - 1;
 }
 
 impl std::fmt::Debug for Incarnation {

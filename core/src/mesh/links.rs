@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use crate::auth::LifeRecord;
 use crate::base::{Bound, Incarnation, Label, PeerId, PeerKey};
 use crate::link::{CloseCode, Direction, Lane, LinkCommand, LinkHandle, LinkId, Sent};
 use crate::mesh::event::Event;
@@ -199,7 +200,7 @@ impl Mesh {
         let hello = Message::Hello(Hello {
             version_min: VERSION_MIN,
             version_max: self.local.version_max,
-            incarnation: self.local.incarnation,
+            life: self.life,
             call_credit: self.local.call_credit,
             message_bytes_max: self.local.message_bytes_max,
             critical_capabilities: Vec::new(),
@@ -227,6 +228,7 @@ impl Mesh {
             if is_planted(34) { self.local.incarnation.counter } else { known_counter + 1 };
         let incarnation = Incarnation { counter, boot: self.draws.number(Label::Boot) };
         self.local.incarnation = incarnation;
+        self.life = LifeRecord::sign(&self.identity, incarnation);
         self.life_told_at = Some(self.now.mono);
         self.store_life();
         let peers: Vec<PeerKey> = self.peers.iter().map(|(key, _)| key).collect();

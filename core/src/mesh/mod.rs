@@ -44,10 +44,10 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::auth::{Access, AccessInput, AccessTimer};
+use crate::auth::{Access, AccessInput, AccessTimer, LifeRecord};
 use crate::base::{
-    CallTag, Draws, FewMap, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId, PeerKey,
-    PeerTag, Refusals, Slab, TimerQueue,
+    CallTag, Draws, FewMap, Identity, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId,
+    PeerKey, PeerTag, Refusals, Slab, TimerQueue,
 };
 use crate::directory::numbers::{EVENT_BITS, Numbers};
 use crate::directory::{LocalServices, Publisher, RemoteServices, Replicas};
@@ -87,8 +87,8 @@ use wiring::Work;
 /// What makes a node the node it is.
 #[derive(Clone, Debug)]
 pub struct MeshConfig {
-    /// Our id. The transport proves to peers that we hold its key.
-    pub id: PeerId,
+    /// The key pair of this node, with which it signs its lives. The transport proves to peers that it holds the key.
+    pub identity: Identity,
     /// The least counter of this life; at most [`Incarnation::COUNTER_MAX`]. Peers refuse a life older than one
     /// they know, so without a store it must grow at every start of this node.
     pub incarnation_counter: u64,
@@ -117,8 +117,7 @@ const CLOCK_STEP_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often peers that nothing holds any more are looked for.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// A node that is told of a later life of its own begins its next one at most this often: no peer's word
-/// proves it. A guess.
+/// A node that is shown a later life of its own begins its next one at most this often. A guess.
 const LIFE_LEAST: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// One machine's view of the node's timer queue.
@@ -187,6 +186,9 @@ enum Phase {
 pub struct Mesh {
     limits: Limits,
     local: LocalNode,
+    identity: Identity,
+    /// The present life, signed.
+    life: LifeRecord,
     now: Now,
     draws: Draws,
     timers: TimerQueue<NodeTimer>,
@@ -195,7 +197,7 @@ pub struct Mesh {
     work: VecDeque<Work>,
     phase: Phase,
     sweeping: bool,
-    /// When this life began, if a peer's word was why.
+    /// When this life began, if that a peer knew a later one was why.
     life_told_at: Option<MonoTime>,
     /// A peer knows this counter of ours: the next life begins beyond it.
     life_asked: Option<(u64, PeerId)>,
@@ -253,11 +255,12 @@ impl Mesh {
     ///
     /// When `access` was made for another id.
     pub fn new(now: Now, config: MeshConfig) -> Mesh {
-        assert_eq!(config.access.id(), config.id, "the rights are this node's own");
+        let id = config.identity.id();
+        assert_eq!(config.access.id(), id, "the rights are this node's own");
         let mut draws = Draws::new(config.seed);
         let more = if is_planted(91) { 0 } else { 1 };
         let after = config.stored.as_ref().and_then(Stored::life).map_or(0, |life| life + more);
-        let counter = config.incarnation_counter.max(after);
+        let counter = config.incarnation_counter.max(after).min(Incarnation::COUNTER_MAX);
         let incarnation = Incarnation { counter, boot: draws.number(Label::Boot) };
         let mut limits = config.limits;
         if let Some(bytes) = config.access.message_bytes_max() {
@@ -268,7 +271,7 @@ impl Mesh {
         access.remember_at_most(limits.verified_tokens_max);
         let mut mesh = Mesh {
             local: LocalNode {
-                id: config.id,
+                id,
                 incarnation,
                 admission: config.admission,
                 call_credit: u32::try_from(limits.calls_served_per_peer_max).unwrap_or(u32::MAX),
@@ -278,6 +281,8 @@ impl Mesh {
                 version_max: limits.protocol_version_max.clamp(VERSION_MIN, VERSION_MAX),
                 stopping: false,
             },
+            life: LifeRecord::sign(&config.identity, incarnation),
+            identity: config.identity,
             now,
             draws,
             timers: TimerQueue::default(),

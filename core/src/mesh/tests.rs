@@ -103,7 +103,7 @@ impl World {
     fn station_in(&mut self, index: usize, counter: u64, access: Access) -> Station {
         self.seed += 1;
         let config = MeshConfig {
-            id: id(index),
+            identity: identity(index),
             incarnation_counter: counter,
             stored: None,
             seed: [self.seed; 32],
@@ -316,8 +316,12 @@ fn joins(link: &(LinkHandle, usize, usize), a: usize, b: usize) -> bool {
     (link.1, link.2) == (a, b) || (link.1, link.2) == (b, a)
 }
 
+fn identity(index: usize) -> Identity {
+    Identity::from_secret([index as u8 + 1; 32])
+}
+
 fn id(index: usize) -> PeerId {
-    Identity::from_secret([index as u8 + 1; 32]).id()
+    identity(index).id()
 }
 
 fn math() -> crate::service::ServiceBuilder {

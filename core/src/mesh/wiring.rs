@@ -1,6 +1,6 @@
 //! Whose effect is whose input.
 
-use crate::auth::{AccessEffect, AccessInput};
+use crate::auth::{AccessEffect, AccessInput, LifeRecord};
 use crate::base::{FewMap, PeerId, PeerKey};
 use crate::directory::{
     LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
@@ -13,6 +13,7 @@ use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::OutItem;
 use crate::mesh::{Mesh, NodeTimer, Phase, SWEEP_INTERVAL};
 use crate::peer::{PeerEffect, PeerInput};
+use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
 use crate::rpc::{CalleeInput, CallerEffect, CallerInput, Status};
 use crate::wire::Message;
@@ -152,8 +153,12 @@ impl Mesh {
                     PeerInput::Confirm { link, version, directory, id, receiver_boot },
                 );
             }
-            Message::Refuse { code, known_counter } => {
-                self.feed_peer(peer, PeerInput::Refuse { link, code, known_counter });
+            Message::Refuse { code, life } => {
+                // A peer says much of our lives; only our own key's word counts.
+                let proves =
+                    |life: &LifeRecord| life.is_signed_by(&self.local.id) || is_planted(160);
+                let proved = life.filter(proves).map(|life| life.incarnation);
+                self.feed_peer(peer, PeerInput::Refuse { link, code, proved });
             }
             Message::Supersede { loser, sent } => {
                 self.feed_peer(peer, PeerInput::Supersede { link, loser });
@@ -251,8 +256,12 @@ impl Mesh {
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
             }
-            PeerEffect::SendRefuse { link, code, known_counter } => {
-                let refuse = Message::Refuse { code: code as u32, known_counter };
+            PeerEffect::SendRefuse { link, code, life } => {
+                if let Some(entry) = self.links.get_mut(&link) {
+                    // Nothing else goes to a life that is over.
+                    entry.out = Box::default();
+                }
+                let refuse = Message::Refuse { code: code as u32, life: Some(life) };
                 self.send_control(link, OutItem::Message(Box::new(refuse)));
             }
             PeerEffect::Move { from, from_id, to } => self.move_lanes(peer, from, from_id, to),

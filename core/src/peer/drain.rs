@@ -281,9 +281,6 @@ impl Peer {
                     _ => reason,
                 };
                 turn.out.push(PeerEffect::LinkLost { link, reason, last, drained });
-                if code == Some(CloseCode::OLD_INCARNATION) && turn.local.version_max > 1 {
-                    turn.out.push(PeerEffect::NewerSelf);
-                }
             }
         }
     }

@@ -4,7 +4,9 @@
 use proptest::prelude::*;
 
 use super::drain::DRAIN_MOST;
-use super::tests::{accepted, closed_with, down, hello as hello_of_v1, keep, local as local_v1};
+use super::tests::{
+    accepted, closed_with, down, hello as hello_of_v1, keep, life, local as local_v1,
+};
 use super::*;
 use crate::base::Identity;
 use crate::directory::Document;
@@ -417,14 +419,16 @@ fn a_stale_life_is_told_how_far_it_is_behind() {
     let mut bench = peer(Rank::Lower);
     bring_up(&mut bench, &local, its(1));
     let old = |counter, boot| Hello {
-        incarnation: Incarnation { counter, boot },
+        life: life(Incarnation { counter, boot }),
         link: Some(LinkId { counter, ..its(2) }),
         ..hello(its(2))
     };
     bench.feed(&local, accepted(102));
     let effects = bench.feed(&local, says(102, old(4, 1)));
     assert!(
-        effects.iter().any(|e| matches!(e, PeerEffect::SendRefuse { known_counter: 5, .. })),
+        effects.iter().any(
+            |e| matches!(e, PeerEffect::SendRefuse { life, .. } if life.incarnation.counter == 5)
+        ),
         "{effects:?}"
     );
     bench.feed(&local, accepted(103));
@@ -434,7 +438,9 @@ fn a_stale_life_is_told_how_far_it_is_behind() {
     bench.feed(&local, accepted(104));
     let effects = bench.feed(&local, says(104, old(5, 1)));
     assert!(
-        effects.iter().any(|e| matches!(e, PeerEffect::SendRefuse { known_counter: 5, .. })),
+        effects.iter().any(
+            |e| matches!(e, PeerEffect::SendRefuse { life, .. } if life.incarnation.counter == 5)
+        ),
         "nobody of that life is here: it lost its disk"
     );
 }
@@ -445,7 +451,7 @@ fn who_is_told_of_a_later_life_begins_the_next_or_stops() {
     let refuse = |link| PeerInput::Refuse {
         link: LinkHandle(link),
         code: RefuseCode::StaleIncarnation as u32,
-        known_counter: 9,
+        proved: Some(Incarnation { counter: 9, boot: 9 }),
     };
     let mut bench = peer(Rank::Lower);
     let direction = Direction::Dialled(DialHandle(1));
@@ -460,10 +466,48 @@ fn who_is_told_of_a_later_life_begins_the_next_or_stops() {
     bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(2), direction });
     let effects = bench.feed(&local, refuse(2));
     assert!(matches!(effects.last(), Some(PeerEffect::NewerSelf)), "it met this life");
-    let reason = DownReason::ClosedByPeer(CloseCode::OLD_INCARNATION);
     bring_up(&mut bench, &local, our(3));
-    let effects = bench.feed(&local, PeerInput::LinkDown { link: LinkHandle(3), reason });
-    assert!(effects.iter().any(|effect| matches!(effect, PeerEffect::NewerSelf)));
+    let effects = bench.feed(&local, refuse(3));
+    assert!(matches!(effects.last(), Some(PeerEffect::NewerSelf)), "a link that is up may end so");
+}
+
+#[test]
+fn a_later_life_that_is_not_proved_ends_a_link_and_nothing_else() {
+    let local = local(Rank::Lower);
+    let is_believed = |effects: &[PeerEffect]| {
+        let ends =
+            |e: &PeerEffect| matches!(e, PeerEffect::NewerSelf | PeerEffect::LifeIsStale { .. });
+        effects.iter().any(ends)
+    };
+    let own = local.incarnation;
+    let earlier = Incarnation { counter: own.counter - 1, boot: 3 };
+    for (n, proved) in [None, Some(own), Some(earlier)].into_iter().enumerate() {
+        for met in [false, true] {
+            let mut bench = peer(Rank::Lower);
+            if met {
+                bring_up(&mut bench, &local, our(1));
+            }
+            let link = 2 + n as u64;
+            let direction = Direction::Dialled(DialHandle(link));
+            bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(link), direction });
+            let code = RefuseCode::StaleIncarnation as u32;
+            let refuse = PeerInput::Refuse { link: LinkHandle(link), code, proved };
+            let effects = bench.feed(&local, refuse);
+            assert!(!is_believed(&effects), "{proved:?} {effects:?}");
+            assert_eq!(closed_with(&effects).len(), 1);
+            if met {
+                let refuse = PeerInput::Refuse { link: LinkHandle(1), code, proved };
+                let effects = bench.feed(&local, refuse);
+                assert_eq!(closed_with(&effects), [(1, CloseCode::PROTOCOL_FAULT)]);
+                assert!(!is_believed(&effects));
+            }
+        }
+    }
+    let mut bench = peer(Rank::Lower);
+    bring_up(&mut bench, &local, our(1));
+    let reason = DownReason::ClosedByPeer(CloseCode::OLD_INCARNATION);
+    let effects = bench.feed(&local, PeerInput::LinkDown { link: LinkHandle(1), reason });
+    assert!(!is_believed(&effects), "a code proves nothing");
 }
 
 /// The peer's Hello on its first dial of another life of its.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::auth::LifeRecord;
 use crate::base::{Bound, Incarnation};
 use crate::directory::Document;
-use crate::link::{CloseCode, Direction, End, LinkHandle, LinkId};
+use crate::link::{CloseCode, Direction, DownReason, End, LinkHandle, LinkId};
 use crate::machine::TimerHandle;
 use crate::peer::glare::is_compared;
 use crate::peer::{
@@ -57,16 +58,7 @@ impl Peer {
         let dialled = id.is_some() || matches!(direction, Direction::Dialled(_));
         // Mostly there is one, and a vector would begin with room for four.
         self.links.reserve_exact(1);
-        self.links.push(Link {
-            link,
-            state: LinkState::Greeting { timer },
-            incarnation: None,
-            id,
-            dialled,
-            greeted_at: None,
-            round_trip: Duration::ZERO,
-            stale: false,
-        });
+        self.links.push(Link::greeting(link, id, dialled, timer));
         // Who answers a dial repeats the link's id, and so speaks second. Version 1 knows no ids.
         if dialled || !has_ids {
             self.send_hello(turn, link);
@@ -91,17 +83,20 @@ impl Peer {
         if let Some((code, reason)) = self.refusal(turn, &hello, version) {
             return self.refuse(turn, link, code, reason);
         }
-        let theirs = hello.incarnation;
-        if let Some((code, known_counter, reason)) = self.incarnation_refusal(theirs) {
+        let theirs = hello.life.incarnation;
+        if let Some((code, reason)) = self.incarnation_refusal(theirs) {
             turn.out.push(PeerEffect::Misbehaved { what: format!("handshake refused: {reason}") });
-            if code == RefuseCode::StaleIncarnation && version >= GLARE_VERSION {
+            if code == RefuseCode::StaleIncarnation
+                && version >= GLARE_VERSION
+                && let Some(life) = self.known.as_deref().copied()
+            {
                 // It is there, and begins a life that is let in: whoever rests dials it once more before long.
                 self.failures = self.failures.min(BACKOFF.len() - 1);
                 turn.cx.disarm(timer);
                 let at = turn.cx.now.mono + REFUSAL_MAX;
                 let timer = turn.cx.arm(at, PeerTimer::Handshake(link));
                 self.links[index].state = LinkState::Refused { timer };
-                turn.out.push(PeerEffect::SendRefuse { link, code, known_counter });
+                turn.out.push(PeerEffect::SendRefuse { link, code, life });
                 return;
             }
             return self.close(turn, link, code.as_close());
@@ -149,7 +144,7 @@ impl Peer {
         hello: Hello,
         version: u32,
     ) {
-        let theirs = hello.incarnation;
+        let theirs = hello.life.incarnation;
         // What belongs to an earlier life of the peer ends first: the session before its links, so that nothing of
         // it is sent again on a link of the new one.
         if self.session.is_some_and(|session| session != theirs) {
@@ -162,11 +157,11 @@ impl Peer {
             .filter(|l| l.incarnation.is_some_and(|incarnation| incarnation != theirs))
             .map(|l| l.link)
             .collect();
-        self.close_all(turn, old, CloseCode::OLD_INCARNATION);
+        self.end_old_life(turn, old, hello.life);
         self.session = Some(theirs);
         if version < GLARE_VERSION {
             // Its Confirms name no life, and so prove no more than its Hellos.
-            self.known = Some(theirs);
+            self.known = Some(Box::new(hello.life));
         }
         if hello.observed_address.is_some() {
             self.observed = hello.observed_address;
@@ -182,6 +177,30 @@ impl Peer {
         entry.state = LinkState::Verified { timer, hello, superseded: Vec::new() };
         let id = entry.id;
         turn.out.push(PeerEffect::SendConfirm { link, version, incarnation: theirs, id });
+    }
+
+    /// Ends the links of an earlier life of the peer. Should a process of that life still be there, it stops once it is
+    /// shown the later one: on the link that was sent on, which it is to close.
+    fn end_old_life(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        mut old: Vec<LinkHandle>,
+        life: LifeRecord,
+    ) {
+        if let Some(at) = old.iter().position(|link| Some(*link) == self.current) {
+            let link = old.remove(at);
+            let dialled = self.find(link).is_some_and(|index| self.links[index].dialled);
+            let code = RefuseCode::StaleIncarnation;
+            turn.out.push(PeerEffect::SendRefuse { link, code, life });
+            self.drop_link(turn, link, DownReason::ClosedHere, false);
+            let at = turn.cx.now.mono + REFUSAL_MAX;
+            let timer = turn.cx.arm(at, PeerTimer::Handshake(link));
+            self.links.push(Link {
+                state: LinkState::Refused { timer },
+                ..Link::greeting(link, None, dialled, timer)
+            });
+        }
+        self.close_all(turn, old, CloseCode::OLD_INCARNATION);
     }
 
     /// Why the peer is not let in, if it is not, its life apart.
@@ -208,16 +227,15 @@ impl Peer {
         }
     }
 
-    /// Why the peer's life is not accepted, and the highest counter that we know of it.
+    /// Why the peer's life is not accepted.
     ///
     /// Known is a life that has confirmed ours: a Hello alone might be an old one, and who is told of a later
     /// life because of it would stop or begin anew for nothing.
-    fn incarnation_refusal(&self, theirs: Incarnation) -> Option<(RefuseCode, u64, String)> {
+    fn incarnation_refusal(&self, theirs: Incarnation) -> Option<(RefuseCode, String)> {
         if is_planted(28) {
             return None;
         }
-        let known_counter = self.known.map_or(0, |known| known.counter);
-        if let Some(known) = self.known
+        if let Some(known) = self.known.as_ref().map(|life| life.incarnation)
             && theirs != known
             && theirs.counter <= known.counter
         {
@@ -226,16 +244,16 @@ impl Peer {
             let other_lives = self.links.iter().any(|l| l.incarnation == Some(known));
             if theirs.counter == known.counter && other_lives {
                 let reason = "another process uses this key".to_string();
-                return Some((RefuseCode::IdentityInUse, known_counter, reason));
+                return Some((RefuseCode::IdentityInUse, reason));
             }
-            let reason = format!("a later start, {known_counter}, of this peer is known");
-            return Some((RefuseCode::StaleIncarnation, known_counter, reason));
+            let reason = format!("a later start, {}, of this peer is known", known.counter);
+            return Some((RefuseCode::StaleIncarnation, reason));
         }
         // One that is shaking hands may turn out to be that of a later life. Until then nobody can say.
         let mut lives = self.links.iter().filter_map(|l| l.incarnation);
         let rival = lives.find(|life| *life != theirs && life.counter >= theirs.counter)?;
         let reason = format!("start {} of this peer is shaking hands", rival.counter);
-        Some((RefuseCode::IdentityInUse, known_counter, reason))
+        Some((RefuseCode::IdentityInUse, reason))
     }
 
     /// Both ends must mean the same link.
@@ -247,7 +265,9 @@ impl Peer {
                 Err(format!("its Hello is about another link: {said:?} on {id:?}"))
             }
             Some(_) => Ok(()),
-            None if said.dialler == End::There && said.counter == hello.incarnation.counter => {
+            None if said.dialler == End::There
+                && said.counter == hello.life.incarnation.counter =>
+            {
                 entry.id = Some(said);
                 Ok(())
             }
@@ -288,20 +308,20 @@ impl Peer {
         }
         if let LinkState::Newer { .. } = entry.state {
             // A still later life may have confirmed meanwhile.
-            if let Some((code, _, reason)) = self.incarnation_refusal(hello.incarnation) {
+            if let Some((code, reason)) = self.incarnation_refusal(hello.life.incarnation) {
                 return self.refuse(turn, link, code, reason);
             }
             self.verify(turn, link, timer, Hello::clone(&hello), version);
         }
         let Some(index) = self.find(link) else { return };
         turn.cx.disarm(timer);
-        if self.known != Some(hello.incarnation) {
+        let incarnation = hello.life.incarnation;
+        if self.known.as_ref().map(|life| life.incarnation) != Some(incarnation) {
             // Nobody greets us any more as an earlier life.
-            let lasts =
-                |id: &LinkId| id.dialler == End::Here || id.counter == hello.incarnation.counter;
+            let lasts = |id: &LinkId| id.dialler == End::Here || id.counter == incarnation.counter;
             self.spent.retain(lasts);
             self.abandons.retain(lasts);
-            self.known = Some(hello.incarnation);
+            self.known = Some(Box::new(hello.life));
         }
         let first = !self.is_up();
         let entry = &mut self.links[index];
@@ -316,7 +336,7 @@ impl Peer {
         self.undone = None;
         turn.out.push(PeerEffect::LinkReady {
             link,
-            incarnation: hello.incarnation,
+            incarnation,
             call_credit: hello.call_credit,
             message_bytes_max: hello.message_bytes_max,
             directory,
@@ -349,15 +369,18 @@ impl Peer {
         self.close_all(turn, over, CloseCode::ABANDONED);
     }
 
+    /// The peer refuses this end. It ends the link; a later life of this node that it proves ends more than that.
     pub(super) fn on_refuse(
         &mut self,
         turn: &mut Turn<'_, '_, '_>,
         link: LinkHandle,
         code: u32,
-        known_counter: u64,
+        proved: Option<Incarnation>,
     ) {
         let Some(index) = self.find(link) else { return };
-        if self.links[index].is_up() {
+        let later = proved.filter(|life| life.counter >= turn.local.incarnation.counter);
+        let later = later.filter(|life| *life != turn.local.incarnation);
+        if self.links[index].is_up() && later.is_none() {
             return self.fault(turn, link, "a Refuse behind its Confirm".into());
         }
         let Some(why) = RefuseCode::from_number(code) else {
@@ -365,11 +388,13 @@ impl Peer {
         };
         turn.out.push(PeerEffect::Refused { why });
         self.close(turn, link, why.as_close());
-        if why == RefuseCode::StaleIncarnation && known_counter >= turn.local.incarnation.counter {
+        if why == RefuseCode::StaleIncarnation
+            && let Some(later) = later
+        {
             turn.out.push(if self.met {
                 PeerEffect::NewerSelf
             } else {
-                PeerEffect::LifeIsStale { known_counter }
+                PeerEffect::LifeIsStale { known_counter: later.counter }
             });
         }
     }

@@ -38,6 +38,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::LifeRecord;
 use crate::base::{Effects, Incarnation, Label, MonoTime, PeerId};
 use crate::link::{CloseCode, DialHandle, DownReason, LinkHandle, LinkId};
 use crate::machine::{Context, Machine, TimerHandle};
@@ -159,6 +160,20 @@ enum Told {
 }
 
 impl Link {
+    /// One that awaits its Hello.
+    fn greeting(link: LinkHandle, id: Option<LinkId>, dialled: bool, timer: TimerHandle) -> Link {
+        Link {
+            link,
+            state: LinkState::Greeting { timer },
+            incarnation: None,
+            id,
+            dialled,
+            greeted_at: None,
+            round_trip: Duration::ZERO,
+            stale: false,
+        }
+    }
+
     fn is_verified(&self) -> bool {
         matches!(
             self.state,
@@ -190,8 +205,8 @@ pub struct Peer {
     links: Vec<Link>,
     /// The link that we send on, of those that are up and not drained.
     current: Option<LinkHandle>,
-    /// Its latest life that has confirmed ours.
-    known: Option<Incarnation>,
+    /// Its latest life that has confirmed ours, as it has signed it.
+    known: Option<Box<LifeRecord>>,
     session: Option<Incarnation>,
     /// Why the link went for which those that are used now were drained.
     undone: Option<DownReason>,
@@ -557,9 +572,7 @@ impl Machine for Peer {
             PeerInput::Confirm { link, version, directory, id, receiver_boot } => {
                 self.on_confirm(turn, link, version, directory, (id, receiver_boot));
             }
-            PeerInput::Refuse { link, code, known_counter } => {
-                self.on_refuse(turn, link, code, known_counter);
-            }
+            PeerInput::Refuse { link, code, proved } => self.on_refuse(turn, link, code, proved),
             PeerInput::Supersede { link, loser } => self.on_supersede(turn, link, loser),
             PeerInput::AllReceived(link) => self.all_received(turn, link),
             PeerInput::DrainFailed(link) => self.drain_fails(turn, link),

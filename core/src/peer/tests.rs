@@ -28,12 +28,17 @@ pub(super) fn peer() -> Bench<Peer> {
     Bench::new(Peer::new(Identity::from_secret([2; 32]).id()))
 }
 
+/// No machine of a peer verifies a record: the mesh does.
+pub(super) fn life(incarnation: Incarnation) -> LifeRecord {
+    LifeRecord { incarnation, signature: [0; 64] }
+}
+
 pub(super) fn hello(counter: u64) -> Hello {
     Hello {
         networks: Vec::new(),
         version_min: 1,
         version_max: 1,
-        incarnation: Incarnation { counter, boot: counter * 100 },
+        life: life(Incarnation { counter, boot: counter * 100 }),
         call_credit: 7,
         message_bytes_max: 1 << 20,
         critical_capabilities: vec![],
@@ -229,7 +234,12 @@ fn a_newer_life_ends_the_older_one_and_an_older_is_refused() {
     bring_up(&mut bench, 1, 5);
     bench.feed(&local(), accepted(2));
     let effects = bench.feed(&local(), says_hello(2, 6));
-    assert_eq!(closed_with(&effects), [(1, CloseCode::OLD_INCARNATION)]);
+    let shown = effects.iter().find_map(|effect| match effect {
+        PeerEffect::SendRefuse { link, life, .. } => Some((*link, life.incarnation.counter)),
+        _ => None,
+    });
+    assert_eq!(shown, Some((LinkHandle(1), 6)), "the old life is shown the new one");
+    assert!(bench.machine.is_refused(LinkHandle(1)));
     let ended = effects.iter().position(|e| matches!(e, PeerEffect::SessionEnded)).unwrap();
     let confirmed =
         effects.iter().position(|e| matches!(e, PeerEffect::SendConfirm { .. })).unwrap();
@@ -240,7 +250,7 @@ fn a_newer_life_ends_the_older_one_and_an_older_is_refused() {
     assert_eq!(closed_with(&effects), [(3, RefuseCode::StaleIncarnation.as_close())]);
 
     bench.feed(&local(), accepted(4));
-    let double = Hello { incarnation: Incarnation { counter: 6, boot: 1 }, ..hello(6) };
+    let double = Hello { life: life(Incarnation { counter: 6, boot: 1 }), ..hello(6) };
     let effects = bench.feed(&local(), PeerInput::Hello { link: LinkHandle(4), hello: double });
     assert_eq!(closed_with(&effects), [(4, RefuseCode::IdentityInUse.as_close())]);
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::LifeRecord;
 use crate::base::Incarnation;
 use crate::directory::Document;
 use crate::link::{CloseCode, DialError, DialHandle, Direction, DownReason, LinkHandle, LinkId};
@@ -52,8 +53,8 @@ pub enum PeerInput {
         link: LinkHandle,
         /// Why: a [`RefuseCode`], or one of a later version.
         code: u32,
-        /// The highest counter of our incarnation that it knows, if that is why.
-        known_counter: u64,
+        /// A life of ours that it knows, if that is why and our key has signed it.
+        proved: Option<Incarnation>,
     },
     /// It says that another link is superseded by this one.
     Supersede {
@@ -162,8 +163,8 @@ pub enum PeerEffect {
         link: LinkHandle,
         /// Why.
         code: RefuseCode,
-        /// The highest counter of its incarnation that we know.
-        known_counter: u64,
+        /// The latest life of it that we know.
+        life: LifeRecord,
     },
     /// From now on send on this link what would have been sent on that one.
     Move {
@@ -231,12 +232,12 @@ pub enum PeerEffect {
     },
     /// The peer's earlier life is over: it restarted, or was released.
     SessionEnded,
-    /// The peer knows a later life of this node, and has never met this one: it lost its counter.
+    /// The peer has proved a later life of this node, and has never met this one: it lost its counter.
     LifeIsStale {
-        /// The highest counter that it knows.
+        /// The counter of that life.
         known_counter: u64,
     },
-    /// The peer met this life of ours, and now knows a later one: another process lives under our key.
+    /// The peer met this life of ours, and has proved a later one: another process lives under our key.
     NewerSelf,
     /// Tell the user: the peer refuses us.
     Refused {

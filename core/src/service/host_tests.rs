@@ -18,9 +18,10 @@ fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
 
 /// A mesh and a host that serves `never/ends`.
 fn never(now: Now) -> (Mesh, Host) {
-    let id = Identity::from_secret([1; 32]).id();
+    let identity = Identity::from_secret([1; 32]);
+    let id = identity.id();
     let config = MeshConfig {
-        id,
+        identity,
         incarnation_counter: 1,
         stored: None,
         seed: [1; 32],

@@ -65,7 +65,7 @@ impl Stored {
                 let bytes = <[u8; 8]>::try_from(&record.value[..])
                     .map_err(|_| why(format!("{} bytes, not 8", record.value.len())))?;
                 let counter = u64::from_be_bytes(bytes);
-                if counter >= Incarnation::COUNTER_MAX {
+                if counter > Incarnation::COUNTER_MAX {
                     return Err(why(format!("counter {counter}")));
                 }
                 self.life = Some(counter);

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use dunlin_proto::{Frame, FrameError, FrameView, Header, v1};
 
 use crate::auth::membership::NETWORKS_MAX;
-use crate::auth::{NetworkClaim, NetworkId};
+use crate::auth::{LifeRecord, NetworkClaim, NetworkId};
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Delta, Document, Heard, Heartbeat};
 use crate::events::ack::EventAck;
@@ -52,8 +52,8 @@ pub struct Hello {
     pub version_min: u32,
     /// The highest version that it speaks; not below the lowest.
     pub version_max: u32,
-    /// Its life.
-    pub incarnation: Incarnation,
+    /// Its life, as it has signed it.
+    pub life: LifeRecord,
     /// How many unanswered calls it lets us have. At least 1.
     pub call_credit: u32,
     /// The largest payload that it accepts, in bytes.
@@ -134,7 +134,8 @@ pub enum Message {
     /// The handshake is refused, with what a close code cannot say.
     Refuse {
         code: u32,
-        known_counter: u64,
+        /// A later life of ours, if that is why.
+        life: Option<LifeRecord>,
     },
     /// Another link stays, and this one is drained.
     Supersede {
@@ -240,8 +241,8 @@ pub fn parse_with(
             receiver_boot: confirm.receiver_boot,
         },
         Header::Refuse(refuse) => {
-            check_counter("Refuse", refuse.known_counter)?;
-            Message::Refuse { code: refuse.code, known_counter: refuse.known_counter }
+            let life = refuse.life.map(|life| parse_life("Refuse", life)).transpose()?;
+            Message::Refuse { code: refuse.code, life }
         }
         Header::Supersede(supersede) => Message::Supersede {
             loser: parse_needed_link("Supersede", supersede.loser)?,
@@ -306,7 +307,7 @@ fn parse_hello(hello: v1::Hello) -> Result<Hello, WireFault> {
     if hello.call_credit == 0 {
         return Err(fault("Hello", "call_credit", "zero"));
     }
-    check_counter("Hello", incarnation.counter)?;
+    let life = parse_life("Hello", incarnation)?;
     if hello.abandons.len() > ABANDONS_MAX {
         return Err(fault("Hello", "abandons", format!("{} of them", hello.abandons.len())));
     }
@@ -319,7 +320,7 @@ fn parse_hello(hello: v1::Hello) -> Result<Hello, WireFault> {
     Ok(Hello {
         version_min: hello.version_min,
         version_max: hello.version_max,
-        incarnation: Incarnation { counter: incarnation.counter, boot: incarnation.boot },
+        life,
         call_credit: hello.call_credit,
         message_bytes_max: hello.message_bytes_max as usize,
         critical_capabilities: hello.critical_capabilities,
@@ -371,9 +372,26 @@ fn network_to_wire(claim: NetworkClaim) -> v1::NetworkClaim {
 
 fn check_counter(message: &'static str, counter: u64) -> Result<(), WireFault> {
     if counter > COUNTER_MAX {
-        return Err(fault(message, "counter", format!("{counter}; at most 2^62 is possible")));
+        return Err(fault(message, "counter", format!("{counter}; it is below 2^62")));
     }
     Ok(())
+}
+
+fn parse_life(message: &'static str, life: v1::Incarnation) -> Result<LifeRecord, WireFault> {
+    check_counter(message, life.counter)?;
+    let signature = life.signature[..].try_into().map_err(|_| {
+        fault(message, "incarnation.signature", format!("{} bytes", life.signature.len()))
+    })?;
+    let incarnation = Incarnation { counter: life.counter, boot: life.boot };
+    Ok(LifeRecord { incarnation, signature })
+}
+
+fn life_to_wire(life: &LifeRecord) -> v1::Incarnation {
+    v1::Incarnation {
+        counter: life.incarnation.counter,
+        boot: life.incarnation.boot,
+        signature: Bytes::copy_from_slice(&life.signature),
+    }
 }
 
 /// The sender's end of a link is the other end here.
@@ -505,10 +523,7 @@ impl Message {
             Message::Hello(hello) => Frame::new(Header::Hello(Box::new(v1::Hello {
                 version_min: hello.version_min,
                 version_max: hello.version_max,
-                incarnation: Some(v1::Incarnation {
-                    counter: hello.incarnation.counter,
-                    boot: hello.incarnation.boot,
-                }),
+                incarnation: Some(life_to_wire(&hello.life)),
                 call_credit: hello.call_credit,
                 message_bytes_max: u32::try_from(hello.message_bytes_max).unwrap_or(u32::MAX),
                 capabilities: Vec::new(),
@@ -528,8 +543,9 @@ impl Message {
                     receiver_boot,
                 }))
             }
-            Message::Refuse { code, known_counter } => {
-                Frame::new(Header::Refuse(v1::Refuse { code, known_counter }))
+            Message::Refuse { code, life } => {
+                let life = life.map(|life| life_to_wire(&life));
+                Frame::new(Header::Refuse(v1::Refuse { code, life }))
             }
             Message::Supersede { loser, sent } => Frame::new(Header::Supersede(v1::Supersede {
                 loser: Some(link_to_wire(loser)),

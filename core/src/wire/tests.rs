@@ -78,7 +78,7 @@ fn what_names_no_link_is_no_message_about_one() {
     let hello = v1::Hello {
         version_min: 1,
         version_max: 2,
-        incarnation: Some(v1::Incarnation { counter: 1, boot: 1 }),
+        incarnation: Some(v1::Incarnation { counter: 1, boot: 1, signature: vec![0; 64].into() }),
         call_credit: 1,
         ..v1::Hello::default()
     };
@@ -132,7 +132,10 @@ fn every_message_reads_back_as_it_was_written() {
         Message::Hello(Hello {
             version_min: 1,
             version_max: 2,
-            incarnation: Incarnation { counter: 5, boot: 6 },
+            life: LifeRecord {
+                incarnation: Incarnation { counter: 5, boot: 6 },
+                signature: [7; 64],
+            },
             call_credit: 100,
             message_bytes_max: 1 << 20,
             critical_capabilities: vec![3],
@@ -152,7 +155,14 @@ fn every_message_reads_back_as_it_was_written() {
             link: Some(link(End::There)),
             receiver_boot: 9,
         },
-        Message::Refuse { code: 3, known_counter: 8 },
+        Message::Refuse { code: 3, life: None },
+        Message::Refuse {
+            code: 3,
+            life: Some(LifeRecord {
+                incarnation: Incarnation { counter: 8, boot: 1 },
+                signature: [9; 64],
+            }),
+        },
         Message::Supersede { loser: link(End::Here), sent: SENT },
         Message::Drained { loser: link(End::There), sent: SENT },
         Message::Cut { from: link(End::Here), frames: 9 },
@@ -205,7 +215,11 @@ fn what_is_not_legal_is_refused_by_name() {
         let mut hello = v1::Hello {
             version_min: 1,
             version_max: 1,
-            incarnation: Some(v1::Incarnation { counter: 1, boot: 1 }),
+            incarnation: Some(v1::Incarnation {
+                counter: 1,
+                boot: 1,
+                signature: vec![0; 64].into(),
+            }),
             call_credit: 1,
             ..Default::default()
         };

@@ -24,6 +24,7 @@ use dunlin_core::peer::Admission;
 use dunlin_core::wire;
 use dunlin_core::{Limits, Mesh, MeshConfig, MonoTime, Now, PeerId, WallTime};
 
+use crate::life::IDENTITY;
 use crate::rights;
 use crate::tape::Tape;
 use events::Events;
@@ -100,8 +101,9 @@ pub fn run(data: &[u8]) {
     world.finish();
 }
 
+/// This node's for 0.
 pub(crate) fn peer_id(peer: usize) -> PeerId {
-    PeerId::from_bytes([peer as u8 + 1; 32])
+    if peer == 0 { IDENTITY.id() } else { PeerId::from_bytes([peer as u8 + 1; 32]) }
 }
 
 fn limits(choice: u8) -> Limits {
@@ -183,7 +185,7 @@ impl World {
             _ => Admission::Listed([peer_id(1), peer_id(2)].into()),
         };
         let config = MeshConfig {
-            id: peer_id(0),
+            identity: IDENTITY.clone(),
             incarnation_counter: 1,
             stored: None,
             seed: [choice; 32],

@@ -16,6 +16,7 @@ use dunlin_core::topic::{Pattern, TopicPath};
 use dunlin_core::wire::{CallMessage, Hello, Message, ReplyMessage};
 
 use super::{PATHS, PEERS, SERVICES, World, op};
+use crate::life::unsigned;
 use crate::rights;
 use crate::tape::Tape;
 
@@ -34,10 +35,10 @@ impl World {
                 let hello = Hello {
                     version_min: u32::from(tape.byte() % 3),
                     version_max: u32::from(tape.byte() % 4),
-                    incarnation: Incarnation {
+                    life: unsigned(Incarnation {
                         counter: tape.number(),
                         boot: u64::from(tape.byte()),
-                    },
+                    }),
                     call_credit: tape.number() as u32,
                     message_bytes_max: tape.number() as usize & 0xffff_ffff,
                     critical_capabilities: vec![1; tape.pick(8) / 7],
@@ -128,7 +129,7 @@ impl World {
                 let hello = Hello {
                     version_min: 1,
                     version_max: 1,
-                    incarnation: Incarnation { counter: 1, boot: 1 },
+                    life: unsigned(Incarnation { counter: 1, boot: 1 }),
                     call_credit: 3,
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),
@@ -174,7 +175,7 @@ impl World {
 
     fn say_hello(&mut self, link: u8, hello: Hello) {
         if let Some(index) = usize::from(link).checked_rem(self.links.len()) {
-            self.links[index].boot = Some(hello.incarnation.boot);
+            self.links[index].boot = Some(hello.life.incarnation.boot);
         }
         self.say_message(link, Lane::CONTROL, Message::Hello(hello));
     }

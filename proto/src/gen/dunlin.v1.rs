@@ -157,12 +157,15 @@ pub struct NetworkLimits {
     pub message_bytes_max: u32,
 }
 /// One start of a node: a counter that grows at every start, and a random number.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Incarnation {
     #[prost(uint64, tag = "1")]
     pub counter: u64,
     #[prost(fixed64, tag = "2")]
     pub boot: u64,
+    /// The signature of the node's key over "dunlin/incarnation/v1", the counter and the boot number, both big-endian.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub signature: ::prost::bytes::Bytes,
 }
 /// Kind 1. The first frame of each side on the control lane.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -394,14 +397,15 @@ pub struct Heartbeat {
 }
 /// Kind 8, version 2, control lane. The handshake is refused; a close with the same code follows. Says
 /// what a code alone cannot.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refuse {
     /// The reason: see RefuseCode.
     #[prost(uint32, tag = "1")]
     pub code: u32,
-    /// For a stale incarnation: the highest counter of the receiver that the sender knows.
-    #[prost(uint64, tag = "2")]
-    pub known_counter: u64,
+    /// For a stale incarnation: the latest one of the receiver that the sender knows, as that one has signed it. The
+    /// receiver believes nothing but its own signature.
+    #[prost(message, optional, tag = "2")]
+    pub life: ::core::option::Option<Incarnation>,
 }
 /// How many frames the sender has sent on a link. It sends no more there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

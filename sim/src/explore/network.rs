@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use dunlin_core::base::Incarnation;
 use dunlin_core::link::{CloseCode, End, Lane, LinkId, Sent};
 use dunlin_core::wire::Hello;
 
@@ -17,7 +18,8 @@ pub(super) enum Frame {
     },
     Refuse {
         code: u32,
-        known_counter: u64,
+        /// The life that is shown.
+        life: Incarnation,
     },
     Supersede {
         loser: LinkId,
@@ -71,7 +73,7 @@ impl std::fmt::Display for Frame {
                 write!(f, ")")
             }
             Frame::Confirm { .. } => write!(f, "Confirm"),
-            Frame::Refuse { known_counter, .. } => write!(f, "Refuse(knows {known_counter})"),
+            Frame::Refuse { life, .. } => write!(f, "Refuse(shows {life:?})"),
             Frame::Supersede { loser, .. } => write!(f, "Supersede({loser:?})"),
             Frame::Drained { loser, .. } => write!(f, "Drained({loser:?})"),
             Frame::Cut { from, frames } => write!(f, "Cut({frames} on {from:?})"),

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use dunlin_core::auth::LifeRecord;
 use dunlin_core::base::{Draws, Effects, Incarnation, MonoTime, Refusals};
 use dunlin_core::directory::Document;
 use dunlin_core::link::{
@@ -244,7 +245,11 @@ impl Work<'_, '_> {
                 let hello = Hello {
                     version_min: VERSION_MIN,
                     version_max: VERSION_MAX,
-                    incarnation: self.state.nodes[node].incarnation,
+                    // Who verifies signatures is the mesh. Here nothing is forged.
+                    life: LifeRecord {
+                        incarnation: self.state.nodes[node].incarnation,
+                        signature: [0; 64],
+                    },
                     call_credit: 1,
                     message_bytes_max: 1,
                     critical_capabilities: Vec::new(),
@@ -259,9 +264,9 @@ impl Work<'_, '_> {
                 let receiver_boot = incarnation.boot;
                 self.send(node, link, 0, Frame::Confirm { version, id, receiver_boot });
             }
-            PeerEffect::SendRefuse { link, code, known_counter } => {
-                let code = code as u32;
-                self.send(node, link, 0, Frame::Refuse { code, known_counter });
+            PeerEffect::SendRefuse { link, code, life } => {
+                let (code, life) = (code as u32, life.incarnation);
+                self.send(node, link, 0, Frame::Refuse { code, life });
             }
             PeerEffect::Move { from, from_id, to } => {
                 let frames = self.state.nodes[node].lanes.sent_on(from).lanes[1];
@@ -404,8 +409,8 @@ impl Work<'_, '_> {
                 let directory = Document::default();
                 self.feed(node, PeerInput::Confirm { link, version, directory, id, receiver_boot })
             }
-            Frame::Refuse { code, known_counter } => {
-                self.feed(node, PeerInput::Refuse { link, code, known_counter })
+            Frame::Refuse { code, life } => {
+                self.feed(node, PeerInput::Refuse { link, code, proved: Some(life) })
             }
             Frame::Supersede { loser, sent } => {
                 self.feed(node, PeerInput::Supersede { link, loser })?;

@@ -154,7 +154,7 @@ impl Fidelity for Frames {
 
     fn open(&mut self, now: Now, birth: Birth<'_>) -> Mesh {
         let config = MeshConfig {
-            id: birth.identity.id(),
+            identity: birth.identity.clone(),
             incarnation_counter: 1,
             stored: Some(birth.stored),
             seed: birth.seed,

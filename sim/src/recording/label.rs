@@ -17,7 +17,7 @@ pub(crate) fn frame(frame: &Bytes) -> (Kind, String) {
     let none = String::new;
     match message {
         Wire::Hello(hello) => {
-            let life = hello.incarnation.counter;
+            let life = hello.life.incarnation.counter;
             (Kind::Hello, format!("life {life}, abandons {} links", hello.abandons.len()))
         }
         Wire::Confirm { version, directory, .. } => {

@@ -173,7 +173,7 @@ fn a_node_told_of_a_newer_self_stops_and_says_so() {
     let now = world.time();
     let link = LinkHandle(88);
     let copy = MeshConfig {
-        id: id(1),
+        identity: identity(1),
         incarnation_counter: 9,
         stored: None,
         seed: [99; 32],

@@ -389,7 +389,7 @@ fn storing(world: &mut World, index: usize, disk: &[Record]) -> Station {
     }
     let mut station = world.station(index, 1);
     let config = MeshConfig {
-        id: id(index),
+        identity: identity(index),
         incarnation_counter: 1,
         stored: Some(stored),
         seed: [world.seed; 32],

@@ -1,6 +1,7 @@
 //! Peers that are played by the test: what they say out of turn, and what they leave unread.
 
 use super::*;
+use crate::auth::LifeRecord;
 use crate::directory::Document;
 
 /// A peer that is played by hand, and its link.
@@ -24,7 +25,7 @@ fn greet(world: &mut World, link: u64, call_credit: u32) {
         networks: Access::development(&id(0)).claims(Now::default()),
         version_min: 1,
         version_max: 1,
-        incarnation: Incarnation { counter: 1, boot: 1 },
+        life: LifeRecord { incarnation: Incarnation { counter: 1, boot: 1 }, signature: [0; 64] },
         call_credit,
         message_bytes_max: 1_000,
         critical_capabilities: Vec::new(),
@@ -214,4 +215,40 @@ fn an_event_that_a_peer_does_not_accept_passes_it_over_and_it_is_told() {
         })
         .collect();
     assert_eq!(sizes, [0, 1_000, 2, 10]);
+}
+
+#[test]
+fn a_later_life_that_this_node_has_not_signed_ends_a_link_and_nothing_else() {
+    let mut world = World::new(2);
+    world.connect(1, 0);
+    let life = world.stations[0].mesh.incarnation();
+    let late = Incarnation { counter: 1 << 40, boot: 1 };
+    let forged = LifeRecord::sign(&identity(1), late);
+    for (n, life) in [None, Some(forged)].into_iter().enumerate() {
+        let link = LinkHandle(50 + n as u64);
+        let direction = Direction::Accepted;
+        let up = LinkInput::Up { link, peer: PLAYED, direction, remote: None };
+        let now = world.time();
+        world.stations[0].mesh.handle_link(now, up);
+        say(&mut world, link.0, Lane::CONTROL, Message::Refuse { code: 3, life });
+        assert!(world.stations[0].mesh.links_up(PLAYED).is_empty());
+    }
+    world.pass(1_000 * MS);
+    let mesh = &world.stations[0].mesh;
+    assert_eq!(mesh.incarnation(), life);
+    assert_eq!(mesh.peers_up().count(), 1, "the other peer is still there");
+    assert_eq!(world.saw(0, |e| matches!(e, Event::NewerSelf { .. } | Event::LifeBegan { .. })), 0);
+
+    // Its own signature is another thing: it has lost its counter.
+    let proved = LifeRecord::sign(&identity(0), Incarnation { counter: 8, boot: 1 });
+    let up = LinkInput::Up {
+        link: LinkHandle(60),
+        peer: PLAYED,
+        direction: Direction::Accepted,
+        remote: None,
+    };
+    let now = world.time();
+    world.stations[0].mesh.handle_link(now, up);
+    say(&mut world, 60, Lane::CONTROL, Message::Refuse { code: 3, life: Some(proved) });
+    assert_eq!(world.stations[0].mesh.incarnation().counter, 9);
 }

@@ -17,7 +17,7 @@ fn storing(world: &mut World, index: usize, disk: &[StoreRequest]) -> Station {
     }
     world.seed += 1;
     let config = MeshConfig {
-        id: id(index),
+        identity: identity(index),
         incarnation_counter: 0,
         stored: Some(stored),
         seed: [world.seed; 32],
