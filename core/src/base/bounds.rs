@@ -109,6 +109,13 @@ bounds! {
     /// [`Limits::peers_max`].
     Peers = "peers", Node, Count, |l: &Limits| l.peers_max;
 
+    /// [`Limits::frames_held_per_peer_max`].
+    FramesHeldPerPeer = "frames-held-per-peer", Peer, Count, |l: &Limits| l.frames_held_per_peer_max;
+    /// [`Limits::held_bytes_per_peer_max`].
+    HeldBytesPerPeer = "held-bytes-per-peer", Peer, Bytes, |l: &Limits| l.held_bytes_per_peer_max;
+    /// [`Limits::held_bytes_max`].
+    HeldBytes = "held-bytes", Node, Bytes, |l: &Limits| l.held_bytes_max;
+
     // Calls.
     /// [`Limits::calls_served_per_peer_max`].
     CallsPerPeer = "calls-per-peer", Peer, Count, |l: &Limits| l.calls_served_per_peer_max;

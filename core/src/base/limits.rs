@@ -8,7 +8,8 @@ use std::time::Duration;
 pub struct Limits {
     /// The largest payload of one message, in bytes. Told to peers in the handshake.
     pub message_bytes_max: usize,
-    /// From this payload on, a call or an answer travels on a lane of its own, in bytes.
+    /// From this payload on, a call or an answer travels on a lane of its own, in bytes. At most
+    /// [`SHARED_CALL_BYTES_MAX`](crate::wire::SHARED_CALL_BYTES_MAX) and one more.
     pub own_lane_from_bytes: usize,
     /// Peers known at one time, connected or not.
     pub peers_max: usize,
@@ -23,6 +24,10 @@ pub struct Limits {
     /// Frames that wait for earlier ones on a link that is being drained, for one peer. Beyond it that
     /// link is closed and what was on it is sent again.
     pub frames_held_per_peer_max: usize,
+    /// Bytes of these frames, with 128 for each, for one peer. Beyond it the same happens.
+    pub held_bytes_per_peer_max: usize,
+    /// Bytes of such frames of all peers. Beyond it the same happens to the link for which the last one waits.
+    pub held_bytes_max: usize,
     /// How long a link that another one superseded may take to drain. After it whoever decided closes that
     /// link, and what was on it is sent again. Less than [`Limits::DRAIN_MAX_LEAST`] counts as that.
     pub drain_max: Duration,
@@ -100,6 +105,9 @@ impl Default for Limits {
             links_per_peer_max: 4,
             protocol_version_max: crate::wire::VERSION_MAX,
             frames_held_per_peer_max: 4_096,
+            // What the windows of four shared lanes hold, twice.
+            held_bytes_per_peer_max: 8 << 20,
+            held_bytes_max: 48 << 20,
             drain_max: Duration::from_secs(60),
             calls_open_max: 65_536,
             calls_waiting_per_peer_max: 16_384,

@@ -59,7 +59,9 @@ impl Mesh {
         if !entry.lanes.is_certain(link) {
             entry.uncertain.push(link);
         }
+        let before = entry.lanes.held_bytes();
         entry.lanes.close(link, &mut released);
+        self.held_bytes = self.held_bytes + entry.lanes.held_bytes() - before;
         self.receiver.link_gone(peer, link);
         Some((peer, released))
     }
@@ -70,13 +72,13 @@ impl Mesh {
         }
     }
 
-    /// A message came. On a lane that has moved it may have to wait for those before it.
+    /// A message came, in a frame of so many bytes. On a lane that has moved it may have to wait for those before it.
     pub(super) fn arrived(
         &mut self,
         peer: PeerKey,
         link: LinkHandle,
         lane: Lane,
-        message: Message,
+        (message, frame_bytes): (Message, usize),
     ) {
         if !lane.is_legal() {
             let what = format!("a message on {lane:?}, which has no meaning");
@@ -89,28 +91,59 @@ impl Mesh {
         } else if !matches!(message, Message::Cut { .. }) && entry.lanes.passes(link, lane) {
             self.message(peer, link, lane, message);
         } else {
-            let what = match message {
-                Message::Cut { from, frames } if lane != Lane::CONTROL => {
-                    Arriving::Cut { from: entry.machine.link_of(from), frames }
-                }
-                message => Arriving::Frame(message),
-            };
-            let mut released = Vec::new();
-            let held = entry.lanes.arrive(link, lane, what, &mut released);
-            self.deliver(peer, released);
-            if let Err(overflow) = held {
-                let awaited = overflow.awaited;
-                let what = "more waits for a drained link than may".to_string();
-                // A peer that cuts from a link that nobody drains holds up only itself.
-                let input = if self.is_draining(awaited) {
-                    PeerInput::DrainFailed(awaited)
-                } else {
-                    PeerInput::Fault { link: awaited, what }
-                };
-                self.feed_peer(peer, input);
-            }
+            self.arrived_behind(peer, link, lane, (message, frame_bytes));
         }
         self.look_for_drained(peer);
+    }
+
+    /// A cut came, or what may have to wait behind one.
+    fn arrived_behind(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        lane: Lane,
+        (message, frame_bytes): (Message, usize),
+    ) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        let what = match message {
+            Message::Cut { from, frames } if lane != Lane::CONTROL => {
+                let from = entry.machine.link_of(from);
+                if from.is_some_and(|from| !entry.lanes.is_possible(from, lane, frames))
+                    && !is_planted(165)
+                {
+                    let what = format!("a Cut behind {frames} frames, which were never sent");
+                    return self.feed_peer(peer, PeerInput::Fault { link, what });
+                }
+                Arriving::Cut { from, frames }
+            }
+            message => Arriving::Frame(message),
+        };
+        let mut released = Vec::new();
+        let before = entry.lanes.held_bytes();
+        let held = entry.lanes.arrive(link, lane, (what, frame_bytes), &mut released);
+        self.held_bytes = self.held_bytes + entry.lanes.held_bytes() - before;
+        self.deliver(peer, released);
+        let awaited = match held {
+            Err(overflow) => {
+                self.refusals.count(Bound::HeldBytesPerPeer);
+                Some(overflow.awaited)
+            }
+            Ok(()) if self.held_bytes > self.limits.held_bytes_max => {
+                self.refusals.count(Bound::HeldBytes);
+                self.peers.get(peer).and_then(|entry| entry.lanes.awaited(link, lane))
+            }
+            Ok(()) => None,
+        };
+        if let Some(awaited) = awaited {
+            let what = "more waits for a drained link than may".to_string();
+            // A peer that cuts from a link that nobody drains holds up only itself.
+            let input = if self.is_draining(awaited) {
+                PeerInput::DrainFailed(awaited)
+            } else {
+                PeerInput::Fault { link: awaited, what }
+            };
+            self.feed_peer(peer, input);
+        }
     }
 
     fn look_for_drained(&mut self, peer: PeerKey) {

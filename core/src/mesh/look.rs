@@ -156,8 +156,11 @@ impl Mesh {
         if self.timers.peek().is_none_or(|(at, _)| at > self.now.mono) {
             self.access.check_ends(self.now);
         }
+        let held = self.peers.iter().map(|(_, peer)| peer.lanes.held_bytes()).sum::<usize>();
+        assert_eq!(held, self.held_bytes, "what is held is counted");
         for (key, entry) in self.peers.iter() {
             entry.machine.check_invariants();
+            entry.lanes.check_invariants();
             assert_eq!(self.by_id.get(&entry.id), Some(&key), "every peer is found by its id");
             for link in entry.machine.links() {
                 assert_eq!(

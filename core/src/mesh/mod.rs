@@ -207,6 +207,8 @@ pub struct Mesh {
     links: FewMap<LinkHandle, LinkEntry>,
     dials: FewMap<DialHandle, PeerKey>,
     next_dial: u64,
+    /// Bytes of frames that wait behind a cut, of all peers.
+    held_bytes: usize,
 
     services: LocalServices,
     publisher: Publisher,
@@ -297,6 +299,7 @@ impl Mesh {
             links: FewMap::default(),
             dials: FewMap::default(),
             next_dial: 0,
+            held_bytes: 0,
             services: LocalServices::new(),
             publisher: Publisher::new(&limits),
             replicas: Replicas::new(&limits),
@@ -378,8 +381,9 @@ impl Mesh {
         let Some(entry) = self.links.get(&link) else { return };
         let peer = entry.peer;
         self.watched(Way::Received, peer, (link, lane), || frame.clone());
+        let frame_bytes = frame.len();
         match wire::parse_with(frame, &self.limits, &mut self.paths) {
-            Ok(message) => self.arrived(peer, link, lane, message),
+            Ok(message) => self.arrived(peer, link, lane, (message, frame_bytes)),
             Err(fault) => {
                 self.feed_peer(peer, PeerInput::Fault { link, what: fault.to_string() });
             }

@@ -16,7 +16,7 @@ use crate::peer::{PeerEffect, PeerInput};
 use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
 use crate::rpc::{CalleeInput, CallerEffect, CallerInput, Status};
-use crate::wire::Message;
+use crate::wire::{Message, SHARED_CALL_BYTES_MAX};
 
 /// An effect on its way to the next machine.
 #[derive(Clone, Debug)]
@@ -134,6 +134,15 @@ impl Mesh {
                 return;
             }
             let what = "it spoke before it was greeted".to_string();
+            return self.feed_peer(peer, PeerInput::Fault { link, what });
+        }
+        let call_bytes = match &message {
+            Message::Call(call) => call.payload.len(),
+            Message::Reply(reply) => reply.payload.len(),
+            _ => 0,
+        };
+        if call_bytes > SHARED_CALL_BYTES_MAX && !lane.is_own() {
+            let what = format!("a call's {call_bytes} bytes on a shared lane");
             return self.feed_peer(peer, PeerInput::Fault { link, what });
         }
         if matches!(message, Message::Call(_) | Message::Cancel { .. })
@@ -477,7 +486,8 @@ impl Mesh {
             let what = "it goes on asking and takes no answers".to_string();
             return self.feed_peer(peer, PeerInput::Fault { link, what });
         }
-        let first = if payload_bytes >= self.limits.own_lane_from_bytes {
+        let own_from = self.limits.own_lane_from_bytes.min(SHARED_CALL_BYTES_MAX + 1);
+        let first = if payload_bytes >= own_from {
             entry.out.push_own(item)
         } else {
             entry.out.push_shared(sequence, item)

@@ -33,6 +33,22 @@ pub struct Overflow {
     pub awaited: LinkHandle,
 }
 
+/// More frames than a sender can have under way on one lane: a cut that names more of them names what was never sent.
+/// A lane has a window of 1 MiB, and a frame at least two bytes. Eight times as much, for transports with larger windows.
+pub const UNDER_WAY_MAX: u64 = 1 << 22;
+
+/// What each held frame costs beside its bytes. A guess.
+const HELD_FRAME_BYTES: usize = 128;
+
+/// How much may be held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HeldLimits {
+    /// Frames.
+    pub frames_max: usize,
+    /// Bytes: those of the frames, and 128 for each.
+    pub bytes_max: usize,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Wait {
     from: LinkHandle,
@@ -42,7 +58,8 @@ struct Wait {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct SharedLane<T> {
     wait: Option<Wait>,
-    held: VecDeque<Arriving<T>>,
+    /// With what each costs, in bytes.
+    held: VecDeque<(Arriving<T>, usize)>,
 }
 
 impl<T> Default for SharedLane<T> {
@@ -76,7 +93,8 @@ impl<T> Account<T> {
 pub struct Lanes<T> {
     links: Vec<Account<T>>,
     held: usize,
-    held_max: usize,
+    held_bytes: usize,
+    limits: HeldLimits,
 }
 
 /// What is delivered, in order: on which link and lane it came.
@@ -88,9 +106,9 @@ fn index(lane: Lane) -> usize {
 }
 
 impl<T> Lanes<T> {
-    /// No links. At most `held_max` frames are held back.
-    pub fn new(held_max: usize) -> Self {
-        Lanes { links: Vec::new(), held: 0, held_max }
+    /// No links. At most so much is held back.
+    pub fn new(limits: HeldLimits) -> Self {
+        Lanes { links: Vec::new(), held: 0, held_bytes: 0, limits }
     }
 
     /// A link to the peer is there. Links are kept in the order of their handles, so that what happens does not
@@ -121,6 +139,19 @@ impl<T> Lanes<T> {
     /// How many frames are held back.
     pub fn held(&self) -> usize {
         self.held
+    }
+
+    /// How many bytes are held back, with what each frame costs beside its own.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Whether a cut can be true: the peer cannot have sent so many more frames on that lane than have come.
+    pub fn is_possible(&self, from: LinkHandle, lane: Lane, frames: u64) -> bool {
+        let Some(account) = self.look(from) else { return true };
+        let come = account.received.lanes[index(lane)];
+        let sent_in_all = account.end.map_or(u64::MAX, |end| end.lanes[index(lane)]);
+        frames <= sent_in_all && frames.saturating_sub(come) <= UNDER_WAY_MAX
     }
 
     // The sender's side.
@@ -186,17 +217,21 @@ impl<T> Lanes<T> {
         &mut self,
         link: LinkHandle,
         lane: Lane,
-        what: Arriving<T>,
+        (what, frame_bytes): (Arriving<T>, usize),
         out: &mut Vec<Delivered<T>>,
     ) -> Result<(), Overflow> {
         let Some(account) = self.account(link) else { return Ok(()) };
         let shared = account.lanes[index(lane)].get_or_insert_default();
-        shared.held.push_back(what);
+        let bytes = frame_bytes + HELD_FRAME_BYTES;
+        shared.held.push_back((what, bytes));
         let awaited = shared.wait.as_ref().map(|wait| wait.from);
         self.held += 1;
+        self.held_bytes += bytes;
         self.release(link, lane, out);
+        let too_much =
+            self.held > self.limits.frames_max || self.held_bytes > self.limits.bytes_max;
         match awaited {
-            Some(awaited) if self.held > self.held_max => Err(Overflow { awaited }),
+            Some(awaited) if too_much => Err(Overflow { awaited }),
             _ => Ok(()),
         }
     }
@@ -227,7 +262,7 @@ impl<T> Lanes<T> {
             let account = self.account(link).expect("just looked up");
             let Some(shared) = &mut account.lanes[index(lane)] else { return };
             shared.wait = None;
-            let Some(what) = shared.held.pop_front() else {
+            let Some((what, bytes)) = shared.held.pop_front() else {
                 account.lanes[index(lane)] = None;
                 return;
             };
@@ -241,7 +276,13 @@ impl<T> Lanes<T> {
                 Arriving::Cut { .. } => {}
             }
             self.held -= 1;
+            self.held_bytes -= bytes;
         }
+    }
+
+    /// The link for which this lane waits.
+    pub fn awaited(&self, link: LinkHandle, lane: Lane) -> Option<LinkHandle> {
+        self.look(link)?.wait(lane).map(|wait| wait.from)
     }
 
     /// A link is gone. What waited for it waits no longer and goes to `out`; what was held on it is
@@ -249,13 +290,23 @@ impl<T> Lanes<T> {
     pub fn close(&mut self, link: LinkHandle, out: &mut Vec<Delivered<T>>) {
         let Some(at) = self.links.iter().position(|account| account.link == link) else { return };
         let account = self.links.remove(at);
-        self.held -= account.lanes.iter().flatten().map(|lane| lane.held.len()).sum::<usize>();
+        for (_, bytes) in account.lanes.iter().flatten().flat_map(|lane| &lane.held) {
+            self.held -= 1;
+            self.held_bytes -= bytes;
+        }
         let left: Vec<LinkHandle> = self.links.iter().map(|account| account.link).collect();
         for number in 0..=Lane::SHARED {
             for link in &left {
                 self.release(*link, Lane(number), out);
             }
         }
+    }
+
+    /// Asserts that the account of what is held is right. One frame may be beyond the bound: that which came last.
+    pub fn check_invariants(&self) {
+        let held = self.links.iter().flat_map(|l| l.lanes.iter().flatten()).flat_map(|l| &l.held);
+        let bytes = held.clone().map(|(_, bytes)| bytes).sum::<usize>();
+        assert_eq!((held.count(), bytes), (self.held, self.held_bytes), "what is held is counted");
     }
 
     // The end of a link that is drained.
@@ -295,7 +346,7 @@ mod tests {
     const LANE: Lane = Lane(2);
 
     fn lanes() -> Lanes<u32> {
-        let mut lanes = Lanes::new(4);
+        let mut lanes = Lanes::new(HeldLimits { frames_max: 4, bytes_max: 10_000 });
         for link in [OLD, NEW, NEWEST] {
             lanes.open(link);
         }
@@ -316,7 +367,7 @@ mod tests {
         what: Arriving<u32>,
     ) -> Result<Vec<u32>, Overflow> {
         let mut out = Vec::new();
-        lanes.arrive(link, LANE, what, &mut out)?;
+        lanes.arrive(link, LANE, (what, 10), &mut out)?;
         Ok(out.into_iter().map(|(_, _, number)| number).collect())
     }
 
@@ -369,6 +420,36 @@ mod tests {
         lanes.close(OLD, &mut out);
         assert_eq!(out.len(), 5);
         assert_eq!(lanes.held(), 0);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_in_bytes() {
+        let mut lanes = lanes();
+        cut(&mut lanes, NEW, OLD, 9);
+        let mut out = Vec::new();
+        let mut arrive = |lanes: &mut Lanes<u32>, bytes| {
+            lanes.arrive(NEW, LANE, (Arriving::Frame(1), bytes), &mut out)
+        };
+        assert_eq!(arrive(&mut lanes, 9_000), Ok(()));
+        assert_eq!(arrive(&mut lanes, 9_000), Err(Overflow { awaited: OLD }));
+        lanes.check_invariants();
+        lanes.close(OLD, &mut Vec::new());
+        assert_eq!(lanes.held_bytes(), 0);
+        lanes.check_invariants();
+    }
+
+    #[test]
+    fn a_cut_names_no_more_than_can_have_been_sent() {
+        let mut lanes = lanes();
+        frame(&mut lanes, OLD, 1);
+        assert!(lanes.is_possible(OLD, LANE, UNDER_WAY_MAX + 1));
+        assert!(!lanes.is_possible(OLD, LANE, UNDER_WAY_MAX + 2));
+        assert!(!lanes.is_possible(OLD, LANE, 1 << 60));
+        let mut end = Sent::default();
+        end.lanes[LANE.0 as usize] = 3;
+        lanes.set_end(OLD, end);
+        assert!(lanes.is_possible(OLD, LANE, 3));
+        assert!(!lanes.is_possible(OLD, LANE, 4), "the peer has said that it sent three");
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub const COUNTER_MAX: u64 = Incarnation::COUNTER_MAX;
 /// largest payload.
 pub const HEADER_BYTES_MAX: usize = 1 << 20;
 
+/// The largest argument or answer on a shared lane, in bytes. A larger one travels on a lane of its own, where it holds
+/// nothing up.
+pub const SHARED_CALL_BYTES_MAX: usize = 64 << 10;
+
 /// The highest number of a call: there is always a next one. Nobody gets there by counting.
 pub const SEQUENCE_MAX: u64 = 1 << 62;
 

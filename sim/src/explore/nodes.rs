@@ -13,7 +13,7 @@ use dunlin_core::link::{
     CloseCode, DialError, DialHandle, Direction, DownReason, End, LinkHandle, LinkId,
 };
 use dunlin_core::machine::{Context, Machine, TimerHandle, Timers};
-use dunlin_core::peer::lanes::{Arriving, Lanes};
+use dunlin_core::peer::lanes::{Arriving, HeldLimits, Lanes};
 use dunlin_core::peer::{Admission, LocalNode, Peer, PeerEffect, PeerInput, PeerTimer};
 use dunlin_core::wire::{Hello, VERSION_MAX, VERSION_MIN};
 use dunlin_core::{Now, PeerId};
@@ -161,7 +161,7 @@ impl Glare {
             peer: Peer::new(self.id(1 - node)),
             incarnation: Incarnation { counter, boot: counter },
             timers: Vec::new(),
-            lanes: Lanes::new(64),
+            lanes: Lanes::new(HeldLimits { frames_max: 64, bytes_max: usize::MAX }),
             asked: false,
             dials: 0,
             address: node as u8,
@@ -372,7 +372,7 @@ impl Work<'_, '_> {
             frame => Arriving::Frame(frame),
         };
         let mut out = Vec::new();
-        let held = here.lanes.arrive(link, LANES[lane], what, &mut out);
+        let held = here.lanes.arrive(link, LANES[lane], (what, 0), &mut out);
         assert!(held.is_ok(), "few frames are held");
         for (link, _, frame) in out {
             self.message(node, link, frame)?;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::auth::LifeRecord;
 use crate::directory::Document;
+use crate::link::{End, LinkId};
 
 /// A peer that is played by hand, and its link.
 const PLAYED: PeerId = PeerId::from_bytes([7; 32]);
@@ -23,24 +24,27 @@ fn greet(world: &mut World, link: u64, call_credit: u32) {
     world.stations[0].mesh.handle_link(now, up);
     let hello = wire::Hello {
         networks: Access::development(&id(0)).claims(Now::default()),
-        version_min: 1,
-        version_max: 1,
+        version_min: 2,
+        version_max: 2,
         life: LifeRecord { incarnation: Incarnation { counter: 1, boot: 1 }, signature: [0; 64] },
         call_credit,
         message_bytes_max: 1_000,
         critical_capabilities: Vec::new(),
-        link: None,
+        link: Some(id_of(link)),
         abandons: Vec::new(),
         observed_address: None,
     };
     say(world, link, Lane::CONTROL, Message::Hello(hello));
     let directory = Document::default();
-    say(
-        world,
-        link,
-        Lane::CONTROL,
-        Message::Confirm { version: 1, directory, link: None, receiver_boot: 0 },
-    );
+    let receiver_boot = world.stations[0].mesh.incarnation().boot;
+    let confirm =
+        Message::Confirm { version: 2, directory, link: Some(id_of(link)), receiver_boot };
+    say(world, link, Lane::CONTROL, confirm);
+}
+
+/// What the played peer calls its link.
+fn id_of(link: u64) -> LinkId {
+    LinkId { dialler: End::Here, counter: 1, number: link }
 }
 
 fn played_call(world: &World, sequence: u64) -> Message {
@@ -251,4 +255,33 @@ fn a_later_life_that_this_node_has_not_signed_ends_a_link_and_nothing_else() {
     world.stations[0].mesh.handle_link(now, up);
     say(&mut world, 60, Lane::CONTROL, Message::Refuse { code: 3, life: Some(proved) });
     assert_eq!(world.stations[0].mesh.incarnation().counter, 9);
+}
+
+#[test]
+fn a_cut_that_cannot_be_true_closes_its_link_and_holds_nothing() {
+    let mut world = World::new(1);
+    world.serve(0, math());
+    greet(&mut world, 1, 10);
+    greet(&mut world, 2, 10);
+    say(&mut world, 2, Lane(1), Message::Cut { from: id_of(1), frames: 1 << 60 });
+    let call = played_call(&world, 1);
+    say(&mut world, 2, Lane(1), call);
+    assert_eq!(world.stations[0].mesh.frames_held(), 0);
+}
+
+#[test]
+fn a_large_call_on_a_shared_lane_ends_its_link() {
+    let mut world = World::new(1);
+    greet(&mut world, 1, 10);
+    let large = |bytes: usize, world: &World| {
+        let Message::Call(mut call) = played_call(world, 1) else { unreachable!() };
+        call.payload = Bytes::from(vec![b'1'; bytes]);
+        Message::Call(call)
+    };
+    let legal = large(wire::SHARED_CALL_BYTES_MAX, &world);
+    say(&mut world, 1, Lane(1), legal);
+    assert_eq!(world.stations[0].mesh.links_up(PLAYED).len(), 1);
+    let call = large(wire::SHARED_CALL_BYTES_MAX + 1, &world);
+    say(&mut world, 1, Lane(1), call);
+    assert!(world.stations[0].mesh.links_up(PLAYED).is_empty());
 }
