@@ -296,6 +296,12 @@ pub enum LinkCommand {
         /// The link.
         link: LinkHandle,
     },
+    /// The peer's greeting was accepted. Before that a transport should take little from the other end: the control lane
+    /// alone, and a small window.
+    Trust {
+        /// The link.
+        link: LinkHandle,
+    },
     /// Give up an own lane whose message is no longer wanted. What was not sent need not be.
     ResetLane {
         /// On this link.

@@ -319,7 +319,9 @@ impl World {
                     LinkCommand::Dial { dial, peer, .. } => self.dials.push((dial, peer)),
                     LinkCommand::CancelDial { dial } => self.dials.retain(|(d, _)| *d != dial),
                     LinkCommand::Close { link, .. } => self.links.retain(|l| l.handle != link),
-                    LinkCommand::FramesReady { .. } | LinkCommand::ResetLane { .. } => {}
+                    LinkCommand::FramesReady { .. }
+                    | LinkCommand::Trust { .. }
+                    | LinkCommand::ResetLane { .. } => {}
                 }
             }
             while let Some(event) = self.mesh.poll_event() {

@@ -213,7 +213,9 @@ impl World {
                 let up = LinkInput::Up { link, peer: id(index), direction, remote: None };
                 self.stations[to].mesh.handle_link(now, up);
             }
-            LinkCommand::CancelDial { .. } | LinkCommand::ResetLane { .. } => {}
+            LinkCommand::CancelDial { .. }
+            | LinkCommand::Trust { .. }
+            | LinkCommand::ResetLane { .. } => {}
             LinkCommand::Close { link, code, flush } => {
                 if flush {
                     self.carry(index, link);

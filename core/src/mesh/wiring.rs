@@ -11,7 +11,7 @@ use crate::lease::{AcceptorEffect, ProposerEffect};
 use crate::link::{CloseCode, DialHandle, DownReason, Lane, LinkCommand, LinkHandle};
 use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::OutItem;
-use crate::mesh::{Mesh, NodeTimer, Phase, SWEEP_INTERVAL};
+use crate::mesh::{Mesh, NodeTimer, PeerEntry, Phase, SWEEP_INTERVAL};
 use crate::peer::{PeerEffect, PeerInput};
 use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
@@ -154,6 +154,11 @@ impl Mesh {
             Message::Hello(hello) => {
                 if self.lets_in(peer, link, &hello) {
                     self.feed_peer(peer, PeerInput::Hello { link, hello });
+                    let trusts =
+                        |p: &PeerEntry| p.machine.is_verified(link) || p.machine.is_newer(link);
+                    if self.peers.get(peer).is_some_and(trusts) {
+                        self.link_commands.push_back(LinkCommand::Trust { link });
+                    }
                 }
             }
             Message::Confirm { version, directory, link: id, receiver_boot } => {

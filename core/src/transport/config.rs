@@ -68,6 +68,9 @@ pub struct TransportConfig {
     /// How far a peer may send ahead of our reading on one lane, in bytes: the bandwidth-delay product
     /// of 100 Mbit/s and 80 ms.
     pub lane_window_bytes: u32,
+    /// What a peer may send on a link before its greeting is accepted, in bytes: read of its control lane, and as much
+    /// again unread. At least a greeting with eight tokens, 40 KiB.
+    pub untrusted_window_bytes: u32,
     /// Own lanes that a peer may have open at one time. Together with the window it bounds what a
     /// hostile peer can make this node buffer unread: by default 69 MiB.
     pub own_lanes_max: u32,
@@ -104,6 +107,7 @@ impl Default for TransportConfig {
             message_bytes_max: 8 << 20,
             header_bytes_max: 64 << 10,
             lane_window_bytes: 1 << 20,
+            untrusted_window_bytes: 64 << 10,
             own_lanes_max: 64,
             reassembly_bytes_max: 16 << 20,
             send_window_bytes: 8 << 20,
@@ -164,9 +168,8 @@ impl TransportConfig {
                     .into(),
             ))
             .stream_receive_window(VarInt::from_u32(self.lane_window_bytes))
-            // The windows of all lanes together are the bound. A smaller one for the connection could be
-            // filled by lanes that wait for reassembly room, and starve the lane that holds it.
-            .receive_window(VarInt::MAX)
+            // Until the greeting is accepted: see `Transport::trust`.
+            .receive_window(VarInt::from_u32(self.untrusted_window_bytes))
             .send_window(self.send_window_bytes)
             .initial_mtu(initial_bytes)
             .min_mtu(UDP_PAYLOAD_BYTES_MIN)

@@ -36,6 +36,8 @@ pub(super) fn build(
     let cid_key = suite.cid_key.clone();
     endpoint_config
         .rng_seed(Some(endpoint_seed))
+        // Version 1 (RFC 9000) and none of the drafts before it.
+        .supported_versions(vec![1])
         .cid_generator(move || Box::new(KeyedCids::new(cid_seed, cid_key.clone())));
     // Below 1,200 it would refuse, and QUIC could not work.
     let accepted_bytes_max = config.udp_payload_accepted_bytes_max.max(1_200);

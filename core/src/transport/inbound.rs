@@ -3,6 +3,7 @@
 //! Every stream begins with its lane's number. The control lane and the shared lanes are read as soon
 //! as something arrives. An own lane is read only while its message has room in the link's reassembly
 //! budget; until then its bytes stay in QUIC, where the window of the stream holds the sender back.
+//! Until the peer's greeting was accepted, the control lane alone is read, and of it no more than a small window.
 //! Room is given in the order of asking, and a largest message always has room once those before it are
 //! done, so nothing waits for ever.
 
@@ -127,11 +128,17 @@ pub(super) struct Inbound {
     opened: u64,
     /// The own lane on the highest stream so far.
     highest_own: Option<(u64, Lane)>,
+    /// Until the peer is trusted: how much of an unfinished frame of its control lane is read, in bytes.
+    untrusted_bytes_max: Option<usize>,
 }
 
 impl Inbound {
     /// No lanes yet. `budget_bytes` must be at least `frame_bytes_max`.
-    pub(super) fn new(frame_bytes_max: usize, budget_bytes: usize) -> Self {
+    pub(super) fn new(
+        frame_bytes_max: usize,
+        budget_bytes: usize,
+        untrusted_bytes_max: usize,
+    ) -> Self {
         assert!(budget_bytes >= frame_bytes_max, "a largest frame must fit the budget");
         Inbound {
             lanes: BTreeMap::new(),
@@ -142,6 +149,17 @@ impl Inbound {
             frame_bytes_max,
             opened: 0,
             highest_own: None,
+            untrusted_bytes_max: Some(untrusted_bytes_max),
+        }
+    }
+
+    /// The peer's greeting was accepted: all of its lanes are read from now on.
+    pub(super) fn trust(&mut self) {
+        if self.untrusted_bytes_max.take().is_some() {
+            let lanes: Vec<u64> = self.lanes.keys().copied().collect();
+            for index in lanes {
+                self.mark_readable(index);
+            }
         }
     }
 
@@ -220,13 +238,23 @@ impl Inbound {
             }
         };
         loop {
-            let bytes_max = match state {
+            let bytes_max = match (&*state, self.untrusted_bytes_max) {
+                (State::Number(_), _) | (_, None) => usize::MAX,
+                (State::Shared(Lane::CONTROL, frames), Some(max)) => {
+                    max.saturating_sub(frames.buffered_bytes())
+                }
+                _ => 0,
+            };
+            if bytes_max == 0 {
+                return Ok(Outcome::Blocked);
+            }
+            let wanted = match state {
                 State::Number(_) | State::Length(..) | State::Ending(_) => 1,
                 State::Shared(..) => usize::MAX,
                 State::Filling(_, frame_bytes, frame) => *frame_bytes - frame.len(),
                 State::Waiting(..) => return Ok(Outcome::NoRoom),
             };
-            match chunks.next(bytes_max) {
+            match chunks.next(wanted.min(bytes_max)) {
                 Ok(Some(chunk)) => self.take(index, state, chunk.bytes, pool, deliver)?,
                 Ok(None) => {
                     return match state {

@@ -65,7 +65,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quinn_proto::{ClientConfig, DatagramEvent, Endpoint};
+use quinn_proto::{ClientConfig, DatagramEvent, Endpoint, VarInt};
 
 use crate::base::{BufferPool, Identity, Key, MonoTime, Now, Slab, TimerQueue};
 use crate::link::{
@@ -232,6 +232,7 @@ impl Transport {
                     self.mark_unflushed(key);
                 }
             }
+            LinkCommand::Trust { link } => self.trust(link),
             LinkCommand::ResetLane { link, lane } => {
                 if let Some(&key) = self.links.get(&link)
                     && let Some(connection) = self.connections.get_mut(key)
@@ -342,6 +343,21 @@ impl Transport {
     pub fn link_stats(&self, link: LinkHandle) -> Option<LinkStats> {
         let connection = self.connections.get(*self.links.get(&link)?)?;
         Some(LinkStats::of(&connection.quic))
+    }
+
+    /// Opens the windows of a link whose peer was greeted.
+    fn trust(&mut self, link: LinkHandle) {
+        if let Some(&key) = self.links.get(&link)
+            && let Some(connection) = self.connections.get_mut(key)
+            && let Some((quic, link)) = connection.link()
+        {
+            // The windows of all lanes together are the bound from now on. A smaller one for the connection could be
+            // filled by lanes that wait for reassembly room, and starve the lane that holds it.
+            quic.set_receive_window(VarInt::MAX);
+            link.inbound.trust();
+            self.mark_unsettled(key);
+            self.mark_transmitting(key);
+        }
     }
 
     fn close_link(&mut self, link: LinkHandle, code: CloseCode, flush: bool) {

@@ -126,8 +126,11 @@ impl Transport {
             return;
         };
         let remote = connection.quic.remote_address();
-        let inbound =
-            Inbound::new(self.config.frame_bytes_max(), self.config.reassembly_budget_bytes());
+        let inbound = Inbound::new(
+            self.config.frame_bytes_max(),
+            self.config.reassembly_budget_bytes(),
+            self.config.untrusted_window_bytes as usize,
+        );
         let handle = LinkHandle(self.links_made);
         self.links_made += 1;
         self.end_handshake(key);

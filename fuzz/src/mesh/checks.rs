@@ -69,7 +69,7 @@ impl World {
                         link.announced = true;
                     }
                 }
-                LinkCommand::ResetLane { .. } => {}
+                LinkCommand::Trust { .. } | LinkCommand::ResetLane { .. } => {}
             }
         }
         while let Some(event) = self.mesh.poll_event() {

@@ -118,6 +118,8 @@ fn limits(choice: u8) -> Limits {
         links_per_peer_max: 2,
         protocol_version_max: 2,
         frames_held_per_peer_max: 4,
+        held_bytes_per_peer_max: 2_000,
+        held_bytes_max: 3_000,
         drain_max: Limits::DRAIN_MAX_LEAST,
         calls_open_max: 5,
         calls_waiting_per_peer_max: 2,

@@ -412,6 +412,8 @@ impl Work<'_, '_> {
             Frame::Refuse { code, life } => {
                 self.feed(node, PeerInput::Refuse { link, code, proved: Some(life) })
             }
+            // Said before it heard that its life is over.
+            _ if peer.is_refused(link) => Ok(()),
             Frame::Supersede { loser, sent } => {
                 self.feed(node, PeerInput::Supersede { link, loser })?;
                 self.left(node, loser, sent);

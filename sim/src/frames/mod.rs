@@ -251,7 +251,7 @@ fn command_of(world: &mut Frameworld<'_>, index: usize, command: LinkCommand) {
             lanes::pump(world, link, end);
         }
         // A frame that was pulled is delivered; taking it back is the receiver's business.
-        LinkCommand::ResetLane { .. } => {}
+        LinkCommand::Trust { .. } | LinkCommand::ResetLane { .. } => {}
     }
 }
 

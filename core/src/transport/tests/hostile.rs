@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::{Datagram, TransportConfig};
 use super::net::{Kind, Net, SECOND, address, call};
 use crate::base::{MonoTime, Now};
-use crate::link::Lane;
+use crate::link::{Lane, LinkCommand};
 
 fn kinds() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Seeded), Just(Kind::Null)]
@@ -103,4 +103,39 @@ fn two_nodes_do_not_answer_each_others_resets_for_ever() {
     net.launch(address(1), address(0), &stray);
     net.run(Duration::from_secs(5));
     assert_eq!(net.batches, 0, "an id that nobody issued is answered by nobody");
+}
+
+#[test]
+fn a_link_that_is_not_trusted_has_the_control_lane_and_a_small_window() {
+    let config = TransportConfig::for_simulation();
+    let window = config.untrusted_window_bytes as usize;
+    let mut net = Net::new(2, 1, Kind::Null, config);
+    net.trusting = false;
+    let (here, there) = net.connect();
+    net.send(0, here, [(Lane(1), call(1, vec![1; 1 << 20])), (Lane(8), call(2, vec![2; 1 << 20]))]);
+    net.run(Duration::from_secs(3));
+    let heard = |net: &Net, lane| net.nodes[1].mesh.frames.contains_key(&(there, lane));
+    assert!(!heard(&net, Lane(1)) && !heard(&net, Lane(8)));
+    let sent = net.nodes[0].transport.link_stats(here).unwrap().sent_bytes as usize;
+    assert!(sent < 2 * window, "{sent} bytes went out");
+
+    net.command(1, LinkCommand::Trust { link: there });
+    let all = |net: &Net| heard(net, Lane(1)) && heard(net, Lane(8));
+    assert!(net.run_until(20 * SECOND, all), "what waited goes on");
+}
+
+#[test]
+fn a_greeting_passes_before_trust_and_a_large_frame_waits_for_it() {
+    let mut net = Net::new(2, 1, Kind::Null, TransportConfig::for_simulation());
+    net.trusting = false;
+    let (here, there) = net.connect();
+    let frames =
+        [(Lane::CONTROL, call(1, vec![1; 30_000])), (Lane::CONTROL, call(2, vec![2; 1 << 20]))];
+    net.send(0, here, frames);
+    let heard =
+        |net: &Net| net.nodes[1].mesh.frames.get(&(there, Lane::CONTROL)).map_or(0, Vec::len);
+    net.run(Duration::from_secs(3));
+    assert_eq!(heard(&net), 1);
+    net.command(1, LinkCommand::Trust { link: there });
+    assert!(net.run_until(20 * SECOND, |net| heard(net) == 2));
 }

@@ -131,6 +131,8 @@ pub(super) struct Net {
     pub(super) path: Path,
     pub(super) now: u64,
     pub(super) config: TransportConfig,
+    /// Whether every link is trusted once it is up.
+    pub(super) trusting: bool,
     kind: Kind,
     seed: u8,
     flights: BTreeMap<(u64, u64), Flight>,
@@ -159,6 +161,7 @@ impl Net {
             path: Path::CLEAN,
             now: SECOND,
             config,
+            trusting: true,
             kind,
             seed,
             flights: BTreeMap::new(),
@@ -265,7 +268,14 @@ impl Net {
             return;
         }
         while let Some(event) = transport.poll_event() {
+            let up = match event {
+                LinkInput::Up { link, .. } => Some(link),
+                _ => None,
+            };
             mesh.hear(event);
+            if let Some(link) = up.filter(|_| self.trusting) {
+                transport.handle_command(now, LinkCommand::Trust { link });
+            }
         }
         transport.flush(now, mesh);
         let mut buf = std::mem::take(&mut self.buf);
