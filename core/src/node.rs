@@ -86,6 +86,8 @@ impl Node {
             message_bytes_max: config.limits.message_bytes_max,
             header_bytes_max: HEADER_BYTES_MAX,
             connections_max: config.limits.links_max,
+            half_open_max: config.limits.half_open_max,
+            half_open_per_address_max: config.limits.half_open_per_address_max,
             ..config.transport
         };
         Node {

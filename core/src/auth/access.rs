@@ -287,6 +287,18 @@ impl Access {
         self.own.iter().flatten().map(|network| &*network.descriptors)
     }
 
+    /// Under which keys the rights stand that were claimed on a link, where they were handed on: each may hand on its
+    /// rights to any number of keys. In the order of the networks.
+    pub fn delegators(&self, link: LinkHandle) -> impl Iterator<Item = PeerId> + '_ {
+        let session = self.waiting.get(&link).map(|(_, session)| session);
+        let networks = session.into_iter().flat_map(|session| &session.networks);
+        networks.filter_map(|admitted| {
+            let mut links = admitted.known.token.claims();
+            let first = links.next()?;
+            links.next().map(|_| first.subject)
+        })
+    }
+
     /// Whether this link's Hello was let in and waits for the handshake.
     pub fn is_let_in(&self, link: LinkHandle) -> bool {
         self.waiting.contains_key(&link)

@@ -104,6 +104,18 @@ bounds! {
     // Links and peers.
     /// [`Limits::links_max`].
     Links = "links", Node, Count, |l: &Limits| l.links_max;
+    /// [`Limits::half_open_per_address_max`].
+    HalfOpenPerAddress = "half-open-per-address", Address, Count, |l: &Limits| l.half_open_per_address_max;
+    /// [`Limits::half_open_max`].
+    HalfOpen = "half-open", Node, Count, |l: &Limits| l.half_open_max;
+    /// Connections of the transport in any state: [`Limits::links_max`].
+    Connections = "connections", Node, Count, |l: &Limits| l.links_max;
+    /// [`Limits::unverified_links_per_address_max`].
+    UnverifiedLinksPerAddress = "unverified-links-per-address", Address, Count, |l: &Limits| l.unverified_links_per_address_max;
+    /// [`Limits::unverified_links_max`].
+    UnverifiedLinks = "unverified-links", Node, Count, |l: &Limits| l.unverified_links_max;
+    /// [`Limits::peers_per_issuer_max`].
+    PeersPerIssuer = "peers-per-issuer", Issuer, Count, |l: &Limits| l.peers_per_issuer_max;
     /// [`Limits::links_per_peer_max`].
     LinksPerPeer = "links-per-peer", Peer, Count, |l: &Limits| l.links_per_peer_max;
     /// [`Limits::peers_max`].

@@ -11,10 +11,23 @@ pub struct Limits {
     /// From this payload on, a call or an answer travels on a lane of its own, in bytes. At most
     /// [`SHARED_CALL_BYTES_MAX`](crate::wire::SHARED_CALL_BYTES_MAX) and one more.
     pub own_lane_from_bytes: usize,
-    /// Peers known at one time, connected or not.
+    /// Peers known at one time, connected or not. An eighth is kept for those that this node was told to connect to.
     pub peers_max: usize,
-    /// Links at one time, those still shaking hands included.
+    /// Links at one time, those still shaking hands included. An eighth is kept for peers that this node was told to
+    /// connect to. The bounds of handshakes below links are those of the transport.
     pub links_max: usize,
+    /// Handshakes that strangers may have begun and not finished, of one IPv4 address or IPv6 /64. Beyond it the oldest
+    /// makes room.
+    pub half_open_per_address_max: usize,
+    /// Handshakes that strangers may have begun and not finished. Beyond it the oldest makes room. A flood pushes out an
+    /// honest handshake only if that takes longer than this number over the rate of the flood: 0.7 s at 1,466 a second.
+    pub half_open_max: usize,
+    /// Links of strangers that have not greeted, of one IPv4 address or IPv6 /64. Beyond it the oldest is closed.
+    pub unverified_links_per_address_max: usize,
+    /// Links of strangers that have not greeted. Beyond it the oldest is closed.
+    pub unverified_links_max: usize,
+    /// Peers that are known at one time and whose rights come from one token that was delegated.
+    pub peers_per_issuer_max: usize,
     /// Links to one peer at one time. As many more may be shaking hands, so that a redial is not shut
     /// out by the links that it replaces.
     pub links_per_peer_max: usize,
@@ -102,6 +115,12 @@ impl Default for Limits {
             own_lane_from_bytes: 16 << 10,
             peers_max: 4_096,
             links_max: 4_096,
+            half_open_per_address_max: 512,
+            half_open_max: 1_024,
+            unverified_links_per_address_max: 256,
+            unverified_links_max: 512,
+            // A sixteenth of all.
+            peers_per_issuer_max: 256,
             links_per_peer_max: 4,
             protocol_version_max: crate::wire::VERSION_MAX,
             frames_held_per_peer_max: 4_096,

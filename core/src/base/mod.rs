@@ -1,5 +1,6 @@
 //! Values without policy: time, ids, randomness, timers, bounds.
 
+pub mod address;
 pub mod bounds;
 pub mod effects;
 pub mod few;
@@ -13,6 +14,7 @@ pub mod stable_hash;
 pub mod time;
 pub mod timers;
 
+pub use address::AddressAccount;
 pub use bounds::{Bound, Refusals, Scope, Unit};
 pub use effects::Effects;
 pub use few::FewMap;

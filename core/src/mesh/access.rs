@@ -6,7 +6,7 @@ use crate::auth::{
     AccessCode, AccessEffect, AccessInput, Denied, DescriptorChain, MembershipError, Permission,
     Token,
 };
-use crate::base::{Effects, Now, PeerId, PeerKey};
+use crate::base::{Bound, Effects, Now, PeerId, PeerKey};
 use crate::directory::local::{LocalRoute, NewService};
 use crate::directory::{Entry, ServiceOffer, SubscriptionOffer};
 use crate::link::LinkHandle;
@@ -104,6 +104,46 @@ impl Mesh {
         let (id, claims) = (entry.id, hello.networks.clone());
         self.feed_access(AccessInput::Hello { peer, id, link, claims });
         self.access.is_let_in(link)
+    }
+
+    /// Whether there is room for one more peer whose rights the same key has handed on. If not, it is turned away.
+    pub(super) fn has_room_for_delegated(&mut self, peer: PeerKey, link: LinkHandle) -> bool {
+        let Some(known) = self.peers.get(peer).map(|entry| entry.delegator) else { return false };
+        let delegator = self.access.delegators(link).next();
+        if delegator == known {
+            return true;
+        }
+        let count = delegator.map_or(0, |d| self.delegated.get(&d).copied().unwrap_or(0));
+        if count >= self.limits.peers_per_issuer_max && !is_planted(166) {
+            // Some of them may have gone.
+            self.sweep();
+        }
+        let count = delegator.map_or(0, |d| self.delegated.get(&d).copied().unwrap_or(0));
+        if count >= self.limits.peers_per_issuer_max && !is_planted(166) {
+            self.refusals.count(Bound::PeersPerIssuer);
+            self.turn_away(link, Bound::PeersPerIssuer);
+            return false;
+        }
+        self.count_delegated(known, delegator);
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.delegator = delegator;
+        }
+        true
+    }
+
+    /// A peer is counted under another key, or under none.
+    pub(super) fn count_delegated(&mut self, before: Option<PeerId>, now: Option<PeerId>) {
+        if let Some(before) = before
+            && let Some(count) = self.delegated.get_mut(&before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.delegated.remove(&before);
+            }
+        }
+        if let Some(now) = now {
+            *self.delegated.entry(now).or_default() += 1;
+        }
     }
 
     /// A peer's call with its path as it is written here, and who handles it, or why nobody does.

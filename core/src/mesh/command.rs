@@ -459,6 +459,7 @@ impl Mesh {
             uncertain: Vec::new(),
             asked_on: None,
             accepts_bytes: usize::MAX,
+            delegator: None,
         });
         self.by_id.insert(id, key);
         Some(key)

@@ -9,11 +9,14 @@ use crate::link::{CloseCode, Direction, Lane, LinkCommand, LinkHandle, LinkId, S
 use crate::mesh::event::Event;
 use crate::mesh::outbound::OutItem;
 use crate::mesh::{LIFE_LEAST, LinkEntry, Mesh, Phase};
-use crate::peer::PeerInput;
 use crate::peer::lanes::{Arriving, Delivered};
+use crate::peer::{PeerInput, RefuseCode};
 use crate::planted::is_planted;
 use crate::rpc::{CalleeInput, CallerInput};
 use crate::wire::{COUNTER_MAX, Hello, Message, VERSION_MIN};
+
+/// One part in so many of the tables of links and peers is kept for peers that this node was told to connect to.
+const RESERVED_PART: usize = 8;
 
 impl Mesh {
     pub(super) fn link_up(
@@ -35,17 +38,42 @@ impl Mesh {
         if id == self.local.id {
             return refuse(self, CloseCode::PROTOCOL_FAULT);
         }
-        if self.links.len() >= self.limits.links_max || self.links.contains_key(&link) {
+        let known = self.by_id.get(&id).and_then(|key| self.peers.get(*key));
+        let kept = known.is_some_and(|entry| entry.machine.is_kept());
+        // A part of each table is for peers that this node was told to connect to.
+        let room = |max: usize| if kept { max } else { max - max / RESERVED_PART };
+        if self.links.len() >= room(self.limits.links_max) || self.links.contains_key(&link) {
             self.refusals.count(Bound::Links);
+            return refuse(self, CloseCode::TOO_MANY_LINKS);
+        }
+        if known.is_none() && self.peers.len() >= room(self.limits.peers_max) {
+            self.sweep();
+        }
+        if !self.by_id.contains_key(&id) && self.peers.len() >= room(self.limits.peers_max) {
+            self.refusals.count(Bound::Peers);
             return refuse(self, CloseCode::TOO_MANY_LINKS);
         }
         let Some(peer) = self.peer_key(id) else {
             self.refusals.count(Bound::Peers);
             return refuse(self, CloseCode::TOO_MANY_LINKS);
         };
+        if direction == Direction::Accepted && !kept {
+            if let Some((oldest, bound)) = self.unverified.crowding(remote, &self.limits) {
+                self.refusals.count(bound);
+                self.turn_away(oldest, bound);
+            }
+            self.unverified.insert(link, remote);
+        }
         self.links.insert(link, LinkEntry { peer, remote, out: Box::default() });
         self.peers.get_mut(peer).expect("just looked up").lanes.open(link);
         self.feed_peer(peer, PeerInput::LinkUp { link, direction });
+    }
+
+    /// Closes a link that a bound leaves no room for.
+    pub(super) fn turn_away(&mut self, link: LinkHandle, bound: Bound) {
+        let Some(peer) = self.links.get(&link).map(|entry| entry.peer) else { return };
+        let why = format!("no room: {} is reached", bound.name());
+        self.feed_peer(peer, PeerInput::TurnAway { link, code: RefuseCode::NoRoom, why });
     }
 
     /// A link is gone: its peer, and what waited for it to deliver and waits no longer.
@@ -54,6 +82,7 @@ impl Mesh {
         link: LinkHandle,
     ) -> Option<(PeerKey, Vec<Delivered<Message>>)> {
         let peer = self.links.remove(&link)?.peer;
+        self.unverified.remove(link);
         let mut released = Vec::new();
         let entry = self.peers.get_mut(peer)?;
         if !entry.lanes.is_certain(link) {

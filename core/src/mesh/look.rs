@@ -156,6 +156,16 @@ impl Mesh {
         if self.timers.peek().is_none_or(|(at, _)| at > self.now.mono) {
             self.access.check_ends(self.now);
         }
+        assert!(self.unverified.len() <= self.limits.unverified_links_max.max(1));
+        let delegated = self.peers.iter().filter(|(_, peer)| peer.delegator.is_some()).count();
+        assert_eq!(
+            delegated,
+            self.delegated.values().sum::<usize>(),
+            "each is counted under its key"
+        );
+        if let Some(most) = self.delegated.values().max() {
+            assert!(*most <= self.limits.peers_per_issuer_max, "one token fills no table");
+        }
         let held = self.peers.iter().map(|(_, peer)| peer.lanes.held_bytes()).sum::<usize>();
         assert_eq!(held, self.held_bytes, "what is held is counted");
         for (key, entry) in self.peers.iter() {

@@ -34,12 +34,13 @@ mod outbound;
 mod pull;
 mod retries;
 mod store;
+mod unverified;
 mod vitals;
 mod wake;
 mod watch;
 mod wiring;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -79,6 +80,7 @@ pub use leases::LeaseSettings;
 use leases::Leases;
 pub use look::Load;
 use outbound::Outbound;
+use unverified::Unverified;
 use wake::NodeTimer;
 pub use wake::{Wake, WakeReason};
 pub use watch::{FrameWatch, PassingFrame, Way};
@@ -162,6 +164,8 @@ struct PeerEntry {
     asked_on: Option<LinkHandle>,
     /// The largest payload that it accepts, in bytes, as it said last.
     accepts_bytes: usize,
+    /// Which key has handed on the rights that it came with, if one has: it is counted under that.
+    delegator: Option<PeerId>,
 }
 
 #[derive(Clone)]
@@ -207,6 +211,10 @@ pub struct Mesh {
     links: FewMap<LinkHandle, LinkEntry>,
     dials: FewMap<DialHandle, PeerKey>,
     next_dial: u64,
+    /// Accepted links that were not greeted, oldest first.
+    unverified: Unverified,
+    /// Peers whose rights one key has handed on.
+    delegated: BTreeMap<PeerId, usize>,
     /// Bytes of frames that wait behind a cut, of all peers.
     held_bytes: usize,
 
@@ -299,6 +307,8 @@ impl Mesh {
             links: FewMap::default(),
             dials: FewMap::default(),
             next_dial: 0,
+            unverified: Unverified::default(),
+            delegated: BTreeMap::new(),
             held_bytes: 0,
             services: LocalServices::new(),
             publisher: Publisher::new(&limits),

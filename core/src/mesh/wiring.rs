@@ -152,11 +152,12 @@ impl Mesh {
         }
         match message {
             Message::Hello(hello) => {
-                if self.lets_in(peer, link, &hello) {
+                if self.lets_in(peer, link, &hello) && self.has_room_for_delegated(peer, link) {
                     self.feed_peer(peer, PeerInput::Hello { link, hello });
                     let trusts =
                         |p: &PeerEntry| p.machine.is_verified(link) || p.machine.is_newer(link);
                     if self.peers.get(peer).is_some_and(trusts) {
+                        self.unverified.remove(link);
                         self.link_commands.push_back(LinkCommand::Trust { link });
                     }
                 }
@@ -525,7 +526,7 @@ impl Mesh {
     }
 
     /// Forgets peers that nobody asked for, that have no link, and that cannot ask again.
-    fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self) {
         self.sweeping = false;
         if !self.work.is_empty() {
             // What a peer's machine has closed may still have to be closed here.
@@ -553,6 +554,7 @@ impl Mesh {
             self.receiver.forget(key);
             let entry = self.peers.remove(key).expect("just listed");
             self.by_id.remove(&entry.id);
+            self.count_delegated(entry.delegator, None);
         }
         if left {
             self.start_sweeping();
@@ -601,6 +603,7 @@ impl Mesh {
             self.forget_events(peer);
         }
         self.peers = Default::default();
+        (self.unverified, self.delegated, self.held_bytes) = Default::default();
         self.by_id = FewMap::default();
         self.access.stop();
         self.timers = Default::default();

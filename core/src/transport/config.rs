@@ -50,6 +50,10 @@ pub struct TransportConfig {
     /// Connections at one time: up, shaking hands and closing together. Beyond it dials fail and
     /// strangers are refused.
     pub connections_max: usize,
+    /// Handshakes that strangers may have begun and not finished: see [`crate::Limits::half_open_max`].
+    pub half_open_max: usize,
+    /// Those of one IPv4 address or IPv6 /64.
+    pub half_open_per_address_max: usize,
     /// When strangers must prove their address.
     pub address_validation: AddressValidation,
     /// The UDP payload that a link starts with, in bytes. At least 1,200, which every path carries. On
@@ -100,6 +104,8 @@ impl Default for TransportConfig {
             dial_attempt_delay: Duration::from_millis(250),
             dial_addresses_max: 8,
             connections_max: 4_096,
+            half_open_max: 1_024,
+            half_open_per_address_max: 512,
             address_validation: AddressValidation::FromHalfOpen(256),
             udp_payload_initial_bytes: UDP_PAYLOAD_BYTES_MIN,
             udp_payload_discovered_bytes_max: Some(1_452),

@@ -9,6 +9,7 @@ use super::closing::open_window;
 use super::crypto::WRONG_PEER_ALERT;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
+use super::strangers::Place;
 use super::{ConnectionKey, Timer};
 use crate::base::{MonoTime, TimerId};
 use crate::link::{CloseCode, DialError, DialHandle, Direction, DownReason, LinkHandle};
@@ -55,6 +56,8 @@ pub(super) struct Connection {
     pub(super) deadline: Option<(Instant, TimerId<Timer>)>,
     /// Ends a handshake that takes too long.
     pub(super) handshake_timer: Option<TimerId<Timer>>,
+    /// For a handshake that a stranger has begun, its place among those.
+    pub(super) stranger: Option<Place>,
     /// What is remembered to judge QUIC's estimate of the path.
     pub(super) path: PathMemory,
     /// The mesh has closed it with this code; the peer is to have everything first.
@@ -77,6 +80,7 @@ impl Connection {
             stage: Stage::Handshaking { dial },
             deadline: None,
             handshake_timer: None,
+            stranger: None,
             path: PathMemory::default(),
             closes_with: None,
             unsettled: false,

@@ -60,6 +60,7 @@ mod endpoint;
 mod inbound;
 mod outbound;
 mod settle;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
@@ -67,7 +68,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quinn_proto::{ClientConfig, DatagramEvent, Endpoint, VarInt};
 
-use crate::base::{BufferPool, Identity, Key, MonoTime, Now, Slab, TimerQueue};
+use crate::base::{BufferPool, Identity, Key, MonoTime, Now, Refusals, Slab, TimerQueue};
 use crate::link::{
     CloseCode, DialError, DialHandle, FLUSH_MAX, FrameSource, LinkCommand, LinkHandle, LinkInput,
 };
@@ -76,6 +77,7 @@ use clock::Clock;
 use connection::{Connection, Stage, WorkList};
 use dial::Dial;
 use outbound::Batch;
+use strangers::Strangers;
 
 pub use config::{AddressValidation, Congestion, TransportConfig};
 pub use connection::LinkStats;
@@ -115,7 +117,9 @@ pub struct Transport {
     links_made: u64,
     dials: BTreeMap<DialHandle, Dial>,
     /// Accepted connections that are not up.
-    half_open: usize,
+    strangers: Strangers,
+    /// What bounds have refused.
+    refusals: Refusals,
     /// No stranger is let in any more.
     refusing: bool,
     timers: TimerQueue<Timer>,
@@ -156,7 +160,8 @@ impl Transport {
             links: BTreeMap::new(),
             links_made: 0,
             dials: BTreeMap::new(),
-            half_open: 0,
+            strangers: Strangers::default(),
+            refusals: Refusals::default(),
             refusing: false,
             timers: TimerQueue::default(),
             unsettled: WorkList::new(),
@@ -324,6 +329,16 @@ impl Transport {
         if self.unsettled.is_empty() { self.timers.next_at() } else { Some(self.clock.mono()) }
     }
 
+    /// How often each bound has refused something.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// Handshakes that strangers have begun and not finished.
+    pub fn half_open(&self) -> usize {
+        self.strangers.len()
+    }
+
     /// Links that are up.
     pub fn open_links(&self) -> usize {
         self.links.len()
@@ -430,8 +445,8 @@ impl Transport {
         if let Some(timer) = connection.handshake_timer.take() {
             self.timers.disarm(timer);
         }
-        if let Stage::Handshaking { dial: None } = connection.stage {
-            self.half_open -= 1;
+        if let Some(place) = connection.stranger.take() {
+            self.strangers.remove(place);
         }
     }
 

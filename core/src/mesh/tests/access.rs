@@ -389,3 +389,33 @@ fn a_new_root_and_its_issuers_take_over_without_a_break() {
     assert_eq!(world.saw(0, |e| matches!(e, Event::PeerDown { .. })), 0);
     assert_eq!(call(&mut world, 0, "math/add").unwrap(), 5);
 }
+
+#[test]
+fn keys_with_rights_of_one_delegated_token_are_bounded_together() {
+    const MAX: usize = 3;
+    let mut networks: Vec<_> = (0..6).map(|n| vec![shop(token(n, "call:>"))]).collect();
+    // Station 1 hands its rights on to stations 2 to 5.
+    let parent = token(1, "call:> delegate:>");
+    for (index, networks) in networks.iter_mut().enumerate().skip(2) {
+        let child = parent.attenuate(&identity(1), Grant { depth_left: 0, ..day(index, "call:>") });
+        *networks = vec![shop(child.unwrap())];
+    }
+    networks.push(vec![shop(token(6, "call:>"))]);
+    let mut world = world(networks);
+    world.stations[0].mesh.limits.peers_per_issuer_max = MAX;
+    for index in 1..=6 {
+        world.connect(index, 0);
+    }
+    let mesh = &world.stations[0].mesh;
+    let up: Vec<bool> = (1..=6).map(|n| !mesh.links_up(id(n)).is_empty()).collect();
+    assert_eq!(up, [true, true, true, true, false, true], "the fourth that it was handed to");
+    assert_eq!(mesh.refusals().of(crate::base::Bound::PeersPerIssuer), 1);
+    let no_room =
+        |e: &Event| matches!(e, Event::PeerRefused { why, .. } if *why == RefuseCode::NoRoom);
+    assert_eq!(world.saw(5, no_room), 1);
+    // Once one has gone, there is room.
+    world.part(2, 0);
+    world.pass(120_000 * MS);
+    world.connect(5, 0);
+    assert!(!world.stations[0].mesh.links_up(id(5)).is_empty());
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::auth::LifeRecord;
+use crate::base::Bound;
 use crate::directory::Document;
 use crate::link::{End, LinkId};
 
@@ -284,4 +285,46 @@ fn a_large_call_on_a_shared_lane_ends_its_link() {
     let call = large(wire::SHARED_CALL_BYTES_MAX + 1, &world);
     say(&mut world, 1, Lane(1), call);
     assert!(world.stations[0].mesh.links_up(PLAYED).is_empty());
+}
+
+/// A link of a stranger, of whom there are any number.
+fn stranger_comes(world: &mut World, number: u64, address: &str) {
+    let mut key = [9; 32];
+    key[..8].copy_from_slice(&number.to_be_bytes());
+    let up = LinkInput::Up {
+        link: LinkHandle(1_000 + number),
+        peer: PeerId::from_bytes(key),
+        direction: Direction::Accepted,
+        remote: Some(address.parse().unwrap()),
+    };
+    let now = world.time();
+    world.stations[0].mesh.handle_link(now, up);
+    world.settle();
+}
+
+#[test]
+fn strangers_that_say_nothing_make_room_for_those_that_come_later() {
+    let mut world = World::new(2);
+    let limits = &mut world.stations[0].mesh.limits;
+    (limits.unverified_links_per_address_max, limits.unverified_links_max) = (4, 6);
+    (limits.links_max, limits.peers_max) = (16, 16);
+    stranger_comes(&mut world, 0, "192.0.2.77:1");
+    for number in 1..1_000 {
+        stranger_comes(&mut world, number, "192.0.2.1:1");
+        let mesh = &world.stations[0].mesh;
+        assert!(mesh.load().links <= 6 && mesh.load().peers <= 16);
+    }
+    let mesh = &world.stations[0].mesh;
+    assert!(mesh.links.contains_key(&LinkHandle(1_000)), "another address has its own account");
+    assert_eq!(mesh.refusals().of(Bound::UnverifiedLinksPerAddress), 995);
+    // A member comes while they go on.
+    world.connect(1, 0);
+    assert_eq!(world.stations[0].mesh.peers_up().count(), 1);
+    // From many addresses there is another bound.
+    for number in 1_000..1_100 {
+        stranger_comes(&mut world, number, &format!("198.51.100.{}:1", number - 1_000));
+    }
+    assert!(world.stations[0].mesh.load().links <= 7);
+    assert!(world.stations[0].mesh.refusals().of(Bound::UnverifiedLinks) > 90);
+    assert_eq!(world.stations[0].mesh.peers_up().count(), 1);
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::{AddressValidation, Crypto, Transport, TransportConfig};
+use bytes::BytesMut;
+
+use super::super::{AddressValidation, Crypto, Datagram, Transport, TransportConfig};
 use super::net::{Kind, MS, Net, Path, SECOND, address, call};
-use crate::base::Now;
+use crate::base::{Bound, Now};
 use crate::link::{
     CloseCode, DialError, DialHandle, Direction, DownReason, Lane, LinkCommand, LinkInput,
 };
@@ -74,7 +76,7 @@ fn a_peer_with_another_key_is_refused_by_the_dialler() {
         assert!(net.nodes[0].transport.is_drained());
         // The listener saw a handshake that the dialler broke off, and no link.
         assert_eq!(net.nodes[1].mesh.heard, []);
-        assert_eq!(net.nodes[1].transport.half_open, 0);
+        assert_eq!(net.nodes[1].transport.half_open(), 0);
     }
 }
 
@@ -257,4 +259,37 @@ fn link_handles_are_not_used_again() {
     assert_ne!(first, second);
     net.command(0, LinkCommand::Close { link: first, code: CloseCode::SHUTDOWN, flush: false });
     assert_eq!(net.nodes[0].transport.open_links(), 1);
+}
+
+#[test]
+fn handshakes_that_are_never_finished_make_room_for_later_ones() {
+    let config = TransportConfig {
+        half_open_max: 12,
+        half_open_per_address_max: 8,
+        ..TransportConfig::for_simulation()
+    };
+    let mut net = Net::new(3, 1, Kind::Null, config);
+    let begin = |net: &mut Net, dial, from| {
+        net.dial(0, dial, 1, &[address(1)]);
+        let data = BytesMut::from(&net.in_flight().pop().expect("a first packet")[..]);
+        let now = net.now();
+        let datagram = Datagram { from: address(from), local_ip: None, ecn: None, data };
+        net.nodes[1].transport.handle_datagram(now, datagram);
+        while net.nodes[1].transport.poll_event().is_some() {}
+    };
+    for dial in 1..=100 {
+        begin(&mut net, dial, 7);
+        assert!(net.nodes[1].transport.half_open() <= 8);
+    }
+    let refused = |net: &Net, bound| net.nodes[1].transport.refusals().of(bound);
+    assert_eq!(refused(&net, Bound::HalfOpenPerAddress), 92);
+    for dial in 101..=120 {
+        begin(&mut net, dial, 8 + dial as usize);
+        assert!(net.nodes[1].transport.half_open() <= 12);
+    }
+    assert_eq!(refused(&net, Bound::HalfOpen), 16);
+    // Who finishes gets in.
+    net.dial(2, 121, 1, &[address(1)]);
+    let up = net.run_until(5 * SECOND, |net| !net.nodes[2].mesh.up.is_empty());
+    assert!(up, "{:?}", net.nodes[2].mesh.heard);
 }

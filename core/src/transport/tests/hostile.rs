@@ -70,7 +70,7 @@ proptest! {
             net.drain(1);
         }
         net.run(Duration::from_secs(30));
-        prop_assert_eq!(net.nodes[1].transport.half_open, 0);
+        prop_assert_eq!(net.nodes[1].transport.half_open(), 0);
     }
 }
 
