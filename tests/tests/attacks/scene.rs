@@ -90,7 +90,10 @@ impl Network {
 
     /// A token that its holder has delegated, all of it.
     pub(crate) fn delegated(&self, holder: &Identity, claim: &Claim, to: PeerId) -> Claim {
-        let grant = grant(to, "call:echo/say", 0);
+        let whole = claim.token.claims().last().expect("a link");
+        // No longer valid than what it comes from.
+        let (not_before, expires) = (whole.not_before, whole.expires);
+        let grant = Grant { not_before, expires, ..grant(to, "call:echo/say", 0) };
         let token = claim.token.attenuate(holder, grant).expect("it may be delegated");
         Claim { network: claim.network, token }
     }
@@ -366,7 +369,9 @@ impl Scene {
         let measured = attack_seconds();
         let duration = Duration::from_secs(measured.unwrap_or(2));
         let client = honest_client(self.network.member(), self.victim.peer(), path);
-        wait_until(|| !client.fared.lock().expect("no panic").taken.is_empty());
+        wait_until("the honest client is served", || {
+            !client.fared.lock().expect("no panic").taken.is_empty()
+        });
         if measured.is_some() {
             std::thread::sleep(Duration::from_secs(3));
         }
@@ -388,9 +393,9 @@ impl Scene {
         // What comes after it.
         let limit = memory + MEMORY_LEFT_MAX;
         let over = Instant::now();
-        wait_until(|| self.victim.memory() <= limit);
+        wait_until("memory falls", || self.victim.memory() <= limit);
         let fell_after = over.elapsed();
-        wait_until(|| others.fared.lock().expect("no panic").taken.len() >= 2);
+        wait_until("newcomers get in", || others.fared.lock().expect("no panic").taken.len() >= 2);
         let came_after = others.finish();
         let after = client.finish();
         let grown = most - memory;
@@ -420,10 +425,10 @@ impl Scene {
 }
 
 /// Waits for a condition with a bound.
-pub(crate) fn wait_until(mut is_it: impl FnMut() -> bool) {
+fn wait_until(what: &str, mut is_it: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is_it() {
-        assert!(Instant::now() < until, "it does not take so long");
+        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
