@@ -27,17 +27,22 @@ pub(crate) const MEMORY_MAX: u64 = 64 << 20;
 /// What may be left of it a minute later: allocators keep some.
 const MEMORY_LEFT_MAX: u64 = 16 << 20;
 
-static DUNLIN: LazyLock<PathBuf> =
-    LazyLock::new(|| dunlin_tests::build::program("--bin", "dunlin"));
-static PUBLISHER: LazyLock<PathBuf> =
-    LazyLock::new(|| dunlin_tests::build::program("--example", "publisher"));
+static DUNLIN: LazyLock<PathBuf> = LazyLock::new(|| program("--bin", "dunlin"));
+static PUBLISHER: LazyLock<PathBuf> = LazyLock::new(|| program("--example", "publisher"));
+
+fn program(kind: &str, name: &str) -> PathBuf {
+    match attack_seconds() {
+        Some(_) => dunlin_tests::build::release_program(kind, name),
+        None => dunlin_tests::build::program(kind, name),
+    }
+}
 
 fn wall() -> WallTime {
     SystemClock.now().wall
 }
 
-/// How long each attack is run, in seconds. With a number in the environment, times are judged too: that takes a
-/// release build and a machine that does nothing but this.
+/// How long each attack is run, in seconds. With a number in the environment the victim is a release build, and times are
+/// judged too: that takes a machine that does nothing but this.
 fn attack_seconds() -> Option<u64> {
     std::env::var("DUNLIN_ATTACK_SECONDS").ok()?.parse().ok()
 }

@@ -134,8 +134,10 @@ fn a_refusal_without_proof_closes_its_link_and_nothing_else() {
     let mut scene = Scene::echo();
     let (id, address) = (scene.victim.id, scene.victim.address);
     let refuse = |attacker: &mut Attacker, link| {
-        for known_counter in [u64::MAX >> 2, 1 << 40, u64::MAX] {
-            let refuse = v1::Refuse { code: STALE, known_counter };
+        for counter in [u64::MAX >> 2, 1 << 40, u64::MAX] {
+            let signature = Bytes::from_static(&[0; 64]);
+            let life = Some(v1::Incarnation { counter, boot: 1, signature });
+            let refuse = v1::Refuse { code: STALE, life };
             attacker.send(link, Lane::CONTROL, Frame::new(Header::Refuse(refuse)));
         }
         while attacker.end_of(link).is_none() {
