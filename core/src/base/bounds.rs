@@ -138,6 +138,11 @@ bounds! {
     /// [`Limits::subscriptions_per_peer_max`].
     SubscriptionsPerPeer = "subscriptions-per-peer", Peer, Count, |l: &Limits| l.subscriptions_per_peer_max;
 
+    /// [`Limits::events_unacknowledged_max`].
+    EventsUnacknowledged = "events-unacknowledged", Peer, Count, |l: &Limits| l.events_unacknowledged_max;
+    /// [`Limits::events_ack_patience`].
+    EventsAckPatience = "events-ack-patience", Peer, Millis, |l: &Limits| l.events_ack_patience.as_millis();
+
     // The directory.
     /// [`Limits::services_per_peer_max`].
     ServicesPerPeer = "services-per-peer", Peer, Count, |l: &Limits| l.services_per_peer_max;

@@ -77,6 +77,9 @@ pub struct Limits {
     pub events_unacknowledged_max: usize,
     /// Bytes of events for one peer that it has not acknowledged.
     pub events_unacknowledged_bytes_max: usize,
+    /// How long a peer may acknowledge no event while it has no room for more. Then its link is closed, and what waits for
+    /// it is lost. Before that events pass it over.
+    pub events_ack_patience: Duration,
     /// Publications whose outcome somebody waits for, or that are for groups.
     pub publications_open_max: usize,
     /// Removals that are remembered so that peers can be told of them alone. Who missed more gets the whole
@@ -144,6 +147,8 @@ impl Default for Limits {
             subscriber_bytes_max: 64 << 20,
             events_unacknowledged_max: 16_384,
             events_unacknowledged_bytes_max: 32 << 20,
+            // Twice the silence after which a link is dead.
+            events_ack_patience: Duration::from_secs(30),
             publications_open_max: 65_536,
             removals_kept_max: 1_024,
             updates_unacknowledged_max: 8,

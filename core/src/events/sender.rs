@@ -151,6 +151,8 @@ struct Lane {
     sent_to: u64,
     /// The link on which the lane counts.
     on: Option<LinkHandle>,
+    /// Events that the peer was passed over with behind the last item, which says so of those before them.
+    skipped: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -189,6 +191,15 @@ pub enum Pushed {
     Begun,
     /// Somebody has no room for it. Nobody gets it.
     NoRoom,
+}
+
+/// What the word of a peer on its events has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Somebody waits for room, and there is some now.
+    pub room: bool,
+    /// Something waits to be pulled that did not before.
+    pub waits: bool,
 }
 
 /// What a publication is to know.
@@ -387,6 +398,11 @@ impl Sender {
             *count += 1;
             return false;
         }
+        if matches!(lane.items.back(), Some(Item::Skipped(_))) {
+            // It goes out once the peer has said that it has the one before: whatever is published, one is kept.
+            lane.skipped += 1;
+            return false;
+        }
         lane.push(Item::Skipped(1))
     }
 
@@ -465,12 +481,16 @@ impl Sender {
         Word::Awaited
     }
 
-    /// The peer says what it has. The ends of parts go to `ended`. Says whether somebody waits for room, and
-    /// there is some now.
-    pub fn acknowledged(&mut self, peer: PeerKey, ack: &EventAck, ended: &mut Vec<Report>) -> bool {
-        let Some(stream) = self.streams.get_mut(peer) else { return false };
+    /// The peer says what it has. The ends of parts go to `ended`.
+    pub fn acknowledged(
+        &mut self,
+        peer: PeerKey,
+        ack: &EventAck,
+        ended: &mut Vec<Report>,
+    ) -> Acknowledged {
+        let Some(stream) = self.streams.get_mut(peer) else { return Acknowledged::default() };
         if stream.number != ack.stream {
-            return false;
+            return Acknowledged::default();
         }
         for (place, lane) in stream.lanes.iter_mut().enumerate() {
             // Nobody has what was not sent, or has a part of what came in one frame.
@@ -506,8 +526,19 @@ impl Sender {
                 lane.rewind();
             }
         }
-        let room = stream.events <= self.events_max / 2 && stream.bytes <= self.bytes_max / 2;
-        room && std::mem::take(&mut stream.awaited)
+        let mut waits = false;
+        for lane in &mut stream.lanes {
+            waits |= lane.tell_skipped();
+        }
+        let room = stream.is_half_empty(self.events_max, self.bytes_max)
+            && std::mem::take(&mut stream.awaited);
+        Acknowledged { room, waits }
+    }
+
+    /// Whether a peer has so much room that it is worth to wake those who wait for it.
+    pub fn is_half_empty(&self, peer: PeerKey) -> bool {
+        let stream = self.streams.get(peer);
+        stream.is_none_or(|stream| stream.is_half_empty(self.events_max, self.bytes_max))
     }
 
     /// A link to the peer is lost: what it carried is in doubt. If it was the last one, groups get their events
@@ -548,6 +579,7 @@ impl Sender {
         let mut lost = 0;
         for lane in stream.lanes {
             let mut number = lane.first;
+            lost += lane.skipped;
             for item in lane.items {
                 let unsent = number >= lane.sent_to;
                 number += item.numbers();
@@ -592,12 +624,38 @@ impl Sender {
             // What goes to the next member of a group is not refused: it was accepted already.
             let max = self.events_max + self.publications_max;
             assert!(stream.events <= max, "what is unacknowledged is bounded");
+            // Between two of what says that a peer was passed over there is an event, or was one.
+            let items = stream.lanes.iter().map(|lane| lane.items.len()).sum::<usize>();
+            assert!(items <= 3 * max + 4 * LANES, "what says so is bounded too");
         }
     }
 }
 
+impl Stream {
+    fn is_half_empty(&self, events_max: usize, bytes_max: usize) -> bool {
+        self.events <= events_max / 2 && self.bytes <= bytes_max / 2
+    }
+}
+
 impl Lane {
+    /// Says what the peer was passed over with, unless what was said of that before is still under way.
+    fn tell_skipped(&mut self) -> bool {
+        let tells = self.skipped > 0 && !matches!(self.items.back(), Some(Item::Skipped(_)));
+        if tells {
+            let count = std::mem::take(&mut self.skipped);
+            self.push(Item::Skipped(count));
+        }
+        tells
+    }
+
     fn push(&mut self, item: Item) -> bool {
+        // What was passed over before this is said before it.
+        if self.skipped > 0 {
+            let count = std::mem::take(&mut self.skipped);
+            let first = self.push(Item::Skipped(count));
+            self.push(item);
+            return first;
+        }
         self.next += item.numbers();
         make_first_room(&mut self.items);
         self.items.push_back(item);

@@ -459,6 +459,7 @@ impl Mesh {
             uncertain: Vec::new(),
             asked_on: None,
             accepts_bytes: usize::MAX,
+            lags_since: None,
             delegator: None,
         });
         self.by_id.insert(id, key);

@@ -164,6 +164,8 @@ struct PeerEntry {
     asked_on: Option<LinkHandle>,
     /// The largest payload that it accepts, in bytes, as it said last.
     accepts_bytes: usize,
+    /// Since when events pass it over for want of room, or since it acknowledged something after that.
+    lags_since: Option<MonoTime>,
     /// Which key has handed on the rights that it came with, if one has: it is counted under that.
     delegator: Option<PeerId>,
 }

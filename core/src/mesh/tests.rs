@@ -50,6 +50,8 @@ struct World {
     links: Vec<(LinkHandle, usize, usize)>,
     /// Pairs that cannot reach each other, lower index first.
     cut: Vec<(usize, usize)>,
+    /// From one to another nothing is acknowledged of events.
+    mute: Vec<(usize, usize)>,
     next_link: u64,
     seed: u8,
     /// The highest protocol version of each station.
@@ -83,6 +85,7 @@ impl World {
             stations: Vec::new(),
             links: Vec::new(),
             cut: Vec::new(),
+            mute: Vec::new(),
             next_link: 0,
             seed: 0,
             versions,
@@ -238,7 +241,13 @@ impl World {
         while let Some(lane) = self.stations[index].mesh.next_lane(link, from) {
             while let Some(frame) = self.stations[index].mesh.pull_frame(link, lane) {
                 let frame = frame.to_body();
-                if !self.is_cut(a, b) {
+                let is_ack = || {
+                    let view = dunlin_proto::FrameView::decode(frame.clone());
+                    use dunlin_proto::{FrameView, Header};
+                    matches!(view, Ok(FrameView::Known(Header::EventAck(_), _)))
+                };
+                let muted = self.mute.contains(&(index, other)) && is_ack();
+                if !self.is_cut(a, b) && !muted {
                     if let Some((from, to, frames)) = &mut self.overheard
                         && (*from, *to) == (index, other)
                     {

@@ -9,7 +9,7 @@ use crate::events::{
 };
 use crate::mesh::{CommandError, Event, Mesh, Subscribed};
 use crate::payload::Payload;
-use crate::service::events::{Inbox, Publishing};
+use crate::service::events::{Inbox, Publishing, when_full};
 use crate::service::publisher::{Outbox, Totals};
 use crate::service::slot::Slot;
 use crate::topic::SubscriptionKey;
@@ -141,7 +141,9 @@ impl EventDesk {
                 mesh.publish_each(now, &request, &mut events, tell)
             };
             match (result, outbox.patience) {
-                (Ok(()), _) if one_by_one && !passed_over => request.when_full = WhenFull::Refuse,
+                (Ok(()), patience) if one_by_one && !passed_over => {
+                    request.when_full = when_full(patience);
+                }
                 (Ok(()), _) => {}
                 (Err(PublishError::WouldBlock { .. }), Some(patience)) => {
                     outbox.note(&totals, refused, false);

@@ -262,7 +262,7 @@ impl EventBuilder {
             scope: self.scope,
             mode: self.mode,
             target: self.target,
-            when_full: WhenFull::Refuse,
+            when_full: when_full(self.patience),
             confirm_within,
         };
         let slot = Arc::new(Slot::new());
@@ -276,6 +276,11 @@ impl EventBuilder {
         })));
         Ok((slot, outcome))
     }
+}
+
+/// What is done at first for peers that are slow, by a publisher that waits so long for them.
+pub(super) fn when_full(patience: Option<Duration>) -> WhenFull {
+    if patience.is_some() { WhenFull::RefuseFirst } else { WhenFull::Refuse }
 }
 
 /// An event on its way to the node.

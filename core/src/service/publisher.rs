@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::events::{PublishError, PublishRequest, Published, WhenFull};
 use crate::service::Payload;
+use crate::service::events::when_full;
 use crate::service::handle::{Op, Shared};
 
 /// How many events of one [`Publisher`] may wait for the node. A guess: what a node publishes in one turn, so that
@@ -207,7 +208,7 @@ impl Outbox {
     /// What its events have in common. The payload means nothing.
     pub(super) fn request(&self) -> PublishRequest {
         let passes_over = self.change(|state| (state.passes_over, false));
-        let when_full = if passes_over { WhenFull::PassOver } else { WhenFull::Refuse };
+        let when_full = if passes_over { WhenFull::PassOver } else { when_full(self.patience) };
         PublishRequest { when_full, ..self.request.clone() }
     }
 

@@ -122,6 +122,7 @@ fn limits(choice: u8) -> Limits {
         peers_per_issuer_max: 2,
         links_per_peer_max: 2,
         protocol_version_max: 2,
+        events_ack_patience: Duration::from_secs(30),
         frames_held_per_peer_max: 4,
         held_bytes_per_peer_max: 2_000,
         held_bytes_max: 3_000,

@@ -1,6 +1,6 @@
 //! The streams of events to peers: when they go on, and when what is under way is lost.
 
-use crate::base::PeerKey;
+use crate::base::{Bound, PeerKey};
 use crate::events::batch::Together;
 use crate::events::publications::Part;
 use crate::events::sender::{Outgoing, Pushed};
@@ -8,6 +8,7 @@ use crate::link::LinkCommand;
 use crate::mesh::Mesh;
 use crate::mesh::event::Event;
 use crate::mesh::outbound::OutItem;
+use crate::peer::PeerInput;
 
 impl Mesh {
     pub(super) fn push_event(
@@ -44,6 +45,26 @@ impl Mesh {
             }
         }
         pushed != Pushed::NoRoom
+    }
+
+    /// An event passes a peer over, for want of room if it is connected. One that has acknowledged nothing for long is
+    /// closed: says whether it was.
+    pub(super) fn lags(&mut self, peer: PeerKey) -> bool {
+        let now = self.now.mono;
+        let Some(entry) = self.peers.get_mut(peer) else { return false };
+        let Some(link) = entry.machine.sending_link() else { return false };
+        self.refusals.count(Bound::EventsUnacknowledged);
+        let since = *entry.lags_since.get_or_insert(now);
+        let patience = self.limits.events_ack_patience;
+        if now.since(since) < patience {
+            return false;
+        }
+        self.refusals.count(Bound::EventsAckPatience);
+        entry.lags_since = Some(now);
+        let what = format!("it has acknowledged no event for {patience:?}, and many wait");
+        self.feed_peer(peer, PeerInput::Fault { link, what });
+        self.end_event_stream(peer);
+        true
     }
 
     /// Tells the link that is sent on that events wait.

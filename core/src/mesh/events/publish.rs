@@ -224,15 +224,19 @@ impl Mesh {
         let size = bytes.len();
 
         // Who has room.
-        let refuse = request.when_full == WhenFull::Refuse;
+        let refuse = request.when_full != WhenFull::PassOver;
+        let spares_lagging = request.when_full == WhenFull::RefuseFirst && !is_planted(170);
         let mut passed_over = Vec::new();
         let (sender, machines) = (&self.sender, &self.peers);
+        let lags =
+            |peer: PeerKey| machines.get(peer).is_some_and(|entry| entry.lags_since.is_some());
         let is_up = |peer: PeerKey| machines.get(peer).is_some_and(|p| p.machine.is_up());
         let mut full = None;
         peers.retain(|peer| {
             let accepts = machines.get(*peer).is_none_or(|entry| size <= entry.accepts_bytes);
             let room = accepts && sender.has_room(*peer, size);
-            if !room && accepts && refuse && is_up(*peer) {
+            let waits = refuse && !(spares_lagging && lags(*peer));
+            if !room && accepts && waits && is_up(*peer) {
                 full.get_or_insert(*peer);
             } else if !room {
                 passed_over.push(*peer);
@@ -246,7 +250,11 @@ impl Mesh {
         for group in competing() {
             let choice = self.choose(&id, group, &eligible);
             match choice {
-                Choice::Full(peer) if refuse => {
+                Choice::Full(peer)
+                    if refuse
+                        && !(spares_lagging
+                            && self.peers.get(peer).is_some_and(|p| p.lags_since.is_some())) =>
+                {
                     full.get_or_insert(peer);
                 }
                 // A group that the event is not for.
@@ -366,6 +374,9 @@ impl Mesh {
         for peer in passed_over {
             if let Some(publication) = publication {
                 self.publications.passed_over(publication);
+            }
+            if self.lags(peer) {
+                continue;
             }
             if self.sender.pass_over(peer, lane) {
                 self.mark_events(peer, lane);

@@ -12,7 +12,7 @@ use crate::events::group::GroupName;
 use crate::events::plan::Plan;
 use crate::events::receiver::Arrival;
 use crate::events::run::Run;
-use crate::events::sender::Word;
+use crate::events::sender::{Acknowledged, Word};
 use crate::events::{EventId, EventMessage, MissedWhy};
 use crate::link::{Lane, LinkHandle};
 use crate::mesh::Mesh;
@@ -240,9 +240,18 @@ impl Mesh {
             return self.end_event_stream(peer);
         }
         let mut reports = Vec::new();
-        let room = self.sender.acknowledged(peer, ack, &mut reports);
+        let before = self.sender.unacknowledged(peer);
+        let Acknowledged { room, waits } = self.sender.acknowledged(peer, ack, &mut reports);
+        let has_progressed = self.sender.unacknowledged(peer) < before;
+        if has_progressed
+            && let Some(entry) = self.peers.get_mut(peer)
+            && entry.lags_since.is_some()
+        {
+            let relaxed = self.sender.is_half_empty(peer);
+            entry.lags_since = (!relaxed).then_some(self.now.mono);
+        }
         self.report(reports);
-        if ack.again != 0 || word == Word::Awaited {
+        if ack.again != 0 || word == Word::Awaited || waits {
             self.mark_waiting_events(peer);
         }
         if room {

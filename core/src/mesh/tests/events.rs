@@ -1,6 +1,7 @@
 //! Events between meshes: who gets them, once and in order, and what becomes of those that are lost.
 
 use super::*;
+use crate::events::sender::Sender;
 use crate::events::{
     Delivery, Group, Missed, Mode, PublishError, PublishOutcome, PublishRequest, Published,
     QueueLimits, Scope, SubscribeRequest, WhenFull,
@@ -326,6 +327,67 @@ fn a_peer_that_takes_nothing_keeps_a_publisher_waiting_or_is_passed_over_and_tol
     assert_eq!(world.saw(0, |event| matches!(event, Event::PublishRoom)), 1);
     let got = world.take(1, key);
     assert_eq!((got.len(), got.last().unwrap().as_str()), (max + 1, "2 PassedOver"));
+}
+
+/// The bound of events that a peer of station 0 has not acknowledged.
+fn allow_few_unacknowledged(world: &mut World) -> usize {
+    let limits = Limits { events_unacknowledged_max: 64, ..Limits::default() };
+    world.stations[0].mesh.sender = Sender::new(&limits);
+    limits.events_unacknowledged_max
+}
+
+#[test]
+fn a_peer_that_was_waited_for_in_vain_is_waited_for_no_more_until_it_has_room() {
+    let mut world = all_linked(3);
+    let key = world.subscribe(1, wish("a/b"));
+    let other = world.subscribe(2, wish("a/b"));
+    let waiting = PublishRequest { when_full: WhenFull::RefuseFirst, ..event("a/b", "x") };
+    let patient = PublishRequest { when_full: WhenFull::PassOver, ..event("a/b", "x") };
+    // It gets everything and acknowledges nothing.
+    world.mute.push((1, 0));
+    let max = allow_few_unacknowledged(&mut world);
+    for _ in 0..max {
+        world.publish(0, waiting.clone());
+    }
+    let now = world.time();
+    let refused = world.stations[0].mesh.publish(now, &waiting).unwrap_err();
+    assert!(matches!(refused, PublishError::WouldBlock { .. }), "{refused}");
+    assert_eq!(world.publish(0, patient).passed_over, 1, "its publisher's patience has ended");
+    for _ in 0..2 * max {
+        let published = world.publish(0, waiting.clone());
+        assert_eq!((published.peers, published.passed_over), (1, 1), "nobody waits again");
+    }
+    assert_eq!(world.take(2, other).len(), 3 * max + 1);
+    // It has room again: it is told what it missed, and waited for as before.
+    world.mute.clear();
+    world.part(0, 1);
+    world.heal();
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.publish(0, waiting).passed_over, 0);
+    world.pass(Duration::from_secs(1));
+    let got = world.take(1, key);
+    assert_eq!(got.len(), max + 2, "two words of what it missed at most: {:?}", got.last());
+    assert_eq!(got.iter().filter(|got| *got == "x").count(), max + 1);
+}
+
+#[test]
+fn a_peer_that_acknowledges_nothing_for_long_is_closed() {
+    let mut world = all_linked(2);
+    world.subscribe(1, wish("a/b"));
+    world.mute.push((1, 0));
+    let patient = PublishRequest { when_full: WhenFull::PassOver, ..event("a/b", "x") };
+    let max = allow_few_unacknowledged(&mut world);
+    for _ in 0..max + 1 {
+        world.publish(0, patient.clone());
+    }
+    world.pass(Duration::from_secs(29));
+    world.publish(0, patient.clone());
+    assert_eq!(world.stations[0].mesh.links_up(id(1)).len(), 1);
+    world.pass(Duration::from_secs(2));
+    world.publish(0, patient);
+    assert!(world.stations[0].mesh.links_up(id(1)).is_empty());
+    assert_eq!(world.stations[0].mesh.load().events_unacknowledged, 0);
+    assert_eq!(world.stations[0].mesh.refusals().of(crate::base::Bound::EventsAckPatience), 1);
 }
 
 #[test]
