@@ -85,6 +85,11 @@ pub struct Limits {
     /// Removals that are remembered so that peers can be told of them alone. Who missed more gets the whole
     /// document again.
     pub removals_kept_max: usize,
+    /// Bytes of documents that one peer may send a second, after a burst. More are dropped, and asked for later.
+    pub document_bytes_per_second_max: u64,
+    /// Bytes of documents that one peer may send at once. At least the largest document,
+    /// [`HEADER_BYTES_MAX`](crate::wire::HEADER_BYTES_MAX).
+    pub document_bytes_burst_max: u64,
     /// Updates of our document that one peer may leave unacknowledged; later ones wait and are told as one.
     pub updates_unacknowledged_max: usize,
     /// Verified tokens of peers that are remembered, so that a peer that comes back with the same one costs no
@@ -151,6 +156,9 @@ impl Default for Limits {
             events_ack_patience: Duration::from_secs(30),
             publications_open_max: 65_536,
             removals_kept_max: 1_024,
+            // A change of a thousand services in a second, and three of the largest documents at once. Guesses.
+            document_bytes_per_second_max: 128 << 10,
+            document_bytes_burst_max: 3 << 20,
             updates_unacknowledged_max: 8,
             // Twice the peers of a large mesh-mode network, and more.
             verified_tokens_max: 1_024,

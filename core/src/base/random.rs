@@ -28,9 +28,11 @@ pub enum Label {
     Retry = 7,
     /// Jitter of the time for which a sick instance is left alone.
     Breaker = 8,
+    /// Keys of hash tables that peers fill.
+    Hash = 9,
 }
 
-const LABELS: usize = 9;
+const LABELS: usize = 10;
 
 /// The source of all randomness of one node.
 #[derive(Clone)]
