@@ -153,6 +153,8 @@ bounds! {
     // Leases.
     /// [`Limits::leases_max`].
     Leases = "leases", Node, Count, |l: &Limits| l.leases_max;
+    /// [`Limits::leases_per_issuer_max`].
+    LeasesPerIssuer = "leases-per-issuer", Issuer, Count, |l: &Limits| l.leases_per_issuer_max;
 }
 
 /// How often each bound has refused something since the node started.

@@ -97,6 +97,9 @@ pub struct Limits {
     pub verified_tokens_max: usize,
     /// Leases that this node wants at one time; and, if it is an acceptor, for which it keeps promises, which is for ever.
     pub leases_max: usize,
+    /// Leases for which an acceptor keeps promises because of one peer, or because of all peers whose rights one token
+    /// handed on.
+    pub leases_per_issuer_max: usize,
     /// Peers that an acceptor tells when a lease is released that they have asked for, for each lease.
     pub lease_standbys_max: usize,
     /// How often each connected peer is told the digest of what we serve. A sign of life, too: shorter than
@@ -163,6 +166,8 @@ impl Default for Limits {
             // Twice the peers of a large mesh-mode network, and more.
             verified_tokens_max: 1_024,
             leases_max: 16_384,
+            // A sixteenth of all.
+            leases_per_issuer_max: 1_024,
             lease_standbys_max: 16,
             // The interval of the keep-alive. Source: protocols.md, section 2.
             heartbeat_interval: Duration::from_secs(5),

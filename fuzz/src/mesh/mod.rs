@@ -122,6 +122,7 @@ fn limits(choice: u8) -> Limits {
         peers_per_issuer_max: 2,
         links_per_peer_max: 2,
         protocol_version_max: 2,
+        leases_per_issuer_max: 2,
         document_bytes_per_second_max: 1_000,
         document_bytes_burst_max: 2_000,
         events_ack_patience: Duration::from_secs(30),
