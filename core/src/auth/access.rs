@@ -41,6 +41,9 @@ pub const RECHECK: Duration = Duration::from_secs(60);
 /// monotonic one by less than an eighth is taken for one that is slewed.
 const LATE_MAX: Duration = Duration::from_secs(RECHECK.as_secs() / 8 + 1);
 
+/// A claim that a descriptor is so far behind is not believed. A guess: each is signed by hand.
+const SEQUENCES_AHEAD_MAX: u64 = 1 << 20;
+
 /// What can happen.
 #[derive(Clone, Debug)]
 pub enum AccessInput {
@@ -361,15 +364,20 @@ impl Access {
             };
             let network = &own[place];
             let name = network.name().to_string();
-            if claim.descriptor_sequence > network.descriptors.current().claims().sequence {
-                let (network, sequence) = (name.clone(), claim.descriptor_sequence);
-                out.push(AccessEffect::Outdated { peer, network, sequence });
-            }
+            let own_sequence = network.descriptors.current().claims().sequence;
+            let ahead = claim.descriptor_sequence.saturating_sub(own_sequence);
             if claim.is_default {
                 session.default = Some(place);
             }
             match self.judge(cx.now, place, &id, claim) {
-                Ok(known) => session.networks.push(Admitted { network: place, known }),
+                Ok(known) => {
+                    session.networks.push(Admitted { network: place, known });
+                    // Judged first: a stranger's number says nothing.
+                    if (1..=SEQUENCES_AHEAD_MAX).contains(&ahead) {
+                        let (network, sequence) = (name, claim.descriptor_sequence);
+                        out.push(AccessEffect::Outdated { peer, network, sequence });
+                    }
+                }
                 Err((code, why)) => refusals.push((code, format!("network '{name}': {why}"))),
             }
         }
@@ -540,9 +548,28 @@ impl Access {
         for (network, said) in own.iter().zip(&mut self.own_reported) {
             let ended = !network.is_usable(cx.now);
             if ended && !*said {
+                let current = network.descriptors.current();
                 let why = if network.is_current(cx.now) {
                     let last = network.token.claims().next_back().expect("tokens have links");
-                    format!("this node's token expired at {}", last.expires)
+                    let sequence = current.claims().sequence;
+                    match recheck(&network.token, current, &self.id, cx.now.wall) {
+                        Err(
+                            why @ (TokenRefusal::Revoked { .. }
+                            | TokenRefusal::RevokedByEpoch { .. }),
+                        ) => {
+                            format!(
+                                "this node's token was revoked, by descriptor {sequence}: {why}"
+                            )
+                        }
+                        Ok(()) | Err(TokenRefusal::Expired { .. }) => {
+                            format!("this node's token expired at {}", last.expires)
+                        }
+                        Err(why) => {
+                            format!(
+                                "this node's token does not count by descriptor {sequence}: {why}"
+                            )
+                        }
+                    }
                 } else {
                     let claims = network.descriptors.current().claims();
                     format!("the network's descriptor expired at {}", claims.expires)

@@ -94,6 +94,8 @@ pub struct NotCovered {
     pub permission: Permission,
     /// The topics.
     pub pattern: Pattern,
+    /// What the parent lacks for them: this kind, or the right to give it on.
+    pub missing: Permission,
 }
 
 impl Permissions {
@@ -164,8 +166,10 @@ impl Permissions {
             self.patterns(permission).iter().any(|wide| wide.covers(pattern))
         };
         for (permission, pattern) in narrower.iter() {
-            if !has(permission, pattern) || !has(Permission::Delegate, pattern) {
-                return Err(NotCovered { permission, pattern: pattern.clone() });
+            let missing =
+                [permission, Permission::Delegate].into_iter().find(|kind| !has(*kind, pattern));
+            if let Some(missing) = missing {
+                return Err(NotCovered { permission, pattern: pattern.clone(), missing });
             }
         }
         Ok(())
