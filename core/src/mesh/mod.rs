@@ -61,6 +61,7 @@ use crate::events::receiver::Receiver;
 use crate::events::sender::Sender;
 use crate::link::{DialHandle, Lane, LinkCommand, LinkHandle, LinkInput};
 use crate::machine::{TimerHandle, Timers};
+use crate::payload::detached;
 use crate::peer::lanes::Lanes;
 use crate::peer::{Admission, LocalNode, Peer, PeerInput};
 use crate::planted::is_planted;
@@ -402,6 +403,9 @@ impl Mesh {
         {
             return;
         }
+        let held = self.peers.get(peer).is_some_and(|entry| entry.lanes.holds_back(link, lane));
+        // What is held back keeps no datagram alive with it.
+        let frame = if held { detached(frame, 0) } else { frame };
         match wire::parse_with(frame, &self.limits, &mut self.paths) {
             Ok(message) => self.arrived(peer, link, lane, (message, frame_bytes)),
             Err(fault) => {
