@@ -24,6 +24,14 @@ pub enum NodeError {
     /// Something could not be stored: what the store holds is not known.
     #[error("the node's store failed: {0}")]
     Store(String),
+    /// Another process lives under this node's key: it has started later, as it has proved.
+    #[error(
+        "a later start of this node is alive elsewhere, known to {told_by}: this one has stopped"
+    )]
+    NewerSelf {
+        /// The peer that showed the later start.
+        told_by: PeerId,
+    },
     /// The task that runs the node was stopped with its runtime, or panicked.
     #[error("the node's task ended early: {0}")]
     Task(String),
