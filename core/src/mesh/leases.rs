@@ -361,7 +361,8 @@ impl Mesh {
             let epoch = request.epoch;
             // Keys whose rights one token handed on are counted together.
             let entry = peer.and_then(|peer| self.peers.get(peer));
-            let account = entry.and_then(|entry| entry.delegator).unwrap_or(from);
+            let account =
+                entry.and_then(|entry| entry.delegator.as_deref().copied()).unwrap_or(from);
             let input = AcceptorInput::Request { from, account, request };
             self.feed_acceptor(place, epoch, input);
         }
