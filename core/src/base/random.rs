@@ -28,9 +28,11 @@ pub enum Label {
     Retry = 7,
     /// Jitter of the time for which a sick instance is left alone.
     Breaker = 8,
+    /// Nonces of greetings, and what fills the rest of their marks.
+    Greeting = 9,
 }
 
-const LABELS: usize = 9;
+const LABELS: usize = 10;
 
 /// The source of all randomness of one node.
 #[derive(Clone)]

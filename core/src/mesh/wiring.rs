@@ -104,6 +104,7 @@ impl Mesh {
         let on_control = matches!(
             message,
             Message::Hello(_)
+                | Message::Claims { .. }
                 | Message::Confirm { .. }
                 | Message::Directory(_)
                 | Message::Delta(_)
@@ -124,11 +125,11 @@ impl Mesh {
             let what = format!("a message on the wrong lane ({lane:?})");
             return self.feed_peer(peer, PeerInput::Fault { link, what });
         }
+        let is_met = self.peers.get(peer).is_some_and(|p| p.machine.is_met(link));
         let needs_trust =
-            !matches!(message, Message::Hello(_) | Message::Refuse { .. } | Message::Skippable);
-        let newer = matches!(message, Message::Confirm { .. })
-            && self.peers.get(peer).is_some_and(|p| p.machine.is_newer(link));
-        if needs_trust && !verified && !newer {
+            !matches!(message, Message::Hello(_) | Message::Refuse { .. } | Message::Skippable)
+                && !(is_met && matches!(message, Message::Claims { .. }));
+        if needs_trust && !verified {
             if self.peers.get(peer).is_some_and(|p| p.machine.is_refused(link)) {
                 // Said before it heard that its life is over.
                 return;
@@ -152,11 +153,18 @@ impl Mesh {
         }
         match message {
             Message::Hello(hello) => {
-                if self.lets_in(peer, link, &hello) && self.has_room_for_delegated(peer, link) {
+                if self.meets(peer, link, &hello) {
                     self.feed_peer(peer, PeerInput::Hello { link, hello });
-                    let trusts =
-                        |p: &PeerEntry| p.machine.is_verified(link) || p.machine.is_newer(link);
-                    if self.peers.get(peer).is_some_and(trusts) {
+                }
+            }
+            Message::Claims { link: id, receiver_boot, networks } => {
+                let is_let_in = !is_met
+                    || self.lets_in(peer, link, networks)
+                        && self.has_room_for_delegated(peer, link);
+                if is_let_in {
+                    self.feed_peer(peer, PeerInput::Claims { link, id, receiver_boot });
+                    let trusts = |p: &PeerEntry| p.machine.is_verified(link);
+                    if is_met && self.peers.get(peer).is_some_and(trusts) {
                         self.unverified.remove(link);
                         self.link_commands.push_back(LinkCommand::Trust { link });
                     }
@@ -263,10 +271,13 @@ impl Mesh {
                 self.link_commands.push_back(LinkCommand::CancelDial { dial });
             }
             PeerEffect::SendHello { link, id, abandons } => self.say_hello(link, id, abandons),
+            PeerEffect::SendClaims { link, id, incarnation } => {
+                self.say_claims(link, id, incarnation.boot);
+            }
             PeerEffect::SendConfirm { link, version, incarnation, id } => {
                 self.feed_access(AccessInput::Verified { peer, link });
                 let directory = self.document_to_confirm(peer);
-                let receiver_boot = if id.is_some() { incarnation.boot } else { 0 };
+                let receiver_boot = incarnation.boot;
                 let confirm = Message::Confirm { version, directory, link: id, receiver_boot };
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
