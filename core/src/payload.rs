@@ -94,6 +94,17 @@ pub enum Payload {
     Value(Arc<dyn Value>),
 }
 
+/// Up to this size a payload that came over a link lies in the buffer of a datagram, which may be many times as large: a
+/// batch of datagrams has 64 KiB. Larger ones were put together in buffers of their own.
+pub const IN_DATAGRAM_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes that are to be kept for long, so that they keep no large buffer alive with them: copied if they may be a part of
+/// a datagram, or of something that is four times as large.
+pub fn detached(bytes: Bytes, part_of_bytes: usize) -> Bytes {
+    let is_small = bytes.len() < IN_DATAGRAM_BYTES_MAX || bytes.len() < part_of_bytes / 4;
+    if is_small && !bytes.is_empty() { Bytes::copy_from_slice(&bytes) } else { bytes }
+}
+
 struct Typed<T>(T);
 
 impl<T: Serialize + Send + Sync + 'static> Value for Typed<T> {

@@ -44,6 +44,9 @@ pub const RECHECK: Duration = Duration::from_secs(60);
 /// monotonic one by less than an eighth is taken for one that is slewed.
 const LATE_MAX: Duration = Duration::from_secs(RECHECK.as_secs() / 8 + 1);
 
+/// A claim that a descriptor is so far behind is not believed. A guess: each is signed by hand.
+const SEQUENCES_AHEAD_MAX: u64 = 1 << 20;
+
 /// What can happen.
 #[derive(Clone, Debug)]
 pub enum AccessInput {
@@ -454,8 +457,9 @@ impl Access {
                 is_let_in = true;
                 continue;
             };
-            let descriptor = own[place].descriptors.current().claims();
-            let (name, sequence) = (own[place].name().to_string(), descriptor.sequence);
+            let name = own[place].name().to_string();
+            let own_sequence = own[place].descriptors.current().claims().sequence;
+            let ahead = claim.descriptor_sequence.saturating_sub(own_sequence);
             if claim.is_default {
                 session.default = Some(place);
             }
@@ -463,7 +467,8 @@ impl Access {
                 Ok(known) => {
                     is_let_in = true;
                     session.networks.push(Admitted { network: place, known });
-                    if claim.descriptor_sequence > sequence {
+                    // Judged first: a stranger's number says nothing.
+                    if (1..=SEQUENCES_AHEAD_MAX).contains(&ahead) {
                         newer.push((place, claim.descriptor_sequence));
                     }
                 }
@@ -630,9 +635,28 @@ impl Access {
         for (network, said) in own.iter().zip(&mut self.own_reported) {
             let ended = !network.is_usable(cx.now);
             if ended && !*said {
+                let current = network.descriptors.current();
                 let why = if network.is_current(cx.now) {
                     let last = network.token.claims().next_back().expect("tokens have links");
-                    format!("this node's token expired at {}", last.expires)
+                    let sequence = current.claims().sequence;
+                    match recheck(&network.token, current, &self.id, cx.now.wall) {
+                        Err(
+                            why @ (TokenRefusal::Revoked { .. }
+                            | TokenRefusal::RevokedByEpoch { .. }),
+                        ) => {
+                            format!(
+                                "this node's token was revoked, by descriptor {sequence}: {why}"
+                            )
+                        }
+                        Ok(()) | Err(TokenRefusal::Expired { .. }) => {
+                            format!("this node's token expired at {}", last.expires)
+                        }
+                        Err(why) => {
+                            format!(
+                                "this node's token does not count by descriptor {sequence}: {why}"
+                            )
+                        }
+                    }
                 } else {
                     let claims = network.descriptors.current().claims();
                     format!("the network's descriptor expired at {}", claims.expires)

@@ -94,6 +94,8 @@ pub struct NotCovered {
     pub permission: Permission,
     /// The topics.
     pub pattern: Pattern,
+    /// What the parent lacks for them: this kind, or the right to give it on.
+    pub missing: Permission,
 }
 
 impl Permissions {
@@ -164,8 +166,10 @@ impl Permissions {
             self.patterns(permission).iter().any(|wide| wide.covers(pattern))
         };
         for (permission, pattern) in narrower.iter() {
-            if !has(permission, pattern) || !has(Permission::Delegate, pattern) {
-                return Err(NotCovered { permission, pattern: pattern.clone() });
+            let missing =
+                [permission, Permission::Delegate].into_iter().find(|kind| !has(*kind, pattern));
+            if let Some(missing) = missing {
+                return Err(NotCovered { permission, pattern: pattern.clone(), missing });
             }
         }
         Ok(())
@@ -273,20 +277,11 @@ impl Grants {
         }
     }
 
-    /// Whether they allow this for the topic, or for some topic below it. Its network does not matter here.
-    pub fn allow_some_below(&self, permission: Permission, path: &TopicPath) -> bool {
-        self.permissions.patterns(permission).iter().any(|pattern| {
-            let mut wide = pattern.as_str().split('/');
-            for segment in path.path().split('/') {
-                match wide.next() {
-                    Some(">") => return true,
-                    Some(any) if any == "*" || any.starts_with('{') => {}
-                    Some(literal) if literal == segment => {}
-                    _ => return false,
-                }
-            }
-            true
-        })
+    /// Whether they allow this for every topic right below this one, by one of their patterns alone. Its network does not
+    /// matter here.
+    pub fn allow_all_below(&self, permission: Permission, path: &TopicPath) -> bool {
+        let below = Pattern::parse(&format!("{}/*", path.path()));
+        below.is_ok_and(|below| self.allow_all_of(permission, &below))
     }
 
     /// Whether they allow this for every topic that the pattern matches, by one of their patterns
@@ -329,21 +324,23 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_below_a_topic_may_be_allowed_though_the_topic_is_not() {
+    fn all_that_lies_right_below_a_topic_is_allowed_by_one_pattern_or_it_is_not() {
         for (allowed, path, expected) in [
-            ("serve:counter/add", "counter", true),
+            ("serve:counter/add", "counter", false),
+            ("serve:counter/add serve:counter/get", "counter", false),
             ("serve:counter/*", "net:counter", true),
             ("serve:counter/>", "counter", true),
             ("serve:>", "counter/of/all", true),
-            ("serve:*/add", "counter", true),
-            ("serve:counter", "counter", true),
+            ("serve:*/add", "counter", false),
+            ("serve:*/*", "counter", true),
+            ("serve:counter", "counter", false),
             ("serve:counter", "counter/of", false),
             ("serve:counter/add", "counters", false),
             ("serve:other/> call:counter/>", "counter", false),
         ] {
             let grants = Grants::new(permissions(allowed));
             let path = TopicPath::parse(path).unwrap();
-            let said = grants.allow_some_below(Permission::Serve, &path);
+            let said = grants.allow_all_below(Permission::Serve, &path);
             assert_eq!(said, expected, "{allowed} at {path}");
         }
     }

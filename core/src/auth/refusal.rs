@@ -102,7 +102,9 @@ pub enum TokenRefusal {
         holder: PeerId,
     },
     /// A link permits what its parent does not, or may not give on.
-    #[error("link {link} widens its parent: {permission}:{pattern} is not covered")]
+    #[error(
+        "link {link} widens its parent: {permission}:{pattern} needs {missing}:{pattern} there, which it does not have"
+    )]
     WidenedPermission {
         /// Which link.
         link: usize,
@@ -110,6 +112,8 @@ pub enum TokenRefusal {
         permission: Permission,
         /// For which topics.
         pattern: Pattern,
+        /// What the parent lacks: this kind, or `delegate`.
+        missing: Permission,
     },
     /// A link is valid when its parent is not.
     #[error("link {link} widens its parent: it is valid when the parent is not")]

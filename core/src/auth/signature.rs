@@ -7,17 +7,10 @@
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::base::PeerId;
+use crate::base::id::is_canonical;
 
 /// The length of a signature, in bytes.
 pub const SIGNATURE_BYTES: usize = 64;
-
-/// 2^255 - 19 in little-endian order: coordinates are below it.
-const FIELD_PRIME: [u8; 32] = {
-    let mut prime = [0xff; 32];
-    prime[0] = 0xed;
-    prime[31] = 0x7f;
-    prime
-};
 
 /// Whether `signature` is that of `key` over `message`, by the strictest reading.
 pub fn verify(key: &PeerId, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
@@ -47,14 +40,6 @@ impl PublicKey {
     }
 }
 
-/// Whether the coordinate is written in its only canonical way. A sign without a value shows in points
-/// of small order alone.
-fn is_canonical(key: &[u8; 32]) -> bool {
-    let mut coordinate = *key;
-    coordinate[31] &= 0x7f;
-    coordinate.iter().rev().lt(FIELD_PRIME.iter().rev())
-}
-
 #[cfg(test)]
 mod tests {
     use data_encoding::HEXLOWER;
@@ -62,6 +47,7 @@ mod tests {
 
     use super::*;
     use crate::base::Identity;
+    use crate::base::id::FIELD_PRIME;
 
     const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors/");
 

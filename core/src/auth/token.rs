@@ -121,6 +121,15 @@ struct TokenLink {
     signed: SignedBytes,
 }
 
+/// A token for a key of small order would be anybody's.
+fn check_subject(grant: &Grant) -> Result<(), TokenRefusal> {
+    if !grant.subject.is_weak() {
+        return Ok(());
+    }
+    let why = format!("its subject {} is a key that proves nothing", grant.subject);
+    Err(TokenRefusal::Malformed(why))
+}
+
 impl Token {
     /// Gives `grant`, as an issuer whom the network trusts in this epoch.
     ///
@@ -133,6 +142,7 @@ impl Token {
         network: NetworkId,
         grant: Grant,
     ) -> Result<Token, TokenRefusal> {
+        check_subject(&grant)?;
         Token { bytes: Bytes::new(), links: Vec::new() }.add(issuer, issuer_epoch, network, grant)
     }
 
@@ -143,6 +153,7 @@ impl Token {
     /// When `holder` is not its subject, when the grant is wider than this token, or when the new token
     /// would be malformed or too large.
     pub fn attenuate(&self, holder: &Identity, grant: Grant) -> Result<Token, TokenRefusal> {
+        check_subject(&grant)?;
         let last = self.claims().last().expect("tokens have links");
         let token = self.add(holder, 0, last.network, grant)?;
         let claims = token.claims().last().expect("just added");

@@ -154,10 +154,10 @@ pub(super) fn check_step(
         let (issuer, holder) = (child.issuer, parent.subject);
         return Err(TokenRefusal::BrokenChain { link, issuer, holder });
     }
-    if let Err(NotCovered { permission, pattern }) =
+    if let Err(NotCovered { permission, pattern, missing }) =
         parent.permissions.check_delegation(&child.permissions)
     {
-        return Err(TokenRefusal::WidenedPermission { link, permission, pattern });
+        return Err(TokenRefusal::WidenedPermission { link, permission, pattern, missing });
     }
     if child.not_before < parent.not_before || child.expires > parent.expires {
         return Err(TokenRefusal::WidenedValidity { link });

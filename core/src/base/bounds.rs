@@ -147,9 +147,14 @@ bounds! {
     /// [`Limits::services_per_peer_max`].
     ServicesPerPeer = "services-per-peer", Peer, Count, |l: &Limits| l.services_per_peer_max;
 
+    /// [`Limits::document_bytes_per_second_max`].
+    DocumentBytes = "document-bytes", Peer, PerSecond, |l: &Limits| l.document_bytes_per_second_max;
+
     // Leases.
     /// [`Limits::leases_max`].
     Leases = "leases", Node, Count, |l: &Limits| l.leases_max;
+    /// [`Limits::leases_per_issuer_max`].
+    LeasesPerIssuer = "leases-per-issuer", Issuer, Count, |l: &Limits| l.leases_per_issuer_max;
 }
 
 /// How often each bound has refused something since the node started.

@@ -25,6 +25,19 @@ impl PeerId {
         &self.0
     }
 
+    /// Whether somebody can prove to hold this key, and only whoever has its secret: it is the canonical encoding of a
+    /// point whose order is not small. Keys of small order have signatures that fit every message.
+    pub fn is_key(&self) -> bool {
+        let point = ed25519_dalek::VerifyingKey::from_bytes(&self.0);
+        is_canonical(&self.0) && point.is_ok_and(|point| !point.is_weak())
+    }
+
+    /// Whether anybody can show to hold this key: it is a point of small order.
+    pub fn is_weak(&self) -> bool {
+        let point = ed25519_dalek::VerifyingKey::from_bytes(&self.0);
+        point.is_ok_and(|point| point.is_weak())
+    }
+
     /// The first ten characters, for logs. Not unique under an adversary.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
@@ -50,7 +63,7 @@ impl std::fmt::Debug for PeerId {
 /// Why a text is not a peer id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{text}' is not a peer id: a peer id is 52 characters of a-z and 2-7, as `dunlin id show` prints it"
+    "'{text}' is not a peer id: a peer id is the 52 characters of a-z and 2-7 of a public key, as `dunlin id show` prints them"
 )]
 pub struct ParsePeerIdError {
     text: String,
@@ -66,8 +79,25 @@ impl FromStr for PeerId {
         }
         let bytes =
             BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).map_err(|_| refuse())?;
-        Ok(PeerId(bytes.try_into().map_err(|_| refuse())?))
+        let id = PeerId(bytes.try_into().map_err(|_| refuse())?);
+        if id.is_key() { Ok(id) } else { Err(refuse()) }
     }
+}
+
+/// 2^255 - 19 in little-endian order: coordinates are below it.
+pub(crate) const FIELD_PRIME: [u8; 32] = {
+    let mut prime = [0xff; 32];
+    prime[0] = 0xed;
+    prime[31] = 0x7f;
+    prime
+};
+
+/// Whether the coordinate is written in its only canonical way. A sign without a value shows in points
+/// of small order alone.
+pub(crate) fn is_canonical(key: &[u8; 32]) -> bool {
+    let mut coordinate = *key;
+    coordinate[31] &= 0x7f;
+    coordinate.iter().rev().lt(FIELD_PRIME.iter().rev())
 }
 
 /// A node's own key pair. The secret never leaves it but through [`Identity::secret`].
@@ -155,6 +185,11 @@ mod tests {
             // The last character carries four bits that must be zero.
             format!("{}7", &text[..51]),
             format!("ä{}", &text[2..]),
+            // Keys of small order, of which anybody can show that it holds them: the neutral point, and one of order 8.
+            "aeaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".into(),
+            "y4lwu4b5jxme7ofmhqgxmeghcan54aqkl7zxzfwpzb3gxyjl5qbh5ia"[..52].into(),
+            // The prime itself, which is zero.
+            PeerId(FIELD_PRIME).to_string(),
         ] {
             assert!(wrong.parse::<PeerId>().is_err(), "{wrong}");
         }

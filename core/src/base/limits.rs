@@ -85,6 +85,11 @@ pub struct Limits {
     /// Removals that are remembered so that peers can be told of them alone. Who missed more gets the whole
     /// document again.
     pub removals_kept_max: usize,
+    /// Bytes of documents that one peer may send a second, after a burst. More are dropped, and asked for later.
+    pub document_bytes_per_second_max: u64,
+    /// Bytes of documents that one peer may send at once. At least the largest document,
+    /// [`HEADER_BYTES_MAX`](crate::wire::HEADER_BYTES_MAX).
+    pub document_bytes_burst_max: u64,
     /// Updates of our document that one peer may leave unacknowledged; later ones wait and are told as one.
     pub updates_unacknowledged_max: usize,
     /// Verified tokens of peers that are remembered, so that a peer that comes back with the same one costs no
@@ -92,6 +97,9 @@ pub struct Limits {
     pub verified_tokens_max: usize,
     /// Leases that this node wants at one time; and, if it is an acceptor, for which it keeps promises, which is for ever.
     pub leases_max: usize,
+    /// Leases for which an acceptor keeps promises because of one peer, or because of all peers whose rights one token
+    /// handed on.
+    pub leases_per_issuer_max: usize,
     /// Peers that an acceptor tells when a lease is released that they have asked for, for each lease.
     pub lease_standbys_max: usize,
     /// How often each connected peer is told the digest of what we serve. A sign of life, too: shorter than
@@ -151,10 +159,15 @@ impl Default for Limits {
             events_ack_patience: Duration::from_secs(30),
             publications_open_max: 65_536,
             removals_kept_max: 1_024,
+            // A change of a thousand services in a second, and three of the largest documents at once. Guesses.
+            document_bytes_per_second_max: 128 << 10,
+            document_bytes_burst_max: 3 << 20,
             updates_unacknowledged_max: 8,
             // Twice the peers of a large mesh-mode network, and more.
             verified_tokens_max: 1_024,
             leases_max: 16_384,
+            // A sixteenth of all.
+            leases_per_issuer_max: 1_024,
             lease_standbys_max: 16,
             // The interval of the keep-alive. Source: protocols.md, section 2.
             heartbeat_interval: Duration::from_secs(5),

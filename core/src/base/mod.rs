@@ -1,6 +1,7 @@
 //! Values without policy: time, ids, randomness, timers, bounds.
 
 pub mod address;
+pub mod allowance;
 pub mod bounds;
 pub mod effects;
 pub mod few;
@@ -15,6 +16,7 @@ pub mod time;
 pub mod timers;
 
 pub use address::AddressAccount;
+pub use allowance::Allowance;
 pub use bounds::{Bound, Refusals, Scope, Unit};
 pub use effects::Effects;
 pub use few::FewMap;

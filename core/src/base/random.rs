@@ -28,11 +28,13 @@ pub enum Label {
     Retry = 7,
     /// Jitter of the time for which a sick instance is left alone.
     Breaker = 8,
+    /// Keys of hash tables that peers fill.
+    Hash = 9,
     /// Nonces of greetings, and what fills the rest of their marks.
-    Greeting = 9,
+    Greeting = 10,
 }
 
-const LABELS: usize = 10;
+const LABELS: usize = 11;
 
 /// The source of all randomness of one node.
 #[derive(Clone)]

@@ -155,6 +155,11 @@ fn will_do(version: &Version, wanted: Option<&VersionReq>) -> bool {
 }
 
 impl RemoteServices {
+    /// Knows of no peer. Peers choose paths, so that the key of its tables is to be drawn.
+    pub fn keyed(seed: u64) -> Self {
+        RemoteServices { offers: PatternIndex::with_hash_seed(seed), ..RemoteServices::default() }
+    }
+
     /// Takes what changed in a peer's document.
     pub fn update(
         &mut self,

@@ -23,6 +23,11 @@ pub struct Interest {
 }
 
 impl Interest {
+    /// Knows of no peer. Peers choose patterns, so that the key of its tables is to be drawn.
+    pub fn keyed(seed: u64) -> Self {
+        Interest { index: PatternIndex::with_hash_seed(seed), ..Interest::default() }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.index.len()

@@ -24,7 +24,7 @@ use super::words::{
     Request,
 };
 use super::{Ballot, LeaseConfig, LeaseName, ProposerId};
-use crate::base::{Effects, MonoTime, PeerId};
+use crate::base::{Bound, Effects, MonoTime, PeerId};
 use crate::machine::{Context, Machine, TimerHandle};
 use crate::planted::is_planted;
 
@@ -113,6 +113,8 @@ pub struct Acceptor {
     pub(super) boot: u64,
     pub(super) config: Arc<LeaseConfig>,
     entries: BTreeMap<LeaseName, Entry>,
+    /// For how many of them each account is charged. Of an earlier life it is the proposer that was promised last.
+    names: BTreeMap<PeerId, usize>,
     /// What is not durable yet, oldest first. Some of it may have been replaced since.
     undurable: VecDeque<(u64, LeaseName)>,
     persisted: u64,
@@ -137,6 +139,7 @@ impl Acceptor {
             boot,
             config,
             entries: BTreeMap::new(),
+            names: BTreeMap::new(),
             undurable: VecDeque::new(),
             persisted: 0,
             recovery: Recovery::default(),
@@ -230,7 +233,12 @@ impl Acceptor {
         }
     }
 
-    fn request(&mut self, turn: &mut Turn<'_, '_, '_>, from: PeerId, request: Request) {
+    fn request(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        (from, account): (PeerId, PeerId),
+        request: Request,
+    ) {
         let Request { epoch, name, ask } = request;
         if epoch != self.config.acceptors.epoch() {
             return;
@@ -267,18 +275,50 @@ impl Acceptor {
         if let Ask::Release(ballot) = ask {
             return self.release(turn, &name, ballot);
         }
-        let has_room =
-            self.entries.contains_key(&name) || self.entries.len() < self.config.leases_max;
+        let has_room = self.has_room(turn, &name, account);
         let takes_part = self.is_ready(now) || (is_planted(133) && self.is_superseded());
         if !takes_part || !has_room {
             let answered = self.refusal(now, &name, ballot, false);
             return self.answer(turn, from, name, answered);
         }
         match ask {
-            Ask::Prepare(ballot) => self.prepare(turn, name, ballot),
-            Ask::Propose(ballot, number) => self.propose(turn, name, ballot, number),
+            Ask::Prepare(ballot) => {
+                self.entry(&name, account);
+                self.prepare(turn, name, ballot);
+            }
+            Ask::Propose(ballot, number) => {
+                self.entry(&name, account);
+                self.propose(turn, name, ballot, number);
+            }
             Ask::Peek | Ask::Release(_) => unreachable!("handled above"),
         }
+    }
+
+    /// Whether it keeps promises for this lease, or may begin to. They are kept for ever, so that one account has a part of
+    /// all room and no more.
+    fn has_room(&self, turn: &mut Turn<'_, '_, '_>, name: &LeaseName, account: PeerId) -> bool {
+        if self.entries.contains_key(name) {
+            return true;
+        }
+        if self.entries.len() >= self.config.leases_max {
+            turn.0.refused(Bound::Leases);
+            return false;
+        }
+        let of_account = self.names.get(&account).copied().unwrap_or(0);
+        if of_account >= self.config.leases_per_issuer_max && !is_planted(180) {
+            turn.0.refused(Bound::LeasesPerIssuer);
+            return false;
+        }
+        true
+    }
+
+    /// The entry of a lease for which it may keep promises. A new one is charged to this account.
+    fn entry(&mut self, name: &LeaseName, account: PeerId) -> &mut Entry {
+        let names = &mut self.names;
+        self.entries.entry(name.clone()).or_insert_with(|| {
+            *names.entry(account).or_default() += 1;
+            Entry::default()
+        })
     }
 
     /// How a lease stands. Whoever looks while it lives is told when it is released.
@@ -325,7 +365,7 @@ impl Acceptor {
 
     fn prepare(&mut self, turn: &mut Turn<'_, '_, '_>, name: LeaseName, ballot: Ballot) {
         let now = turn.0.now.mono;
-        let entry = self.entries.entry(name.clone()).or_default();
+        let Some(entry) = self.entries.get_mut(&name) else { return };
         if entry.is_promised(ballot) {
             // The same again: its answer may have been lost. If it is not durable yet it is still to come.
             if entry.pending.is_none() {
@@ -397,7 +437,7 @@ impl Acceptor {
     ) {
         let now = turn.0.now.mono;
         let until = now + self.config.times.term();
-        let entry = self.entries.entry(name.clone()).or_default();
+        let Some(entry) = self.entries.get_mut(&name) else { return };
         let others = entry.live(now).is_some_and(|live| live.ballot.proposer != ballot.proposer);
         let is_promised = entry.is_promised(ballot);
         let may = is_promised || entry.exceeds(ballot);
@@ -490,7 +530,13 @@ impl Acceptor {
         round: u64,
         proposer: Option<ProposerId>,
     ) -> bool {
-        let entry = self.entries.entry(name).or_default();
+        let names = &mut self.names;
+        let entry = self.entries.entry(name).or_insert_with(|| {
+            if let Some(proposer) = proposer {
+                *names.entry(proposer.peer).or_default() += 1;
+            }
+            Entry::default()
+        });
         let is_new = round > entry.round;
         if is_new {
             (entry.round, entry.proposer, entry.before) = (round, proposer, None);
@@ -524,7 +570,9 @@ impl Machine for Acceptor {
             AcceptorInput::Supersede(by) => self.supersede(turn, by),
             AcceptorInput::Seal { from, seal } => self.seal_asked(turn, from, seal),
             AcceptorInput::Sealed { from, sealed } => self.seal_told(turn, from, sealed),
-            AcceptorInput::Request { from, request } => self.request(turn, from, request),
+            AcceptorInput::Request { from, account, request } => {
+                self.request(turn, (from, account), request);
+            }
             AcceptorInput::Learn { from, learn } => {
                 let epoch = self.config.acceptors.epoch();
                 if learn.epoch == epoch && self.config.acceptors.place(from).is_some() {
@@ -561,6 +609,8 @@ impl Machine for Acceptor {
 
     fn check_invariants(&self) {
         assert!(self.undurable.iter().is_sorted(), "what is not durable yet is in order");
+        let charged = self.names.values().sum::<usize>();
+        assert!(charged <= self.entries.len(), "an entry is charged once");
         for (name, entry) in &self.entries {
             assert!(entry.live.is_some() == entry.expiry.is_some(), "{name:?} has its timer");
             assert!(entry.standbys.len() <= self.config.standbys_max);

@@ -202,6 +202,8 @@ pub struct LeaseConfig {
     pub times: LeaseTimes,
     /// See [`Limits::leases_max`].
     pub leases_max: usize,
+    /// See [`Limits::leases_per_issuer_max`].
+    pub leases_per_issuer_max: usize,
     /// See [`Limits::lease_standbys_max`].
     pub standbys_max: usize,
 }
@@ -214,6 +216,7 @@ impl LeaseConfig {
             formers: Vec::new(),
             times,
             leases_max: limits.leases_max,
+            leases_per_issuer_max: limits.leases_per_issuer_max,
             standbys_max: limits.lease_standbys_max,
         }
     }

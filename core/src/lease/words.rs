@@ -166,6 +166,8 @@ pub enum AcceptorInput {
     Request {
         /// Who.
         from: PeerId,
+        /// Who is charged for what it makes the acceptor keep: the proposer, or the key that handed on its rights.
+        account: PeerId,
         /// What.
         request: Request,
     },

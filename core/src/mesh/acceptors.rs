@@ -20,6 +20,9 @@ use crate::mesh::leases::{LeaseSettings, Registry};
 use crate::planted::is_planted;
 use crate::store::Stored;
 
+/// A claim of later acceptors that are so many epochs ahead is not believed. A guess: descriptors change by hand.
+const EPOCHS_AHEAD_MAX: u64 = 1_000;
+
 /// So many configurations this node remembers its part in: as many as a descriptor names, and the present one.
 const CONFIGURATIONS_MAX: usize = crate::auth::descriptor::FORMER_REGISTRIES_MAX + 1;
 
@@ -83,6 +86,7 @@ impl Mesh {
         let info = |registry: &Registry| {
             let acceptor = registry.acceptor();
             let later = registry.proposer.superseded().into_iter().chain([registry.behind]);
+            let later = later.chain(registry.claims.values().copied());
             AcceptorsInfo {
                 network: registry.network,
                 epoch: registry.proposer.epoch(),
@@ -138,6 +142,7 @@ impl Mesh {
             acceptors: Vec::new(),
             abandoned: Vec::new(),
             behind: 0,
+            claims: FewMap::default(),
             told: FewMap::default(),
         };
         self.leases.registries.push(registry);
@@ -231,7 +236,29 @@ impl Mesh {
         self.events.push_back(Event::AcceptorsNamed { network, epoch, abandoned });
     }
 
-    /// Somebody speaks of acceptors of this epoch.
+    /// A member speaks of acceptors of this epoch. Nothing proves it: it is shown for as long as that member is here, and
+    /// no descriptor is so many epochs behind.
+    fn note_claim(&mut self, place: usize, from: PeerId, epoch: u64) {
+        let Some(registry) = self.leases.registries.get_mut(place) else { return };
+        let (own, network) = (registry.proposer.epoch(), registry.network);
+        if epoch <= own || epoch > own.saturating_add(EPOCHS_AHEAD_MAX) {
+            return;
+        }
+        let known = registry.claims.values().chain([&registry.behind]).max().copied();
+        registry.claims.insert(from, epoch);
+        if known.is_none_or(|known| epoch > known) {
+            self.events.push_back(Event::AcceptorsOutdated { network, epoch });
+        }
+    }
+
+    /// The session with a peer is over, and what it said of epochs counts no more.
+    pub(super) fn forget_claims(&mut self, from: PeerId) {
+        for registry in &mut self.leases.registries {
+            registry.claims.remove(&from);
+        }
+    }
+
+    /// It is known that there are acceptors of this epoch.
     pub(super) fn note_behind(&mut self, place: usize, epoch: u64) {
         let Some(registry) = self.leases.registries.get_mut(place) else { return };
         if epoch > registry.behind.max(registry.proposer.epoch()) {
@@ -258,7 +285,7 @@ impl Mesh {
     pub(super) fn seal_asked(&mut self, from: PeerId, network: NetworkId, seal: Seal) {
         let Some(place) = self.leases.place(network) else { return };
         if self.is_in(from, network) {
-            self.note_behind(place, seal.by);
+            self.note_claim(place, from, seal.by);
             self.feed_acceptor(place, seal.of, AcceptorInput::Seal { from, seal });
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::auth::{Denied, Permission};
 use crate::base::Effects;
-use crate::base::{CallKey, InvocationKey, Now, PeerId, ServiceKey};
+use crate::base::{Allowance, CallKey, InvocationKey, Now, PeerId, ServiceKey};
 use crate::directory::document::{DESCRIPTION_BYTES_MAX, TYPE_NAME_BYTES_MAX, VERSION_BYTES_MAX};
 use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceInput, ServiceState, Wish};
@@ -459,6 +459,7 @@ impl Mesh {
             uncertain: Vec::new(),
             asked_on: None,
             accepts_bytes: usize::MAX,
+            documents: Allowance::new(self.now.mono, self.limits.document_bytes_burst_max),
             lags_since: None,
             delegator: None,
         });

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::auth::NetworkId;
+use crate::auth::{NetworkId, Permission};
 use crate::base::{
     CallKey, Effects, FewMap, KeyMap, MonoTime, Now, PeerId, PeerKey, ServiceKey, ServiceTag,
     TimerId,
@@ -34,7 +34,7 @@ use crate::planted::is_planted;
 use crate::rpc::caller::Route;
 use crate::rpc::{CallError, CallerInput, Failure};
 use crate::store::stored;
-use crate::topic::TopicPath;
+use crate::topic::{Pattern, TopicPath};
 use crate::wire::{LEARNED_PART_MAX, LearnedPart, Message};
 
 /// Who accepts leases, and how long they last.
@@ -87,6 +87,8 @@ pub(super) struct Registry {
     pub(super) abandoned: Vec<u64>,
     /// The latest epoch of which it was said that this node's descriptor is behind it.
     pub(super) behind: u64,
+    /// What members say of later epochs, without a proof.
+    pub(super) claims: FewMap<PeerId, u64>,
     /// What other acceptors have told so far of what they have promised.
     pub(super) told: FewMap<PeerId, Vec<(LeaseName, u64)>>,
 }
@@ -229,6 +231,10 @@ impl Mesh {
     /// What the lease of a service with this path is called, and where it is decided.
     pub(super) fn lease_of(&self, path: &TopicPath) -> Result<(usize, LeaseName), CommandError> {
         let network = self.access.network_id_of(path)?;
+        // Acceptors ask for no less.
+        if let Ok(actions) = Pattern::parse(&format!("{}/*", path.path())) {
+            self.access.may_we_all(self.now, Permission::Serve, path, &actions)?;
+        }
         let no_acceptors = || CommandError::NoAcceptors(path.clone());
         let place = self.leases.place(network).ok_or_else(no_acceptors)?;
         let name = [network.as_bytes(), path.path().as_bytes()].concat();
@@ -351,9 +357,13 @@ impl Mesh {
         let Some((network, path)) = read_name(&request.name) else { return };
         let Some(place) = self.leases.place(network) else { return };
         let Some(path) = self.access.path_in(network, path) else { return };
-        if self.access.may_serve_at(self.now, peer, &path) {
+        if self.access.may_lead(self.now, peer, &path) {
             let epoch = request.epoch;
-            self.feed_acceptor(place, epoch, AcceptorInput::Request { from, request });
+            // Keys whose rights one token handed on are counted together.
+            let entry = peer.and_then(|peer| self.peers.get(peer));
+            let account = entry.and_then(|entry| entry.delegator).unwrap_or(from);
+            let input = AcceptorInput::Request { from, account, request };
+            self.feed_acceptor(place, epoch, input);
         }
     }
 

@@ -47,8 +47,8 @@ use bytes::Bytes;
 
 use crate::auth::{Access, AccessInput, AccessTimer, LifeRecord};
 use crate::base::{
-    CallTag, Draws, FewMap, Identity, Incarnation, KeyMap, Label, Limits, MonoTime, Now, PeerId,
-    PeerKey, PeerTag, Refusals, Slab, TimerQueue,
+    Allowance, Bound, CallTag, Draws, FewMap, Identity, Incarnation, KeyMap, Label, Limits,
+    MonoTime, Now, PeerId, PeerKey, PeerTag, Refusals, Slab, TimerQueue,
 };
 use crate::directory::numbers::{EVENT_BITS, Numbers};
 use crate::directory::{LocalServices, Publisher, RemoteServices, Replicas};
@@ -61,6 +61,7 @@ use crate::events::receiver::Receiver;
 use crate::events::sender::Sender;
 use crate::link::{DialHandle, Lane, LinkCommand, LinkHandle, LinkInput};
 use crate::machine::{TimerHandle, Timers};
+use crate::payload::detached;
 use crate::peer::lanes::Lanes;
 use crate::peer::{Admission, LocalNode, Peer, PeerInput};
 use crate::planted::is_planted;
@@ -69,7 +70,7 @@ use crate::rpc::{Callee, Caller};
 use crate::store::journal::Journal;
 use crate::store::{StoreRequest, Stored};
 use crate::topic::TopicMemory;
-use crate::wire::{self, Message, VERSION_MIN, VERSION_NEXT};
+use crate::wire::{self, DocumentKind, Message, VERSION_MIN, VERSION_NEXT};
 
 pub use acceptors::AcceptorsInfo;
 pub use command::{CallRequest, CommandError, Target};
@@ -164,6 +165,8 @@ struct PeerEntry {
     asked_on: Option<LinkHandle>,
     /// The largest payload that it accepts, in bytes, as it said last.
     accepts_bytes: usize,
+    /// How much of its documents may come.
+    documents: Allowance,
     /// Since when events pass it over for want of room, or since it acknowledged something after that.
     lags_since: Option<MonoTime>,
     /// Which key has handed on the rights that it came with, if one has: it is counted under that.
@@ -274,6 +277,7 @@ impl Mesh {
         let after = config.stored.as_ref().and_then(Stored::life).map_or(0, |life| life + more);
         let counter = config.incarnation_counter.max(after).min(Incarnation::COUNTER_MAX);
         let incarnation = Incarnation { counter, boot: draws.number(Label::Boot) };
+        let hash_seed = draws.number(Label::Hash);
         let mut limits = config.limits;
         if let Some(bytes) = config.access.message_bytes_max() {
             limits.message_bytes_max = limits.message_bytes_max.min(bytes);
@@ -315,7 +319,7 @@ impl Mesh {
             services: LocalServices::new(),
             publisher: Publisher::new(&limits),
             replicas: Replicas::new(&limits),
-            remote: RemoteServices::default(),
+            remote: RemoteServices::keyed(hash_seed),
             routed: KeyMap::default(),
             budget: Budget::new(now.mono),
             retries: 0,
@@ -325,7 +329,7 @@ impl Mesh {
             callee: Callee::new(incarnation.boot, &limits),
             access,
             subscriptions: Subscriptions::new(&limits),
-            interest: Interest::default(),
+            interest: Interest::keyed(hash_seed),
             plans: Plans::default(),
             decisions: Decisions::default(),
             payloads: events::Payloads::default(),
@@ -394,12 +398,43 @@ impl Mesh {
         let peer = entry.peer;
         self.watched(Way::Received, peer, (link, lane), || frame.clone());
         let frame_bytes = frame.len();
+        if let Some(kind) = wire::document_kind(&frame)
+            && !self.takes_document(peer, link, kind, frame_bytes)
+        {
+            return;
+        }
+        let held = self.peers.get(peer).is_some_and(|entry| entry.lanes.holds_back(link, lane));
+        // What is held back keeps no datagram alive with it.
+        let frame = if held { detached(frame, 0) } else { frame };
         match wire::parse_with(frame, &self.limits, &mut self.paths) {
             Ok(message) => self.arrived(peer, link, lane, (message, frame_bytes)),
             Err(fault) => {
                 self.feed_peer(peer, PeerInput::Fault { link, what: fault.to_string() });
             }
         }
+    }
+
+    /// Whether a document, or a part of one, may come now. To apply one costs far more than to send it: what is too much
+    /// is dropped unread, and made up for once a heartbeat shows that it is missed.
+    fn takes_document(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        kind: DocumentKind,
+        bytes: usize,
+    ) -> bool {
+        let (rate, burst) =
+            (self.limits.document_bytes_per_second_max, self.limits.document_bytes_burst_max);
+        let Some(entry) = self.peers.get_mut(peer) else { return false };
+        if entry.documents.take(self.now.mono, bytes as u64, rate, burst) {
+            return true;
+        }
+        self.refusals.count(Bound::DocumentBytes);
+        if kind == DocumentKind::Confirm {
+            // A link cannot do without it.
+            self.turn_away(link, Bound::DocumentBytes);
+        }
+        false
     }
 
     // What it wants.

@@ -356,6 +356,7 @@ impl Mesh {
                 }
             }
             PeerEffect::SessionEnded => {
+                self.forget_claims(id);
                 self.forget_documents(peer);
                 self.feed_access(AccessInput::SessionEnded(peer));
                 self.feed_caller(CallerInput::SessionEnded(peer));

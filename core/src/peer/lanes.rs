@@ -207,6 +207,14 @@ impl<T> Lanes<T> {
         passes
     }
 
+    /// Whether a frame on a shared lane would be held back if it came now.
+    pub fn holds_back(&self, link: LinkHandle, lane: Lane) -> bool {
+        self.links.len() > 1
+            && lane.is_legal()
+            && !lane.is_own()
+            && self.look(link).is_some_and(|account| account.wait(lane).is_some())
+    }
+
     /// Something came on a shared lane. What may be delivered now goes to `out`, in order.
     ///
     /// # Errors

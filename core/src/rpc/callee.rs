@@ -50,6 +50,8 @@ struct Invocation {
     timer: TimerHandle,
     service: ServiceKey,
     is_stream: bool,
+    /// How large its argument is. Nothing for one that was never encoded.
+    argument_bytes: usize,
     /// When it came, or began to run.
     since: MonoTime,
     /// What is run, while it waits for its turn.
@@ -439,12 +441,17 @@ impl Machine for Callee {
                 }
             }
             CalleeInput::Done { invocation, result } => {
-                match self.invocations.get(invocation).map(|i| &i.origin) {
-                    Some(Origin::Peer { .. }) => {
-                        let answer = answer_of(result, self.message_bytes_max);
+                let run = self.invocations.get(invocation);
+                match run.map(|run| (&run.origin, run.argument_bytes)) {
+                    Some((Origin::Peer { .. }, argument_bytes)) => {
+                        let is_as_it_came = matches!(result, Ok(Payload::Encoded { .. }));
+                        let mut answer = answer_of(result, self.message_bytes_max);
+                        if is_as_it_came {
+                            answer.detach(argument_bytes);
+                        }
                         self.finish(cx, invocation, answer, out);
                     }
-                    Some(Origin::Local(_)) => {
+                    Some((Origin::Local(_), _)) => {
                         self.finish_local(cx, invocation, local_result_of(result), out);
                     }
                     // Cancelled or expired while it ended.

@@ -212,3 +212,16 @@ fn a_refusal_whose_text_is_not_kept_still_says_that_nothing_has_run() {
     assert_eq!(status(&mut bench, 1), Some(Status::NotActive));
     bench.machine.check_invariants();
 }
+
+#[test]
+fn a_kept_answer_keeps_no_larger_buffer_alive() {
+    let mut bench = callee(&Limits::default());
+    let datagram = Bytes::from(vec![b'x'; 60_000]);
+    for sequence in 1..=3 {
+        let run = invoked(&bench.feed((), call(sequence, 1))).expect("it runs");
+        let answer = Payload::Encoded { content: ContentType::RAW, bytes: datagram.slice(7..11) };
+        bench.feed((), CalleeInput::Done { invocation: run, result: Ok(answer) });
+    }
+    assert!(datagram.is_unique(), "nothing that is kept is a part of it");
+    assert_eq!(status(&mut bench, 2), Some(Status::Ok));
+}

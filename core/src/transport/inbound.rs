@@ -108,6 +108,8 @@ struct Incoming {
 enum Outcome {
     /// There is no more for now.
     Blocked,
+    /// There may be more, for another turn.
+    OutOfTurn,
     /// Its frame must wait for room.
     NoRoom,
     /// It is over.
@@ -119,6 +121,8 @@ enum Outcome {
 pub(super) struct Inbound {
     /// By stream index.
     lanes: BTreeMap<u64, Incoming>,
+    /// Lanes to read: the first streams, which are the control lane and the shared ones, go first.
+    readable_first: VecDeque<u64>,
     readable: VecDeque<u64>,
     waiting: VecDeque<u64>,
     reserved_bytes: usize,
@@ -142,6 +146,7 @@ impl Inbound {
         assert!(budget_bytes >= frame_bytes_max, "a largest frame must fit the budget");
         Inbound {
             lanes: BTreeMap::new(),
+            readable_first: VecDeque::new(),
             readable: VecDeque::new(),
             waiting: VecDeque::new(),
             reserved_bytes: 0,
@@ -178,23 +183,41 @@ impl Inbound {
             && !lane.queued
         {
             lane.queued = true;
-            self.readable.push_back(index);
+            if index <= Lane::SHARED {
+                self.readable_first.push_back(index);
+            } else {
+                self.readable.push_back(index);
+            }
         }
     }
 
-    /// Reads what arrived, in the order of arrival, and hands whole frames over. Large ones are put together
-    /// in buffers of the pool.
+    /// Whether there are lanes to read: the last turn ended before they were empty.
+    pub(super) fn is_readable(&self) -> bool {
+        !self.readable_first.is_empty() || !self.readable.is_empty()
+    }
+
+    /// Reads what arrived, in the order of arrival, and hands whole frames over: about so many bytes, which are taken off
+    /// the budget. Large frames are put together in buffers of the pool.
     pub(super) fn read(
         &mut self,
         quic: &mut Connection,
         pool: &mut BufferPool,
+        budget: &mut usize,
         deliver: &mut impl FnMut(Lane, Bytes),
     ) -> Result<(), LaneFault> {
-        while let Some(index) = self.readable.pop_front() {
+        while *budget > 0
+            && let Some(index) =
+                self.readable_first.pop_front().or_else(|| self.readable.pop_front())
+        {
             let Some(mut lane) = self.lanes.remove(&index) else { continue };
             lane.queued = false;
-            match self.read_lane(quic, index, &mut lane.state, pool, deliver)? {
+            match self.read_lane(quic, index, &mut lane.state, (pool, budget), deliver)? {
                 Outcome::Blocked => {}
+                Outcome::OutOfTurn => {
+                    self.lanes.insert(index, lane);
+                    self.mark_readable(index);
+                    break;
+                }
                 Outcome::NoRoom => self.waiting.push_back(index),
                 Outcome::Over => {
                     self.forget(index, &lane.state, pool);
@@ -218,7 +241,7 @@ impl Inbound {
         quic: &mut Connection,
         index: u64,
         state: &mut State,
-        pool: &mut BufferPool,
+        (pool, budget): (&mut BufferPool, &mut usize),
         deliver: &mut impl FnMut(Lane, Bytes),
     ) -> Result<Outcome, LaneFault> {
         // Only streams that `accept` yielded get here: unidirectional and of the peer's.
@@ -255,7 +278,13 @@ impl Inbound {
                 State::Waiting(..) => return Ok(Outcome::NoRoom),
             };
             match chunks.next(wanted.min(bytes_max)) {
-                Ok(Some(chunk)) => self.take(index, state, chunk.bytes, pool, deliver)?,
+                Ok(Some(chunk)) => {
+                    *budget = budget.saturating_sub(chunk.bytes.len());
+                    self.take(index, state, chunk.bytes, pool, deliver)?;
+                    if *budget == 0 {
+                        return Ok(Outcome::OutOfTurn);
+                    }
+                }
                 Ok(None) => {
                     return match state {
                         State::Ending(_) => Ok(Outcome::Over),

@@ -87,6 +87,10 @@ pub use datagram::{BATCH_BYTES_MAX, Datagram, Ecn, Transmit};
 /// How many buffers of large frames are remembered. A guess.
 const POOLED_FRAMES_MAX: usize = 32;
 
+/// How many bytes of frames are read in one turn, so that what they cause goes out before more is read. A guess: a
+/// millisecond's work.
+pub const TURN_BYTES: usize = 1 << 20;
+
 type ConnectionKey = Key<Box<Connection>>;
 
 /// What the transport wants to be woken for.
@@ -131,6 +135,8 @@ pub struct Transport {
     batch: Batch,
     /// Where large frames that arrive are put together.
     frames: BufferPool,
+    /// Bytes of frames that were read in this turn.
+    turn_bytes: usize,
     /// The randomness that TLS sessions use; given back when they are gone.
     _lease: Option<crypto::SlotLease>,
 }
@@ -171,12 +177,14 @@ impl Transport {
             events: VecDeque::new(),
             batch: Batch::new(),
             frames: BufferPool::new(POOLED_FRAMES_MAX),
+            turn_bytes: 0,
             _lease: suite.lease,
         }
     }
 
     /// Takes a datagram. Whatever is in it, it is at worst dropped.
     pub fn handle_datagram(&mut self, now: Now, datagram: Datagram) {
+        self.turn_bytes = 0;
         let instant = self.clock.advance(now);
         let Datagram { from, local_ip, ecn, data } = datagram;
         let ecn = ecn.map(Ecn::to_quic);
@@ -199,6 +207,7 @@ impl Transport {
 
     /// Does what is due by `now`. Calling it early does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.turn_bytes = 0;
         let instant = self.clock.advance(now);
         while let Some(timer) = self.timers.expire(self.clock.mono()) {
             match timer {
@@ -270,11 +279,15 @@ impl Transport {
         }
     }
 
-    /// What the mesh must know next.
+    /// What the mesh must know next. About [`TURN_BYTES`] of frames at most for each time that datagrams or a time-out were
+    /// handled: what is left waits for the next time, which [`Transport::poll_timeout`] says is now.
     pub fn poll_event(&mut self) -> Option<LinkInput> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
+            }
+            if self.turn_bytes >= TURN_BYTES {
+                return None;
             }
             let key = self.unsettled.pop_front()?;
             self.settle(key);

@@ -12,6 +12,9 @@ use super::outbound::{Outbound, OutboundLimits};
 use super::{ConnectionKey, Timer, Transport};
 use crate::link::{CloseCode, DialError, DownReason, LinkHandle, LinkInput};
 
+/// Of one link so many bytes are read before the next one has its turn. A guess: some batches of datagrams.
+const LINK_TURN_BYTES: usize = 128 << 10;
+
 /// What QUIC assumes before it has measured a round trip (RFC 9002, section 6.2.2).
 const RTT_INITIAL: Duration = Duration::from_millis(333);
 /// A smoothed round trip beyond four times the least one and this is doubted: a single sample of two
@@ -224,11 +227,17 @@ impl Transport {
         let Some((quic, link)) = connection.link() else { return };
         let handle = link.handle;
         let events = &mut self.events;
-        let read = link.inbound.read(quic, &mut self.frames, &mut |lane, frame| {
+        let mut budget = LINK_TURN_BYTES;
+        let read = link.inbound.read(quic, &mut self.frames, &mut budget, &mut |lane, frame| {
             events.push_back(LinkInput::Frame { link: handle, lane, frame });
         });
-        if let Err(fault) = read {
-            self.lane_fault(key, &fault);
+        let more = link.inbound.is_readable();
+        self.turn_bytes += LINK_TURN_BYTES - budget;
+        match read {
+            Err(fault) => self.lane_fault(key, &fault),
+            // To the end of the list, so that one peer's backlog does not hold up another's message.
+            Ok(()) if more => self.mark_unsettled(key),
+            Ok(()) => {}
         }
     }
 

@@ -50,6 +50,24 @@ pub const HEADER_BYTES_MAX: usize = 1 << 20;
 /// nothing up.
 pub const SHARED_CALL_BYTES_MAX: usize = 64 << 10;
 
+/// What carries a document, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentKind {
+    /// The end of a handshake.
+    Confirm,
+    /// A whole document, or what has changed in one.
+    Update,
+}
+
+/// Whether a frame carries a document, before it is read.
+pub fn document_kind(frame: &[u8]) -> Option<DocumentKind> {
+    match frame.first()? {
+        2 => Some(DocumentKind::Confirm),
+        3 | 4 => Some(DocumentKind::Update),
+        _ => None,
+    }
+}
+
 /// The highest number of a call: there is always a next one. Nobody gets there by counting.
 pub const SEQUENCE_MAX: u64 = 1 << 62;
 

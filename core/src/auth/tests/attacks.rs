@@ -130,6 +130,21 @@ fn what_may_not_be_delegated_cannot_be_given_on() {
     assert!(token.attenuate(&alice, to_bob("call:a/b")).is_ok());
     let refused = token.attenuate(&alice, to_bob("call:a/c")).unwrap_err();
     assert!(matches!(refused, TokenRefusal::WidenedPermission { link: 2, .. }), "{refused}");
+    assert!(refused.to_string().contains("needs delegate:a/c"), "{refused}");
+}
+
+#[test]
+fn a_key_that_proves_nothing_is_issued_nothing() {
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let subject = crate::base::PeerId::from_bytes(neutral);
+    let network = network().id();
+    let refused = Token::issue(&issuer(), 7, network, grant(subject, "call:a/>")).unwrap_err();
+    assert!(matches!(refused, TokenRefusal::Malformed(_)), "{refused}");
+    let alice = identity(ALICE);
+    let token = issue(grant(alice.id(), "call:a/> delegate:a/>"));
+    let child = Grant { subject, ..to_bob("call:a/b") };
+    assert!(token.attenuate(&alice, child).is_err());
 }
 
 #[test]

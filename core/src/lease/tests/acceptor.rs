@@ -18,7 +18,14 @@ fn ready() -> Bench<Acceptor> {
 
 fn ask(bench: &mut Bench<Acceptor>, proposer: usize, ask: Ask) -> Vec<AcceptorEffect> {
     let request = Request { epoch: 7, name: name(), ask };
-    bench.feed((), AcceptorInput::Request { from: proposer_id(proposer), request })
+    bench.feed(
+        (),
+        AcceptorInput::Request {
+            from: proposer_id(proposer),
+            account: proposer_id(proposer),
+            request,
+        },
+    )
 }
 
 fn answer(proposer: usize, answered: Answered) -> AcceptorEffect {
@@ -173,7 +180,7 @@ fn what_does_not_keep_to_the_rules_is_not_listened_to() {
         assert_eq!(ask(&mut bench, 1, Ask::Propose(wrong, 0)), [], "{wrong:?}");
     }
     let request = Request { epoch: 8, name: name(), ask: Ask::Prepare(ballot(1, 1)) };
-    let input = AcceptorInput::Request { from: proposer_id(1), request };
+    let input = AcceptorInput::Request { from: proposer_id(1), account: proposer_id(1), request };
     assert_eq!(bench.feed((), input), [], "another configuration's");
     assert!(bench.machine.is_empty());
 }
@@ -193,7 +200,7 @@ fn there_is_a_bound_on_leases() {
     let other = LeaseName::new("shop:stock".into()).unwrap();
     let ask = Ask::Prepare(ballot(1, 1));
     let request = Request { epoch: 7, name: other.clone(), ask };
-    let input = AcceptorInput::Request { from: proposer_id(1), request };
+    let input = AcceptorInput::Request { from: proposer_id(1), account: proposer_id(1), request };
     let answered = refused(ballot(1, 1), false, stands(0, None, FREE));
     let answer = Answer { epoch: 7, name: other, answered };
     let to = proposer_id(1);
@@ -298,4 +305,26 @@ fn of_five_three_that_know_are_enough_or_all() {
         assert!(!complete(&tell(&mut bench, other, learned(2, false, &[]))));
     }
     assert!(complete(&tell(&mut bench, 4, learned(2, false, &[]))));
+}
+
+#[test]
+fn names_that_one_account_asks_for_leave_room_for_others() {
+    let mut bench = ready();
+    let limits = Limits { leases_max: 100, leases_per_issuer_max: 5, ..Limits::default() };
+    let set = AcceptorSet::new(7, (0..3).map(acceptor_id).collect()).unwrap();
+    bench.machine.config = Arc::new(LeaseConfig::new(set, LeaseTimes::default(), &limits));
+    let mut ask = |proposer: usize, account: usize, number: u8| {
+        let name = LeaseName::new([&[7; 32][..], &[number]].concat().into()).unwrap();
+        let request = Request { epoch: 7, name, ask: Ask::Prepare(ballot(1, proposer)) };
+        let (from, account) = (proposer_id(proposer), proposer_id(account));
+        let effects = bench.feed((), AcceptorInput::Request { from, account, request });
+        effects.iter().any(|effect| matches!(effect, AcceptorEffect::Persist { .. }))
+    };
+    let promised = (0..50).filter(|n| ask(1, 1, *n)).count();
+    assert_eq!(promised, 5);
+    // Another key with rights of the same token is the same account.
+    assert!(!ask(2, 1, 60));
+    assert!(ask(2, 2, 61), "others have room");
+    assert_eq!(bench.machine.len(), 6);
+    assert_eq!(bench.refusals.of(crate::base::Bound::LeasesPerIssuer), 46);
 }

@@ -280,7 +280,11 @@ impl Cluster {
                     let (a, from) = (usize::from(to.as_bytes()[0]), proposer_id(p));
                     self.send(|| {
                         let request = request.clone();
-                        Event::Acceptor(a, request.epoch, AcceptorInput::Request { from, request })
+                        Event::Acceptor(
+                            a,
+                            request.epoch,
+                            AcceptorInput::Request { from, account: from, request },
+                        )
                     });
                 }
                 ProposerEffect::Granted { token, .. } => {

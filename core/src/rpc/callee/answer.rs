@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::HandlerError;
-use crate::payload::{ContentType, Payload};
+use crate::payload::{ContentType, Payload, detached};
+use crate::planted::is_planted;
 use crate::rpc::outcome::{AppError, CallError, CallResult, Executed, Failure, Status};
 
 #[derive(Clone, Debug)]
@@ -35,6 +36,13 @@ impl Answer {
 
     pub(super) fn with_text(status: Status, text: String) -> Self {
         Answer { error: Some(Box::new(AppError::new("", text))), ..Answer::bare(status) }
+    }
+
+    /// Its payload may be a part of the argument, of so many bytes, and of what came with that.
+    pub(super) fn detach(&mut self, argument_bytes: usize) {
+        if !is_planted(178) {
+            self.payload = detached(std::mem::take(&mut self.payload), argument_bytes);
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

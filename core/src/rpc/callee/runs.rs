@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::{Asked, Callee, CalleeEffect, CalleeTimer, Invocation, Origin, is_expired};
 use crate::base::{Effects, InvocationKey, MonoTime, ServiceKey};
 use crate::machine::{Context, TimerHandle};
+use crate::payload::{Payload, detached};
 use crate::planted::is_planted;
 use crate::rpc::admission::Admitted;
 use crate::rpc::outcome::{CallError, Executed, Failure, Status};
@@ -23,11 +24,16 @@ impl Callee {
         let service = asked.route.service;
         let (since, timer) = (cx.now.mono, TimerHandle(0));
         let is_stream = asked.route.is_stream;
+        let argument_bytes = match &asked.payload {
+            Payload::Encoded { bytes, .. } => bytes.len(),
+            Payload::Value(_) => 0,
+        };
         let key = self.invocations.insert(Invocation {
             origin,
             timer,
             service,
             is_stream,
+            argument_bytes,
             since,
             waiting: None,
         });
@@ -45,6 +51,10 @@ impl Callee {
         if admitted == Admitted::Runs {
             invoke(key, invocation, asked, false, out);
         } else {
+            let mut asked = asked;
+            if let Payload::Encoded { bytes, .. } = &mut asked.payload {
+                *bytes = detached(std::mem::take(bytes), 0);
+            }
             invocation.waiting = Some(asked);
         }
         Ok(key)

@@ -45,10 +45,10 @@ pub(super) fn peer_of_name(name: &str) -> Option<PeerId> {
     name.strip_suffix(NAME_SUFFIX)?.parse().ok()
 }
 
-/// The peer with this raw public key, if it is one of Ed25519.
+/// The peer with this raw public key, if it is one of Ed25519 and proves anything: see [`PeerId::is_key`].
 pub(super) fn peer_of_raw_key(spki: &CertificateDer<'_>) -> Option<PeerId> {
     let key = spki.as_ref().strip_prefix(&SPKI_PREFIX)?;
-    Some(PeerId::from_bytes(key.try_into().ok()?))
+    Some(PeerId::from_bytes(key.try_into().ok()?)).filter(PeerId::is_key)
 }
 
 /// TLS for both roles: version 1.3 alone, Ed25519 alone, no SNI, nothing resumed.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::{Datagram, TransportConfig};
 use super::net::{Kind, Net, SECOND, address, call};
 use crate::base::{MonoTime, Now};
-use crate::link::{Lane, LinkCommand};
+use crate::link::{Lane, LinkCommand, LinkInput};
 
 fn kinds() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Seeded), Just(Kind::Null)]
@@ -138,4 +138,41 @@ fn a_greeting_passes_before_trust_and_a_large_frame_waits_for_it() {
     assert_eq!(heard(&net), 1);
     net.command(1, LinkCommand::Trust { link: there });
     assert!(net.run_until(20 * SECOND, |net| heard(net) == 2));
+}
+
+#[test]
+fn the_backlog_of_one_peer_does_not_hold_up_the_message_of_another() {
+    let mut net = Net::new(3, 1, Kind::Null, TransportConfig::for_simulation());
+    net.dial(0, 1, 1, &[address(1)]);
+    net.dial(2, 2, 1, &[address(1)]);
+    assert!(net.run_until(5 * SECOND, |net| net.nodes[1].mesh.up.len() == 2));
+    let link = |net: &Net, node: usize| net.nodes[node].mesh.up[0].0;
+    let bulk = (1..=400).map(|n| (Lane(8 + n), call(n, vec![1; 200_000])));
+    let from = link(&net, 0);
+    net.send(0, from, bulk.collect::<Vec<_>>());
+    net.run(Duration::from_millis(600));
+    // What comes in a while is handled together.
+    net.held = Some((1, Vec::new()));
+    net.run(Duration::from_millis(15));
+    let from = link(&net, 2);
+    net.send(2, from, [(Lane(1), call(1, vec![2; 10]))]);
+    net.run(Duration::from_millis(15));
+    let (_, datagrams) = net.held.take().unwrap();
+    let came: usize = datagrams.iter().map(|datagram| datagram.data.len()).sum();
+    assert!(came > 600 << 10, "{came} bytes are enough to be in the way");
+    let now = net.now();
+    for datagram in datagrams {
+        net.nodes[1].transport.handle_datagram(now, datagram);
+    }
+    let mut before = 0;
+    let transport = &mut net.nodes[1].transport;
+    while let Some(input) = transport.poll_event() {
+        let LinkInput::Frame { frame, .. } = input else { continue };
+        if frame.len() < 100 {
+            assert!(before <= 512 << 10, "{before} bytes of another peer came first");
+            return;
+        }
+        before += frame.len();
+    }
+    panic!("the small message did not come in the first turn, but {before} bytes did");
 }

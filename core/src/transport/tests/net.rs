@@ -133,6 +133,8 @@ pub(super) struct Net {
     pub(super) config: TransportConfig,
     /// Whether every link is trusted once it is up.
     pub(super) trusting: bool,
+    /// What came for this node waits to be handled together.
+    pub(super) held: Option<(usize, Vec<Datagram>)>,
     kind: Kind,
     seed: u8,
     flights: BTreeMap<(u64, u64), Flight>,
@@ -162,6 +164,7 @@ impl Net {
             now: SECOND,
             config,
             trusting: true,
+            held: None,
             kind,
             seed,
             flights: BTreeMap::new(),
@@ -348,8 +351,13 @@ impl Net {
             if let Some(node) = node.filter(|node| self.nodes[*node].alive) {
                 let datagram =
                     Datagram { from: flight.from, local_ip: None, ecn: None, data: flight.data };
-                self.nodes[node].transport.handle_datagram(now, datagram);
-                self.drain(node);
+                match &mut self.held {
+                    Some((held, datagrams)) if *held == node => datagrams.push(datagram),
+                    _ => {
+                        self.nodes[node].transport.handle_datagram(now, datagram);
+                        self.drain(node);
+                    }
+                }
             }
         } else if let Some((_, node)) = waking {
             self.nodes[node].transport.handle_timeout(now);

@@ -451,7 +451,10 @@ impl Work<'_, '_> {
         let before = self.state.acceptors[a].clone();
         let live = before.machine.live(&NAME, before.now);
         let request = Request { epoch: EPOCH, name: NAME.clone(), ask };
-        self.tell_acceptor(a, AcceptorInput::Request { from: proposer_id(p), request })?;
+        self.tell_acceptor(
+            a,
+            AcceptorInput::Request { from: proposer_id(p), account: proposer_id(p), request },
+        )?;
         match ask {
             Ask::Propose(ballot, _) if live == Some(ballot) => {
                 let promised = self.state.acceptors[a].machine.promised(&NAME);

@@ -466,7 +466,11 @@ impl Work<'_, '_> {
         let before = self.state.nodes[a].clone();
         let live = before.machines.get(&epoch).and_then(|of| of.live(&NAME, before.now));
         let request = Request { epoch, name: NAME.clone(), ask };
-        self.tell_acceptor(a, epoch, AcceptorInput::Request { from: proposer_id(p), request })?;
+        self.tell_acceptor(
+            a,
+            epoch,
+            AcceptorInput::Request { from: proposer_id(p), account: proposer_id(p), request },
+        )?;
         if matches!(ask, Ask::Prepare(_)) && live.is_some() {
             // It may be parked: then it is as if it were still under way, where it is.
             let promised = |node: &Node| node.machines[&epoch].promised(&NAME);
