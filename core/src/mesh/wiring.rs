@@ -178,8 +178,12 @@ impl Mesh {
             }
             Message::Refuse { code, life } => {
                 // A peer says much of our lives; only our own key's word counts.
-                let proves =
-                    |life: &LifeRecord| life.is_signed_by(&self.local.id) || is_planted(160);
+                let id = self.peers.get(peer).map(|entry| entry.id);
+                let proves = |life: &LifeRecord| {
+                    life.is_signed_by(&self.local.id)
+                        || is_planted(160)
+                        || is_planted(162) && id.is_some_and(|id| life.is_signed_by(&id))
+                };
                 let proved = life.filter(proves).map(|life| life.incarnation);
                 self.feed_peer(peer, PeerInput::Refuse { link, code, proved });
             }
