@@ -14,7 +14,7 @@ use std::time::Duration;
 use dunlin_core::service::{BoxFuture, Host, Spawner};
 use dunlin_core::store::StoreInput;
 use dunlin_core::transport::Transmit;
-use dunlin_core::{MonoTime, Node as Core, Now};
+use dunlin_core::{Event, MonoTime, Node as Core, Now, PeerId};
 use tokio::time::{Instant, Sleep};
 
 use crate::bell::Bell;
@@ -97,6 +97,8 @@ pub(crate) struct Driver<S, C> {
     writer: Option<Writer>,
     /// Why nothing is stored any more.
     store_failed: Option<String>,
+    /// The peer that has proved a later life of this node.
+    newer_self: Option<PeerId>,
     desk: Arc<Desk>,
     /// The batch that is being sent.
     batch: Vec<u8>,
@@ -126,6 +128,7 @@ impl<S: Socket, C: Clock> Driver<S, C> {
             clock,
             writer,
             store_failed: None,
+            newer_self: None,
             desk,
             batch: Vec::new(),
             pending: None,
@@ -141,9 +144,10 @@ impl<S: Socket, C: Clock> Driver<S, C> {
         if let Some(writer) = &mut self.writer {
             writer.finish().await;
         }
-        match self.store_failed.take() {
-            Some(why) => Err(NodeError::Store(why)),
-            None => Ok(ended?),
+        match (self.store_failed.take(), self.newer_self) {
+            (Some(why), _) => Err(NodeError::Store(why)),
+            (None, Some(told_by)) => Err(NodeError::NewerSelf(told_by)),
+            (None, None) => Ok(ended?),
         }
     }
 
@@ -199,8 +203,13 @@ impl<S: Socket, C: Clock> Driver<S, C> {
             }
             self.core.handle_store(now, answer).expect("what is durable was given out");
         }
-        let feed = &self.desk.feed;
-        self.core.turn(now, &mut self.host, &mut |event| feed.observe(event));
+        let (feed, newer_self) = (&self.desk.feed, &mut self.newer_self);
+        self.core.turn(now, &mut self.host, &mut |event| {
+            if let Event::NewerSelf { told_by } = event {
+                *newer_self = Some(*told_by);
+            }
+            feed.observe(event);
+        });
     }
 
     /// Hands over what is to be stored.

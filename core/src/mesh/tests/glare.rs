@@ -23,7 +23,7 @@ impl World {
             let mesh = &self.stations[here].mesh;
             let links = mesh.links_up(id(there));
             let [(link, _)] = links[..] else { panic!("{here} has {links:?} to {there}") };
-            (link, mesh.link_id(link).expect("version 2 names links"))
+            (link, mesh.link_id(link).expect("a link that is up has a name"))
         };
         let (ours, theirs) = (of(a, b), of(b, a));
         assert_eq!(ours.0, theirs.0, "both ends keep the same link");
