@@ -43,6 +43,16 @@ pub struct ParsePeerAddressError {
     why: String,
 }
 
+impl HostPort {
+    /// Whether it is this machine, whatever names mean elsewhere.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            HostPort::Address(address) => address.ip().to_canonical().is_loopback(),
+            HostPort::Name(name, _) => name == "localhost",
+        }
+    }
+}
+
 impl PeerAddress {
     /// A peer at a known address.
     pub fn new(peer: PeerId, address: SocketAddr) -> Self {

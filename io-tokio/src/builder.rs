@@ -1,7 +1,7 @@
 //! Puts a node together and starts it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use dunlin_core::auth::Access;
@@ -13,13 +13,15 @@ use dunlin_core::service::{Host, Service};
 use dunlin_core::transport::{Crypto, TransportConfig};
 use dunlin_core::{Identity, LeaseSettings, Limits, Node as Core, NodeConfig, PeerId};
 
-use crate::address::PeerAddress;
+use crate::address::{HostPort, PeerAddress};
 use crate::clock::{Clock, SystemClock};
 use crate::connect::reachable;
 use crate::driver::{Desk, Driver, TokioSpawner};
 use crate::key;
+use crate::names::keep_looking_up;
 use crate::networks::{Chosen, NetworkError};
 use crate::node::Node;
+use crate::own_thread::Own;
 use crate::services::ServiceError;
 use crate::socket::Socket;
 use crate::store::writer::Writer;
@@ -48,15 +50,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The host of a static peer cannot be found.
-    #[error("cannot find the peer {address}: {source}")]
-    Lookup {
-        /// The peer.
-        address: PeerAddress,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
+    /// The node has no thread of its own.
+    #[error("no thread can be started for the node: {0}")]
+    Thread(#[source] io::Error),
     /// A static peer is not accepted.
     #[error("the peer {peer} cannot be kept: {source}")]
     Peer {
@@ -88,7 +84,7 @@ pub struct NodeBuilder {
     store: Option<Store>,
     seed: Option<[u8; 32]>,
     crypto: Option<Crypto>,
-    listen: SocketAddr,
+    listen: Option<SocketAddr>,
     admission: Admission,
     networks: Chosen,
     acceptors: Vec<PeerId>,
@@ -108,7 +104,7 @@ impl Default for NodeBuilder {
             store: None,
             seed: None,
             crypto: None,
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            listen: None,
             admission: Admission::default(),
             networks: Chosen::default(),
             acceptors: Vec::new(),
@@ -146,10 +142,24 @@ impl NodeBuilder {
         self
     }
 
-    /// Where to listen. By default on all IPv4 addresses, at a port that the system chooses.
+    /// Where to listen. By default on all addresses of this machine, of IPv6 and IPv4 where it has both, at a port that
+    /// the system chooses. In the development network, where everybody who reaches a node may call what it serves, a node
+    /// that has services from the start and no peers elsewhere listens on 127.0.0.1 alone by default.
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen = address;
+        self.listen = Some(address);
         self
+    }
+
+    /// Where it listens if nothing is said: the first of these that this machine has.
+    fn default_listen(&self) -> Vec<SocketAddr> {
+        let port_of = |ip: IpAddr| SocketAddr::new(ip, 0);
+        let is_elsewhere = self.addresses.iter().any(|address| !address.host.is_loopback())
+            || self.peers.iter().flat_map(|(_, at)| at).any(|at| !at.ip().is_loopback());
+        let is_open = matches!(self.networks, Chosen::Development) && !self.services.is_empty();
+        if is_open && !is_elsewhere {
+            return vec![port_of(Ipv4Addr::LOCALHOST.into()), port_of(Ipv6Addr::LOCALHOST.into())];
+        }
+        vec![port_of(Ipv6Addr::UNSPECIFIED.into()), port_of(Ipv4Addr::UNSPECIFIED.into())]
     }
 
     /// A peer to stay connected to, from the start and whenever it can be reached. Without addresses
@@ -159,7 +169,8 @@ impl NodeBuilder {
         self
     }
 
-    /// The same for a peer given as `ID@host:port`. A name is looked up at the start.
+    /// The same for a peer given as `ID@host:port`. A name is looked up before each round of dials, so that a peer may
+    /// move, or come after this node.
     pub fn peer_address(mut self, address: PeerAddress) -> Self {
         self.addresses.push(address);
         self
@@ -249,8 +260,11 @@ impl NodeBuilder {
         self
     }
 
-    /// Binds a UDP socket, starts the node on the present tokio runtime, and waits until its services
-    /// run.
+    /// Binds a UDP socket, starts the node, and waits until its services run.
+    ///
+    /// On a runtime with several threads the node gets a thread of its own, so that a handler that blocks its thread holds
+    /// up what else runs on that, and never the node. On a runtime with one thread it runs on that: nothing there may
+    /// block.
     ///
     /// # Errors
     ///
@@ -261,15 +275,30 @@ impl NodeBuilder {
     ///
     /// Outside a tokio runtime with its I/O and time enabled.
     pub async fn start(self) -> Result<Node, StartError> {
-        let address = self.listen;
-        let socket = Udp::bind(address).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
-            _ => StartError::Bind { address, source },
-        })?;
-        self.start_on(socket, SystemClock).await
+        let own = Own::start_if_shared().map_err(StartError::Thread)?;
+        let socket = {
+            let _entered = own.as_ref().map(|own| own.runtime.enter());
+            let choices =
+                self.listen.map_or_else(|| self.default_listen(), |address| vec![address]);
+            let mut bound = choices.into_iter().map(|address| (address, Udp::bind(address)));
+            let mut last = bound.next().expect("there is a choice");
+            for next in bound {
+                // A machine without IPv6 has the other kind.
+                if last.1.is_err() {
+                    last = next;
+                }
+            }
+            let (address, bound) = last;
+            bound.map_err(|source| match source.kind() {
+                io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
+                _ => StartError::Bind { address, source },
+            })?
+        };
+        self.start_at(socket, SystemClock, own).await
     }
 
-    /// Starts the node on a socket and a clock of the caller's: a simulated network, paused time.
+    /// Starts the node on a socket and a clock of the caller's: a simulated network, paused time. It runs on the present
+    /// runtime.
     ///
     /// # Errors
     ///
@@ -279,15 +308,28 @@ impl NodeBuilder {
         socket: impl Socket,
         clock: impl Clock,
     ) -> Result<Node, StartError> {
-        let local_addr = socket
-            .local_addr()
-            .map_err(|source| StartError::Bind { address: self.listen, source })?;
+        self.start_at(socket, clock, None).await
+    }
+
+    async fn start_at(
+        self,
+        socket: impl Socket,
+        clock: impl Clock,
+        own: Option<Own>,
+    ) -> Result<Node, StartError> {
+        let local_addr = socket.local_addr().map_err(|source| StartError::Bind {
+            address: self
+                .listen
+                .unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)),
+            source,
+        })?;
         let mut peers = self.peers;
+        let mut names = Vec::new();
         for address in self.addresses {
-            let found = address.resolve().await;
-            let found =
-                found.map_err(|source| StartError::Lookup { address: address.clone(), source })?;
-            peers.push((address.peer, found));
+            match address.host {
+                HostPort::Address(at) => peers.push((address.peer, vec![at])),
+                HostPort::Name(..) => names.push(address),
+            }
         }
 
         let now = clock.now();
@@ -326,14 +368,14 @@ impl NodeBuilder {
         }
         host.set_spawner(Box::new(TokioSpawner(tokio::runtime::Handle::current())));
 
+        // One reader for all: each would have every event of all others to pass over.
+        let mut events = desk.feed.subscribe();
         let mut waiting = Vec::new();
         for service in self.services {
-            let added = register(&mut core, &mut host, &desk, now, service)?;
-            // A reader for each: they begin in any order, and whoever waits for one passes over the others.
-            waiting.push((added, desk.feed.subscribe()));
+            waiting.push(register(&mut core, &mut host, &desk, now, service)?);
         }
         for (peer, addresses) in peers {
-            let addresses = reachable(local_addr, addresses);
+            let addresses = reachable(local_addr, peer, addresses);
             core.mesh_mut()
                 .connect(now, peer, addresses)
                 .map_err(|source| StartError::Peer { peer, source })?;
@@ -341,11 +383,23 @@ impl NodeBuilder {
 
         let id = core.mesh().id();
         let handle = host.handle();
-        let driver = Driver::new(core, host, socket, clock, writer, Arc::clone(&desk));
-        let task = tokio::spawn(driver.run());
+        let task = match own {
+            None => {
+                let driver = Driver::new(core, host, socket, clock, writer, Arc::clone(&desk));
+                tokio::spawn(driver.run())
+            }
+            Some(own) => {
+                let driver = {
+                    let _entered = own.runtime.enter();
+                    Driver::new(core, host, socket, clock, writer, Arc::clone(&desk))
+                };
+                own.run(driver.run())
+            }
+        };
         let node = Node::new(id, local_addr, handle, desk, task);
-        for (added, mut events) in waiting {
-            node.until_running(&mut events, &added).await?;
+        node.until_all_running(&mut events, waiting).await?;
+        for address in names {
+            tokio::spawn(keep_looking_up(Arc::clone(node.desk()), local_addr, address));
         }
         tracing::debug!(%id, %local_addr, "the node runs");
         Ok(node)

@@ -99,11 +99,24 @@ pub enum ConnectError {
     Stopped,
 }
 
-/// Those of a peer's addresses that a socket bound here can send to.
-pub(crate) fn reachable(local: SocketAddr, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    // An IPv6 socket reaches IPv4, too, unless it is bound to one IPv6 address.
+/// Those of a peer's addresses that a socket bound here can send to. Of the others it is said that they are left out.
+pub(crate) fn reachable(
+    local: SocketAddr,
+    peer: PeerId,
+    mut addresses: Vec<SocketAddr>,
+) -> Vec<SocketAddr> {
+    // An IPv6 socket reaches IPv4, too, unless it is bound to one IPv6 address. From a loopback address there is no way
+    // to another machine.
     let both = local.is_ipv6() && local.ip().is_unspecified();
-    addresses.retain(|address| both || address.is_ipv4() == local.is_ipv4());
+    let here = local.ip().is_loopback();
+    addresses.retain(|address| {
+        let of_family = both || address.is_ipv4() == local.is_ipv4();
+        let reaches = of_family && (!here || address.ip().to_canonical().is_loopback());
+        if !reaches {
+            tracing::warn!(%peer, %address, %local, "the address is not dialled: this node listens elsewhere");
+        }
+        reaches
+    });
     addresses
 }
 
@@ -163,7 +176,7 @@ impl Node {
         peer: PeerId,
         addresses: impl IntoIterator<Item = SocketAddr>,
     ) -> Result<(), ConnectError> {
-        let addresses = reachable(self.local_addr(), addresses.into_iter().collect());
+        let addresses = reachable(self.local_addr(), peer, addresses.into_iter().collect());
         ask(self.desk(), move |core, _, now| core.mesh_mut().connect(now, peer, addresses))
             .await
             .ok_or(ConnectError::Stopped)?
@@ -175,7 +188,7 @@ impl Node {
         let found = address.resolve().await;
         let found =
             found.map_err(|source| ConnectError::Lookup { address: address.clone(), source })?;
-        let found = reachable(self.local_addr(), found);
+        let found = reachable(self.local_addr(), peer, found);
         if found.is_empty() {
             let local = self.local_addr();
             return Err(ConnectError::WrongFamily { address: address.clone(), local });
@@ -258,9 +271,12 @@ mod tests {
     fn only_addresses_that_the_socket_reaches_are_dialled() {
         let four: SocketAddr = "192.0.2.1:1".parse().unwrap();
         let six: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
-        let from = |local: &str| reachable(local.parse().unwrap(), vec![four, six]);
+        let near: SocketAddr = "[::1]:1".parse().unwrap();
+        let peer = crate::key::generate().id();
+        let from = |local: &str| reachable(local.parse().unwrap(), peer, vec![four, six, near]);
         assert_eq!(from("0.0.0.0:5"), [four]);
-        assert_eq!(from("[::1]:5"), [six]);
-        assert_eq!(from("[::]:5"), [four, six]);
+        assert_eq!(from("[::1]:5"), [near]);
+        assert_eq!(from("[2001:db8::2]:5"), [six, near]);
+        assert_eq!(from("[::]:5"), [four, six, near]);
     }
 }

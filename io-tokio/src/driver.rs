@@ -88,7 +88,7 @@ impl Spawner for TokioSpawner {
 }
 
 /// See the module's documentation.
-pub(crate) struct Driver<S, C> {
+pub(crate) struct Driver<S: Socket, C: Clock> {
     core: Core,
     host: Host,
     socket: S,
@@ -97,7 +97,7 @@ pub(crate) struct Driver<S, C> {
     writer: Option<Writer>,
     /// Why nothing is stored any more.
     store_failed: Option<String>,
-    /// The peer that has proved a later life of this node.
+    /// The peer that has shown a later start of this node.
     newer_self: Option<PeerId>,
     desk: Arc<Desk>,
     /// The batch that is being sent.
@@ -146,7 +146,7 @@ impl<S: Socket, C: Clock> Driver<S, C> {
         }
         match (self.store_failed.take(), self.newer_self) {
             (Some(why), _) => Err(NodeError::Store(why)),
-            (None, Some(told_by)) => Err(NodeError::NewerSelf(told_by)),
+            (None, Some(told_by)) => Err(NodeError::NewerSelf { told_by }),
             (None, None) => Ok(ended?),
         }
     }
@@ -297,8 +297,25 @@ impl<S: Socket, C: Clock> Driver<S, C> {
     }
 }
 
-impl<S, C> Drop for Driver<S, C> {
+impl<S: Socket, C: Clock> Driver<S, C> {
+    /// Tells peers that the node is gone, as far as the socket takes it at once: they would wait for their idle
+    /// time-outs otherwise.
+    fn say_goodbye(&mut self) {
+        if self.core.mesh().is_stopped() {
+            return;
+        }
+        let now = self.clock.now();
+        self.core.mesh_mut().stop_at_once(now);
+        self.transmit(now);
+    }
+}
+
+/// However the driver ends, and so also if its task is aborted or its runtime is dropped.
+impl<S: Socket, C: Clock> Drop for Driver<S, C> {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.say_goodbye();
+        }
         self.desk.close();
     }
 }

@@ -37,8 +37,10 @@ mod builder;
 mod connect;
 mod driver;
 mod events;
+mod names;
 mod networks;
 mod node;
+mod own_thread;
 mod services;
 mod watch;
 

@@ -24,12 +24,14 @@ pub enum NodeError {
     /// Something could not be stored: what the store holds is not known.
     #[error("the node's store failed: {0}")]
     Store(String),
-    /// A peer has proved a later start of this node: another process runs under its key, and goes on.
+    /// Another process lives under this node's key: it has started later, as it has proved.
     #[error(
-        "another process runs under this node's key, as {0} has shown: this one has stopped. Give each node a key and a \
-         data folder of its own"
+        "a later start of this node is alive elsewhere, known to {told_by}: this one has stopped"
     )]
-    NewerSelf(PeerId),
+    NewerSelf {
+        /// The peer that showed the later start.
+        told_by: PeerId,
+    },
     /// The task that runs the node was stopped with its runtime, or panicked.
     #[error("the node's task ended early: {0}")]
     Task(String),

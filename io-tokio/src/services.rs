@@ -1,5 +1,6 @@
 //! Services of a running node: adding, pausing, resuming, ending them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dunlin_core::base::ServiceKey;
@@ -85,6 +86,63 @@ impl Node {
 
     fn service_handle(&self, added: Added) -> ServiceHandle {
         ServiceHandle { desk: Arc::clone(self.desk()), added }
+    }
+
+    /// Waits for all of these, which begin in any order.
+    pub(crate) async fn until_all_running(
+        &self,
+        events: &mut Events,
+        mut waiting: Vec<Added>,
+    ) -> Result<(), ServiceError> {
+        let mut errors: BTreeMap<ServiceKey, String> = BTreeMap::new();
+        while !waiting.is_empty() {
+            match events.next().await {
+                Some(NodeEvent::ServiceState { service, state, error, .. }) => {
+                    // A failing hook's word comes before the state that ends it.
+                    if let Some(error) = error {
+                        errors.insert(service, error);
+                    }
+                    let ends = matches!(state, ServiceState::Failed | ServiceState::Stopped);
+                    if !ends && !matches!(state, ServiceState::Running | ServiceState::Standby) {
+                        continue;
+                    }
+                    let at = waiting.iter().position(|added| added.key == service);
+                    let Some(added) = at.map(|at| waiting.swap_remove(at)) else { continue };
+                    if ends {
+                        let why =
+                            errors.remove(&service).unwrap_or_else(|| "it has stopped".into());
+                        return Err(ServiceError::Failed { path: added.path, why });
+                    }
+                }
+                Some(NodeEvent::Lagged { .. }) => {
+                    let mut events = self.events();
+                    for added in std::mem::take(&mut waiting) {
+                        self.until_running_or_runs(&mut events, &added).await?;
+                    }
+                }
+                Some(NodeEvent::Stopped) | None => return Err(ServiceError::Stopped),
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Node::until_running`], for one that may run already.
+    async fn until_running_or_runs(
+        &self,
+        events: &mut Events,
+        added: &Added,
+    ) -> Result<(), ServiceError> {
+        let key = added.key;
+        let state = ask(self.desk(), move |core, _, _| core.mesh().services().state(key)).await;
+        match state.ok_or(ServiceError::Stopped)? {
+            Some(ServiceState::Running | ServiceState::Standby) => Ok(()),
+            Some(_) => self.until_running(events, added).await,
+            None => Err(ServiceError::Failed {
+                path: added.path.clone(),
+                why: "its life has ended".into(),
+            }),
+        }
     }
 
     pub(crate) async fn until_running(

@@ -1,7 +1,7 @@
 //! Whose effect is whose input.
 
 use crate::auth::{AccessEffect, AccessInput, LifeRecord};
-use crate::base::{FewMap, PeerId, PeerKey};
+use crate::base::{FewMap, Now, PeerId, PeerKey};
 use crate::directory::{
     LocalServices, PublisherEffect, PublisherInput, ReplicaEffect, ReplicaInput, ServiceEffect,
     ServiceState,
@@ -586,6 +586,21 @@ impl Mesh {
             && self.events_are_through()
             && !self.leases.lingers(self.now.mono)
             && (self.is_silent() || self.links.values().all(|link| link.out.len() == 0))
+    }
+
+    /// Ends the node now: nothing is finished, and peers are told. For those who cannot wait for [`Mesh::shutdown`].
+    pub fn stop_at_once(&mut self, now: Now) {
+        self.tick(now);
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        self.phase = Phase::Stopping;
+        let links: Vec<LinkHandle> = self.links.keys().copied().collect();
+        for link in links {
+            let code = CloseCode::SHUTDOWN;
+            self.link_commands.push_back(LinkCommand::Close { link, code, flush: false });
+        }
+        self.finish_shutdown();
     }
 
     fn finish_shutdown(&mut self) {

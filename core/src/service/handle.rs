@@ -174,7 +174,7 @@ fn refuse(op: Op) {
         Op::Publish(publishing) => publishing.slot.fill(Err(PublishError::Stopping)),
         Op::PublishMany(outbox) => outbox.close(),
         Op::Subscribe { slot, .. } => slot.fill(Err(CommandError::Stopping)),
-        Op::AwaitKnown { slot, .. } => slot.fill(()),
+        Op::AwaitKnown { slot, .. } | Op::Sleep { slot, .. } => slot.fill(()),
         _ => {}
     }
 }
@@ -234,8 +234,8 @@ impl Handle {
         }
     }
 
-    /// Waits on the node's clock: virtual in the simulator, real elsewhere. Never ends once the node is
-    /// gone.
+    /// Waits on the node's clock: virtual in the simulator, real elsewhere. Ends early when the node is gone, as
+    /// everything does that waits for it.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         let slot = Arc::new(Slot::new());
         let until = self.now().mono + duration;

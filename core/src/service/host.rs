@@ -550,6 +550,9 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.shared.close();
         self.events.close();
+        while let Some(slot) = self.sleeps.expire(MonoTime::MAX) {
+            slot.fill(());
+        }
         let runs: Vec<InvocationKey> = self.runs.iter().map(|(key, _)| key).collect();
         for key in runs {
             if let Some(Run::Spawned(stop)) = self.runs.remove(key) {

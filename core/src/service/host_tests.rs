@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::*;
 use crate::base::{Identity, Limits, WallTime};
@@ -83,4 +84,18 @@ fn a_call_whose_place_is_taken_before_its_end_is_told_still_ends() {
     let Poll::Ready(Err(error)) = poll(first.as_mut()) else { panic!("the first call has ended") };
     assert_eq!(error.failure(), Some(Failure::DeadlineExceeded));
     assert!(poll(second.as_mut()).is_pending());
+}
+
+#[test]
+fn a_sleep_ends_with_its_node() {
+    let now = Now::default();
+    let (mut mesh, mut host) = never(now);
+    let handle = host.handle();
+    let mut before = pin!(handle.sleep(Duration::from_secs(3_600)));
+    host.turn(now, &mut mesh, &mut |_| {});
+    assert!(poll(before.as_mut()).is_pending());
+    drop(host);
+    assert!(poll(before.as_mut()).is_ready());
+    let mut after = pin!(handle.sleep(Duration::from_secs(3_600)));
+    assert!(poll(after.as_mut()).is_ready());
 }

@@ -206,7 +206,7 @@ async fn the_older_of_two_processes_with_one_key_ends_with_an_error() {
     let newer = local().identity(twin).incarnation_counter(6).start().await.unwrap();
     within(newer.connect(address(&peer))).await.unwrap();
     let error = within(older.ended()).await.unwrap_err();
-    assert!(matches!(error, NodeError::NewerSelf(told_by) if told_by == peer.id()), "{error}");
+    assert!(matches!(error, NodeError::NewerSelf { told_by } if told_by == peer.id()), "{error}");
     assert_eq!(newer.peers().await.len(), 1, "the newer one goes on");
 }
 

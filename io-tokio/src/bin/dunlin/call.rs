@@ -152,7 +152,7 @@ async fn call(
     let (content, bytes) = (answer.content, answer.bytes);
     let elapsed_us = answer.elapsed.as_micros() as u64;
     if !output.is_json() {
-        output.bytes(&bytes);
+        output.payload(&bytes);
         if content == ContentType::JSON {
             output.bytes(b"\n");
         }

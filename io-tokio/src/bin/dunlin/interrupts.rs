@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Ctrl-C, and SIGTERM where there is one.
+/// Ctrl-C, and SIGTERM and SIGHUP where there are such.
 ///
 /// From when this is made, a signal is kept until somebody asks for it. Make it before the program says that
 /// it is ready: whoever reads that line may end the program at once, and it is still to take leave.
@@ -11,6 +11,9 @@ pub(crate) struct Interrupts {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    /// The terminal is gone.
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
     #[cfg(windows)]
     interrupt: tokio::signal::windows::CtrlC,
 }
@@ -23,6 +26,7 @@ impl Interrupts {
         Ok(Interrupts {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
@@ -38,6 +42,7 @@ impl Interrupts {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
         #[cfg(windows)]
         self.interrupt.recv().await;

@@ -1,5 +1,9 @@
 //! The `dunlin` program: one file per command.
 
+// What is printed goes through `output`, which survives readers that are gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[allow(clippy::print_stdout, reason = "its processes talk to each other by it")]
 mod bench;
 mod call;
 mod demo;
@@ -21,6 +25,7 @@ mod token;
 mod topic;
 mod visit;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -111,7 +116,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(error),
     };
-    start_log(cli.global.verbose);
+    start_log(cli.global.verbose, cli.global.json);
     let output = Output::new(cli.global.json);
     let command = match cli.command {
         // It starts processes, each with a runtime of its own.
@@ -162,12 +167,11 @@ fn usage(error: clap::Error) -> ExitCode {
         return ExitCode::from(if is_answer { 0 } else { 2 });
     }
     let message = error.render().to_string();
-    let message = message.lines().next().unwrap_or_default();
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    Output::new(true).fail(&Fail::usage(message))
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    Output::new(true).fail(&Fail::usage(message.trim_end()))
 }
 
-fn start_log(verbose: u8) {
+fn start_log(verbose: u8, json: bool) {
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
         0 => "warn,dunlin_tokio::development=error",
@@ -175,7 +179,14 @@ fn start_log(verbose: u8) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("DUNLIN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_colourful = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_colourful)
+        // A reader that is gone is no reason to panic, which a message about it would do.
+        .log_internal_errors(false);
     // A second logger in one process would be somebody else's; theirs stays.
-    let _ = log.try_init();
+    let _ = if json { log.json().try_init() } else { log.try_init() };
 }

@@ -1,6 +1,7 @@
 //! What the program says: words for people, or one JSON object per line.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -103,7 +104,21 @@ impl Output {
         if self.json {
             self.bytes(format!("{}\n", object()).as_bytes());
         } else {
-            self.bytes(format!("{}\n", words.as_ref()).as_bytes());
+            self.bytes(format!("{}\n", shown(words.as_ref())).as_bytes());
+        }
+    }
+
+    /// As [`Output::say`], on one line: what a peer says makes no line of its own.
+    pub(crate) fn line(self, words: impl AsRef<str>, object: impl FnOnce() -> Value) {
+        self.say(one_line(words.as_ref()), object);
+    }
+
+    /// What a peer sent, to standard output. As it is, unless that is a terminal, which would obey what it reads.
+    pub(crate) fn payload(self, bytes: &[u8]) {
+        if io::stdout().is_terminal() {
+            self.bytes(shown(&String::from_utf8_lossy(bytes)).as_bytes());
+        } else {
+            self.bytes(bytes);
         }
     }
 
@@ -115,7 +130,7 @@ impl Output {
             // Whoever read has seen enough, as `head` does.
             let quiet = error.kind() == io::ErrorKind::BrokenPipe;
             if !quiet {
-                eprintln!("error: cannot write to standard output: {error}");
+                to_stderr(&format!("error: cannot write to standard output: {error}"));
             }
             std::process::exit(i32::from(!quiet));
         }
@@ -125,11 +140,11 @@ impl Output {
     pub(crate) fn note(self, kind: &str, words: impl AsRef<str>) {
         let words = words.as_ref();
         if self.json {
-            eprintln!("{}", json!({ kind: words }));
+            to_stderr(&json!({ kind: words }).to_string());
         } else if kind == "note" {
-            eprintln!("{words}");
+            to_stderr(&shown(words));
         } else {
-            eprintln!("{kind}: {words}");
+            to_stderr(&shown(&format!("{kind}: {words}")));
         }
     }
 
@@ -140,15 +155,44 @@ impl Output {
             if let Some(executed) = &fail.executed {
                 error["executed"] = executed.as_str().into();
             }
-            eprintln!("{}", json!({ "error": error }));
+            to_stderr(&json!({ "error": error }).to_string());
         } else {
-            eprintln!("error: {}", fail.message);
+            to_stderr(&shown(&format!("error: {}", fail.message)));
             if fail.exit == 2 {
-                eprintln!("\nFor more, try `dunlin help`.");
+                to_stderr("\nFor more, try `dunlin help`.");
             }
         }
         ExitCode::from(fail.exit)
     }
+}
+
+/// A line to standard error. A reader that is gone is no reason to end.
+pub(crate) fn to_stderr(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Whether a terminal would obey this character, or show what follows in another place than it stands.
+fn is_harmful(c: char) -> bool {
+    let changes_direction =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && c != '\n' && c != '\t') || changes_direction
+}
+
+/// A text with what a terminal would obey escaped. Much of what is printed comes from peers.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| match is_harmful(c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    Cow::Owned(text.chars().map(escape).collect())
+}
+
+/// The same for a text that is to stay on its line, and to make no other.
+pub(crate) fn one_line(text: &str) -> String {
+    shown(text).replace('\n', "\\n").replace('\t', " ")
 }
 
 /// A duration as people say it.
@@ -166,6 +210,15 @@ pub(crate) fn spell(duration: std::time::Duration) -> String {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_terminal_is_shown_what_it_would_obey() {
+        let evil = "nice\u{1b}[2J\u{1b}]0;owned\u{7}\r\u{9b}31m \u{202e}txt";
+        let shown = shown(evil);
+        assert_eq!(shown, r"nice\u{1b}[2J\u{1b}]0;owned\u{7}\r\u{9b}31m \u{202e}txt");
+        assert_eq!(super::shown("ü ∞\n\ttab"), "ü ∞\n\ttab");
+        assert_eq!(one_line("a\nfake  line"), r"a\nfake  line");
+    }
 
     #[test]
     fn durations_are_spelled_in_the_unit_that_fits() {

@@ -45,6 +45,10 @@ pub(crate) enum ServeCommand {
         /// The command finds its fencing token in DUNLIN_TOKEN, as EPOCH.ROUND
         #[arg(long)]
         single_active: bool,
+        /// Let everybody run the command who reaches the port, from other machines too. Without it, that takes --allow or
+        /// tokens
+        #[arg(long)]
+        anyone: bool,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -65,7 +69,13 @@ pub(crate) async fn run(command: ServeCommand, output: Output) -> Result<(), Fai
                 .raw_action(say, |_cx, argument| async move { Ok(argument) });
             (active_once(echo.in_place(), single_active), format!("{path}/say"), node)
         }
-        ServeCommand::Exec { exec, single_active, node } => {
+        ServeCommand::Exec { exec, single_active, anyone, node } => {
+            if node.is_open_to_others() && !anyone {
+                return Err(Fail::usage(
+                    "everybody who reaches this port could run this command. Name those who may with --allow ID, or \
+                     with tokens: --network and --token; or say --anyone",
+                ));
+            }
             if node.is_open() {
                 output.note(
                     "WARNING",

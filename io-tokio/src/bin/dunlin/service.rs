@@ -7,7 +7,7 @@ use dunlin_tokio::PeerId;
 use dunlin_tokio::control::{ServiceEntry, StatsEntry, VitalsEntry};
 use serde_json::json;
 
-use crate::output::{Fail, Output, spell};
+use crate::output::{Fail, Output, one_line, spell};
 use crate::visit::{Agent, Visit, visit};
 
 /// How long each node that serves something may take to answer.
@@ -150,7 +150,7 @@ fn list(services: &[ServiceEntry], output: Output) {
             service.version,
             service.state,
             service.peer.short(),
-            service.description,
+            one_line(&service.description),
         );
         output.say(words.trim_end(), || json!(service));
     }
@@ -259,7 +259,7 @@ fn describe(service: &ServiceEntry) -> String {
     let ServiceEntry { service: path, version, state, peer, .. } = service;
     let mut text = format!("{path} {version}, {state} at {peer}\n");
     if !service.description.is_empty() {
-        text += &format!("  {}\n", service.description);
+        text += &format!("  {}\n", one_line(&service.description));
     }
     text += &format!("  calls are spread {}\n", service.selection);
     if let Some(says) = &service.says {
@@ -281,7 +281,7 @@ fn describe(service: &ServiceEntry) -> String {
                 known(&action.result_content)
             );
             if !description.is_empty() {
-                text += &format!("\n      {description}");
+                text += &format!("\n      {}", one_line(description));
             }
         }
         text.push('\n');

@@ -24,9 +24,10 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Where to listen (UDP). Port 0 lets the system choose; 0.0.0.0 means all IPv4 addresses of this
-    /// machine, [::] those of IPv6 too
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
-    listen: SocketAddr,
+    /// machine, [::] those of IPv6 too [default: [::]:0, and 127.0.0.1:0 in the development network, where everybody
+    /// who reaches the port is let in, unless a peer elsewhere is given]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
     /// A peer to stay connected to. May be given several times
     #[arg(long = "peer", value_name = "ID@HOST:PORT")]
     peers: Vec<PeerAddress>,
@@ -73,6 +74,22 @@ impl NodeArgs {
         self.allow.is_empty() && self.networks.is_development()
     }
 
+    /// Whether others than this machine can reach a node that lets everybody in.
+    pub(crate) fn is_open_to_others(&self) -> bool {
+        self.is_open() && !self.is_here_alone()
+    }
+
+    /// Whether it listens on a loopback address alone.
+    fn is_here_alone(&self) -> bool {
+        match self.listen {
+            Some(address) => address.ip().to_canonical().is_loopback(),
+            None => {
+                self.networks.is_development()
+                    && self.peers.iter().all(|peer| peer.host.is_loopback())
+            }
+        }
+    }
+
     /// The node that the options describe.
     pub(crate) async fn plan(self, output: Output) -> Result<Plan, Fail> {
         self.networks.warn(output);
@@ -86,7 +103,11 @@ impl NodeArgs {
         let ephemeral = identity.is_none();
         let identity = identity.unwrap_or_else(key::generate);
         let id = identity.id();
-        let mut builder = Node::builder().listen(self.listen).identity(identity);
+        let mut builder = Node::builder().identity(identity);
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        if let Some(address) = self.listen.or(self.is_here_alone().then_some(here)) {
+            builder = builder.listen(address);
+        }
         for peer in self.peers {
             builder = builder.peer_address(peer);
         }
@@ -181,7 +202,9 @@ pub(crate) fn addresses(node: &Node) -> Vec<PeerAddress> {
     if !bound.ip().is_unspecified() {
         return vec![at(bound.ip())];
     }
-    let here = if bound.is_ipv4() {
+    // A socket of both kinds is reached by the one that this machine has.
+    let has_v4 = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).is_ok();
+    let here = if bound.is_ipv4() || has_v4 {
         IpAddr::V4(Ipv4Addr::LOCALHOST)
     } else {
         IpAddr::V6(Ipv6Addr::LOCALHOST)
@@ -303,24 +326,24 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
     match event {
         NodeEvent::PeerUp { peer, remote, .. } => {
             let at = remote.map_or(String::new(), |remote| format!(" at {remote}"));
-            output.say(
+            output.line(
                 format!("up    {peer}{at}"),
                 || json!({ "event": "peer_up", "peer": peer_of(peer), "remote": remote }),
             );
         }
-        NodeEvent::PeerServices { peer } => output.say(
+        NodeEvent::PeerServices { peer } => output.line(
             format!("serves {peer}: what it offers is new or has changed"),
             || json!({ "event": "peer_services", "peer": peer_of(peer) }),
         ),
-        NodeEvent::PeerDown { peer, reason } => output.say(
+        NodeEvent::PeerDown { peer, reason } => output.line(
             format!("down  {peer}: {reason}"),
             || json!({ "event": "peer_down", "peer": peer_of(peer), "reason": reason.to_string() }),
         ),
-        NodeEvent::LinkSuperseded { peer } => output.say(
+        NodeEvent::LinkSuperseded { peer } => output.line(
             format!("one link to {peer} of two stays"),
             || json!({ "event": "link_superseded", "peer": peer_of(peer) }),
         ),
-        NodeEvent::LifeBegan { incarnation, told_by } => output.say(
+        NodeEvent::LifeBegan { incarnation, told_by } => output.line(
             format!(
                 "{told_by} knew a later start of this node; this is start {} now",
                 incarnation.counter
@@ -330,7 +353,7 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
                     "told_by": peer_of(told_by) })
             },
         ),
-        NodeEvent::NewerSelf { told_by } => output.say(
+        NodeEvent::NewerSelf { told_by } => output.line(
             format!("{told_by} knows a later start of this node elsewhere; this one stops"),
             || json!({ "event": "newer_self", "told_by": peer_of(told_by) }),
         ),
@@ -339,7 +362,7 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
             let token = token.map(|token| token.to_string());
             let who = leader.clone().unwrap_or_else(|| "nobody that is known".into());
             let by = token.as_ref().map_or(String::new(), |token| format!(", by token {token}"));
-            output.say(format!("active at '{path}' is {who}{by}"), || {
+            output.line(format!("active at '{path}' is {who}{by}"), || {
                 json!({ "event": "leader", "service": path.as_str(), "leader": leader,
                     "token": token })
             });
@@ -348,7 +371,7 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
             if !abandoned.is_empty() {
                 output.note("WARNING", given_up(abandoned));
             }
-            output.say(
+            output.line(
                 format!("other nodes decide who is active, in epoch {epoch}, once those before them are sealed"),
                 || {
                     json!({ "event": "acceptors_named", "network": network.to_string(),
@@ -356,7 +379,7 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
                 },
             );
         }
-        NodeEvent::AcceptorsOutdated { network, epoch } => output.say(
+        NodeEvent::AcceptorsOutdated { network, epoch } => output.line(
             format!(
                 "the network's acceptors have changed, to epoch {epoch}: this node gets no leases until it has a newer \
                  descriptor"
@@ -366,44 +389,44 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
                     "epoch": epoch })
             },
         ),
-        NodeEvent::AcceptorReady { network } => output.say(
+        NodeEvent::AcceptorReady { network } => output.line(
             "takes part in deciding who is active",
             || json!({ "event": "acceptor_ready", "network": network.to_string() }),
         ),
-        NodeEvent::StoreFailed { why } => output.say(
+        NodeEvent::StoreFailed { why } => output.line(
             format!("the store fails, and this node stops: {why}"),
             || json!({ "event": "store_failed", "reason": why }),
         ),
         NodeEvent::PeerRefused { peer, why } => {
-            output.say(format!("refused by {peer}: {why}"), || {
+            output.line(format!("refused by {peer}: {why}"), || {
                 json!({ "event": "peer_refused", "peer": peer_of(peer), "reason": why.to_string() })
             });
         }
         NodeEvent::DialFailed { peer, error, retry_in } => {
             let next = retry_in
                 .map_or("no further dial".into(), |wait| format!("again in {}", spell(wait)));
-            output.say(format!("no connection to {peer}: {error}; {next}"), || {
+            output.line(format!("no connection to {peer}: {error}; {next}"), || {
                 json!({ "event": "dial_failed", "peer": peer_of(peer), "reason": error.to_string(),
                     "retry_in_ms": retry_in.map(|wait: Duration| wait.as_millis() as u64) })
             });
         }
         NodeEvent::PeerMisbehaved { peer, what } => {
-            output.say(
+            output.line(
                 format!("trouble with {peer}: {what}"),
                 || json!({ "event": "peer_misbehaved", "peer": peer_of(peer), "what": what }),
             );
         }
-        NodeEvent::ClaimIgnored { peer, what } => output.say(
+        NodeEvent::ClaimIgnored { peer, what } => output.line(
             format!("ignored of {peer}: {what}"),
             || json!({ "event": "claim_ignored", "peer": peer_of(peer), "what": what }),
         ),
         NodeEvent::NetworkLeft { peer, network, why } => {
-            output.say(format!("{peer} is out of the network '{network}': {why}"), || {
+            output.line(format!("{peer} is out of the network '{network}': {why}"), || {
                 json!({ "event": "network_left", "peer": peer_of(peer), "network": network,
                     "reason": why })
             });
         }
-        NodeEvent::NetworkEnded { network, why } => output.say(
+        NodeEvent::NetworkEnded { network, why } => output.line(
             format!("nothing can be done in the network '{network}' any more: {why}"),
             || json!({ "event": "network_ended", "network": network, "reason": why }),
         ),
@@ -411,7 +434,7 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
             let words = format!(
                 "{peer} claims to have a newer descriptor of the network '{network}', of sequence {sequence}"
             );
-            output.say(words, || {
+            output.line(words, || {
                 json!({ "event": "network_outdated", "peer": peer_of(peer), "network": network,
                     "sequence": sequence })
             });
@@ -419,18 +442,18 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
         NodeEvent::ServiceState { path, state, error, .. } => {
             let why = error.as_ref().map_or(String::new(), |error| format!(": {error}"));
             let state = format!("{state:?}").to_lowercase();
-            output.say(format!("service {path} is {state}{why}"), || {
+            output.line(format!("service {path} is {state}{why}"), || {
                 json!({ "event": "service_state", "path": path.to_string(), "state": state,
                     "error": error })
             });
         }
         NodeEvent::Lagged { missed } => {
-            output.say(
+            output.line(
                 format!("... {missed} events were missed"),
                 || json!({ "event": "lagged", "missed": missed }),
             );
         }
-        NodeEvent::Stopped => output.say("stopped", || json!({ "event": "stopped" })),
+        NodeEvent::Stopped => output.line("stopped", || json!({ "event": "stopped" })),
         other => tracing::debug!(?other, "an event that has no words yet"),
     }
 }

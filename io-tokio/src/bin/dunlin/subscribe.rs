@@ -94,7 +94,7 @@ async fn subscribe(agent: &mut Agent, args: &SubArgs, output: Output) -> Result<
             Some(Item::Event(event, payload)) => {
                 left = left.map(|left| left - 1);
                 if args.raw {
-                    output.bytes(&payload);
+                    output.payload(&payload);
                 } else {
                     output.say(line(&event, &payload), || object(&event, &payload));
                 }
