@@ -183,7 +183,7 @@ impl World {
                         .then(|| "192.0.2.1:1".parse().expect("an address")),
                     networks: self.blinded(link, id, versions & 4 == 0),
                 };
-                self.say(link, Lane::CONTROL, Message::Hello(hello));
+                self.say(link, Lane::CONTROL, Message::Hello(Box::new(hello)));
             }
             op::CLAIMS => {
                 let (link, choice) = (tape.byte(), tape.byte());
@@ -279,7 +279,7 @@ impl World {
                     observed_address: None,
                     networks: self.blinded(link, id, true),
                 };
-                self.say(link, Lane::CONTROL, Message::Hello(hello));
+                self.say(link, Lane::CONTROL, Message::Hello(Box::new(hello)));
                 self.settle();
                 self.claim(link, id, 0);
                 self.settle();

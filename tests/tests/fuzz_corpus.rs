@@ -162,8 +162,8 @@ fn messages() -> Vec<(&'static str, Message)> {
     let seal = Seal { of: 1, by: 2, boot: 5, asked: MonoTime::from_nanos(7_000) };
     let sealed = Sealed { seal, began: false, runs_for: Some(runs_for) };
     vec![
-        ("hello", Message::Hello(hello)),
-        ("hello-redial", Message::Hello(redial)),
+        ("hello", Message::Hello(Box::new(hello))),
+        ("hello-redial", Message::Hello(Box::new(redial))),
         ("claims", Message::Claims { link: id(3), receiver_boot: 5, networks: vec![claim] }),
         (
             "confirm",

@@ -256,7 +256,7 @@ impl Mesh {
         let Some(peer) = self.peers.get(entry.peer).map(|peer| peer.id) else { return };
         let observed_address = entry.remote;
         let networks = self.access.blinded(peer, id.dialler == End::Here, &mut self.draws);
-        let hello = Message::Hello(Hello {
+        let hello = Message::Hello(Box::new(Hello {
             version_min: VERSION_MIN,
             version_max: self.local.version_max,
             life: self.life,
@@ -267,7 +267,7 @@ impl Mesh {
             abandons,
             observed_address,
             networks,
-        });
+        }));
         self.send_control(link, OutItem::Message(Box::new(hello)));
     }
 

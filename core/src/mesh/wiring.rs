@@ -126,10 +126,12 @@ impl Mesh {
             return self.feed_peer(peer, PeerInput::Fault { link, what });
         }
         let is_met = self.peers.get(peer).is_some_and(|p| p.machine.is_met(link));
-        let needs_trust =
-            !matches!(message, Message::Hello(_) | Message::Refuse { .. } | Message::Skippable)
-                && !(is_met && matches!(message, Message::Claims { .. }));
-        if needs_trust && !verified {
+        let may_come_first = match message {
+            Message::Hello(_) | Message::Refuse { .. } | Message::Skippable => true,
+            Message::Claims { .. } => is_met,
+            _ => false,
+        };
+        if !may_come_first && !verified {
             if self.peers.get(peer).is_some_and(|p| p.machine.is_refused(link)) {
                 // Said before it heard that its life is over.
                 return;
@@ -289,7 +291,7 @@ impl Mesh {
             PeerEffect::SendRefuse { link, code, life } => {
                 if let Some(entry) = self.links.get_mut(&link) {
                     // Nothing else goes to a life that is over.
-                    entry.out = Box::default();
+                    *entry.out = Default::default();
                 }
                 let refuse = Message::Refuse { code: code as u32, life: Some(life) };
                 self.send_control(link, OutItem::Message(Box::new(refuse)));

@@ -45,7 +45,7 @@ fn hello(link: LinkId) -> Hello {
 }
 
 fn says(link: u64, hello: Hello) -> PeerInput {
-    PeerInput::Hello { link: LinkHandle(link), hello }
+    PeerInput::Hello { link: LinkHandle(link), hello: Box::new(hello) }
 }
 
 /// Its Hello and its Claims come.

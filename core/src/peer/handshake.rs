@@ -62,7 +62,12 @@ impl Peer {
         turn.out.push(PeerEffect::SendHello { link, id, abandons });
     }
 
-    pub(super) fn on_hello(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle, hello: Hello) {
+    pub(super) fn on_hello(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        link: LinkHandle,
+        hello: Box<Hello>,
+    ) {
         let Some(index) = self.find(link) else { return };
         let timer = match self.links[index].state {
             LinkState::Greeting { timer } => timer,
@@ -89,7 +94,7 @@ impl Peer {
             return self.close(turn, link, RefuseCode::SpentLink.as_close());
         }
         let entry = &mut self.links[index];
-        entry.state = LinkState::Met { timer, hello: Box::new(hello) };
+        entry.state = LinkState::Met { timer, hello };
         if entry.dialled {
             entry.answered(turn.cx.now.mono);
             turn.out.push(PeerEffect::SendClaims { link, id, incarnation: theirs });
@@ -107,7 +112,7 @@ impl Peer {
     ) {
         let Some(index) = self.find(link) else { return };
         let (timer, hello) = match &self.links[index].state {
-            LinkState::Met { timer, hello } => (*timer, Hello::clone(hello)),
+            LinkState::Met { timer, hello } => (*timer, hello.clone()),
             LinkState::Refused { .. } => return,
             _ => return self.fault(turn, link, "Claims out of turn".into()),
         };
@@ -153,7 +158,7 @@ impl Peer {
         turn: &mut Turn<'_, '_, '_>,
         link: LinkHandle,
         timer: TimerHandle,
-        hello: Hello,
+        hello: Box<Hello>,
     ) {
         let theirs = hello.life.incarnation;
         // What belongs to an earlier life of the peer ends first: the session before its links, so that nothing of
@@ -177,7 +182,6 @@ impl Peer {
         let (id, version) = (hello.link, turn.local.common_version(&hello));
         let entry = &mut self.links[index];
         entry.incarnation = Some(theirs);
-        let hello = Box::new(hello);
         entry.state = LinkState::Verified { timer, hello, superseded: Vec::new() };
         if !entry.dialled {
             turn.out.push(PeerEffect::SendClaims { link, id, incarnation: theirs });

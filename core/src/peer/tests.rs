@@ -70,13 +70,13 @@ fn dialled(link: u64, dial: u64) -> PeerInput {
 }
 
 fn says_hello(link: u64, id: LinkId) -> PeerInput {
-    let hello = Hello { link: id, ..hello(5) };
+    let hello = Box::new(Hello { link: id, ..hello(5) });
     PeerInput::Hello { link: LinkHandle(link), hello }
 }
 
 /// It says Hello on a link that it dialled in this life.
 fn greets(link: u64, counter: u64) -> PeerInput {
-    let hello = Hello { link: its(link, counter), ..hello(counter) };
+    let hello = Box::new(Hello { link: its(link, counter), ..hello(counter) });
     PeerInput::Hello { link: LinkHandle(link), hello }
 }
 
@@ -202,7 +202,7 @@ fn nodes_of_adjacent_versions_speak_the_highest_that_both_know() {
         let local = LocalNode { version_max: ours, ..local() };
         let mut bench = peer();
         bench.feed(&local, accepted(1));
-        let hello = Hello { version_max: theirs, ..hello(5) };
+        let hello = Box::new(Hello { version_max: theirs, ..hello(5) });
         bench.feed(&local, PeerInput::Hello { link: LinkHandle(1), hello });
         let effects = bench.feed(&local, claims(1, its(1, 5)));
         let chosen = effects.iter().find_map(|effect| match effect {
@@ -273,7 +273,8 @@ fn a_handshake_is_refused_with_the_reason_in_the_close() {
     let refused = |local: &LocalNode, hello: Hello| {
         let mut bench = peer();
         bench.feed(local, accepted(1));
-        let effects = bench.feed(local, PeerInput::Hello { link: LinkHandle(1), hello });
+        let effects =
+            bench.feed(local, PeerInput::Hello { link: LinkHandle(1), hello: Box::new(hello) });
         let [(1, code)] = closed_with(&effects)[..] else { panic!("{effects:?}") };
         RefuseCode::from_close(code).expect("a refusal")
     };
@@ -327,7 +328,7 @@ fn a_newer_life_ends_the_older_one_and_an_older_is_refused() {
 
     bench.feed(&local(), accepted(4));
     let life = life(Incarnation { counter: 6, boot: 1 });
-    let double = Hello { life, link: its(4, 6), ..hello(6) };
+    let double = Box::new(Hello { life, link: its(4, 6), ..hello(6) });
     let effects = bench.feed(&local(), PeerInput::Hello { link: LinkHandle(4), hello: double });
     assert_eq!(closed_with(&effects), [(4, RefuseCode::IdentityInUse.as_close())]);
 }

@@ -32,7 +32,7 @@ pub enum PeerInput {
         /// On this link.
         link: LinkHandle,
         /// The Hello.
-        hello: Hello,
+        hello: Box<Hello>,
     },
     /// Its Claims came, and give it a right to talk to us.
     Claims {

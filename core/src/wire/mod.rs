@@ -143,7 +143,8 @@ pub struct ReplyMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Message {
-    Hello(Hello),
+    /// Boxed: it is by far the largest, and rare.
+    Hello(Box<Hello>),
     /// Tokens for the networks that both are in.
     Claims {
         /// The link on which they are shown.
@@ -267,7 +268,7 @@ pub fn parse_with(
         return Err(fault("frame", "payload", format!("{} bytes", payload.len())));
     }
     Ok(match header {
-        Header::Hello(hello) => Message::Hello(parse_hello(*hello)?),
+        Header::Hello(hello) => Message::Hello(Box::new(parse_hello(*hello)?)),
         Header::Claims(claims) => Message::Claims {
             link: parse_needed_link("Claims", claims.link)?,
             receiver_boot: claims.receiver_boot,

@@ -136,7 +136,7 @@ fn every_message_reads_back_as_it_was_written() {
         removed: vec![EntryKey::Service(2), EntryKey::Service(9)],
     };
     let messages = [
-        Message::Hello(Hello {
+        Message::Hello(Box::new(Hello {
             version_min: 3,
             version_max: 4,
             life: LifeRecord {
@@ -153,7 +153,7 @@ fn every_message_reads_back_as_it_was_written() {
             link: link(End::Here),
             abandons: vec![link(End::There), link(End::Here)],
             observed_address: Some("[2001:db8::1]:4433".parse().unwrap()),
-        }),
+        })),
         Message::Claims {
             link: link(End::Here),
             receiver_boot: 9,

@@ -193,7 +193,7 @@ impl World {
             self.links[index].name = hello.link;
         }
         let networks = self.claims(link);
-        self.say_message(link, Lane::CONTROL, Message::Hello(hello));
+        self.say_message(link, Lane::CONTROL, Message::Hello(Box::new(hello)));
         self.settle();
         // It may have been closed for that.
         if self.links.get(index).is_some_and(|link| link.handle == handle) {

@@ -409,7 +409,9 @@ impl Work<'_, '_> {
         }
         let verified = peer.is_verified(link);
         match frame {
-            Frame::Hello(hello) => self.feed(node, PeerInput::Hello { link, hello }),
+            Frame::Hello(hello) => {
+                self.feed(node, PeerInput::Hello { link, hello: Box::new(hello) })
+            }
             Frame::Claims { id, receiver_boot } => {
                 self.feed(node, PeerInput::Claims { link, id, receiver_boot })
             }

@@ -37,7 +37,7 @@ fn greet(world: &mut World, link: u64, call_credit: u32) {
         abandons: Vec::new(),
         observed_address: None,
     };
-    say(world, link, Lane::CONTROL, Message::Hello(hello));
+    say(world, link, Lane::CONTROL, Message::Hello(Box::new(hello)));
     let receiver_boot = world.stations[0].mesh.incarnation().boot;
     let claim = NetworkClaim {
         network: NetworkId::DEVELOPMENT,
