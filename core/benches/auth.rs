@@ -10,8 +10,9 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion};
 use dunlin_core::auth::cache::{Known, VerifiedTokens};
 use dunlin_core::auth::{
-    Access, AccessInput, DescriptorChain, DescriptorClaims, Dissemination, Grant, Membership,
-    NetworkClaim, NetworkMembership, Permission, Permissions, Token, TokenId, validate,
+    Access, AccessInput, BlindedNetworks, DescriptorChain, DescriptorClaims, Dissemination, Grant,
+    Greeter, Membership, NetworkClaim, NetworkMembership, Permission, Permissions, Token, TokenId,
+    validate,
 };
 use dunlin_core::base::{Draws, Effects, Key, PeerKey, Refusals};
 use dunlin_core::link::LinkHandle;
@@ -107,8 +108,12 @@ impl Node {
             descriptor_sequence: 0,
             is_default: true,
         }];
-        let (id, link) = (peer.id(), LinkHandle(1));
-        self.feed(AccessInput::Hello { peer: key(), id, link, claims });
+        let (id, link, has_dialled) = (peer.id(), LinkHandle(1), true);
+        let greeter = Greeter { sender: id, receiver: self.access.id(), has_dialled };
+        let shown = claims.iter().map(|claim| claim.network);
+        let networks = BlindedNetworks::new(shown, &greeter, &mut self.draws);
+        self.feed(AccessInput::Hello { peer: key(), id, link, has_dialled, networks });
+        self.feed(AccessInput::Claims { id, link, claims });
         assert!(self.access.is_let_in(link));
     }
 }

@@ -44,7 +44,7 @@ pub enum End {
     There,
 }
 
-/// What both peers call one link between them, since protocol version 2.
+/// What both peers call one link between them.
 ///
 /// The dialler numbers its dials; numbers grow strictly within an incarnation, so an id is never used
 /// twice. On the wire it says who dialled from the sender's point of view.

@@ -1,12 +1,12 @@
-//! Handshakes: two peers that say Hello, Confirm, Refuse, Supersede, Drained and Cut in any order, on any
+//! Handshakes: two peers that say Hello, Claims, Confirm, Refuse, Supersede, Drained and Cut in any order, on any
 //! number of links, under any names. The node keeps its promises and forgets what is over.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dunlin_core::auth::{Access, LifeRecord};
-use dunlin_core::base::Incarnation;
+use dunlin_core::auth::{Access, BlindedNetworks, Greeter, LifeRecord, NetworkId};
+use dunlin_core::base::{Draws, Incarnation};
 use dunlin_core::directory::Document;
 use dunlin_core::link::{
     CloseCode, DialHandle, Direction, DownReason, End, FrameSource, Lane, LinkCommand, LinkHandle,
@@ -15,10 +15,13 @@ use dunlin_core::link::{
 use dunlin_core::peer::Admission;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::TopicPath;
-use dunlin_core::wire::{self, CallMessage, Hello, Message};
+use dunlin_core::wire::{
+    self, CallMessage, Hello, Message, VERSION_MAX, VERSION_MIN, VERSION_NEXT,
+};
 use dunlin_core::{Event, Limits, Mesh, MeshConfig, MonoTime, Now, PeerId, WallTime};
 
 use crate::life::{IDENTITY, unsigned};
+use crate::rights;
 use crate::tape::Tape;
 
 /// What a step's byte means.
@@ -40,7 +43,8 @@ pub mod op {
     pub const DISCONNECT: u8 = 13;
     /// A whole handshake, so that programs get further.
     pub const GREET: u8 = 14;
-    pub const COUNT: usize = 15;
+    pub const CLAIMS: u8 = 15;
+    pub const COUNT: usize = 16;
 }
 
 const STEPS_MAX: usize = 300;
@@ -105,7 +109,7 @@ impl World {
         let limits = Limits {
             links_per_peer_max: if choice & 2 == 0 { 4 } else { 2 },
             frames_held_per_peer_max: held_max,
-            protocol_version_max: if choice & 4 == 0 { 2 } else { 1 },
+            protocol_version_max: if choice & 4 == 0 { VERSION_MAX } else { VERSION_NEXT },
             steps_per_input_max: if choice & 8 == 0 { 10_000 } else { 2 },
             ..Limits::default()
         };
@@ -164,28 +168,32 @@ impl World {
             op::HELLO => {
                 let link = tape.byte();
                 let versions = tape.byte();
+                let counter = u64::from(tape.byte() & 3);
+                let id = id_of(tape);
                 let hello = Hello {
-                    version_min: 1,
-                    version_max: 1 + u32::from(versions & 1),
-                    life: unsigned(Incarnation {
-                        counter: u64::from(tape.byte() & 3),
-                        boot: u64::from(versions >> 1 & 1),
-                    }),
+                    version_min: VERSION_MIN,
+                    version_max: VERSION_MIN + u32::from(versions & 1),
+                    life: unsigned(Incarnation { counter, boot: u64::from(versions >> 1 & 1) }),
                     call_credit: 4,
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),
-                    link: (versions & 4 == 0).then(|| id_of(tape)),
+                    link: id,
                     abandons: (0..tape.pick(4)).map(|_| id_of(tape)).collect(),
                     observed_address: (versions & 8 != 0)
                         .then(|| "192.0.2.1:1".parse().expect("an address")),
-                    networks: self.mesh.access().claims(now),
+                    networks: self.blinded(link, id, versions & 4 == 0),
                 };
-                self.say(link, Lane::CONTROL, Message::Hello(hello));
+                self.say(link, Lane::CONTROL, Message::Hello(Box::new(hello)));
+            }
+            op::CLAIMS => {
+                let (link, choice) = (tape.byte(), tape.byte());
+                let id = id_of(tape);
+                self.claim(link, id, choice);
             }
             op::CONFIRM => {
                 let link = tape.byte();
-                let version = 1 + u32::from(tape.byte() & 1);
-                let id = Some(id_of(tape));
+                let version = VERSION_MIN + u32::from(tape.byte() & 1);
+                let id = id_of(tape);
                 let directory = Document::default();
                 let receiver_boot = self.mesh.incarnation().boot;
                 self.say(
@@ -260,27 +268,44 @@ impl World {
                 self.settle();
                 let link = self.links.len().saturating_sub(1) as u8;
                 let hello = Hello {
-                    version_min: 1,
-                    version_max: 2,
+                    version_min: VERSION_MIN,
+                    version_max: VERSION_MAX,
                     life: unsigned(Incarnation { counter: id.counter, boot: 1 }),
                     call_credit: 4,
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),
-                    link: Some(id),
+                    link: id,
                     abandons: Vec::new(),
                     observed_address: None,
-                    networks: self.mesh.access().claims(now),
+                    networks: self.blinded(link, id, true),
                 };
-                self.say(link, Lane::CONTROL, Message::Hello(hello));
+                self.say(link, Lane::CONTROL, Message::Hello(Box::new(hello)));
                 self.settle();
-                let directory = Document::default();
+                self.claim(link, id, 0);
+                self.settle();
+                let (version, directory) = (VERSION_MAX, Document::default());
                 let receiver_boot = self.mesh.incarnation().boot;
-                let confirm =
-                    Message::Confirm { version: 2, directory, link: Some(id), receiver_boot };
+                let confirm = Message::Confirm { version, directory, link: id, receiver_boot };
                 self.say(link, Lane::CONTROL, confirm);
             }
             _ => unreachable!("a pick is below its bound"),
         }
+    }
+
+    /// The networks of whoever is at the other end of a link, or of a stranger.
+    fn blinded(&self, link: u8, id: LinkId, is_member: bool) -> BlindedNetworks {
+        let index = usize::from(link).checked_rem(self.links.len());
+        let sender = self.peers[index.map_or(0, |index| self.links[index].peer)];
+        let has_dialled = id.dialler == End::Here;
+        let greeter = Greeter { sender, receiver: self.mesh.id(), has_dialled };
+        let networks = is_member.then_some(NetworkId::DEVELOPMENT);
+        BlindedNetworks::new(networks.into_iter(), &greeter, &mut Draws::new([link; 32]))
+    }
+
+    fn claim(&mut self, link: u8, id: LinkId, choice: u8) {
+        let networks = if choice & 1 == 0 { vec![rights::development()] } else { Vec::new() };
+        let receiver_boot = self.mesh.incarnation().boot ^ u64::from(choice >> 1 & 1);
+        self.say(link, Lane::CONTROL, Message::Claims { link: id, receiver_boot, networks });
     }
 
     fn bring_up(&mut self, peer: usize, direction: Direction) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dunlin_core::auth::{
     Access, DescriptorChain, DescriptorClaims, Dissemination, Grant, Membership, NetworkClaim,
-    NetworkMembership, Token, TokenId,
+    NetworkId, NetworkMembership, Token, TokenId,
 };
 use dunlin_core::topic::TopicPath;
 use dunlin_core::{Identity, Now, PeerId, WallTime};
@@ -93,7 +93,17 @@ pub(crate) fn access() -> Access {
     Access::new(&id(0), Now::default(), networks).expect("it is in order")
 }
 
-/// What a peer's Hello claims.
+/// The claim of a peer in the development network.
+pub(crate) fn development() -> NetworkClaim {
+    NetworkClaim {
+        network: NetworkId::DEVELOPMENT,
+        token: Default::default(),
+        descriptor_sequence: 0,
+        is_default: true,
+    }
+}
+
+/// What a peer claims.
 pub(crate) fn claims(peer: usize) -> Vec<NetworkClaim> {
     let claim = |(_, token): &(usize, Token)| NetworkClaim {
         network: token.claims().next().expect("a link").network,

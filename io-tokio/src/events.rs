@@ -164,13 +164,14 @@ pub enum NodeEvent {
         /// Which of both, and when.
         why: String,
     },
-    /// A peer goes by a newer descriptor of a network than this node.
+    /// A peer claims to go by a newer descriptor of a network than this node. Its token counts; that the descriptor
+    /// exists is not proved.
     NetworkOutdated {
         /// The peer.
         peer: PeerId,
         /// The network's name.
         network: String,
-        /// The sequence of the peer's descriptor.
+        /// The sequence that the peer claims.
         sequence: u64,
     },
     /// A service of this node has moved on in its life.

@@ -25,13 +25,15 @@ pub enum Kind {
     Heard = 5,
     /// [`v1::Heartbeat`].
     Heartbeat = 6,
-    /// [`v1::Refuse`], since protocol version 2.
+    /// [`v1::Claims`].
+    Claims = 7,
+    /// [`v1::Refuse`].
     Refuse = 8,
-    /// [`v1::Supersede`], since protocol version 2.
+    /// [`v1::Supersede`].
     Supersede = 9,
-    /// [`v1::Drained`], since protocol version 2.
+    /// [`v1::Drained`].
     Drained = 10,
-    /// [`v1::Cut`], since protocol version 2.
+    /// [`v1::Cut`].
     Cut = 11,
     /// [`v1::Call`]; the payload is the argument.
     Call = 16,
@@ -72,6 +74,7 @@ impl Kind {
             4 => Kind::Delta,
             5 => Kind::Heard,
             6 => Kind::Heartbeat,
+            7 => Kind::Claims,
             8 => Kind::Refuse,
             9 => Kind::Supersede,
             10 => Kind::Drained,
@@ -106,6 +109,7 @@ pub enum Header {
     Delta(v1::Delta),
     Heard(v1::Heard),
     Heartbeat(v1::Heartbeat),
+    Claims(v1::Claims),
     Refuse(v1::Refuse),
     Supersede(v1::Supersede),
     Drained(v1::Drained),
@@ -169,6 +173,7 @@ macro_rules! with_message {
             Header::Delta($message) => $body,
             Header::Heard($message) => $body,
             Header::Heartbeat($message) => $body,
+            Header::Claims($message) => $body,
             Header::Refuse($message) => $body,
             Header::Supersede($message) => $body,
             Header::Drained($message) => $body,
@@ -202,6 +207,7 @@ impl Header {
             Header::Delta(_) => Kind::Delta,
             Header::Heard(_) => Kind::Heard,
             Header::Heartbeat(_) => Kind::Heartbeat,
+            Header::Claims(_) => Kind::Claims,
             Header::Refuse(_) => Kind::Refuse,
             Header::Supersede(_) => Kind::Supersede,
             Header::Drained(_) => Kind::Drained,
@@ -384,6 +390,7 @@ impl FrameView {
             Kind::Delta => Header::Delta(read(kind, header)?),
             Kind::Heard => Header::Heard(read(kind, header)?),
             Kind::Heartbeat => Header::Heartbeat(read(kind, header)?),
+            Kind::Claims => Header::Claims(read(kind, header)?),
             Kind::Refuse => Header::Refuse(read(kind, header)?),
             Kind::Supersede => Header::Supersede(read(kind, header)?),
             Kind::Drained => Header::Drained(read(kind, header)?),

@@ -12,7 +12,7 @@ pub mod frame;
 mod hot;
 pub mod splitter;
 
-/// Messages of protocol version 1, generated from `schema/*.proto`.
+/// Messages of protocol version 3, generated from `schema/*.proto`.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
     include!("gen/dunlin.v1.rs");

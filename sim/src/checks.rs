@@ -160,13 +160,8 @@ pub(crate) fn of_peers(event: &Event, replayed: bool) -> Option<(&'static str, S
     }
 }
 
-/// Once all is healed: one link between a pair, called the same at both ends. With version 1 there may be
-/// several. What is wrong, if something is.
+/// Once all is healed: one link between a pair, called the same at both ends. What is wrong, if something is.
 pub(crate) fn one_link(here: &Mesh, there: &Mesh) -> Option<String> {
-    let speaks = |mesh: &Mesh| mesh.limits().protocol_version_max > 1;
-    if !speaks(here) || !speaks(there) {
-        return None;
-    }
     let (ours, theirs) = (here.links_up(there.id()), there.links_up(here.id()));
     let ([(our, _)], [(their, _)]) = (&ours[..], &theirs[..]) else {
         return Some(format!("{} links at one end, {} at the other", ours.len(), theirs.len()));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dunlin_core::auth::{
     Access, DescriptorChain, DescriptorClaims, Dissemination, Grant, Membership, NetworkMembership,
     Permissions, SKEW, Token, TokenId,
@@ -447,6 +448,31 @@ impl Rights {
         }
         if shared_network(&self.plan.networks, here as u16, peer as u16).is_none() {
             return Err((ISOLATED, format!("n{here} lets n{peer} in, which shares no network")));
+        }
+        Ok(())
+    }
+
+    /// Judges what a node shows of networks in a frame of the control lane. `to` is the life at the other end; none if it is
+    /// over.
+    pub(crate) fn judge_shown(
+        &self,
+        (from, from_is_dialler): (usize, bool),
+        to: Option<usize>,
+        frame: &Bytes,
+    ) -> Verdict {
+        let Some(to) = to.filter(|_| self.impostors[from].is_none()) else { return Ok(()) };
+        let ids = std::iter::once(&self.newest).chain(&self.others).map(|chain| chain.id());
+        for (network, id) in (0..).zip(ids) {
+            // Tokens name their network, too.
+            let is_shown = frame.windows(32).any(|bytes| bytes == id.as_bytes());
+            if is_shown && !(self.is_in(from, network) && self.is_in(to, network)) {
+                let what = format!("n{from} shows network {network} to n{to}, which is not in it");
+                return Err((ISOLATED, what));
+            }
+            if is_shown && !from_is_dialler && self.impostors[to].is_some() {
+                let what = format!("n{from} shows its token to n{to}, whose own is forged");
+                return Err((ISOLATED, what));
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dunlin_core::auth::{LifeRecord, NetworkClaim, NetworkId};
+use dunlin_core::auth::{BlindedNetworks, LifeRecord, NetworkClaim, NetworkId};
 use dunlin_core::base::{Incarnation, MonoTime};
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
@@ -48,27 +48,31 @@ fn messages() -> Vec<(&'static str, Message)> {
     let document = Document { version: 3, entries: [entry.clone()].into(), incremental: true };
     let removed = vec![EntryKey::Service(2)];
     let delta = Delta { base: 3, version: 5, put: vec![entry], removed };
+    let id = |number| LinkId { dialler: End::Here, counter: 4, number };
     let hello = Hello {
-        version_min: 1,
-        version_max: 1,
+        version_min: 3,
+        version_max: 3,
         life: LifeRecord { incarnation: Incarnation { counter: 4, boot: 5 }, signature: [6; 64] },
         call_credit: 1_024,
         message_bytes_max: 8 << 20,
         critical_capabilities: vec![],
-        networks: vec![NetworkClaim {
-            network: NetworkId::DEVELOPMENT,
-            token: Bytes::new(),
-            descriptor_sequence: 0,
-            is_default: true,
-        }],
-        link: None,
+        networks: BlindedNetworks {
+            nonce: [7; 16],
+            marks: std::array::from_fn(|place| [1 + place as u8; 16]),
+        },
+        link: id(1),
         abandons: vec![],
         observed_address: None,
     };
-    let id = |number| LinkId { dialler: End::Here, counter: 4, number };
-    let hello_of_2 = Hello {
-        version_max: 2,
-        link: Some(id(3)),
+    let claim = NetworkClaim {
+        network: NetworkId::DEVELOPMENT,
+        token: Bytes::new(),
+        descriptor_sequence: 0,
+        is_default: true,
+    };
+    let redial = Hello {
+        version_max: 4,
+        link: id(3),
         abandons: vec![id(1), id(2)],
         observed_address: Some("192.0.2.1:4433".parse().unwrap()),
         ..hello.clone()
@@ -158,23 +162,15 @@ fn messages() -> Vec<(&'static str, Message)> {
     let seal = Seal { of: 1, by: 2, boot: 5, asked: MonoTime::from_nanos(7_000) };
     let sealed = Sealed { seal, began: false, runs_for: Some(runs_for) };
     vec![
-        ("hello", Message::Hello(hello)),
+        ("hello", Message::Hello(Box::new(hello))),
+        ("hello-redial", Message::Hello(Box::new(redial))),
+        ("claims", Message::Claims { link: id(3), receiver_boot: 5, networks: vec![claim] }),
         (
             "confirm",
             Message::Confirm {
-                version: 1,
+                version: 3,
                 directory: document.clone(),
-                link: None,
-                receiver_boot: 0,
-            },
-        ),
-        ("hello-2", Message::Hello(hello_of_2)),
-        (
-            "confirm-2",
-            Message::Confirm {
-                version: 2,
-                directory: document.clone(),
-                link: Some(id(3)),
+                link: id(3),
                 receiver_boot: 5,
             },
         ),
@@ -271,12 +267,14 @@ fn handshakes() -> Vec<(&'static str, u8, Program)> {
     let abandoned = two
         .step(hello::ACCEPT, &[0])
         .step(hello::HELLO, &[2, 3, 1, 18, 2, 2, 10])
+        .step(hello::CLAIMS, &[2, 0, 18])
         .step(hello::CONFIRM, &[2, 1, 18]);
     let dialled = Program::new()
         .step(hello::CONNECT, &[0, 0])
         .step(hello::DIALLED, &[0])
         .step(hello::CONNECT, &[0, 1])
         .step(hello::HELLO, &[0, 3, 1, 3, 0])
+        .step(hello::CLAIMS, &[0, 0, 3])
         .step(hello::CONFIRM, &[0, 1, 3])
         .step(hello::DOWN, &[0, 5]);
     let stale = Program::new()
@@ -300,7 +298,7 @@ fn handshakes() -> Vec<(&'static str, u8, Program)> {
     vec![
         ("superseded", 1, superseded.clone()),
         ("superseded_by_the_lower_id", 0, superseded.clone()),
-        ("superseded_with_version_1", 5, superseded),
+        ("superseded_with_the_next_version", 5, superseded),
         ("undone", 1, undone),
         ("abandoned", 0, abandoned),
         ("dialled", 0, dialled.clone()),

@@ -1,8 +1,9 @@
 //! Who may do what here: the networks of this node, and the tokens of those who talk to it.
 //!
-//! A peer's Hello claims networks. Each claim of a network that we are in is validated; what comes of it
-//! belongs to the *session*, the peer's life, and not to the link. A claim waits with its link until the
-//! handshake has verified the link, so that what a stale process of the peer claims changes nothing.
+//! A peer's Hello shows its networks blinded (see [`crate::auth::blind`]). Tokens are shown for those networks alone
+//! that both ends are in: on each link this node claims them, and the peer does. Each claim of the peer is validated;
+//! what comes of it belongs to the *session*, the peer's life, and not to the link. A claim waits with its link until
+//! the handshake has verified the link, so that what a stale process of the peer claims changes nothing.
 //!
 //! What is granted ends when the token, the descriptor or the trust in either ends: at the latest at the
 //! deadline by *either* clock. So a wall clock that jumps ahead ends it at once, and one that jumps back
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::blind::{BlindedNetworks, Greeter};
 use crate::auth::cache::{Known, VerifiedTokens};
 use crate::auth::membership::{
     Membership, MembershipError, NETWORKS_MAX, NetworkClaim, NetworkMembership, OwnNetwork, ends,
@@ -29,9 +31,10 @@ use crate::auth::refusal::{AccessCode, TokenRefusal};
 use crate::auth::succession::{DescriptorChain, DescriptorRefusal};
 use crate::auth::token::Token;
 use crate::auth::validate::{recheck, validate};
-use crate::base::{Effects, KeyMap, Limits, Now, PeerId, PeerKey, PeerTag};
+use crate::base::{Draws, Effects, KeyMap, Limits, Now, PeerId, PeerKey, PeerTag};
 use crate::link::LinkHandle;
 use crate::machine::{Context, Machine, TimerHandle};
+use crate::planted::is_planted;
 
 /// How often a session's rights are compared with the wall clock when nothing else asks. A guess: the
 /// skew, beyond which no two clocks are to be trusted anyway.
@@ -55,10 +58,21 @@ pub enum AccessInput {
         id: PeerId,
         /// The link.
         link: LinkHandle,
+        /// Whether the peer dialled the link.
+        has_dialled: bool,
+        /// The peer's networks, blinded.
+        networks: BlindedNetworks,
+    },
+    /// The peer's Claims came on a link whose Hello was taken.
+    Claims {
+        /// The peer's key.
+        id: PeerId,
+        /// The link.
+        link: LinkHandle,
         /// The networks that it claims, the peer's default first.
         claims: Vec<NetworkClaim>,
     },
-    /// The handshake accepts the Hello of this link: its claims are the session's from now on.
+    /// The handshake accepts the Claims of this link: they are the session's from now on.
     Verified {
         /// The peer.
         peer: PeerKey,
@@ -138,13 +152,14 @@ pub enum AccessEffect {
         /// For the peer.
         code: AccessCode,
     },
-    /// A peer goes by a newer descriptor than we have.
+    /// A peer whose token counts claims to go by a newer descriptor than we have. It is a claim: only the descriptor
+    /// itself proves it.
     Outdated {
         /// The peer.
         peer: PeerKey,
         /// The network's name.
         network: String,
-        /// The peer's sequence.
+        /// The sequence that it claims.
         sequence: u64,
     },
     /// Our own descriptor or token of a network has ended.
@@ -172,6 +187,27 @@ pub(super) struct Session {
     timer: Option<TimerHandle>,
 }
 
+/// What is known of a link until the handshake has verified it.
+#[derive(Clone, Debug)]
+struct Waiting {
+    peer: PeerKey,
+    /// The places of our networks in which the peer is, too, as its Hello shows: bits. The development network is the
+    /// first.
+    common: u8,
+    /// What came of its claims.
+    session: Option<Session>,
+    /// Networks of which it claims a newer descriptor, by place, with the sequences.
+    newer: Vec<(usize, u64)>,
+}
+
+const _: () = assert!(NETWORKS_MAX <= u8::BITS as usize, "a bit for each network");
+
+impl Waiting {
+    fn is_common(&self, place: usize) -> bool {
+        self.common >> place & 1 == 1
+    }
+}
+
 /// Who may do what here. See the file's documentation.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -181,8 +217,8 @@ pub struct Access {
     /// Which networks were reported as ended.
     own_reported: [bool; NETWORKS_MAX],
     verified: VerifiedTokens,
-    /// What was claimed on links that the handshake has not verified yet.
-    waiting: BTreeMap<LinkHandle, (PeerKey, Session)>,
+    /// What was shown on links that the handshake has not verified yet.
+    waiting: BTreeMap<LinkHandle, Waiting>,
     pub(super) sessions: KeyMap<PeerTag, Session>,
 }
 
@@ -255,9 +291,24 @@ impl Access {
         self.own.is_none()
     }
 
-    /// What our own Hellos claim, the default network first, if it is among them. Networks of which our own token does not
-    /// count any more are left out.
-    pub fn claims(&self, now: Now) -> Vec<NetworkClaim> {
+    /// Our networks as a Hello to this peer shows them.
+    pub fn blinded(&self, to: PeerId, has_dialled: bool, draws: &mut Draws) -> BlindedNetworks {
+        let greeter = Greeter { sender: self.id, receiver: to, has_dialled };
+        BlindedNetworks::new(self.network_ids(), &greeter, draws)
+    }
+
+    fn network_ids(&self) -> impl Iterator<Item = NetworkId> {
+        let development = self.own.is_none().then_some(NetworkId::DEVELOPMENT);
+        development.into_iter().chain(self.own.iter().flatten().map(OwnNetwork::id))
+    }
+
+    /// What we claim on a link, the default network first, if it is among them: the networks that the peer is in, too.
+    /// Those of which our own token does not count any more are left out. Nothing on a link whose Hello was not taken.
+    ///
+    /// That the default network is not among them shows that there is another one. How paths are written on the link
+    /// shows it as well.
+    pub fn claims(&self, now: Now, link: LinkHandle) -> Vec<NetworkClaim> {
+        let Some(waiting) = self.waiting.get(&link) else { return Vec::new() };
         let Some(own) = &self.own else {
             let network = NetworkId::DEVELOPMENT;
             return vec![NetworkClaim {
@@ -267,8 +318,11 @@ impl Access {
                 is_default: true,
             }];
         };
-        let usable = own.iter().enumerate().filter(|(_, network)| network.is_usable(now));
-        usable
+        own.iter()
+            .enumerate()
+            // Planted: tokens are shown that the peer has no business to see.
+            .filter(|(place, _)| waiting.is_common(*place) || is_planted(161))
+            .filter(|(_, network)| network.is_usable(now))
             .map(|(place, network)| NetworkClaim {
                 network: network.id(),
                 token: network.token.as_bytes().clone(),
@@ -293,7 +347,7 @@ impl Access {
     /// Under which keys the rights stand that were claimed on a link, where they were handed on: each may hand on its
     /// rights to any number of keys. In the order of the networks.
     pub fn delegators(&self, link: LinkHandle) -> impl Iterator<Item = PeerId> + '_ {
-        let session = self.waiting.get(&link).map(|(_, session)| session);
+        let session = self.waiting.get(&link).and_then(|waiting| waiting.session.as_ref());
         let networks = session.into_iter().flat_map(|session| &session.networks);
         networks.filter_map(|admitted| {
             let mut links = admitted.known.token.claims();
@@ -302,9 +356,14 @@ impl Access {
         })
     }
 
-    /// Whether this link's Hello was let in and waits for the handshake.
-    pub fn is_let_in(&self, link: LinkHandle) -> bool {
+    /// Whether this link's Hello shows a network of ours, and the link waits for the handshake.
+    pub fn is_met(&self, link: LinkHandle) -> bool {
         self.waiting.contains_key(&link)
+    }
+
+    /// Whether this link's Claims were let in and wait for the handshake.
+    pub fn is_let_in(&self, link: LinkHandle) -> bool {
+        self.waiting.get(&link).is_some_and(|waiting| waiting.session.is_some())
     }
 
     /// Checks a descriptor before it is fed as [`AccessInput::Descriptor`].
@@ -344,70 +403,93 @@ impl Access {
         &mut self,
         cx: &mut Context<'_, AccessTimer>,
         peer: PeerKey,
-        id: PeerId,
-        link: LinkHandle,
-        claims: Vec<NetworkClaim>,
+        (link, greeter): (LinkHandle, Greeter),
+        networks: &BlindedNetworks,
         out: &mut Effects<'_, AccessEffect>,
     ) {
         self.watch_own(cx);
-        let mut session = Session::default();
-        let mut refusals: Vec<(AccessCode, String)> = Vec::new();
-        let is_shared = |claim: &NetworkClaim| claim.network == NetworkId::DEVELOPMENT;
-        if self.own.is_none() && claims.iter().any(is_shared) {
-            self.waiting.insert(link, (peer, session));
+        let mut common = 0;
+        for (place, network) in self.network_ids().enumerate() {
+            common |= u8::from(networks.contains(&network, &greeter)) << place;
+        }
+        if common == 0 {
+            let code = AccessCode::NoCommonNetwork;
+            let why = self.explain_no_common_network(networks, &greeter);
+            out.push(AccessEffect::Refused { peer, link, code, why });
             return;
         }
-        for claim in &claims {
-            let own = self.own.as_deref().unwrap_or_default();
-            let Some(place) = own.iter().position(|own| own.id() == claim.network) else {
+        let waiting = Waiting { peer, common, session: None, newer: Vec::new() };
+        self.waiting.insert(link, waiting);
+    }
+
+    /// The development network is the one whose id is no secret.
+    fn explain_no_common_network(&self, networks: &BlindedNetworks, greeter: &Greeter) -> String {
+        if self.is_development() {
+            let why =
+                "this node is in the development network, it is in others; they are never mixed";
+            why.to_string()
+        } else if networks.contains(&NetworkId::DEVELOPMENT, greeter) {
+            "it is in the development network, which is never mixed with others".to_string()
+        } else {
+            "it is in none of this node's networks".to_string()
+        }
+    }
+
+    fn on_claims(
+        &mut self,
+        cx: &mut Context<'_, AccessTimer>,
+        (link, id): (LinkHandle, PeerId),
+        claims: &[NetworkClaim],
+        out: &mut Effects<'_, AccessEffect>,
+    ) {
+        let Some(waiting) = self.waiting.get(&link) else { return };
+        let (peer, mut session, mut newer) = (waiting.peer, Session::default(), Vec::new());
+        // What its Hello did not show is not looked at.
+        let common = |network: NetworkId| {
+            self.network_ids().position(|own| own == network).filter(|at| waiting.is_common(*at))
+        };
+        let places: Vec<Option<usize>> = claims.iter().map(|claim| common(claim.network)).collect();
+        let mut refusals: Vec<(AccessCode, String)> = Vec::new();
+        let mut is_let_in = false;
+        for (claim, place) in claims.iter().zip(places) {
+            let Some(place) = place else { continue };
+            let Some(own) = &self.own else {
+                is_let_in = true;
                 continue;
             };
-            let network = &own[place];
-            let name = network.name().to_string();
-            let own_sequence = network.descriptors.current().claims().sequence;
+            let name = own[place].name().to_string();
+            let own_sequence = own[place].descriptors.current().claims().sequence;
             let ahead = claim.descriptor_sequence.saturating_sub(own_sequence);
             if claim.is_default {
                 session.default = Some(place);
             }
             match self.judge(cx.now, place, &id, claim) {
                 Ok(known) => {
+                    is_let_in = true;
                     session.networks.push(Admitted { network: place, known });
                     // Judged first: a stranger's number says nothing.
                     if (1..=SEQUENCES_AHEAD_MAX).contains(&ahead) {
-                        let (network, sequence) = (name, claim.descriptor_sequence);
-                        out.push(AccessEffect::Outdated { peer, network, sequence });
+                        newer.push((place, claim.descriptor_sequence));
                     }
                 }
                 Err((code, why)) => refusals.push((code, format!("network '{name}': {why}"))),
             }
         }
-        if session.networks.is_empty() {
+        if !is_let_in {
             let code = refusals.first().map_or(AccessCode::NoCommonNetwork, |(code, _)| *code);
             let mut why: Vec<String> = refusals.into_iter().map(|(_, why)| why).collect();
             if why.is_empty() {
-                why.push(self.explain_no_common_network(&claims));
+                why.push("it shows no token for the networks that both are in".to_string());
             }
+            self.waits_no_longer(link);
             out.push(AccessEffect::Refused { peer, link, code, why: why.join("; ") });
             return;
         }
         for (_, why) in refusals {
             out.push(AccessEffect::ClaimRefused { peer, why });
         }
-        self.waiting.insert(link, (peer, session));
-    }
-
-    fn explain_no_common_network(&self, claims: &[NetworkClaim]) -> String {
-        let theirs: Vec<String> = claims.iter().map(|claim| claim.network.to_string()).collect();
-        match (self.is_development(), theirs.is_empty()) {
-            (_, true) => "it claims no network".to_string(),
-            (true, _) => format!(
-                "this node is in the development network, it is in {}; they are never mixed",
-                theirs.join(", ")
-            ),
-            (false, _) if claims[0].network == NetworkId::DEVELOPMENT => {
-                "it is in the development network, which is never mixed with others".to_string()
-            }
-            _ => format!("it is in {}, and this node in none of them", theirs.join(", ")),
+        if let Some(waiting) = self.waiting.get_mut(&link) {
+            (waiting.session, waiting.newer) = (Some(session), newer);
         }
     }
 
@@ -446,7 +528,7 @@ impl Access {
     }
 
     /// Takes out what a link waits with.
-    fn waits_no_longer(&mut self, link: LinkHandle) -> Option<(PeerKey, Session)> {
+    fn waits_no_longer(&mut self, link: LinkHandle) -> Option<Waiting> {
         let waiting = self.waiting.remove(&link);
         if self.waiting.is_empty() {
             // An empty map would keep its room, and mostly nothing waits.
@@ -462,9 +544,14 @@ impl Access {
         link: LinkHandle,
         out: &mut Effects<'_, AccessEffect>,
     ) {
-        let Some((owner, session)) = self.waits_no_longer(link) else { return };
-        if owner != peer || self.own.is_none() {
+        let Some(waiting) = self.waits_no_longer(link) else { return };
+        let (Some(own), Some(session)) = (&self.own, waiting.session) else { return };
+        if waiting.peer != peer {
             return;
+        }
+        for (place, sequence) in waiting.newer {
+            let network = own[place].name().to_string();
+            out.push(AccessEffect::Outdated { peer, network, sequence });
         }
         if let Some(old) = self.sessions.remove(peer) {
             if let Some(timer) = old.timer {
@@ -686,8 +773,12 @@ impl Machine for Access {
         out: &mut Effects<'_, AccessEffect>,
     ) {
         match input {
-            AccessInput::Hello { peer, id, link, claims } => {
-                self.on_hello(cx, peer, id, link, claims, out);
+            AccessInput::Hello { peer, id, link, has_dialled, networks } => {
+                let greeter = Greeter { sender: id, receiver: self.id, has_dialled };
+                self.on_hello(cx, peer, (link, greeter), &networks, out);
+            }
+            AccessInput::Claims { id, link, claims } => {
+                self.on_claims(cx, (link, id), &claims, out);
             }
             AccessInput::Verified { peer, link } => self.on_verified(cx, peer, link, out),
             AccessInput::LinkGone(link) => {

@@ -12,7 +12,7 @@ use crate::auth::token::Token;
 use crate::auth::validate::{Verified, Window, validate};
 use crate::base::{MonoTime, Now, PeerId, WallTime};
 
-/// The most networks of one node, and the most that a Hello may claim. A guess.
+/// The most networks of one node, and so the marks in a Hello and the most claims of one peer. A guess.
 pub const NETWORKS_MAX: usize = 8;
 
 /// What the development network is called in front of a topic path.
@@ -151,7 +151,7 @@ pub(super) fn ends(now: Now, until: WallTime) -> MonoTime {
     now.mono + std::time::Duration::from_nanos(left)
 }
 
-/// What a Hello says of one network that its sender is in.
+/// What a peer shows of one network that both are in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NetworkClaim {
     /// The network.

@@ -12,6 +12,7 @@
 //! time of issue), Biscuit GHSA-75rw-34q6-72cr.
 
 pub mod access;
+pub mod blind;
 pub mod cache;
 mod codec;
 pub mod descriptor;
@@ -27,6 +28,7 @@ pub mod token;
 pub mod validate;
 
 pub use access::{Access, AccessEffect, AccessInput, AccessTimer};
+pub use blind::{BlindedNetworks, Greeter};
 pub use codec::ArmorError;
 pub use descriptor::{Descriptor, DescriptorClaims, Dissemination};
 pub use life::LifeRecord;

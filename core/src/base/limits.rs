@@ -31,8 +31,8 @@ pub struct Limits {
     /// Links to one peer at one time. As many more may be shaking hands, so that a redial is not shut
     /// out by the links that it replaces.
     pub links_per_peer_max: usize,
-    /// The highest protocol version that this node speaks; at most [`crate::wire::VERSION_MAX`]. At 1 it
-    /// knows no link ids and no glare: a pair may keep several links.
+    /// The highest protocol version that this node speaks: from [`crate::wire::VERSION_MIN`] to
+    /// [`crate::wire::VERSION_NEXT`], which is for tests and simulations.
     pub protocol_version_max: u32,
     /// Frames that wait for earlier ones on a link that is being drained, for one peer. Beyond it that
     /// link is closed and what was on it is sent again.

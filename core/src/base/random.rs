@@ -30,9 +30,11 @@ pub enum Label {
     Breaker = 8,
     /// Keys of hash tables that peers fill.
     Hash = 9,
+    /// Nonces of greetings, and what fills the rest of their marks.
+    Greeting = 10,
 }
 
-const LABELS: usize = 10;
+const LABELS: usize = 11;
 
 /// The source of all randomness of one node.
 #[derive(Clone)]

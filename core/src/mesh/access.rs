@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::auth::{
-    AccessCode, AccessEffect, AccessInput, Denied, DescriptorChain, MembershipError, Permission,
-    Token,
+    AccessCode, AccessEffect, AccessInput, Denied, DescriptorChain, MembershipError, NetworkClaim,
+    Permission, Token,
 };
 use crate::base::{Bound, Effects, Now, PeerId, PeerKey};
 use crate::directory::local::{LocalRoute, NewService};
 use crate::directory::{Entry, ServiceOffer, SubscriptionOffer};
-use crate::link::LinkHandle;
+use crate::link::{End, LinkHandle};
 use crate::machine::{Context, Machine};
 use crate::mesh::event::Event;
 use crate::mesh::wiring::Work;
@@ -98,11 +98,25 @@ impl Mesh {
         Ok(NewService { path, actions, ..service })
     }
 
-    /// Whether what a Hello claims lets its peer in. If not, the peer is turned away.
-    pub(super) fn lets_in(&mut self, peer: PeerKey, link: LinkHandle, hello: &Hello) -> bool {
-        let Some(entry) = self.peers.get(peer) else { return false };
-        let (id, claims) = (entry.id, hello.networks.clone());
-        self.feed_access(AccessInput::Hello { peer, id, link, claims });
+    /// Whether a Hello shows a network of this node. If not, the peer is turned away.
+    pub(super) fn meets(&mut self, peer: PeerKey, link: LinkHandle, hello: &Hello) -> bool {
+        let Some(id) = self.id_of(peer) else { return false };
+        // That it dialled is checked with the name of the link.
+        let has_dialled = hello.link.dialler == End::There;
+        let networks = hello.networks.clone();
+        self.feed_access(AccessInput::Hello { peer, id, link, has_dialled, networks });
+        self.access.is_met(link)
+    }
+
+    /// Whether what a peer claims lets it in. If not, the peer is turned away.
+    pub(super) fn lets_in(
+        &mut self,
+        peer: PeerKey,
+        link: LinkHandle,
+        claims: Vec<NetworkClaim>,
+    ) -> bool {
+        let Some(id) = self.id_of(peer) else { return false };
+        self.feed_access(AccessInput::Claims { id, link, claims });
         self.access.is_let_in(link)
     }
 

@@ -196,13 +196,14 @@ pub enum Event {
         /// Which of both, and when.
         why: String,
     },
-    /// A peer goes by a newer descriptor of a network than this node.
+    /// A peer claims to go by a newer descriptor of a network than this node. Its token counts; that the descriptor
+    /// exists is not proved.
     NetworkOutdated {
         /// The peer.
         peer: PeerId,
         /// The network's name.
         network: String,
-        /// The sequence of the peer's descriptor.
+        /// The sequence that the peer claims.
         sequence: u64,
     },
     /// Who is active of a single-active service of this node, as far as this node knows, is somebody else than

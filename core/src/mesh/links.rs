@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::auth::LifeRecord;
 use crate::base::{Bound, Incarnation, Label, PeerId, PeerKey};
-use crate::link::{CloseCode, Direction, Lane, LinkCommand, LinkHandle, LinkId, Sent};
+use crate::link::{CloseCode, Direction, End, Lane, LinkCommand, LinkHandle, LinkId, Sent};
 use crate::mesh::event::Event;
 use crate::mesh::outbound::OutItem;
 use crate::mesh::{LIFE_LEAST, LinkEntry, Mesh, Phase};
@@ -255,15 +255,12 @@ impl Mesh {
         self.send_control(on, OutItem::Message(Box::new(message)));
     }
 
-    pub(super) fn say_hello(
-        &mut self,
-        link: LinkHandle,
-        id: Option<LinkId>,
-        abandons: Vec<LinkId>,
-    ) {
-        let has_ids = self.local.version_max > VERSION_MIN;
-        let remote = self.links.get(&link).and_then(|entry| entry.remote);
-        let hello = Message::Hello(Hello {
+    pub(super) fn say_hello(&mut self, link: LinkHandle, id: LinkId, abandons: Vec<LinkId>) {
+        let Some(entry) = self.links.get(&link) else { return };
+        let Some(peer) = self.peers.get(entry.peer).map(|peer| peer.id) else { return };
+        let observed_address = entry.remote;
+        let networks = self.access.blinded(peer, id.dialler == End::Here, &mut self.draws);
+        let hello = Message::Hello(Box::new(Hello {
             version_min: VERSION_MIN,
             version_max: self.local.version_max,
             life: self.life,
@@ -271,11 +268,17 @@ impl Mesh {
             message_bytes_max: self.local.message_bytes_max,
             critical_capabilities: Vec::new(),
             link: id,
-            abandons: if has_ids { abandons } else { Vec::new() },
-            observed_address: remote.filter(|_| has_ids),
-            networks: self.access.claims(self.now),
-        });
+            abandons,
+            observed_address,
+            networks,
+        }));
         self.send_control(link, OutItem::Message(Box::new(hello)));
+    }
+
+    pub(super) fn say_claims(&mut self, link: LinkHandle, id: LinkId, receiver_boot: u64) {
+        let networks = self.access.claims(self.now, link);
+        let claims = Message::Claims { link: id, receiver_boot, networks };
+        self.send_control(link, OutItem::Message(Box::new(claims)));
     }
 
     // This node's own lives.

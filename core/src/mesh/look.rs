@@ -80,7 +80,7 @@ impl Mesh {
         self.peers.get(*self.by_id.get(&peer)?)?.machine.observed_address()
     }
 
-    /// What both ends call a link; none if it is gone, not yet greeted, or the peer speaks version 1.
+    /// What both ends call a link; none if it is gone or not yet greeted.
     pub fn link_id(&self, link: LinkHandle) -> Option<LinkId> {
         self.peers.get(self.links.get(&link)?.peer)?.machine.id_of(link)
     }

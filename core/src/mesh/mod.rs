@@ -70,7 +70,7 @@ use crate::rpc::{Callee, Caller};
 use crate::store::journal::Journal;
 use crate::store::{StoreRequest, Stored};
 use crate::topic::TopicMemory;
-use crate::wire::{self, DocumentKind, Message, VERSION_MAX, VERSION_MIN};
+use crate::wire::{self, DocumentKind, Message, VERSION_MIN, VERSION_NEXT};
 
 pub use acceptors::AcceptorsInfo;
 pub use command::{CallRequest, CommandError, Target};
@@ -294,7 +294,7 @@ impl Mesh {
                 message_bytes_max: limits.message_bytes_max,
                 links_per_peer_max: limits.links_per_peer_max,
                 drain_max: limits.drain_max.max(Limits::DRAIN_MAX_LEAST),
-                version_max: limits.protocol_version_max.clamp(VERSION_MIN, VERSION_MAX),
+                version_max: limits.protocol_version_max.clamp(VERSION_MIN, VERSION_NEXT),
                 stopping: false,
             },
             life: LifeRecord::sign(&config.identity, incarnation),

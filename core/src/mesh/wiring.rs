@@ -104,6 +104,7 @@ impl Mesh {
         let on_control = matches!(
             message,
             Message::Hello(_)
+                | Message::Claims { .. }
                 | Message::Confirm { .. }
                 | Message::Directory(_)
                 | Message::Delta(_)
@@ -124,11 +125,13 @@ impl Mesh {
             let what = format!("a message on the wrong lane ({lane:?})");
             return self.feed_peer(peer, PeerInput::Fault { link, what });
         }
-        let needs_trust =
-            !matches!(message, Message::Hello(_) | Message::Refuse { .. } | Message::Skippable);
-        let newer = matches!(message, Message::Confirm { .. })
-            && self.peers.get(peer).is_some_and(|p| p.machine.is_newer(link));
-        if needs_trust && !verified && !newer {
+        let is_met = self.peers.get(peer).is_some_and(|p| p.machine.is_met(link));
+        let may_come_first = match message {
+            Message::Hello(_) | Message::Refuse { .. } | Message::Skippable => true,
+            Message::Claims { .. } => is_met,
+            _ => false,
+        };
+        if !may_come_first && !verified {
             if self.peers.get(peer).is_some_and(|p| p.machine.is_refused(link)) {
                 // Said before it heard that its life is over.
                 return;
@@ -152,11 +155,18 @@ impl Mesh {
         }
         match message {
             Message::Hello(hello) => {
-                if self.lets_in(peer, link, &hello) && self.has_room_for_delegated(peer, link) {
+                if self.meets(peer, link, &hello) {
                     self.feed_peer(peer, PeerInput::Hello { link, hello });
-                    let trusts =
-                        |p: &PeerEntry| p.machine.is_verified(link) || p.machine.is_newer(link);
-                    if self.peers.get(peer).is_some_and(trusts) {
+                }
+            }
+            Message::Claims { link: id, receiver_boot, networks } => {
+                let is_let_in = !is_met
+                    || self.lets_in(peer, link, networks)
+                        && self.has_room_for_delegated(peer, link);
+                if is_let_in {
+                    self.feed_peer(peer, PeerInput::Claims { link, id, receiver_boot });
+                    let trusts = |p: &PeerEntry| p.machine.is_verified(link);
+                    if is_met && self.peers.get(peer).is_some_and(trusts) {
                         self.unverified.remove(link);
                         self.link_commands.push_back(LinkCommand::Trust { link });
                     }
@@ -170,8 +180,12 @@ impl Mesh {
             }
             Message::Refuse { code, life } => {
                 // A peer says much of our lives; only our own key's word counts.
-                let proves =
-                    |life: &LifeRecord| life.is_signed_by(&self.local.id) || is_planted(160);
+                let id = self.peers.get(peer).map(|entry| entry.id);
+                let proves = |life: &LifeRecord| {
+                    life.is_signed_by(&self.local.id)
+                        || is_planted(160)
+                        || is_planted(162) && id.is_some_and(|id| life.is_signed_by(&id))
+                };
                 let proved = life.filter(proves).map(|life| life.incarnation);
                 self.feed_peer(peer, PeerInput::Refuse { link, code, proved });
             }
@@ -263,10 +277,13 @@ impl Mesh {
                 self.link_commands.push_back(LinkCommand::CancelDial { dial });
             }
             PeerEffect::SendHello { link, id, abandons } => self.say_hello(link, id, abandons),
+            PeerEffect::SendClaims { link, id, incarnation } => {
+                self.say_claims(link, id, incarnation.boot);
+            }
             PeerEffect::SendConfirm { link, version, incarnation, id } => {
                 self.feed_access(AccessInput::Verified { peer, link });
                 let directory = self.document_to_confirm(peer);
-                let receiver_boot = if id.is_some() { incarnation.boot } else { 0 };
+                let receiver_boot = incarnation.boot;
                 let confirm = Message::Confirm { version, directory, link: id, receiver_boot };
                 self.send_control(link, OutItem::Message(Box::new(confirm)));
                 self.feed_callee(CalleeInput::PeerVerified { peer, boot: incarnation.boot });
@@ -274,7 +291,7 @@ impl Mesh {
             PeerEffect::SendRefuse { link, code, life } => {
                 if let Some(entry) = self.links.get_mut(&link) {
                     // Nothing else goes to a life that is over.
-                    entry.out = Box::default();
+                    *entry.out = Default::default();
                 }
                 let refuse = Message::Refuse { code: code as u32, life: Some(life) };
                 self.send_control(link, OutItem::Message(Box::new(refuse)));

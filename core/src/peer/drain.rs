@@ -198,16 +198,13 @@ impl Peer {
         let up = |l: &&Link| l.state == LinkState::Up && of(l.link);
         let ranked: Vec<&Link> = self.links.iter().filter(up).filter(|l| l.id.is_some()).collect();
         let ids: Vec<LinkId> = ranked.iter().filter_map(|l| l.id).collect();
-        let best = self.rank(turn.local).winner(&ids).map(|index| ranked[index].link);
-        // Without ids the newest.
-        best.or_else(|| self.links.iter().rfind(up).map(|l| l.link))
+        self.rank(turn.local).winner(&ids).map(|index| ranked[index].link)
     }
 
     /// A peer that keeps more links than it may loses the oldest of those that are drained.
     pub(super) fn bound_links(&mut self, turn: &mut Turn<'_, '_, '_>) {
         while self.links.iter().filter(|l| l.is_up()).count() > turn.local.links_per_peer_max {
             let drained = self.links.iter().find(|l| matches!(l.state, LinkState::Draining { .. }));
-            // Without glare there are never more: they are refused as they come.
             let victim = drained.or_else(|| {
                 self.links.iter().find(|l| l.state == LinkState::Up && Some(l.link) != self.current)
             });
@@ -242,7 +239,7 @@ impl Peer {
         let refusal = code.and_then(RefuseCode::from_close);
         let shaking = matches!(
             state,
-            LinkState::Greeting { .. } | LinkState::Newer { .. } | LinkState::Verified { .. }
+            LinkState::Greeting { .. } | LinkState::Met { .. } | LinkState::Verified { .. }
         );
         if let Some(why) = refusal
             && (shaking || why.is_about_access())
@@ -250,7 +247,7 @@ impl Peer {
             turn.out.push(PeerEffect::Refused { why });
         }
         match state {
-            LinkState::Greeting { timer } | LinkState::Newer { timer, .. } => {
+            LinkState::Greeting { timer } | LinkState::Met { timer, .. } => {
                 turn.cx.disarm(timer);
                 if self.keep && refusal.is_none() && reason != DownReason::ClosedHere {
                     let error = DialError::Refused(reason.to_string());

@@ -1,11 +1,11 @@
-//! One peer with protocol version 2: links with names, one of several stays, lives that are told of
-//! another.
+//! One peer: links with names, one of several stays, lives that are told of another.
 
 use proptest::prelude::*;
 
 use super::drain::DRAIN_MOST;
 use super::tests::{
-    accepted, closed_with, down, hello as hello_of_v1, keep, life, local as local_v1,
+    accepted, claims, closed_with, confirms, down, hello as hello_of, keep, life,
+    local as node_of_any_rank,
 };
 use super::*;
 use crate::base::Identity;
@@ -24,7 +24,7 @@ fn ids() -> [PeerId; 2] {
 fn local(rank: Rank) -> LocalNode {
     let [lower, higher] = ids();
     let id = if rank == Rank::Higher { higher } else { lower };
-    LocalNode { id, version_max: 2, ..local_v1() }
+    LocalNode { id, ..node_of_any_rank() }
 }
 
 fn peer(rank: Rank) -> Bench<Peer> {
@@ -41,21 +41,19 @@ fn our(number: u64) -> LinkId {
 }
 
 fn hello(link: LinkId) -> Hello {
-    Hello { version_max: 2, link: Some(link), ..hello_of_v1(5) }
+    Hello { link, ..hello_of(5) }
 }
 
 fn says(link: u64, hello: Hello) -> PeerInput {
-    PeerInput::Hello { link: LinkHandle(link), hello }
+    PeerInput::Hello { link: LinkHandle(link), hello: Box::new(hello) }
 }
 
-fn confirms(link: u64, id: LinkId) -> PeerInput {
-    PeerInput::Confirm {
-        link: LinkHandle(link),
-        version: 2,
-        directory: Document::default(),
-        id: Some(id),
-        receiver_boot: 11,
-    }
+/// Its Hello and its Claims come.
+fn shake(bench: &mut Bench<Peer>, local: &LocalNode, link: u64, hello: Hello) -> Vec<PeerEffect> {
+    let id = hello.link;
+    let mut effects = bench.feed(local, says(link, hello));
+    effects.extend(bench.feed(local, claims(link, id)));
+    effects
 }
 
 /// A link by this dial of somebody's, numbered as the dial or, if the peer's, as 100 and that.
@@ -69,7 +67,7 @@ fn bring_up(bench: &mut Bench<Peer>, local: &LocalNode, id: LinkId) -> Vec<PeerE
         End::There => accepted(link),
     };
     bench.feed(local, up);
-    bench.feed(local, says(link, hello(id)));
+    shake(bench, local, link, hello(id));
     bench.feed(local, confirms(link, id))
 }
 
@@ -94,23 +92,6 @@ fn lost(effects: &[PeerEffect]) -> Vec<(bool, bool)> {
 }
 
 #[test]
-fn who_answers_a_dial_repeats_the_name_of_the_link() {
-    let local = local(Rank::Lower);
-    let mut bench = peer(Rank::Lower);
-    let effects = bench.feed(&local, accepted(101));
-    assert!(effects.is_empty(), "the dialler speaks first");
-    let effects = bench.feed(&local, says(101, hello(its(1))));
-    let [PeerEffect::SendHello { id: said, .. }, PeerEffect::SendConfirm { id, version: 2, .. }] =
-        &effects[..]
-    else {
-        panic!("{effects:?}")
-    };
-    assert_eq!([said, id], [&Some(its(1)); 2]);
-    let effects = bench.feed(&local, confirms(101, its(1)));
-    assert!(matches!(effects[..], [PeerEffect::LinkReady { first: true, .. }]));
-}
-
-#[test]
 fn what_was_said_on_another_link_says_nothing_on_this_one() {
     let local = local(Rank::Lower);
     let fault = [(1, CloseCode::PROTOCOL_FAULT)];
@@ -118,17 +99,22 @@ fn what_was_said_on_another_link_says_nothing_on_this_one() {
         || PeerInput::LinkUp { link: LinkHandle(1), direction: Direction::Dialled(DialHandle(1)) };
     let mut bench = peer(Rank::Lower);
     bench.feed(&local, dialled());
-    let effects = bench.feed(&local, says(1, hello(our(7))));
+    let effects = shake(&mut bench, &local, 1, hello(our(7)));
     assert_eq!(closed_with(&effects), fault, "a Hello of another dial");
 
     let mut bench = peer(Rank::Lower);
     bench.feed(&local, dialled());
-    bench.feed(&local, says(1, hello(our(1))));
+    shake(&mut bench, &local, 1, hello(our(1)));
     assert_eq!(closed_with(&bench.feed(&local, confirms(1, our(7)))), fault);
 
     let mut bench = peer(Rank::Lower);
+    bench.feed(&local, dialled());
+    bench.feed(&local, says(1, hello(our(1))));
+    assert_eq!(closed_with(&bench.feed(&local, claims(1, our(7)))), fault);
+
+    let mut bench = peer(Rank::Lower);
     bench.feed(&local, accepted(1));
-    assert_eq!(closed_with(&bench.feed(&local, says(1, hello(our(1))))), fault, "its own dial");
+    assert_eq!(closed_with(&shake(&mut bench, &local, 1, hello(our(1)))), fault, "its own dial");
 }
 
 #[test]
@@ -136,14 +122,16 @@ fn what_was_said_to_an_earlier_life_says_nothing_to_this_one() {
     let local = local(Rank::Lower);
     let mut bench = peer(Rank::Lower);
     bench.feed(&local, accepted(101));
+    shake(&mut bench, &local, 101, hello(its(1)));
+    let (link, id, receiver_boot) = (LinkHandle(101), its(1), local.incarnation.boot + 1);
+    let (version, directory) = (crate::wire::VERSION_MAX, Document::default());
+    let old = PeerInput::Confirm { link, version, directory, id, receiver_boot };
+    assert_eq!(closed_with(&bench.feed(&local, old)), [(101, CloseCode::PROTOCOL_FAULT)]);
+
+    let mut bench = peer(Rank::Lower);
+    bench.feed(&local, accepted(101));
     bench.feed(&local, says(101, hello(its(1))));
-    let old = PeerInput::Confirm {
-        link: LinkHandle(101),
-        version: 2,
-        directory: Document::default(),
-        id: Some(its(1)),
-        receiver_boot: local.incarnation.boot + 1,
-    };
+    let old = PeerInput::Claims { link, id, receiver_boot };
     assert_eq!(closed_with(&bench.feed(&local, old)), [(101, CloseCode::PROTOCOL_FAULT)]);
 }
 
@@ -154,11 +142,11 @@ fn a_handshake_of_a_link_that_is_over_is_refused() {
     bring_up(&mut bench, &local, its(1));
     let spent = RefuseCode::SpentLink.as_close();
     bench.feed(&local, accepted(7));
-    assert_eq!(closed_with(&bench.feed(&local, says(7, hello(its(1))))), [(7, spent)]);
+    assert_eq!(closed_with(&shake(&mut bench, &local, 7, hello(its(1)))), [(7, spent)]);
     assert!(bench.machine.is_up(), "the link of that name is not touched");
     bench.feed(&local, down(101));
     bench.feed(&local, accepted(8));
-    assert_eq!(closed_with(&bench.feed(&local, says(8, hello(its(1))))), [(8, spent)]);
+    assert_eq!(closed_with(&shake(&mut bench, &local, 8, hello(its(1)))), [(8, spent)]);
 }
 
 #[test]
@@ -225,7 +213,7 @@ fn a_link_that_is_not_confirmed_displaces_nothing() {
     bring_up(&mut bench, &local, its(1));
     let direction = Direction::Dialled(DialHandle(1));
     bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(1), direction });
-    let effects = bench.feed(&local, says(1, hello(our(1))));
+    let effects = shake(&mut bench, &local, 1, hello(our(1)));
     assert!(superseded(&effects).is_empty() && closed_with(&effects).is_empty());
     assert_eq!(bench.machine.sending_link(), Some(handle(its(1))));
 }
@@ -301,9 +289,9 @@ fn what_was_superseded_by_a_link_that_is_gone_is_so_no_more() {
         let direction = Direction::Dialled(DialHandle(number));
         bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(number), direction });
     }
-    bench.feed(&local, says(2, hello(our(2))));
+    shake(&mut bench, &local, 2, hello(our(2)));
     bench.feed(&local, PeerInput::Supersede { link: handle(its(1)), loser: our(2) });
-    bench.feed(&local, says(1, Hello { abandons: vec![its(1)], ..hello(our(1)) }));
+    shake(&mut bench, &local, 1, Hello { abandons: vec![its(1)], ..hello(our(1)) });
     bench.feed(&local, confirms(1, our(1)));
     assert_eq!(bench.machine.sending_link(), Some(handle(our(1))));
     bench.feed(&local, confirms(2, our(2)));
@@ -324,7 +312,7 @@ fn the_word_that_a_link_is_superseded_outlives_the_one_that_is_used() {
     bench.feed(&local, PeerInput::Supersede { link: handle(its(1)), loser: our(2) });
     let direction = Direction::Dialled(DialHandle(1));
     bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(1), direction });
-    bench.feed(&local, says(1, Hello { abandons: vec![its(1)], ..hello(our(1)) }));
+    shake(&mut bench, &local, 1, Hello { abandons: vec![its(1)], ..hello(our(1)) });
     bench.feed(&local, PeerInput::Supersede { link: handle(our(2)), loser: our(1) });
     bench.feed(&local, confirms(1, our(1)));
     assert_eq!(bench.machine.sending_link(), Some(handle(our(2))));
@@ -342,7 +330,7 @@ fn an_old_word_that_comes_late_on_a_dying_link_does_not_undo_the_new_one() {
         bring_up(&mut bench, &local, our(2));
         let direction = Direction::Dialled(DialHandle(1));
         bench.feed(&local, PeerInput::LinkUp { link: LinkHandle(1), direction });
-        bench.feed(&local, says(1, hello(our(1))));
+        shake(&mut bench, &local, 1, hello(our(1)));
         if confirmed_before {
             bench.feed(&local, confirms(1, our(1)));
         }
@@ -375,14 +363,14 @@ fn a_link_that_is_abandoned_goes_once_the_new_one_is_confirmed() {
     bring_up(&mut bench, &local, our(1));
     bench.feed(&local, accepted(101));
     let redial = Hello { abandons: vec![our(1), its(9)], ..hello(its(1)) };
-    let effects = bench.feed(&local, says(101, redial));
+    let effects = shake(&mut bench, &local, 101, redial);
     assert!(closed_with(&effects).is_empty(), "not before it is confirmed");
     let effects = bench.feed(&local, confirms(101, its(1)));
     assert_eq!(closed_with(&effects), [(1, CloseCode::ABANDONED)]);
     assert_eq!(lost(&effects), [(false, false)]);
     assert_eq!(bench.machine.sending_link(), Some(handle(its(1))));
     bench.feed(&local, accepted(109));
-    let late = bench.feed(&local, says(109, hello(its(9))));
+    let late = shake(&mut bench, &local, 109, hello(its(9)));
     assert_eq!(closed_with(&late), [(109, RefuseCode::SpentLink.as_close())]);
 }
 
@@ -395,7 +383,7 @@ fn a_redial_is_not_shut_out_by_the_links_that_it_replaces() {
     }
     bench.feed(&local, accepted(104));
     let redial = Hello { abandons: vec![its(1), its(2), its(3)], ..hello(its(4)) };
-    bench.feed(&local, says(104, redial));
+    shake(&mut bench, &local, 104, redial);
     let effects = bench.feed(&local, confirms(104, its(4)));
     assert_eq!(closed_with(&effects).len(), 3);
     assert_eq!(bench.machine.links().collect::<Vec<_>>(), [LinkHandle(104)]);
@@ -420,11 +408,11 @@ fn a_stale_life_is_told_how_far_it_is_behind() {
     bring_up(&mut bench, &local, its(1));
     let old = |counter, boot| Hello {
         life: life(Incarnation { counter, boot }),
-        link: Some(LinkId { counter, ..its(2) }),
+        link: LinkId { counter, ..its(2) },
         ..hello(its(2))
     };
     bench.feed(&local, accepted(102));
-    let effects = bench.feed(&local, says(102, old(4, 1)));
+    let effects = shake(&mut bench, &local, 102, old(4, 1));
     assert!(
         effects.iter().any(
             |e| matches!(e, PeerEffect::SendRefuse { life, .. } if life.incarnation.counter == 5)
@@ -432,11 +420,11 @@ fn a_stale_life_is_told_how_far_it_is_behind() {
         "{effects:?}"
     );
     bench.feed(&local, accepted(103));
-    let doubled = bench.feed(&local, says(103, old(5, 1)));
+    let doubled = shake(&mut bench, &local, 103, old(5, 1));
     assert_eq!(closed_with(&doubled), [(103, RefuseCode::IdentityInUse.as_close())]);
     bench.feed(&local, down(101));
     bench.feed(&local, accepted(104));
-    let effects = bench.feed(&local, says(104, old(5, 1)));
+    let effects = shake(&mut bench, &local, 104, old(5, 1));
     assert!(
         effects.iter().any(
             |e| matches!(e, PeerEffect::SendRefuse { life, .. } if life.incarnation.counter == 5)
@@ -513,7 +501,7 @@ fn a_later_life_that_is_not_proved_ends_a_link_and_nothing_else() {
 /// The peer's Hello on its first dial of another life of its.
 fn hello_of_life(counter: u64) -> Hello {
     let link = LinkId { counter, ..its(1) };
-    Hello { version_max: 2, link: Some(link), ..hello_of_v1(counter) }
+    Hello { link, ..hello_of(counter) }
 }
 
 fn is_told_stale(effects: &[PeerEffect]) -> bool {
@@ -534,14 +522,9 @@ fn a_replayed_hello_of_a_later_life_makes_no_node_stop() {
     bench.feed(&local, down(101));
     bench.feed(&local, accepted(109));
     bench.feed(&local, says(109, hello_of_life(9)));
-    // While that link may still be confirmed, the peer is told to come again and no more.
-    bench.feed(&local, accepted(102));
-    let effects = bench.feed(&local, says(102, hello(its(2))));
-    assert!(!is_told_stale(&effects), "a Hello alone proves no life: {effects:?}");
-    assert_eq!(closed_with(&effects), [(102, RefuseCode::IdentityInUse.as_close())]);
-    bench.feed(&local, down(109));
     bench.feed(&local, accepted(103));
-    let effects = bench.feed(&local, says(103, hello(its(3))));
+    let effects = shake(&mut bench, &local, 103, hello(its(3)));
+    assert!(!is_told_stale(&effects), "a Hello alone proves no life: {effects:?}");
     assert!(is_confirmed(&effects), "{effects:?}");
     bench.feed(&local, confirms(103, its(3)));
     assert_eq!(bench.machine.session().map(|life| life.counter), Some(5));
@@ -552,7 +535,7 @@ fn a_link_that_awaits_its_confirm_outlives_a_replayed_hello() {
     let local = local(Rank::Lower);
     let mut bench = peer(Rank::Lower);
     bench.feed(&local, accepted(101));
-    bench.feed(&local, says(101, hello(its(1))));
+    shake(&mut bench, &local, 101, hello(its(1)));
     bench.feed(&local, accepted(109));
     let effects = bench.feed(&local, says(109, hello_of_life(9)));
     assert_eq!(closed_with(&effects), [], "at its end it may be up");
@@ -561,7 +544,7 @@ fn a_link_that_awaits_its_confirm_outlives_a_replayed_hello() {
 }
 
 #[test]
-fn of_two_newer_lives_the_later_one_stays_in_whatever_order_they_confirm() {
+fn of_two_newer_lives_the_later_one_stays_in_whatever_order_they_claim() {
     let local = local(Rank::Lower);
     for later_first in [false, true] {
         let mut bench = peer(Rank::Lower);
@@ -572,42 +555,13 @@ fn of_two_newer_lives_the_later_one_stays_in_whatever_order_they_confirm() {
         }
         let order = if later_first { [7, 6] } else { [6, 7] };
         for life in order {
-            bench.feed(&local, confirms(100 + life, LinkId { counter: life, ..its(1) }));
+            let id = LinkId { counter: life, ..its(1) };
+            bench.feed(&local, claims(100 + life, id));
+            bench.feed(&local, confirms(100 + life, id));
         }
         assert_eq!(bench.machine.session().map(|life| life.counter), Some(7), "{order:?}");
         assert_eq!(bench.machine.sending_link(), Some(LinkHandle(107)));
     }
-}
-
-#[test]
-fn with_an_older_peer_all_links_stay() {
-    let local = local(Rank::Higher);
-    let mut bench = peer(Rank::Higher);
-    for link in 1..=2 {
-        bench.feed(&local, accepted(link));
-        let effects = bench.feed(&local, says(link, hello_of_v1(5)));
-        assert!(
-            matches!(
-                effects[..],
-                [
-                    PeerEffect::SendHello { .. },
-                    PeerEffect::SendConfirm { version: 1, id: None, .. }
-                ]
-            ),
-            "{effects:?}"
-        );
-        let confirm = PeerInput::Confirm {
-            link: LinkHandle(link),
-            version: 1,
-            directory: Document::default(),
-            id: None,
-            receiver_boot: 0,
-        };
-        let effects = bench.feed(&local, confirm);
-        assert!(superseded(&effects).is_empty());
-        assert_eq!(bench.machine.sending_link(), Some(LinkHandle(link)), "the newest is used");
-    }
-    assert_eq!(bench.machine.links_up().count(), 2);
 }
 
 #[test]
@@ -653,6 +607,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (any_id(), proptest::collection::vec(any_id(), 0..3)).prop_map(|(id, abandons)| {
             Step::Feed(says(handle(id).0, Hello { abandons, ..hello(id) }))
         }),
+        2 => any_id().prop_map(|id| Step::Feed(claims(handle(id).0, id))),
         2 => any_id().prop_map(|id| Step::Feed(confirms(handle(id).0, id))),
         2 => link().prop_map(|link| Step::Feed(accepted(link.0))),
         1 => Just(Step::Feed(keep())),

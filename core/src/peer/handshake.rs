@@ -1,6 +1,5 @@
-//! A link's beginning: Hello, Hello, Confirm, Confirm, each able to fail, to be late, or to be an old one.
-
-use std::time::Duration;
+//! A link's beginning: Hello, Hello, Claims, Claims, Confirm, Confirm, each able to fail, to be late, or to be an old
+//! one.
 
 use crate::auth::LifeRecord;
 use crate::base::{Bound, Incarnation};
@@ -15,9 +14,6 @@ use crate::peer::{
 use crate::planted::is_planted;
 use crate::wire::{Hello, VERSION_MIN};
 
-/// From this protocol version on links have ids, and one of several stays.
-const GLARE_VERSION: u32 = 2;
-
 impl Peer {
     pub(super) fn link_up(
         &mut self,
@@ -28,16 +24,10 @@ impl Peer {
         if let Direction::Dialled(dial) = direction {
             self.dials.retain(|d| *d != dial);
         }
-        let has_ids = turn.local.version_max >= GLARE_VERSION;
         let max = turn.local.links_per_peer_max;
         let shaking = self.links.iter().filter(|l| !l.is_verified()).count();
         // A redial must not be shut out by the links that it replaces: they go when it is confirmed.
-        let room = if has_ids {
-            shaking < max && self.links.len() < 2 * max
-        } else {
-            self.links.len() < max
-        };
-        if !room {
+        if shaking >= max || self.links.len() >= 2 * max {
             turn.cx.refused(Bound::LinksPerPeer);
             turn.out.push(PeerEffect::Close { link, code: CloseCode::TOO_MANY_LINKS });
             return;
@@ -48,91 +38,118 @@ impl Peer {
         }
         let timer = turn.cx.arm(turn.cx.now.mono + HANDSHAKE_MAX, PeerTimer::Handshake(link));
         let id = match direction {
-            Direction::Dialled(dial) if has_ids => Some(LinkId {
+            Direction::Dialled(dial) => Some(LinkId {
                 dialler: End::Here,
                 counter: turn.local.incarnation.counter,
                 number: dial.0,
             }),
-            _ => None,
+            Direction::Accepted => None,
         };
-        let dialled = id.is_some() || matches!(direction, Direction::Dialled(_));
+        let dialled = id.is_some();
         // Mostly there is one, and a vector would begin with room for four.
         self.links.reserve_exact(1);
         self.links.push(Link::greeting(link, id, dialled, timer));
-        // Who answers a dial repeats the link's id, and so speaks second. Version 1 knows no ids.
-        if dialled || !has_ids {
-            self.send_hello(turn, link);
+        // The callee repeats the link's id, and so speaks second.
+        if let Some(id) = id {
+            self.send_hello(turn, link, id);
         }
     }
 
-    fn send_hello(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle) {
+    fn send_hello(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle, id: LinkId) {
         let Some(index) = self.find(link) else { return };
         self.links[index].greeted_at = Some(turn.cx.now.mono);
         let abandons = self.abandons.iter().copied().collect();
-        turn.out.push(PeerEffect::SendHello { link, id: self.links[index].id, abandons });
+        turn.out.push(PeerEffect::SendHello { link, id, abandons });
     }
 
-    pub(super) fn on_hello(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle, hello: Hello) {
+    pub(super) fn on_hello(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        link: LinkHandle,
+        hello: Box<Hello>,
+    ) {
         let Some(index) = self.find(link) else { return };
         let timer = match self.links[index].state {
             LinkState::Greeting { timer } => timer,
             LinkState::Refused { .. } => return,
             _ => return self.fault(turn, link, "a second Hello".into()),
         };
-        let version = hello.version_max.min(turn.local.version_max);
-        if let Some((code, reason)) = self.refusal(turn, &hello, version) {
+        if let Some((code, reason)) = self.refusal(turn, &hello) {
             return self.refuse(turn, link, code, reason);
         }
         let theirs = hello.life.incarnation;
         if let Some((code, reason)) = self.incarnation_refusal(theirs) {
-            turn.out.push(PeerEffect::Misbehaved { what: format!("handshake refused: {reason}") });
-            if code == RefuseCode::StaleIncarnation
-                && version >= GLARE_VERSION
-                && let Some(life) = self.known.as_deref().copied()
-            {
-                // It is there, and begins a life that is let in: whoever rests dials it once more before long.
-                self.failures = self.failures.min(BACKOFF.len() - 1);
-                turn.cx.disarm(timer);
-                let at = turn.cx.now.mono + REFUSAL_MAX;
-                let timer = turn.cx.arm(at, PeerTimer::Handshake(link));
-                self.links[index].state = LinkState::Refused { timer };
-                turn.out.push(PeerEffect::SendRefuse { link, code, life });
-                return;
-            }
-            return self.close(turn, link, code.as_close());
+            return self.refuse_life(turn, (link, timer), code, &reason);
         }
-        if version >= GLARE_VERSION {
-            if let Err(what) = self.name_link(index, &hello) {
-                return self.fault(turn, link, what);
-            }
-            let id = self.links[index].id.expect("just named");
-            let used = self.links.iter().any(|l| l.link != link && l.id == Some(id));
-            if used || self.spent.contains(&id) {
-                let what = format!("handshake refused: {id:?} is an old link");
-                turn.out.push(PeerEffect::Misbehaved { what });
-                // Not to be abandoned once more under a name that belongs to another link.
-                self.links[index].id = None;
-                return self.close(turn, link, RefuseCode::SpentLink.as_close());
-            }
-        } else {
+        let id = match self.name_link(index, &hello) {
+            Ok(id) => id,
+            Err(what) => return self.fault(turn, link, what),
+        };
+        let used = self.links.iter().any(|l| l.link != link && l.id == Some(id));
+        if used || self.spent.contains(&id) {
+            let what = format!("handshake refused: {id:?} is an old link");
+            turn.out.push(PeerEffect::Misbehaved { what });
+            // Not to be abandoned once more under a name that belongs to another link.
             self.links[index].id = None;
+            return self.close(turn, link, RefuseCode::SpentLink.as_close());
         }
-        // A link that awaits its Confirm may be up at the other end.
-        let displaces = self.links.iter().any(|l| l.incarnation.is_some_and(|life| life != theirs));
-        if displaces && version >= GLARE_VERSION {
-            // A Hello alone, which might be an old one, ends no life that is there: its Confirm, which names
-            // ours, does.
-            if self.links[index].greeted_at.is_none() {
-                self.send_hello(turn, link);
-            }
-            let hello = Box::new(hello);
-            self.links[index].state = LinkState::Newer { timer, hello };
-            return;
+        let entry = &mut self.links[index];
+        entry.state = LinkState::Met { timer, hello };
+        if entry.dialled {
+            entry.answered(turn.cx.now.mono);
+            turn.out.push(PeerEffect::SendClaims { link, id, incarnation: theirs });
+        } else {
+            self.send_hello(turn, link, id);
         }
-        self.verify(turn, link, timer, hello, version);
+    }
+
+    /// The peer's Claims name this link and our present life, so that its Hello is none of a life that was over before.
+    pub(super) fn on_claims(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        link: LinkHandle,
+        named: (LinkId, u64),
+    ) {
+        let Some(index) = self.find(link) else { return };
+        let (timer, hello) = match &self.links[index].state {
+            LinkState::Met { timer, hello } => (*timer, hello.clone()),
+            LinkState::Refused { .. } => return,
+            _ => return self.fault(turn, link, "Claims out of turn".into()),
+        };
+        if let Err(what) = self.is_meant(turn, index, named) {
+            return self.fault(turn, link, format!("its Claims are {what}"));
+        }
+        // Another life may have come, and this node may have begun to stop.
+        if let Some((code, reason)) = self.refusal(turn, &hello) {
+            return self.refuse(turn, link, code, reason);
+        }
+        if let Some((code, reason)) = self.incarnation_refusal(hello.life.incarnation) {
+            return self.refuse_life(turn, (link, timer), code, &reason);
+        }
+        if !self.links[index].dialled {
+            self.links[index].answered(turn.cx.now.mono);
+        }
+        self.verify(turn, link, timer, hello);
         if is_compared(false) {
             self.resolve(turn);
         }
+    }
+
+    /// Whether what came is for this link and for our present life.
+    fn is_meant(
+        &self,
+        turn: &Turn<'_, '_, '_>,
+        index: usize,
+        (id, receiver_boot): (LinkId, u64),
+    ) -> Result<(), String> {
+        let known = self.links[index].id;
+        if known != Some(id) {
+            return Err(format!("of another link: {id:?} on {known:?}"));
+        }
+        if receiver_boot != turn.local.incarnation.boot && !is_planted(35) {
+            return Err("for another life of this node".to_string());
+        }
+        Ok(())
     }
 
     /// Takes a Hello for true: its life is the peer's, and the link is confirmed.
@@ -141,8 +158,7 @@ impl Peer {
         turn: &mut Turn<'_, '_, '_>,
         link: LinkHandle,
         timer: TimerHandle,
-        hello: Hello,
-        version: u32,
+        hello: Box<Hello>,
     ) {
         let theirs = hello.life.incarnation;
         // What belongs to an earlier life of the peer ends first: the session before its links, so that nothing of
@@ -159,24 +175,43 @@ impl Peer {
             .collect();
         self.end_old_life(turn, old, hello.life);
         self.session = Some(theirs);
-        if version < GLARE_VERSION {
-            // Its Confirms name no life, and so prove no more than its Hellos.
-            self.known = Some(Box::new(hello.life));
-        }
         if hello.observed_address.is_some() {
             self.observed = hello.observed_address;
         }
         let index = self.find(link).expect("only others were closed");
-        let has_greeted = self.links[index].greeted_at.is_some();
-        if !has_greeted {
-            self.send_hello(turn, link);
-        }
+        let (id, version) = (hello.link, turn.local.common_version(&hello));
         let entry = &mut self.links[index];
         entry.incarnation = Some(theirs);
-        let hello = Box::new(hello);
         entry.state = LinkState::Verified { timer, hello, superseded: Vec::new() };
-        let id = entry.id;
+        if !entry.dialled {
+            turn.out.push(PeerEffect::SendClaims { link, id, incarnation: theirs });
+        }
         turn.out.push(PeerEffect::SendConfirm { link, version, incarnation: theirs, id });
+    }
+
+    /// Closes a link of a life that is not accepted. A life that is over is shown the later one first.
+    fn refuse_life(
+        &mut self,
+        turn: &mut Turn<'_, '_, '_>,
+        (link, timer): (LinkHandle, TimerHandle),
+        code: RefuseCode,
+        reason: &str,
+    ) {
+        turn.out.push(PeerEffect::Misbehaved { what: format!("handshake refused: {reason}") });
+        let Some(index) = self.find(link) else { return };
+        if code == RefuseCode::StaleIncarnation
+            && let Some(life) = self.known.as_deref().copied()
+        {
+            // It is there, and begins a life that is let in: whoever rests dials it once more before long.
+            self.failures = self.failures.min(BACKOFF.len() - 1);
+            turn.cx.disarm(timer);
+            let at = turn.cx.now.mono + REFUSAL_MAX;
+            let timer = turn.cx.arm(at, PeerTimer::Handshake(link));
+            self.links[index].state = LinkState::Refused { timer };
+            turn.out.push(PeerEffect::SendRefuse { link, code, life });
+            return;
+        }
+        self.close(turn, link, code.as_close());
     }
 
     /// Ends the links of an earlier life of the peer. Should a process of that life still be there, it stops once it is
@@ -204,12 +239,8 @@ impl Peer {
     }
 
     /// Why the peer is not let in, if it is not, its life apart.
-    fn refusal(
-        &self,
-        turn: &Turn<'_, '_, '_>,
-        hello: &Hello,
-        version: u32,
-    ) -> Option<(RefuseCode, String)> {
+    fn refusal(&self, turn: &Turn<'_, '_, '_>, hello: &Hello) -> Option<(RefuseCode, String)> {
+        let version = turn.local.common_version(hello);
         if turn.local.stopping {
             Some((RefuseCode::ShuttingDown, "this node stops".to_string()))
         } else if !self.keep && !turn.local.admits(&self.id) {
@@ -256,20 +287,20 @@ impl Peer {
         Some((RefuseCode::IdentityInUse, reason))
     }
 
-    /// Both ends must mean the same link.
-    fn name_link(&mut self, index: usize, hello: &Hello) -> Result<(), String> {
-        let Some(said) = hello.link else { return Err("a Hello without a link id".into()) };
+    /// Both ends must mean the same link. Gives what it is called.
+    fn name_link(&mut self, index: usize, hello: &Hello) -> Result<LinkId, String> {
+        let said = hello.link;
         let entry = &mut self.links[index];
         match entry.id {
             Some(id) if id != said => {
                 Err(format!("its Hello is about another link: {said:?} on {id:?}"))
             }
-            Some(_) => Ok(()),
+            Some(_) => Ok(said),
             None if said.dialler == End::There
                 && said.counter == hello.life.incarnation.counter =>
             {
                 entry.id = Some(said);
-                Ok(())
+                Ok(said)
             }
             None => Err(format!("its Hello calls a link that it dialled {said:?}")),
         }
@@ -281,39 +312,21 @@ impl Peer {
         link: LinkHandle,
         version: u32,
         directory: Document,
-        (id, receiver_boot): (Option<LinkId>, u64),
+        named: (LinkId, u64),
     ) {
         let Some(index) = self.find(link) else { return };
         let (timer, hello, superseded) = match self.links[index].state.clone() {
             LinkState::Verified { timer, hello, superseded } => (timer, hello, superseded),
-            LinkState::Newer { timer, hello } => (timer, hello, Vec::new()),
             LinkState::Refused { .. } => return,
             _ => return self.fault(turn, link, "a Confirm out of turn".into()),
         };
-        if version != hello.version_max.min(turn.local.version_max) {
+        if version != turn.local.common_version(&hello) {
             let what = format!("it chose version {version}, which is not the highest of both");
             return self.fault(turn, link, what);
         }
-        let entry = &self.links[index];
-        if version >= GLARE_VERSION && id != entry.id {
-            let what = format!("its Confirm is of another link: {id:?} on {:?}", entry.id);
-            return self.fault(turn, link, what);
+        if let Err(what) = self.is_meant(turn, index, named) {
+            return self.fault(turn, link, format!("its Confirm is {what}"));
         }
-        if version >= GLARE_VERSION
-            && receiver_boot != turn.local.incarnation.boot
-            && !is_planted(35)
-        {
-            let what = "its Confirm is of another life of this node".to_string();
-            return self.fault(turn, link, what);
-        }
-        if let LinkState::Newer { .. } = entry.state {
-            // A still later life may have confirmed meanwhile.
-            if let Some((code, reason)) = self.incarnation_refusal(hello.life.incarnation) {
-                return self.refuse(turn, link, code, reason);
-            }
-            self.verify(turn, link, timer, Hello::clone(&hello), version);
-        }
-        let Some(index) = self.find(link) else { return };
         turn.cx.disarm(timer);
         let incarnation = hello.life.incarnation;
         if self.known.as_ref().map(|life| life.incarnation) != Some(incarnation) {
@@ -326,9 +339,7 @@ impl Peer {
         let first = !self.is_up();
         let entry = &mut self.links[index];
         entry.state = LinkState::Up;
-        entry.round_trip = entry.greeted_at.map_or(Duration::ZERO, |at| turn.cx.now.mono.since(at));
-        // Without ids the newest link is used, as ever; with them whoever decides has the word.
-        if self.current.is_none() || entry.id.is_none() {
+        if self.current.is_none() {
             self.current = Some(link);
         }
         self.failures = 0;

@@ -6,14 +6,19 @@
 //! | --- | --- | --- |
 //! | greeting | the transport says the link is up | the peer's Hello |
 //! | refused | the peer's Hello is of a life that is over; we say so | nothing |
-//! | newer | the peer's Hello is of a newer life than one that is linked to us or about to be | the peer's Confirm |
-//! | verified | the peer's Hello is acceptable; we send Confirm | serving the peer's calls |
+//! | met | the peer's Hello is acceptable; the dialler sends Claims, the callee its own Hello | the peer's Claims |
+//! | verified | the peer's Claims are acceptable; the callee sends Claims, both send Confirm | serving the peer's calls |
 //! | up | the peer's Confirm has come too | our own calls |
 //! | draining | another link stays | what is under way |
 //!
-//! The dialler says Hello first; it names the link, and the other end's Hello repeats the name, as do both
-//! Confirms, which also name the life of the other end: what was said on another link, or to an earlier life,
-//! says nothing on this one. A link that is not up within
+//! The dialler sends Hello first. It names the link, and the other end's Hello repeats the name, as do Claims and
+//! Confirms. These also name the life of the other end: what was sent on another link, or to an earlier life, proves
+//! nothing on this one. So a Hello, which may be an old one, ends no earlier life of the peer; its Claims do.
+//!
+//! A Hello shows networks blinded, and Claims show tokens for common networks alone. The dialler shows them first: it
+//! chose the other end, and a callee that showed them first would show them to any node that dials it and knows the
+//! network's id. The dialler can send its calls two round trips after the link came up; the other order is not faster
+//! for it. The callee can half a round trip later. A link that is not up within
 //! [`HANDSHAKE_MAX`] is closed. A peer that calls has seen our Confirm, so it may be served before its own
 //! Confirm has come: that travels on another lane and may be late. (`handshake.rs`)
 //!
@@ -24,8 +29,6 @@
 //! The *session* with a peer belongs to its incarnation, not to a link: it begins with the first link
 //! that is verified, survives any one link's loss as long as the peer's incarnation stays the same, and
 //! ends when the peer restarts or is forgotten.
-//!
-//! With protocol version 1 there are neither names of links nor glare: all links that are up stay.
 
 mod drain;
 pub mod glare;
@@ -108,12 +111,12 @@ pub struct LocalNode {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum LinkState {
-    /// Its Hello is awaited. A Confirm cannot come before it: the control lane is ordered.
+    /// Its Hello is awaited. Claims cannot come before it: the control lane is ordered.
     Greeting { timer: TimerHandle },
     /// It was told that its life is over, and is to close the link.
     Refused { timer: TimerHandle },
-    /// Its Hello is of a newer life than one that is linked to us: it ends that one once it has confirmed.
-    Newer { timer: TimerHandle, hello: Box<Hello> },
+    /// Its Claims are awaited. Until they come its Hello may be an old one.
+    Met { timer: TimerHandle, hello: Box<Hello> },
     /// We have confirmed; its Confirm is awaited. The peer may have confirmed it and superseded it already,
     /// by its word on these links.
     Verified { timer: TimerHandle, hello: Box<Hello>, superseded: Vec<LinkHandle> },
@@ -137,23 +140,23 @@ struct Link {
     link: LinkHandle,
     state: LinkState,
     incarnation: Option<Incarnation>,
-    /// Known from the start if we dialled, from the peer's Hello otherwise. None under version 1.
+    /// Known from the start if we dialled, from the peer's Hello otherwise.
     id: Option<LinkId>,
     dialled: bool,
     /// When we said Hello.
     greeted_at: Option<MonoTime>,
-    /// From our Hello to the peer's Confirm.
+    /// From our Hello to the peer's answer.
     round_trip: Duration,
-    /// What we have a right to has changed since our Hello.
+    /// What we have a right to has changed since our Claims.
     stale: bool,
 }
 
 /// Whether the peer knows what we have a right to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Told {
-    /// It knows, or hears it in the next Hello.
+    /// It knows, or reads it in the next Claims.
     Yes,
-    /// Our rights have changed since the Hello of a link that is there.
+    /// Our rights have changed since the Claims on a link that is there.
     No,
     /// Likewise, and a further link was dialled to say so.
     Tried,
@@ -183,6 +186,16 @@ impl Link {
 
     fn is_up(&self) -> bool {
         matches!(self.state, LinkState::Up | LinkState::Draining { .. })
+    }
+
+    /// The peer has answered our Hello.
+    fn answered(&mut self, now: MonoTime) {
+        self.round_trip = self.greeted_at.map_or(Duration::ZERO, |at| now.since(at));
+    }
+
+    /// Whether this end has shown its tokens.
+    fn has_claimed(&self) -> bool {
+        self.is_verified() || self.dialled && matches!(self.state, LinkState::Met { .. })
     }
 }
 
@@ -301,9 +314,9 @@ impl Peer {
         self.links.iter().any(|l| l.link == link && l.is_verified())
     }
 
-    /// Whether a Confirm may come on a link that we have not confirmed.
-    pub fn is_newer(&self, link: LinkHandle) -> bool {
-        self.links.iter().any(|l| l.link == link && matches!(l.state, LinkState::Newer { .. }))
+    /// Whether the peer's Claims are awaited on a link.
+    pub fn is_met(&self, link: LinkHandle) -> bool {
+        self.links.iter().any(|l| l.link == link && matches!(l.state, LinkState::Met { .. }))
     }
 
     /// Whether the peer was told that its life is over, and what it still says is of no interest.
@@ -454,7 +467,7 @@ impl Peer {
     /// What we have a right to has changed.
     fn greet_anew(&mut self) {
         for link in &mut self.links {
-            link.stale = link.greeted_at.is_some();
+            link.stale = link.has_claimed();
         }
         self.told = Told::No;
     }
@@ -474,8 +487,7 @@ impl Peer {
         if is_on_its_way || self.links.iter().any(|link| !link.stale) {
             return;
         }
-        // One link more than there may be would be turned away; before version 2 links add up. The peer may count
-        // more of them than we do.
+        // One link more than there may be would be turned away. The peer may count more of them than we do.
         let is_full = self.links.len() >= turn.local.links_per_peer_max;
         if self.told == Told::Tried || is_full || !self.wants_dial(turn.local) {
             self.told = Told::Yes;
@@ -539,6 +551,11 @@ impl std::hash::Hash for Peer {
 }
 
 impl LocalNode {
+    /// The highest version of both. It may be below what one of them speaks.
+    fn common_version(&self, hello: &Hello) -> u32 {
+        hello.version_max.min(self.version_max)
+    }
+
     fn admits(&self, peer: &PeerId) -> bool {
         match &self.admission {
             Admission::Anyone => true,
@@ -569,6 +586,9 @@ impl Machine for Peer {
             }
             PeerInput::LinkUp { link, direction } => self.link_up(turn, link, direction),
             PeerInput::Hello { link, hello } => self.on_hello(turn, link, hello),
+            PeerInput::Claims { link, id, receiver_boot } => {
+                self.on_claims(turn, link, (id, receiver_boot));
+            }
             PeerInput::Confirm { link, version, directory, id, receiver_boot } => {
                 self.on_confirm(turn, link, version, directory, (id, receiver_boot));
             }

@@ -1,15 +1,16 @@
-//! One peer, handshake by handshake: with version 1, where all links that are up stay. What version 2
-//! adds is in `glare_tests.rs`.
+//! One peer, handshake by handshake. Which of several links stays is in `glare_tests.rs`.
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::BlindedNetworks;
 use crate::base::Identity;
 use crate::directory::Document;
-use crate::link::{DialError, Direction};
+use crate::link::{DialError, Direction, End};
 use crate::machine::tests::Bench;
+use crate::wire::{VERSION_MAX, VERSION_MIN, VERSION_NEXT};
 
-/// A node that speaks version 1 only.
+/// A node in its first life.
 pub(super) fn local() -> LocalNode {
     LocalNode {
         id: Identity::from_secret([1; 32]).id(),
@@ -19,7 +20,7 @@ pub(super) fn local() -> LocalNode {
         message_bytes_max: 1 << 20,
         links_per_peer_max: 3,
         drain_max: crate::base::Limits::DRAIN_MAX_LEAST,
-        version_max: 1,
+        version_max: VERSION_MAX,
         stopping: false,
     }
 }
@@ -33,16 +34,23 @@ pub(super) fn life(incarnation: Incarnation) -> LifeRecord {
     LifeRecord { incarnation, signature: [0; 64] }
 }
 
+/// What the peer calls a link that it dialled in this life, as it is read here.
+fn its(link: u64, counter: u64) -> LinkId {
+    LinkId { dialler: End::There, counter, number: link }
+}
+
+/// The first one of a life of the peer.
 pub(super) fn hello(counter: u64) -> Hello {
     Hello {
-        networks: Vec::new(),
-        version_min: 1,
-        version_max: 1,
+        // The mesh looks at them.
+        networks: BlindedNetworks { nonce: [0; 16], marks: Default::default() },
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
         life: life(Incarnation { counter, boot: counter * 100 }),
         call_credit: 7,
         message_bytes_max: 1 << 20,
         critical_capabilities: vec![],
-        link: None,
+        link: its(1, counter),
         abandons: vec![],
         observed_address: None,
     }
@@ -61,17 +69,28 @@ fn dialled(link: u64, dial: u64) -> PeerInput {
     PeerInput::LinkUp { link: LinkHandle(link), direction }
 }
 
-fn says_hello(link: u64, counter: u64) -> PeerInput {
-    PeerInput::Hello { link: LinkHandle(link), hello: hello(counter) }
+fn says_hello(link: u64, id: LinkId) -> PeerInput {
+    let hello = Box::new(Hello { link: id, ..hello(5) });
+    PeerInput::Hello { link: LinkHandle(link), hello }
 }
 
-fn confirms(link: u64) -> PeerInput {
+/// It says Hello on a link that it dialled in this life.
+fn greets(link: u64, counter: u64) -> PeerInput {
+    let hello = Box::new(Hello { link: its(link, counter), ..hello(counter) });
+    PeerInput::Hello { link: LinkHandle(link), hello }
+}
+
+pub(super) fn claims(link: u64, id: LinkId) -> PeerInput {
+    PeerInput::Claims { link: LinkHandle(link), id, receiver_boot: 11 }
+}
+
+pub(super) fn confirms(link: u64, id: LinkId) -> PeerInput {
     PeerInput::Confirm {
         link: LinkHandle(link),
-        version: 1,
+        version: VERSION_MAX,
         directory: Document::default(),
-        id: None,
-        receiver_boot: 0,
+        id,
+        receiver_boot: 11,
     }
 }
 
@@ -82,8 +101,9 @@ pub(super) fn down(link: u64) -> PeerInput {
 /// Brings a link up and gives what the last step caused.
 fn bring_up(bench: &mut Bench<Peer>, link: u64, counter: u64) -> Vec<PeerEffect> {
     bench.feed(&local(), accepted(link));
-    bench.feed(&local(), says_hello(link, counter));
-    bench.feed(&local(), confirms(link))
+    bench.feed(&local(), greets(link, counter));
+    bench.feed(&local(), claims(link, its(link, counter)));
+    bench.feed(&local(), confirms(link, its(link, counter)))
 }
 
 pub(super) fn closed_with(effects: &[PeerEffect]) -> Vec<(u64, CloseCode)> {
@@ -142,25 +162,66 @@ fn being_asked_dials_at_once_and_starts_the_waits_anew() {
 
 #[test]
 fn a_link_is_up_once_both_have_confirmed() {
+    let id = its(1, 5);
     let mut bench = peer();
-    let effects = bench.feed(&local(), accepted(1));
-    assert!(matches!(effects[..], [PeerEffect::SendHello { link: LinkHandle(1), id: None, .. }]));
-    let effects = bench.feed(&local(), says_hello(1, 5));
-    assert!(matches!(effects[..], [PeerEffect::SendConfirm { version: 1, .. }]));
+    assert!(bench.feed(&local(), accepted(1)).is_empty(), "the dialler speaks first");
+    let effects = bench.feed(&local(), greets(1, 5));
+    assert!(matches!(effects[..], [PeerEffect::SendHello { id: said, .. }] if said == id));
+    assert!(bench.machine.is_met(LinkHandle(1)) && !bench.machine.is_verified(LinkHandle(1)));
+    let effects = bench.feed(&local(), claims(1, id));
+    let [PeerEffect::SendClaims { id: claimed, .. }, PeerEffect::SendConfirm { id: confirmed, .. }] =
+        effects[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!([claimed, confirmed], [id; 2]);
     assert!(bench.machine.is_verified(LinkHandle(1)) && !bench.machine.is_up());
-    let effects = bench.feed(&local(), confirms(1));
+    let effects = bench.feed(&local(), confirms(1, id));
     assert!(matches!(effects[..], [PeerEffect::LinkReady { call_credit: 7, first: true, .. }]));
     assert!(bench.machine.is_up());
     assert_eq!(bench.timers_armed(), 0);
 }
 
 #[test]
+fn a_dialler_claims_first_and_confirms_once_the_callee_has_claimed() {
+    let id = LinkId { dialler: End::Here, counter: 1, number: 3 };
+    let mut bench = peer();
+    let effects = bench.feed(&local(), dialled(1, 3));
+    assert!(matches!(effects[..], [PeerEffect::SendHello { id: said, .. }] if said == id));
+    let effects = bench.feed(&local(), says_hello(1, id));
+    assert!(matches!(effects[..], [PeerEffect::SendClaims { id: said, .. }] if said == id));
+    let effects = bench.feed(&local(), claims(1, id));
+    assert!(matches!(effects[..], [PeerEffect::SendConfirm { id: said, .. }] if said == id));
+    let effects = bench.feed(&local(), confirms(1, id));
+    assert!(matches!(effects[..], [PeerEffect::LinkReady { first: true, .. }]));
+}
+
+#[test]
+fn nodes_of_adjacent_versions_speak_the_highest_that_both_know() {
+    for (ours, theirs) in [(3, 3), (3, 4), (4, 3), (4, 4)] {
+        let local = LocalNode { version_max: ours, ..local() };
+        let mut bench = peer();
+        bench.feed(&local, accepted(1));
+        let hello = Box::new(Hello { version_max: theirs, ..hello(5) });
+        bench.feed(&local, PeerInput::Hello { link: LinkHandle(1), hello });
+        let effects = bench.feed(&local, claims(1, its(1, 5)));
+        let chosen = effects.iter().find_map(|effect| match effect {
+            PeerEffect::SendConfirm { version, .. } => Some(*version),
+            _ => None,
+        });
+        assert_eq!(chosen, Some(ours.min(theirs)));
+    }
+    assert_eq!((VERSION_MAX, VERSION_NEXT), (3, 4));
+}
+
+#[test]
 fn a_handshake_that_takes_too_long_is_ended() {
-    for confirmed in [false, true] {
+    for steps in 0..3 {
         let mut bench = peer();
         bench.feed(&local(), accepted(1));
-        if confirmed {
-            bench.feed(&local(), says_hello(1, 5));
+        let said = [greets(1, 5), claims(1, its(1, 5))];
+        for input in said.into_iter().take(steps) {
+            bench.feed(&local(), input);
         }
         assert_eq!(bench.next_timer_in(), Some(HANDSHAKE_MAX));
         let timer = bench.next_timer().unwrap();
@@ -172,30 +233,38 @@ fn a_handshake_that_takes_too_long_is_ended() {
 
 #[test]
 fn steps_out_of_turn_end_the_link() {
+    let id = its(1, 5);
     let fault = [(1, CloseCode::PROTOCOL_FAULT)];
-    let mut bench = peer();
-    bench.feed(&local(), accepted(1));
-    assert_eq!(closed_with(&bench.feed(&local(), confirms(1))), fault, "a Confirm before Hello");
+    // What came before, and what does not belong behind it.
+    let (hello, claim, confirm) = (greets(1, 5), claims(1, id), confirms(1, id));
+    let all = [hello.clone(), claim.clone(), confirm.clone()];
+    for (before, wrong) in [
+        (0, &claim),
+        (0, &confirm),
+        (1, &hello),
+        (1, &confirm),
+        (2, &hello),
+        (2, &claim),
+        (3, &hello),
+        (3, &claim),
+        (3, &confirm),
+    ] {
+        let mut bench = peer();
+        bench.feed(&local(), accepted(1));
+        for input in &all[..before] {
+            bench.feed(&local(), input.clone());
+        }
+        let effects = bench.feed(&local(), wrong.clone());
+        assert_eq!(closed_with(&effects), fault, "{wrong:?} behind {before} steps");
+    }
 
     let mut bench = peer();
     bench.feed(&local(), accepted(1));
-    bench.feed(&local(), says_hello(1, 5));
-    assert_eq!(closed_with(&bench.feed(&local(), says_hello(1, 5))), fault, "a second Hello");
-
-    let mut bench = peer();
-    bring_up(&mut bench, 1, 5);
-    assert_eq!(closed_with(&bench.feed(&local(), confirms(1))), fault, "a second Confirm");
-
-    let mut bench = peer();
-    bench.feed(&local(), accepted(1));
-    bench.feed(&local(), says_hello(1, 5));
-    let wrong = PeerInput::Confirm {
-        link: LinkHandle(1),
-        version: 9,
-        directory: Document::default(),
-        id: None,
-        receiver_boot: 0,
-    };
+    bench.feed(&local(), hello);
+    bench.feed(&local(), claim);
+    let directory = Document::default();
+    let link = LinkHandle(1);
+    let wrong = PeerInput::Confirm { link, version: 9, directory, id, receiver_boot: 11 };
     assert_eq!(closed_with(&bench.feed(&local(), wrong)), fault, "a version nobody offered");
 }
 
@@ -204,12 +273,15 @@ fn a_handshake_is_refused_with_the_reason_in_the_close() {
     let refused = |local: &LocalNode, hello: Hello| {
         let mut bench = peer();
         bench.feed(local, accepted(1));
-        let effects = bench.feed(local, PeerInput::Hello { link: LinkHandle(1), hello });
+        let effects =
+            bench.feed(local, PeerInput::Hello { link: LinkHandle(1), hello: Box::new(hello) });
         let [(1, code)] = closed_with(&effects)[..] else { panic!("{effects:?}") };
         RefuseCode::from_close(code).expect("a refusal")
     };
-    let later = Hello { version_min: 2, version_max: 3, ..hello(1) };
+    let later = Hello { version_min: VERSION_NEXT, version_max: VERSION_NEXT + 1, ..hello(1) };
     assert_eq!(refused(&local(), later), RefuseCode::Version);
+    let former = Hello { version_min: 1, version_max: VERSION_MIN - 1, ..hello(1) };
+    assert_eq!(refused(&local(), former), RefuseCode::Version);
     let demanding = Hello { critical_capabilities: vec![4], ..hello(1) };
     assert_eq!(refused(&local(), demanding), RefuseCode::Capability);
     let closed = LocalNode { admission: Admission::Listed(Default::default()), ..local() };
@@ -224,8 +296,9 @@ fn a_peer_that_we_were_told_to_connect_to_is_let_in() {
     let mut bench = peer();
     bench.feed(&closed, keep());
     bench.feed(&closed, accepted(1));
-    let effects = bench.feed(&closed, says_hello(1, 1));
-    assert!(matches!(effects[..], [PeerEffect::SendConfirm { .. }]));
+    bench.feed(&closed, greets(1, 1));
+    let effects = bench.feed(&closed, claims(1, its(1, 1)));
+    assert!(effects.iter().any(|effect| matches!(effect, PeerEffect::SendConfirm { .. })));
 }
 
 #[test]
@@ -233,7 +306,9 @@ fn a_newer_life_ends_the_older_one_and_an_older_is_refused() {
     let mut bench = peer();
     bring_up(&mut bench, 1, 5);
     bench.feed(&local(), accepted(2));
-    let effects = bench.feed(&local(), says_hello(2, 6));
+    let effects = bench.feed(&local(), greets(2, 6));
+    assert!(matches!(effects[..], [PeerEffect::SendHello { .. }]), "a Hello may be an old one");
+    let effects = bench.feed(&local(), claims(2, its(2, 6)));
     let shown = effects.iter().find_map(|effect| match effect {
         PeerEffect::SendRefuse { link, life, .. } => Some((*link, life.incarnation.counter)),
         _ => None,
@@ -244,15 +319,36 @@ fn a_newer_life_ends_the_older_one_and_an_older_is_refused() {
     let confirmed =
         effects.iter().position(|e| matches!(e, PeerEffect::SendConfirm { .. })).unwrap();
     assert!(ended < confirmed, "the old life is over before the new one begins");
+    bench.feed(&local(), confirms(2, its(2, 6)));
 
     bench.feed(&local(), accepted(3));
-    let effects = bench.feed(&local(), says_hello(3, 5));
-    assert_eq!(closed_with(&effects), [(3, RefuseCode::StaleIncarnation.as_close())]);
+    let effects = bench.feed(&local(), greets(3, 5));
+    assert!(effects.iter().any(|effect| matches!(effect, PeerEffect::SendRefuse { .. })));
+    assert!(bench.machine.is_refused(LinkHandle(3)));
 
     bench.feed(&local(), accepted(4));
-    let double = Hello { life: life(Incarnation { counter: 6, boot: 1 }), ..hello(6) };
+    let life = life(Incarnation { counter: 6, boot: 1 });
+    let double = Box::new(Hello { life, link: its(4, 6), ..hello(6) });
     let effects = bench.feed(&local(), PeerInput::Hello { link: LinkHandle(4), hello: double });
     assert_eq!(closed_with(&effects), [(4, RefuseCode::IdentityInUse.as_close())]);
+}
+
+#[test]
+fn of_two_lives_that_greet_at_one_time_the_later_is_let_in() {
+    for later_claims_first in [true, false] {
+        let mut bench = peer();
+        for (link, counter) in [(1, 5), (2, 6)] {
+            bench.feed(&local(), accepted(link));
+            bench.feed(&local(), greets(link, counter));
+        }
+        let order = if later_claims_first { [(2, 6), (1, 5)] } else { [(1, 5), (2, 6)] };
+        for (link, counter) in order {
+            bench.feed(&local(), claims(link, its(link, counter)));
+        }
+        assert_eq!(bench.machine.session().map(|life| life.counter), Some(6));
+        assert!(!bench.machine.is_verified(LinkHandle(1)));
+        assert!(bench.machine.is_verified(LinkHandle(2)));
+    }
 }
 
 #[test]
@@ -260,19 +356,24 @@ fn a_second_link_keeps_the_peer_up_when_the_first_is_lost() {
     let mut bench = peer();
     bring_up(&mut bench, 1, 5);
     let effects = bring_up(&mut bench, 2, 5);
-    assert!(matches!(effects[..], [PeerEffect::LinkReady { first: false, .. }]));
+    assert!(matches!(effects[0], PeerEffect::LinkReady { first: false, .. }));
+    let lost = |effects: &[PeerEffect], is_last: bool| {
+        let lost =
+            |e: &PeerEffect| matches!(e, PeerEffect::LinkLost { last, .. } if *last == is_last);
+        effects.iter().any(lost)
+    };
     let effects = bench.feed(&local(), down(1));
-    assert!(matches!(effects[..], [PeerEffect::LinkLost { last: false, .. }]));
+    assert!(lost(&effects, false));
     let effects = bench.feed(&local(), down(2));
-    assert!(matches!(effects[..], [PeerEffect::LinkLost { last: true, .. }]));
+    assert!(lost(&effects, true));
     assert!(bench.machine.session().is_some(), "its life may go on elsewhere");
 }
 
 #[test]
-fn more_links_than_allowed_are_closed_at_once() {
+fn more_handshakes_than_allowed_are_closed_at_once() {
     let mut bench = peer();
     for link in 1..=3 {
-        bring_up(&mut bench, link, 5);
+        bench.feed(&local(), accepted(link));
     }
     let effects = bench.feed(&local(), accepted(4));
     assert_eq!(closed_with(&effects), [(4, CloseCode::TOO_MANY_LINKS)]);
@@ -283,14 +384,16 @@ fn a_right_that_cannot_be_shown_on_a_further_link_is_shown_on_a_new_one() {
     let dials = |effects: &[PeerEffect]| {
         effects.iter().filter(|effect| matches!(effect, PeerEffect::Dial { .. })).count()
     };
+    let dial = |number| LinkId { dialler: End::Here, counter: 1, number };
     // The dial leads nowhere, or the peer has too many links already.
     for refused in [false, true] {
         let mut bench = peer();
         bench.feed(&local(), keep());
         bench.machine.dial_started(DialHandle(1));
         bench.feed(&local(), dialled(1, 1));
-        bench.feed(&local(), says_hello(1, 5));
-        bench.feed(&local(), confirms(1));
+        bench.feed(&local(), says_hello(1, dial(1)));
+        bench.feed(&local(), claims(1, dial(1)));
+        bench.feed(&local(), confirms(1, dial(1)));
         let effects = bench.feed(&local(), PeerInput::GreetAnew);
         assert_eq!((dials(&effects), closed_with(&effects)), (1, vec![]));
         bench.machine.dial_started(DialHandle(2));
@@ -306,8 +409,9 @@ fn a_right_that_cannot_be_shown_on_a_further_link_is_shown_on_a_new_one() {
         assert_eq!(dials(&effects), 1);
         bench.machine.dial_started(DialHandle(3));
         bench.feed(&local(), dialled(3, 3));
-        bench.feed(&local(), says_hello(3, 5));
-        bench.feed(&local(), confirms(3));
+        bench.feed(&local(), says_hello(3, dial(3)));
+        bench.feed(&local(), claims(3, dial(3)));
+        bench.feed(&local(), confirms(3, dial(3)));
         let effects = bench.feed(&local(), keep());
         assert_eq!((dials(&effects), closed_with(&effects)), (0, vec![]), "it knows");
     }
@@ -320,8 +424,12 @@ fn a_right_that_changes_during_a_handshake_is_shown_too() {
     bench.machine.dial_started(DialHandle(1));
     bench.feed(&local(), dialled(1, 1));
     let effects = bench.feed(&local(), PeerInput::GreetAnew);
+    assert!(effects.is_empty(), "what is claimed later is so then");
+    let dial = LinkId { dialler: End::Here, counter: 1, number: 1 };
+    bench.feed(&local(), says_hello(1, dial));
+    let effects = bench.feed(&local(), PeerInput::GreetAnew);
     let dials = |effect: &PeerEffect| matches!(effect, PeerEffect::Dial { .. });
-    assert!(effects.iter().any(dials), "what was said is no longer so");
+    assert!(effects.iter().any(dials), "what was claimed is no longer so");
 }
 
 #[test]
@@ -338,6 +446,14 @@ fn a_released_peer_is_let_go_of() {
     assert_eq!(bench.timers_armed(), 0, "it is not dialled again");
 }
 
+fn any_id() -> impl Strategy<Value = LinkId> {
+    (any::<bool>(), 1u64..4, 1u64..5).prop_map(|(here, counter, number)| LinkId {
+        dialler: if here { End::Here } else { End::There },
+        counter,
+        number,
+    })
+}
+
 fn any_input() -> impl Strategy<Value = PeerInput> {
     let link = || (1u64..5).prop_map(LinkHandle);
     prop_oneof![
@@ -352,8 +468,10 @@ fn any_input() -> impl Strategy<Value = PeerInput> {
                 Direction::Accepted
             },
         }),
-        (link(), 1u64..4).prop_map(|(link, n)| PeerInput::Hello { link, hello: hello(n) }),
-        (1u64..5).prop_map(confirms),
+        (1u64..5, 1u64..4).prop_map(|(link, counter)| greets(link, counter)),
+        (1u64..5, any_id()).prop_map(|(link, id)| says_hello(link, id)),
+        (1u64..5, any_id()).prop_map(|(link, id)| claims(link, id)),
+        (1u64..5, any_id()).prop_map(|(link, id)| confirms(link, id)),
         (1u64..5).prop_map(down),
         link().prop_map(|link| PeerInput::Fault { link, what: "noise".into() }),
         (1u64..4).prop_map(|dial| PeerInput::DialFailed {

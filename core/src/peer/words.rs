@@ -32,7 +32,16 @@ pub enum PeerInput {
         /// On this link.
         link: LinkHandle,
         /// The Hello.
-        hello: Hello,
+        hello: Box<Hello>,
+    },
+    /// Its Claims came, and give it a right to talk to us.
+    Claims {
+        /// On this link.
+        link: LinkHandle,
+        /// The link that they name.
+        id: LinkId,
+        /// The boot number of our life to which they are shown.
+        receiver_boot: u64,
     },
     /// Its Confirm came.
     Confirm {
@@ -43,7 +52,7 @@ pub enum PeerInput {
         /// What it serves.
         directory: Document,
         /// The link that it confirms.
-        id: Option<LinkId>,
+        id: LinkId,
         /// The boot number of our life that it confirms.
         receiver_boot: u64,
     },
@@ -67,7 +76,7 @@ pub enum PeerInput {
     AllReceived(LinkHandle),
     /// A link that is drained cannot be awaited.
     DrainFailed(LinkHandle),
-    /// Its Hello came on this link and gives it no right to talk to us.
+    /// Its Hello or its Claims came on this link and give it no right to talk to us.
     TurnAway {
         /// The link.
         link: LinkHandle,
@@ -76,7 +85,7 @@ pub enum PeerInput {
         /// For the log.
         why: String,
     },
-    /// What our Hello says has changed: greet it anew. On another link, which replaces those that there are,
+    /// What our Claims show has changed: greet it anew. On another link, which replaces those that there are,
     /// if it can be dialled; otherwise its links are closed, and it greets us if it wants one.
     GreetAnew,
     /// It has lost its right to talk to us.
@@ -141,10 +150,19 @@ pub enum PeerEffect {
     SendHello {
         /// The link.
         link: LinkHandle,
-        /// What it is called; none if the peer speaks version 1.
-        id: Option<LinkId>,
+        /// What it is called.
+        id: LinkId,
         /// Links that are over, whatever the peer believes.
         abandons: Vec<LinkId>,
+    },
+    /// Show on this link our tokens for the networks that both are in.
+    SendClaims {
+        /// The link.
+        link: LinkHandle,
+        /// What it is called.
+        id: LinkId,
+        /// The peer's life that they are for.
+        incarnation: Incarnation,
     },
     /// Confirm this link with this version and our directory. From here on the peer is served.
     SendConfirm {
@@ -155,7 +173,7 @@ pub enum PeerEffect {
         /// Whose life the link belongs to.
         incarnation: Incarnation,
         /// What the link is called.
-        id: Option<LinkId>,
+        id: LinkId,
     },
     /// Tell the peer that it lives in the past. It closes the link then.
     SendRefuse {

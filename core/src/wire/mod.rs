@@ -13,8 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunlin_proto::{Frame, FrameError, FrameView, Header, v1};
 
+use crate::auth::blind::{MARK_BYTES, Mark};
 use crate::auth::membership::NETWORKS_MAX;
-use crate::auth::{LifeRecord, NetworkClaim, NetworkId};
+use crate::auth::{BlindedNetworks, LifeRecord, NetworkClaim, NetworkId};
 use crate::base::{Incarnation, Limits};
 use crate::directory::{Delta, Document, Heard, Heartbeat};
 use crate::events::ack::EventAck;
@@ -28,9 +29,12 @@ pub use events::{EventFrame, EventsFrame, EventsFrom, RunFrame};
 pub use leases::{LEARNED_PART_MAX, LearnedPart};
 
 /// The lowest protocol version that this code speaks.
-pub const VERSION_MIN: u32 = 1;
+pub const VERSION_MIN: u32 = 3;
 /// The highest protocol version that this code speaks.
-pub const VERSION_MAX: u32 = 2;
+pub const VERSION_MAX: u32 = 3;
+/// The version behind it, in which nothing differs. For tests and simulations of nodes of two adjacent versions: a
+/// node speaks it only if its limits say so.
+pub const VERSION_NEXT: u32 = VERSION_MAX + 1;
 
 /// Links that one Hello may abandon.
 pub const ABANDONS_MAX: usize = 16;
@@ -82,14 +86,13 @@ pub struct Hello {
     pub message_bytes_max: usize,
     /// Capabilities without which it does not talk.
     pub critical_capabilities: Vec<u32>,
-    /// The networks that it is in, its default one first. At most [`NETWORKS_MAX`], none twice.
-    pub networks: Vec<NetworkClaim>,
-    /// Since version 2: the link that this Hello is about.
-    pub link: Option<LinkId>,
-    /// Since version 2: links between the two that it has closed, lost, or replaces with this one. At
-    /// most [`ABANDONS_MAX`].
+    /// The networks that it is in, blinded.
+    pub networks: BlindedNetworks,
+    /// The link that this Hello is about.
+    pub link: LinkId,
+    /// Links between the two that it has closed, lost, or replaces with this one. At most [`ABANDONS_MAX`].
     pub abandons: Vec<LinkId>,
-    /// Since version 2: where it sees us.
+    /// Where it sees us.
     pub observed_address: Option<SocketAddr>,
 }
 
@@ -140,13 +143,23 @@ pub struct ReplyMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Message {
-    Hello(Hello),
+    /// Boxed: it is by far the largest, and rare.
+    Hello(Box<Hello>),
+    /// Tokens for the networks that both are in.
+    Claims {
+        /// The link on which they are shown.
+        link: LinkId,
+        /// The boot number of the receiver's life that they are shown to.
+        receiver_boot: u64,
+        /// The sender's default network first. At most [`NETWORKS_MAX`], none twice.
+        networks: Vec<NetworkClaim>,
+    },
     Confirm {
         version: u32,
         directory: Document,
-        /// Since version 2: the link that is confirmed.
-        link: Option<LinkId>,
-        /// Since version 2: the boot number of the receiver's life that is confirmed.
+        /// The link that is confirmed.
+        link: LinkId,
+        /// The boot number of the receiver's life that is confirmed.
         receiver_boot: u64,
     },
     Directory(Document),
@@ -255,11 +268,16 @@ pub fn parse_with(
         return Err(fault("frame", "payload", format!("{} bytes", payload.len())));
     }
     Ok(match header {
-        Header::Hello(hello) => Message::Hello(parse_hello(*hello)?),
+        Header::Hello(hello) => Message::Hello(Box::new(parse_hello(*hello)?)),
+        Header::Claims(claims) => Message::Claims {
+            link: parse_needed_link("Claims", claims.link)?,
+            receiver_boot: claims.receiver_boot,
+            networks: parse_claims(claims.networks)?,
+        },
         Header::Confirm(confirm) => Message::Confirm {
             version: confirm.version,
             directory: directory::parse(confirm.directory.unwrap_or_default(), limits)?,
-            link: confirm.link.map(|id| parse_link("Confirm", id)).transpose()?,
+            link: parse_needed_link("Confirm", confirm.link)?,
             receiver_boot: confirm.receiver_boot,
         },
         Header::Refuse(refuse) => {
@@ -346,19 +364,34 @@ fn parse_hello(hello: v1::Hello) -> Result<Hello, WireFault> {
         call_credit: hello.call_credit,
         message_bytes_max: hello.message_bytes_max as usize,
         critical_capabilities: hello.critical_capabilities,
-        link: hello.link.map(|id| parse_link("Hello", id)).transpose()?,
+        link: parse_needed_link("Hello", hello.link)?,
         abandons: hello
             .abandons
             .into_iter()
             .map(|id| parse_link("Hello", id))
             .collect::<Result<_, _>>()?,
         observed_address,
-        networks: parse_networks(hello.networks)?,
+        networks: parse_blinded(&hello.nonce, &hello.networks)?,
     })
 }
 
-fn parse_networks(claims: Vec<v1::NetworkClaim>) -> Result<Vec<NetworkClaim>, WireFault> {
-    let wrong = |why: String| fault("Hello", "networks", why);
+fn parse_blinded(nonce: &[u8], networks: &[u8]) -> Result<BlindedNetworks, WireFault> {
+    let nonce =
+        nonce.try_into().map_err(|_| fault("Hello", "nonce", format!("{} bytes", nonce.len())))?;
+    let (marks, rest) = networks.as_chunks::<MARK_BYTES>();
+    let wrong = || fault("Hello", "networks", format!("{} bytes", networks.len()));
+    let marks: [Mark; NETWORKS_MAX] = marks.try_into().map_err(|_| wrong())?;
+    if !rest.is_empty() {
+        return Err(wrong());
+    }
+    if !marks.is_sorted_by(|a, b| a < b) {
+        return Err(fault("Hello", "networks", "not in growing order"));
+    }
+    Ok(BlindedNetworks { nonce, marks })
+}
+
+fn parse_claims(claims: Vec<v1::NetworkClaim>) -> Result<Vec<NetworkClaim>, WireFault> {
+    let wrong = |why: String| fault("Claims", "networks", why);
     if claims.len() > NETWORKS_MAX {
         return Err(wrong(format!("{} of them", claims.len())));
     }
@@ -550,18 +583,26 @@ impl Message {
                 message_bytes_max: u32::try_from(hello.message_bytes_max).unwrap_or(u32::MAX),
                 capabilities: Vec::new(),
                 critical_capabilities: hello.critical_capabilities,
-                networks: hello.networks.into_iter().map(network_to_wire).collect(),
-                link: hello.link.map(link_to_wire),
+                nonce: Bytes::copy_from_slice(&hello.networks.nonce),
+                networks: Bytes::copy_from_slice(hello.networks.marks.as_flattened()),
+                link: Some(link_to_wire(hello.link)),
                 abandons: hello.abandons.into_iter().map(link_to_wire).collect(),
                 observed_address: hello
                     .observed_address
                     .map_or_else(String::new, |address| address.to_string()),
             }))),
+            Message::Claims { link, receiver_boot, networks } => {
+                Frame::new(Header::Claims(v1::Claims {
+                    link: Some(link_to_wire(link)),
+                    receiver_boot,
+                    networks: networks.into_iter().map(network_to_wire).collect(),
+                }))
+            }
             Message::Confirm { version, directory, link, receiver_boot } => {
                 Frame::new(Header::Confirm(v1::Confirm {
                     version,
                     directory: Some(directory::to_wire(&directory)),
-                    link: link.map(link_to_wire),
+                    link: Some(link_to_wire(link)),
                     receiver_boot,
                 }))
             }

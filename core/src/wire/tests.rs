@@ -46,8 +46,8 @@ fn at_the_other_end(mut message: Message) -> Message {
         id.dialler = if id.dialler == End::Here { End::There } else { End::Here };
     };
     match &mut message {
-        Message::Hello(hello) => hello.abandons.iter_mut().chain(&mut hello.link).for_each(turn),
-        Message::Confirm { link, .. } => link.iter_mut().for_each(turn),
+        Message::Hello(hello) => hello.abandons.iter_mut().chain([&mut hello.link]).for_each(turn),
+        Message::Claims { link, .. } | Message::Confirm { link, .. } => turn(link),
         Message::Supersede { loser, .. } | Message::Drained { loser, .. } => turn(loser),
         Message::Cut { from, .. } => turn(from),
         _ => {}
@@ -75,18 +75,25 @@ fn what_names_no_link_is_no_message_about_one() {
         let sent = Some(v1::Sent { lanes: vec![0; lanes], own: 0 });
         assert!(refused(Header::Supersede(v1::Supersede { loser: Some(id), sent })));
     }
-    let hello = v1::Hello {
-        version_min: 1,
-        version_max: 2,
-        incarnation: Some(v1::Incarnation { counter: 1, boot: 1, signature: vec![0; 64].into() }),
-        call_credit: 1,
-        ..v1::Hello::default()
-    };
+    let hello = hello_on_the_wire();
     assert!(!refused(Header::Hello(Box::new(hello.clone()))));
     let many = v1::Hello { abandons: vec![id; ABANDONS_MAX + 1], ..hello.clone() };
     assert!(refused(Header::Hello(Box::new(many))));
     let nowhere = v1::Hello { observed_address: "nowhere".into(), ..hello };
     assert!(refused(Header::Hello(Box::new(nowhere))));
+}
+
+fn hello_on_the_wire() -> v1::Hello {
+    v1::Hello {
+        version_min: 3,
+        version_max: 4,
+        incarnation: Some(v1::Incarnation { counter: 1, boot: 1, signature: vec![0; 64].into() }),
+        call_credit: 1,
+        link: Some(v1::LinkId { dialled_by_sender: true, counter: 1, number: 1 }),
+        nonce: vec![0; 16].into(),
+        networks: (0..128).collect::<Vec<u8>>().into(),
+        ..v1::Hello::default()
+    }
 }
 
 #[test]
@@ -129,9 +136,9 @@ fn every_message_reads_back_as_it_was_written() {
         removed: vec![EntryKey::Service(2), EntryKey::Service(9)],
     };
     let messages = [
-        Message::Hello(Hello {
-            version_min: 1,
-            version_max: 2,
+        Message::Hello(Box::new(Hello {
+            version_min: 3,
+            version_max: 4,
             life: LifeRecord {
                 incarnation: Incarnation { counter: 5, boot: 6 },
                 signature: [7; 64],
@@ -139,20 +146,28 @@ fn every_message_reads_back_as_it_was_written() {
             call_credit: 100,
             message_bytes_max: 1 << 20,
             critical_capabilities: vec![3],
+            networks: BlindedNetworks {
+                nonce: [9; 16],
+                marks: std::array::from_fn(|place| [place as u8; 16]),
+            },
+            link: link(End::Here),
+            abandons: vec![link(End::There), link(End::Here)],
+            observed_address: Some("[2001:db8::1]:4433".parse().unwrap()),
+        })),
+        Message::Claims {
+            link: link(End::Here),
+            receiver_boot: 9,
             networks: vec![NetworkClaim {
                 network: NetworkId::from_bytes([7; 32]),
                 token: Bytes::from_static(b"token"),
                 descriptor_sequence: 4,
                 is_default: true,
             }],
-            link: Some(link(End::Here)),
-            abandons: vec![link(End::There), link(End::Here)],
-            observed_address: Some("[2001:db8::1]:4433".parse().unwrap()),
-        }),
+        },
         Message::Confirm {
-            version: 2,
+            version: 3,
             directory: document.clone(),
-            link: Some(link(End::There)),
+            link: link(End::There),
             receiver_boot: 9,
         },
         Message::Refuse { code: 3, life: None },
@@ -212,25 +227,25 @@ fn what_is_not_legal_is_refused_by_name() {
     assert!(wrong(|c| c.path = Bytes::from_static(b"a/*")).starts_with("Call.path is not legal"));
 
     let hello = |change: fn(&mut v1::Hello)| {
-        let mut hello = v1::Hello {
-            version_min: 1,
-            version_max: 1,
-            incarnation: Some(v1::Incarnation {
-                counter: 1,
-                boot: 1,
-                signature: vec![0; 64].into(),
-            }),
-            call_credit: 1,
-            ..Default::default()
-        };
+        let mut hello = hello_on_the_wire();
         change(&mut hello);
         parse(Frame::new(Header::Hello(Box::new(hello))).to_body(), &Limits::default())
     };
     assert!(hello(|_| {}).is_ok());
     assert!(hello(|h| h.incarnation = None).is_err());
     assert!(hello(|h| h.version_min = 0).is_err());
-    assert!(hello(|h| h.version_min = 2).is_err());
+    assert!(hello(|h| h.version_min = 5).is_err());
     assert!(hello(|h| h.call_credit = 0).is_err());
+    assert!(hello(|h| h.link = None).is_err());
+    assert!(hello(|h| h.nonce = vec![0; 15].into()).is_err());
+    // Eight marks, in growing order.
+    for bytes in [0, 112, 127, 129, 144] {
+        let mut frame = hello_on_the_wire();
+        frame.networks = (0..bytes).collect::<Vec<u8>>().into();
+        let frame = Frame::new(Header::Hello(Box::new(frame))).to_body();
+        assert!(parse(frame, &Limits::default()).is_err(), "{bytes} bytes");
+    }
+    assert!(hello(|h| h.networks = vec![0; 128].into()).is_err());
 }
 
 #[test]

@@ -17,11 +17,11 @@ use dunlin_core::auth::Access;
 use dunlin_core::base::{CallKey, InvocationKey, ServiceKey};
 use dunlin_core::directory::Hook;
 use dunlin_core::link::{
-    CloseCode, DialError, DialHandle, Direction, DownReason, FrameSource, Lane, LinkHandle,
-    LinkInput,
+    CloseCode, DialError, DialHandle, Direction, DownReason, End, FrameSource, Lane, LinkHandle,
+    LinkId, LinkInput,
 };
 use dunlin_core::peer::Admission;
-use dunlin_core::wire;
+use dunlin_core::wire::{self, VERSION_NEXT};
 use dunlin_core::{Limits, Mesh, MeshConfig, MonoTime, Now, PeerId, WallTime};
 
 use crate::life::IDENTITY;
@@ -121,7 +121,7 @@ fn limits(choice: u8) -> Limits {
         unverified_links_max: 3,
         peers_per_issuer_max: 2,
         links_per_peer_max: 2,
-        protocol_version_max: 2,
+        protocol_version_max: VERSION_NEXT,
         leases_per_issuer_max: 2,
         document_bytes_per_second_max: 1_000,
         document_bytes_burst_max: 2_000,
@@ -164,6 +164,8 @@ struct Link {
     /// Whether the mesh has said that there are frames to pull.
     announced: bool,
     boot: Option<u64>,
+    /// What the peer calls it. The counter of a link that the peer dialled is that of its Hello.
+    name: LinkId,
 }
 
 struct World {
@@ -304,7 +306,14 @@ impl World {
     fn bring_up(&mut self, peer: usize, direction: Direction) {
         self.links_made += 1;
         let handle = LinkHandle(self.links_made);
-        self.links.push(Link { handle, peer, announced: false, boot: None });
+        let name = match direction {
+            Direction::Accepted => LinkId { dialler: End::Here, counter: 0, number: handle.0 },
+            Direction::Dialled(dial) => {
+                let counter = self.mesh.incarnation().counter;
+                LinkId { dialler: End::There, counter, number: dial.0 }
+            }
+        };
+        self.links.push(Link { handle, peer, announced: false, boot: None, name });
         let up = LinkInput::Up { link: handle, peer: peer_id(peer), direction, remote: None };
         self.mesh.handle_link(self.now(), up);
     }

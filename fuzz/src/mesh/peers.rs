@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dunlin_core::auth::NetworkClaim;
-use dunlin_core::base::Incarnation;
+use dunlin_core::auth::{BlindedNetworks, Greeter, NetworkClaim};
+use dunlin_core::base::{Draws, Incarnation};
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
 };
-use dunlin_core::link::{Lane, LinkInput};
+use dunlin_core::link::{End, Lane, LinkId, LinkInput};
 use dunlin_core::rpc::Status;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::{Pattern, TopicPath};
-use dunlin_core::wire::{CallMessage, Hello, Message, ReplyMessage};
+use dunlin_core::wire::{CallMessage, Hello, Message, ReplyMessage, VERSION_MAX, VERSION_MIN};
 
-use super::{PATHS, PEERS, SERVICES, World, op};
+use super::{PATHS, PEERS, SERVICES, World, op, peer_id};
 use crate::life::unsigned;
 use crate::rights;
 use crate::tape::Tape;
@@ -33,8 +33,8 @@ impl World {
             op::HELLO => {
                 let link = tape.byte();
                 let hello = Hello {
-                    version_min: u32::from(tape.byte() % 3),
-                    version_max: u32::from(tape.byte() % 4),
+                    version_min: version(tape.byte() % 3),
+                    version_max: version(tape.byte() % 4),
                     life: unsigned(Incarnation {
                         counter: tape.number(),
                         boot: u64::from(tape.byte()),
@@ -42,22 +42,18 @@ impl World {
                     call_credit: tape.number() as u32,
                     message_bytes_max: tape.number() as usize & 0xffff_ffff,
                     critical_capabilities: vec![1; tape.pick(8) / 7],
-                    link: None,
+                    link: self.name(link),
                     abandons: Vec::new(),
                     observed_address: None,
-                    networks: self.claims(link),
+                    networks: self.blinded(link),
                 };
                 self.say_hello(link, hello);
             }
             op::CONFIRM => {
                 let link = tape.byte();
-                let version = u32::from(tape.byte() % 3);
+                let version = version(tape.byte() % 3);
                 let directory = document(tape);
-                self.say_message(
-                    link,
-                    Lane::CONTROL,
-                    Message::Confirm { version, directory, link: None, receiver_boot: 0 },
-                );
+                self.say_confirm(link, version, directory);
             }
             op::DIRECTORY => {
                 let link = tape.byte();
@@ -127,23 +123,20 @@ impl World {
                 self.settle();
                 let link = self.links.len().saturating_sub(1) as u8;
                 let hello = Hello {
-                    version_min: 1,
-                    version_max: 1,
+                    version_min: VERSION_MIN,
+                    version_max: VERSION_MAX,
                     life: unsigned(Incarnation { counter: 1, boot: 1 }),
                     call_credit: 3,
                     message_bytes_max: 1_000,
                     critical_capabilities: Vec::new(),
-                    link: None,
+                    link: self.name(link),
                     abandons: Vec::new(),
                     observed_address: None,
-                    networks: self.claims(link),
+                    networks: self.blinded(link),
                 };
                 self.say_hello(link, hello);
                 self.settle();
-                let directory = offered(1, offers, 0);
-                let confirm =
-                    Message::Confirm { version: 1, directory, link: None, receiver_boot: 0 };
-                self.say_message(link, Lane::CONTROL, confirm);
+                self.say_confirm(link, VERSION_MAX, offered(1, offers, 0));
             }
             _ => return false,
         }
@@ -169,15 +162,51 @@ impl World {
             Some(index) if !self.mesh.access().is_development() => {
                 rights::claims(self.links[index].peer)
             }
-            _ => self.mesh.access().claims(self.now()),
+            _ => vec![rights::development()],
         }
     }
 
-    fn say_hello(&mut self, link: u8, hello: Hello) {
-        if let Some(index) = usize::from(link).checked_rem(self.links.len()) {
-            self.links[index].boot = Some(hello.life.incarnation.boot);
+    /// What the peer calls a link. Anything where there is none: nothing is said there.
+    fn name(&self, link: u8) -> LinkId {
+        let index = usize::from(link).checked_rem(self.links.len());
+        let none = LinkId { dialler: End::Here, counter: 0, number: 1 };
+        index.map_or(none, |index| self.links[index].name)
+    }
+
+    /// Its networks as a Hello on this link shows them.
+    fn blinded(&self, link: u8) -> BlindedNetworks {
+        let index = usize::from(link).checked_rem(self.links.len());
+        let peer = index.map_or(1, |index| self.links[index].peer);
+        let has_dialled = self.name(link).dialler == End::Here;
+        let greeter = Greeter { sender: peer_id(peer), receiver: peer_id(0), has_dialled };
+        let networks = self.claims(link).into_iter().map(|claim| claim.network);
+        BlindedNetworks::new(networks, &greeter, &mut Draws::new([link; 32]))
+    }
+
+    /// A Hello, and the Claims that belong to it.
+    fn say_hello(&mut self, link: u8, mut hello: Hello) {
+        let Some(index) = usize::from(link).checked_rem(self.links.len()) else { return };
+        let handle = self.links[index].handle;
+        self.links[index].boot = Some(hello.life.incarnation.boot);
+        if hello.link.dialler == End::Here {
+            hello.link.counter = hello.life.incarnation.counter;
+            self.links[index].name = hello.link;
         }
-        self.say_message(link, Lane::CONTROL, Message::Hello(hello));
+        let networks = self.claims(link);
+        self.say_message(link, Lane::CONTROL, Message::Hello(Box::new(hello)));
+        self.settle();
+        // It may have been closed for that.
+        if self.links.get(index).is_some_and(|link| link.handle == handle) {
+            let (name, receiver_boot) = (self.name(link), self.mesh.incarnation().boot);
+            let claims = Message::Claims { link: name, receiver_boot, networks };
+            self.say_message(link, Lane::CONTROL, claims);
+        }
+    }
+
+    fn say_confirm(&mut self, link: u8, version: u32, directory: Document) {
+        let (name, receiver_boot) = (self.name(link), self.mesh.incarnation().boot);
+        let confirm = Message::Confirm { version, directory, link: name, receiver_boot };
+        self.say_message(link, Lane::CONTROL, confirm);
     }
 
     fn peer_calls(&mut self, tape: &mut Tape<'_>) {
@@ -208,6 +237,14 @@ impl World {
             payload: payload.into(),
         };
         self.say_message(link, Lane::shared(sequence), Message::Call(call));
+    }
+}
+
+/// A number of a tape as a version: those that are spoken come first.
+fn version(number: u8) -> u32 {
+    match number {
+        0 => 0,
+        number => u32::from(number) + VERSION_MIN - 1,
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_tokio::{
-    CallError, ConnectError, Executed, Failure, HandlerError, Node, NodeEvent, PeerAddress,
-    RefuseCode, ServiceError, StartError, key, service,
+    CallError, ConnectError, Executed, Failure, HandlerError, Node, NodeError, NodeEvent,
+    PeerAddress, RefuseCode, ServiceError, StartError, key, service,
 };
 use tokio::sync::Notify;
 
@@ -194,6 +194,20 @@ async fn whoever_is_not_allowed_is_told_so() {
     assert!(refused, "{error}");
     let friend = local().identity(friend).start().await.unwrap();
     within(friend.connect(address(&server))).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_older_of_two_processes_with_one_key_ends_with_an_error() {
+    let twin = key::generate();
+    let peer = local().start().await.unwrap();
+    let older = local().identity(twin.clone()).incarnation_counter(5).start();
+    let mut older = older.await.unwrap();
+    within(older.connect(address(&peer))).await.unwrap();
+    let newer = local().identity(twin).incarnation_counter(6).start().await.unwrap();
+    within(newer.connect(address(&peer))).await.unwrap();
+    let error = within(older.ended()).await.unwrap_err();
+    assert!(matches!(error, NodeError::NewerSelf { told_by } if told_by == peer.id()), "{error}");
+    assert_eq!(newer.peers().await.len(), 1, "the newer one goes on");
 }
 
 #[tokio::test]

@@ -48,8 +48,6 @@ pub(super) fn add_changing(
     let late = draw.pick(&[SECOND, 5 * SECOND, 20 * SECOND]);
     let share = draw.pick(&[200, 500, 900]);
     let troubled = draw.pick(&[0, 500, 1_000]);
-    // With version 1 nobody can tell a node that it has lost its counter.
-    let may_forget = nodes.iter().all(|node| node.limits.protocol_version_max == 0);
     let mut at_us = 3 * SECOND + exponential(draw.number(), 6 * SECOND);
     for _ in 0..draw.range(1, 6) {
         if at_us >= DURATION_US - 5 * SECOND {
@@ -60,7 +58,7 @@ pub(super) fn add_changing(
         if draw.chance(troubled) {
             let at_us = (at_us + exponential(draw.number(), SECOND)).min(DURATION_US - 2 * SECOND);
             let until_us = at_us + 100 * MS + exponential(draw.number(), 3 * SECOND);
-            let what = meanwhile(&mut draw, count, &before, &present, may_forget);
+            let what = meanwhile(&mut draw, count, &before, &present);
             faults.push(Fault { at_us, until_us: until_us.min(DURATION_US - SECOND), what });
         }
         for member in &present {
@@ -81,19 +79,13 @@ pub(super) fn add_changing(
 }
 
 /// What goes wrong just while these acceptors follow those.
-fn meanwhile(
-    draw: &mut Stream,
-    count: u64,
-    before: &[u16],
-    present: &[u16],
-    may_forget: bool,
-) -> Trouble {
+fn meanwhile(draw: &mut Stream, count: u64, before: &[u16], present: &[u16]) -> Trouble {
     let of = draw.pick(&[before, present]);
     let node = draw.pick(of);
     match draw.below(6) {
         0 => Trouble::Pause { node },
-        1 if may_forget => Trouble::LoseDisk { node },
-        1 | 2 => Trouble::Crash { node },
+        1 => Trouble::LoseDisk { node },
+        2 => Trouble::Crash { node },
         3 => Trouble::Partition { side: vec![node] },
         // Old acceptors among themselves, with those of the others that happen to be there.
         _ => {

@@ -9,6 +9,8 @@ mod large;
 mod leases;
 mod streams;
 
+use dunlin_core::wire::VERSION_NEXT;
+
 use crate::faults::FaultKind;
 use crate::random::{Stream, exponential};
 use crate::schedule::{
@@ -58,13 +60,12 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
         let networks: Vec<Vec<u16>> = networks.collect();
         node.keeps.retain(|peer| shared_network(&networks, index, *peer).is_some());
     }
-    let is_mixed = nodes.iter().any(|node| node.limits.protocol_version_max > 0);
     let networks: Vec<Vec<u16>> = rights.iter().flat_map(|r| &r.networks).cloned().collect();
     let share = Share::draw(seed);
     let mut operations = operations(seed, &nodes, fidelity, share);
     calls_made_once(seed, &mut operations);
     calls_hedged(seed, &mut operations);
-    let mut faults = faults(seed, count, fidelity, is_mixed, rights.is_some());
+    let mut faults = faults(seed, count, fidelity, rights.is_some());
     events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     streams::add(seed, &nodes, fidelity, &mut operations);
     let acceptors = match &rights {
@@ -191,7 +192,7 @@ fn nodes(seed: u64, count: u16) -> Vec<NodePlan> {
         let share = draw.pick(&[300, 700]);
         for node in &mut nodes {
             if draw.chance(share) {
-                node.limits.protocol_version_max = 1;
+                node.limits.protocol_version_max = VERSION_NEXT;
             }
         }
     }
@@ -487,22 +488,11 @@ fn networks(seed: u64, count: u16) -> Vec<Vec<u16>> {
     (0..count).map(of_node).collect()
 }
 
-fn faults(
-    seed: u64,
-    count: u16,
-    fidelity: Fidelity,
-    is_mixed: bool,
-    has_rights: bool,
-) -> Vec<Fault> {
+fn faults(seed: u64, count: u16, fidelity: Fidelity, has_rights: bool) -> Vec<Fault> {
     let mut draw = Stream::new(seed, 8);
     let mut kinds = kinds(fidelity);
     // Drawn where there are acceptors that may change.
     kinds.retain(|kind| *kind != FaultKind::Acceptors);
-    // With version 1 nobody can tell a node that it has lost its counter, nor what was said on a link that is over:
-    // there QUIC alone keeps replays out.
-    let is_helpless =
-        |kind| matches!(kind, FaultKind::LoseDisk | FaultKind::Rot | FaultKind::Replay);
-    kinds.retain(|kind| !is_helpless(*kind) || !is_mixed);
     kinds.retain(|kind| has_rights || !kind.is_about_rights());
     let share = draw.pick(&[60, 150, 400]);
     let mut on: Vec<FaultKind> = kinds.iter().copied().filter(|_| draw.chance(share)).collect();

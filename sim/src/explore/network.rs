@@ -11,9 +11,13 @@ use dunlin_core::wire::Hello;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Frame {
     Hello(Hello),
+    Claims {
+        id: LinkId,
+        receiver_boot: u64,
+    },
     Confirm {
         version: u32,
-        id: Option<LinkId>,
+        id: LinkId,
         receiver_boot: u64,
     },
     Refuse {
@@ -47,13 +51,14 @@ impl Frame {
     pub(super) fn at_the_other_end(self) -> Frame {
         match self {
             Frame::Hello(mut hello) => {
-                hello.link = hello.link.map(turn);
+                hello.link = turn(hello.link);
                 hello.abandons = hello.abandons.into_iter().map(turn).collect();
                 Frame::Hello(hello)
             }
             Frame::Confirm { version, id, receiver_boot } => {
-                Frame::Confirm { version, id: id.map(turn), receiver_boot }
+                Frame::Confirm { version, id: turn(id), receiver_boot }
             }
+            Frame::Claims { id, receiver_boot } => Frame::Claims { id: turn(id), receiver_boot },
             Frame::Supersede { loser, sent } => Frame::Supersede { loser: turn(loser), sent },
             Frame::Drained { loser, sent } => Frame::Drained { loser: turn(loser), sent },
             Frame::Cut { from, frames } => Frame::Cut { from: turn(from), frames },
@@ -72,6 +77,7 @@ impl std::fmt::Display for Frame {
                 }
                 write!(f, ")")
             }
+            Frame::Claims { .. } => write!(f, "Claims"),
             Frame::Confirm { .. } => write!(f, "Confirm"),
             Frame::Refuse { life, .. } => write!(f, "Refuse(shows {life:?})"),
             Frame::Supersede { loser, .. } => write!(f, "Supersede({loser:?})"),

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use dunlin_core::auth::LifeRecord;
+use dunlin_core::auth::{BlindedNetworks, LifeRecord};
 use dunlin_core::base::{Draws, Effects, Incarnation, MonoTime, Refusals};
 use dunlin_core::directory::Document;
 use dunlin_core::link::{
@@ -259,9 +259,14 @@ impl Work<'_, '_> {
                     link: id,
                     abandons,
                     observed_address: None,
-                    networks: Vec::new(),
+                    // The mesh compares them. Here both are in one network.
+                    networks: BlindedNetworks { nonce: [0; 16], marks: Default::default() },
                 };
                 self.send(node, link, 0, Frame::Hello(hello));
+            }
+            PeerEffect::SendClaims { link, id, incarnation } => {
+                let receiver_boot = incarnation.boot;
+                self.send(node, link, 0, Frame::Claims { id, receiver_boot });
             }
             PeerEffect::SendConfirm { link, version, id, incarnation } => {
                 let receiver_boot = incarnation.boot;
@@ -407,7 +412,12 @@ impl Work<'_, '_> {
         }
         let verified = peer.is_verified(link);
         match frame {
-            Frame::Hello(hello) => self.feed(node, PeerInput::Hello { link, hello }),
+            Frame::Hello(hello) => {
+                self.feed(node, PeerInput::Hello { link, hello: Box::new(hello) })
+            }
+            Frame::Claims { id, receiver_boot } => {
+                self.feed(node, PeerInput::Claims { link, id, receiver_boot })
+            }
             Frame::Confirm { version, id, receiver_boot } => {
                 let directory = Document::default();
                 self.feed(node, PeerInput::Confirm { link, version, directory, id, receiver_boot })

@@ -43,6 +43,9 @@ pub(super) fn pump(world: &mut Frameworld<'_>, link: u32, end: usize) {
         from = Lane(lane.0 + 1);
         let Some(frame) = source.pull_frame(name, lane) else { continue };
         let frame = frame.to_body_in(&mut world.fidelity.buffer, BUFFER_BYTES);
+        if lane == Lane::CONTROL {
+            look_at_networks(world, link, end, &frame);
+        }
         let here = world.fidelity.end(link, end);
         here.in_flight += 1;
         let order = match here.sent.get_mut(lane.0 as usize) {
@@ -53,6 +56,18 @@ pub(super) fn pump(world: &mut Frameworld<'_>, link: u32, end: usize) {
             None => 0,
         };
         send_frame(world, (link, end), (lane, order), frame, 0);
+    }
+}
+
+/// No frame shows a network to a node that is not in it.
+fn look_at_networks(world: &mut Frameworld<'_>, link: u32, end: usize, frame: &Bytes) {
+    let Some(rights) = &world.rights else { return };
+    let ends = &world.fidelity.links[link as usize].ends;
+    let (from, other) = (ends[end].station, &ends[1 - end]);
+    // The end of a life that is over is gone.
+    let to = matches!(other.state, State::Up).then_some(other.station);
+    if let Err((rule, what)) = rights.judge_shown((from, end == 0), to, frame) {
+        world.ledger.violate(Some(from as u16), rule, what);
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn frame(frame: &Bytes) -> (Kind, String) {
             let life = hello.life.incarnation.counter;
             (Kind::Hello, format!("life {life}, abandons {} links", hello.abandons.len()))
         }
+        Wire::Claims { networks, .. } => (Kind::Claims, format!("{} networks", networks.len())),
         Wire::Confirm { version, directory, .. } => {
             (Kind::Confirm, format!("version {version}, {} entries", directory.entries.len()))
         }

@@ -233,6 +233,7 @@ pub enum Kind {
     Close,
     Reset,
     Hello,
+    Claims,
     Confirm,
     Refuse,
     Supersede,
@@ -259,7 +260,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Kind; 28] = [
+    pub const ALL: [Kind; 29] = [
         Kind::Dial,
         Kind::DialAnswer,
         Kind::DialDone,
@@ -267,6 +268,7 @@ impl Kind {
         Kind::Close,
         Kind::Reset,
         Kind::Hello,
+        Kind::Claims,
         Kind::Confirm,
         Kind::Refuse,
         Kind::Supersede,

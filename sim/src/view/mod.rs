@@ -93,6 +93,7 @@ fn group(kind: Kind) -> &'static str {
         | Kind::Close
         | Kind::Reset
         | Kind::Hello
+        | Kind::Claims
         | Kind::Confirm
         | Kind::Refuse
         | Kind::Supersede

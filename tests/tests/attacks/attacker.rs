@@ -5,10 +5,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use dunlin_core::auth::{BlindedNetworks, Greeter};
+use dunlin_core::base::Draws;
 use dunlin_core::link::{
     DialHandle, Direction, FrameSource, Lane, LinkCommand, LinkHandle, LinkInput,
 };
 use dunlin_core::transport::{Crypto, Datagram, Transport, TransportConfig};
+use dunlin_core::wire::{VERSION_MAX, VERSION_MIN};
 use dunlin_core::{Identity, Now, PeerId};
 use dunlin_proto::{Frame, FrameView, Header, v1};
 use dunlin_tokio::clock::{Clock, SystemClock};
@@ -40,6 +43,7 @@ impl FrameSource for Outgoing {
 
 /// One attacking peer with a socket of its own.
 pub(crate) struct Attacker {
+    id: PeerId,
     transport: Transport,
     socket: UdpSocket,
     outgoing: Outgoing,
@@ -63,6 +67,7 @@ impl Attacker {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         socket.set_nonblocking(true).expect("a socket");
         Attacker {
+            id: identity.id(),
             transport,
             socket,
             outgoing: Outgoing::default(),
@@ -219,20 +224,23 @@ impl Attacker {
         directory: v1::Directory,
     ) -> Result<(LinkHandle, u64), String> {
         let link = self.dial(peer, address)?;
-        let boot = self.greet(link, claim, directory)?;
+        let boot = self.greet((link, peer), claim, directory)?;
         Ok((link, boot))
     }
 
     fn greet(
         &mut self,
-        link: LinkHandle,
+        (link, peer): (LinkHandle, PeerId),
         claim: &Claim,
         directory: v1::Directory,
     ) -> Result<u64, String> {
         let id = self.link_id(link);
+        let greeter = Greeter { sender: self.id, receiver: peer, has_dialled: true };
+        let mut draws = Draws::new(key::random());
+        let blinded = BlindedNetworks::new([claim.network].into_iter(), &greeter, &mut draws);
         let hello = v1::Hello {
-            version_min: 1,
-            version_max: 2,
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
             incarnation: Some(v1::Incarnation {
                 counter: COUNTER,
                 boot: 7,
@@ -241,13 +249,9 @@ impl Attacker {
             }),
             call_credit: 1_024,
             message_bytes_max: 8 << 20,
-            link: Some(id.clone()),
-            networks: vec![v1::NetworkClaim {
-                network_id: Bytes::copy_from_slice(claim.network.as_bytes()),
-                token: claim.token.as_bytes().clone(),
-                descriptor_sequence: 0,
-                is_default: true,
-            }],
+            link: Some(id),
+            nonce: Bytes::copy_from_slice(&blinded.nonce),
+            networks: Bytes::copy_from_slice(blinded.marks.as_flattened()),
             ..Default::default()
         };
         self.send(link, Lane::CONTROL, Frame::new(Header::Hello(Box::new(hello))));
@@ -256,10 +260,18 @@ impl Attacker {
             _ => None,
         })?;
         let receiver_boot = hello.incarnation.as_ref().map_or(0, |life| life.boot);
-        let confirm =
-            v1::Confirm { version: 2, directory: Some(directory), link: Some(id), receiver_boot };
-        self.send(link, Lane::CONTROL, Frame::new(Header::Confirm(confirm)));
+        let networks = vec![v1::NetworkClaim {
+            network_id: Bytes::copy_from_slice(claim.network.as_bytes()),
+            token: claim.token.as_bytes().clone(),
+            descriptor_sequence: 0,
+            is_default: true,
+        }];
+        let claims = v1::Claims { link: Some(id), receiver_boot, networks };
+        self.send(link, Lane::CONTROL, Frame::new(Header::Claims(claims)));
         self.frame(link, |header| matches!(header, Header::Confirm(_)).then_some(()))?;
+        let (version, directory) = (VERSION_MAX, Some(directory));
+        let confirm = v1::Confirm { version, directory, link: Some(id), receiver_boot };
+        self.send(link, Lane::CONTROL, Frame::new(Header::Confirm(confirm)));
         Ok(receiver_boot)
     }
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::auth::membership::DEVELOPMENT_NAME;
-use crate::base::{Key, MonoTime, Now, PeerKey};
+use crate::auth::{BlindedNetworks, Greeter};
+use crate::base::{Draws, Key, MonoTime, Now, PeerKey};
 use crate::link::LinkHandle;
 use crate::machine::tests::Bench;
 use crate::topic::{Pattern, TopicPath};
@@ -100,9 +101,35 @@ impl Node {
         self.0.feed((), input)
     }
 
+    /// Alice shows these networks in her Hello.
+    fn meet(&mut self, link: LinkHandle, networks: &[NetworkId]) -> Vec<AccessEffect> {
+        let (id, has_dialled) = (identity(ALICE).id(), true);
+        let greeter = Greeter { sender: id, receiver: identity(US).id(), has_dialled };
+        let mut draws = Draws::new([7; 32]);
+        let networks = BlindedNetworks::new(networks.iter().copied(), &greeter, &mut draws);
+        self.feed(AccessInput::Hello { peer: alice(), id, link, has_dialled, networks })
+    }
+
+    /// Her Hello shows the networks that her Claims are for.
     fn hello(&mut self, link: LinkHandle, claims: Vec<NetworkClaim>) -> Vec<AccessEffect> {
-        let id = identity(ALICE).id();
-        self.feed(AccessInput::Hello { peer: alice(), id, link, claims: with_default(claims) })
+        let networks: Vec<NetworkId> = claims.iter().map(|claim| claim.network).collect();
+        let mut effects = self.meet(link, &networks);
+        effects.extend(self.claims(link, with_default(claims)));
+        effects
+    }
+
+    /// What the node claims where the peer is in all its networks.
+    fn shown(&mut self) -> Vec<NetworkClaim> {
+        let own = self.0.machine.descriptors().map(|chain| chain.id());
+        let networks: Vec<NetworkId> = own.chain([NetworkId::DEVELOPMENT]).collect();
+        self.meet(OTHER_LINK, &networks);
+        let claims = self.0.machine.claims(self.now(), OTHER_LINK);
+        self.feed(AccessInput::LinkGone(OTHER_LINK));
+        claims
+    }
+
+    fn claims(&mut self, link: LinkHandle, claims: Vec<NetworkClaim>) -> Vec<AccessEffect> {
+        self.feed(AccessInput::Claims { id: identity(ALICE).id(), link, claims })
     }
 
     fn admit(&mut self, claims: Vec<NetworkClaim>) -> Vec<AccessEffect> {
@@ -200,7 +227,12 @@ fn refusals_tell_the_log_more_than_the_peer() {
     assert_eq!(code, AccessCode::TokenRefused);
     assert!(why.contains("network 'shop': it belongs to"), "{why}");
     let (code, why) = node.refused(vec![]);
-    assert_eq!((code, why.as_str()), (AccessCode::NoCommonNetwork, "it claims no network"));
+    let none = "it is in none of this node's networks";
+    assert_eq!((code, why.as_str()), (AccessCode::NoCommonNetwork, none));
+    node.meet(LINK, &[network().id()]);
+    let effects = node.claims(LINK, vec![]);
+    let code = AccessCode::NoCommonNetwork;
+    assert!(matches!(&effects[..], [AccessEffect::Refused { code: why, .. }] if *why == code));
     let (code, _) = node.refused(vec![claim(&in_warehouse(ALICE, "call:>"))]);
     assert_eq!(code, AccessCode::NoCommonNetwork);
     // A token for another network under our network's name.
@@ -232,7 +264,7 @@ fn the_development_network_is_never_mixed_with_others() {
     node.admit(vec![development_claim()]);
     assert!(node.may_call("anything"));
     assert_eq!(node.0.timers_armed(), 0);
-    assert_eq!(node.0.machine.claims(node.now()), [development_claim()]);
+    assert_eq!(node.shown(), [development_claim()]);
     let named = node.0.machine.normalise(path(&format!("{DEVELOPMENT_NAME}:a")));
     assert_eq!(named, Ok(path("a")));
     assert!(node.0.machine.normalise(path("shop:a")).is_err());
@@ -430,7 +462,7 @@ fn an_expired_descriptor_ends_every_session_of_its_network() {
     let own_ended = |e: &AccessEffect| matches!(e, AccessEffect::OwnEnded { .. });
     assert_eq!(effects.iter().filter(|e| own_ended(e)).count(), 1);
     assert_eq!(node.refused(vec![claim(&token(ALICE))]).0, AccessCode::NetworkExpired);
-    assert!(node.0.machine.claims(node.now()).is_empty());
+    assert!(node.shown().is_empty());
     // A newer one brings it back.
     let longer = DescriptorClaims { expires: NOON + 9 * HOUR, ..claims() };
     let newer = descriptors.succeed(&root(), longer).unwrap();
@@ -454,14 +486,14 @@ fn our_own_token_binds_us_until_it_ends_or_is_renewed() {
     let effects = node.pass(24 * HOUR + SKEW);
     assert!(matches!(&effects[..], [AccessEffect::OwnEnded { .. }]), "{effects:?}");
     assert!(!may(&node, Permission::Call, "a/x"));
-    assert!(node.0.machine.claims(node.now()).is_empty());
+    assert!(node.shown().is_empty());
     let id = identity(US).id();
     let renewed = Grant { expires: NOON + 100 * HOUR, ..grant(id, "call:c") };
     let renewed = issue(renewed);
     let network = node.0.machine.check_own_token(node.now(), &renewed).unwrap();
     node.feed(AccessInput::OwnToken { network, token: Box::new(renewed.clone()) });
     assert!(may(&node, Permission::Call, "c") && !may(&node, Permission::Call, "a/x"));
-    assert_eq!(node.0.machine.claims(node.now())[0].token, renewed.as_bytes());
+    assert_eq!(node.shown()[0].token, renewed.as_bytes());
     // Not one that belongs to somebody else.
     assert!(node.0.machine.check_own_token(node.now(), &own(ALICE, "call:>")).is_err());
 }
@@ -490,11 +522,50 @@ fn a_node_starts_only_in_networks_that_count() {
 }
 
 #[test]
-fn a_peer_with_a_newer_descriptor_is_noticed() {
-    let mut node = Node::in_shop();
-    let ahead = NetworkClaim { descriptor_sequence: 4, ..claim(&own(ALICE, "call:>")) };
-    let effects = node.admit(vec![ahead]);
-    assert!(matches!(&effects[..], [AccessEffect::Outdated { sequence: 4, .. }]), "{effects:?}");
+fn a_peer_with_a_newer_descriptor_is_noticed_once_its_token_counts_and_its_link_is_verified() {
+    let mut node = Node::in_both();
+    let ahead = |token: &Token| NetworkClaim { descriptor_sequence: 4, ..claim(token) };
+    // Its token for the shop is that of another key: what it says of the shop counts for nothing.
+    let (stolen, hers) = (ahead(&own(ALICE + 1, "call:>")), ahead(&in_warehouse(ALICE, "call:>")));
+    let effects = node.hello(LINK, vec![stolen, hers]);
+    let is_claim = |effect: &AccessEffect| matches!(effect, AccessEffect::Outdated { .. });
+    assert!(!effects.iter().any(is_claim), "the handshake may refuse its life: {effects:?}");
+    let effects = node.feed(AccessInput::Verified { peer: alice(), link: LINK });
+    assert!(
+        matches!(
+            &effects[..],
+            [AccessEffect::Outdated { network, sequence: 4, .. }] if network == "warehouse"
+        ),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn tokens_are_shown_for_networks_alone_that_both_are_in() {
+    let shop = network().id();
+    let mut node = Node::in_both();
+    assert_eq!(node.0.machine.claims(node.now(), LINK), [], "it has not greeted");
+    // However many networks it is in besides.
+    let elsewhere = [1, 2, 3].map(|n| NetworkId::from_bytes([n; 32]));
+    assert_eq!(node.meet(LINK, &[&elsewhere[..], &[shop]].concat()), []);
+    let claims = node.0.machine.claims(node.now(), LINK);
+    assert_eq!(claims.iter().map(|claim| claim.network).collect::<Vec<_>>(), [shop]);
+
+    let effects = node.meet(OTHER_LINK, &elsewhere);
+    let code = AccessCode::NoCommonNetwork;
+    assert!(matches!(&effects[..], [AccessEffect::Refused { code: why, .. }] if *why == code));
+    assert_eq!(node.0.machine.claims(node.now(), OTHER_LINK), []);
+}
+
+#[test]
+fn a_token_for_a_network_that_the_hello_did_not_show_counts_for_nothing() {
+    let mut node = Node::in_both();
+    node.meet(LINK, &[network().id()]);
+    let (shop, warehouse) = (own(ALICE, "call:>"), in_warehouse(ALICE, "call:>"));
+    node.claims(LINK, with_default(vec![claim(&shop), claim(&warehouse)]));
+    node.feed(AccessInput::Verified { peer: alice(), link: LINK });
+    assert!(node.0.machine.shares(node.now(), alice(), &path("a")));
+    assert!(!node.0.machine.shares(node.now(), alice(), &path("warehouse:a")));
 }
 
 #[test]
@@ -502,10 +573,10 @@ fn what_names_no_network_is_in_none_while_its_writers_default_one_does_not_count
     let mut node = Node::in_both();
     let (own, warehouse) = (own(ALICE, "call:>"), in_warehouse(ALICE, "call:>"));
     let bare = || TopicPath::parse("orders/list").unwrap();
-    let id = identity(ALICE).id();
     let greet = |node: &mut Node, claims: Vec<NetworkClaim>| {
-        let hello = AccessInput::Hello { peer: alice(), id, link: LINK, claims };
-        node.feed(hello);
+        let networks: Vec<NetworkId> = claims.iter().map(|claim| claim.network).collect();
+        node.meet(LINK, &networks);
+        node.claims(LINK, claims);
         node.feed(AccessInput::Verified { peer: alice(), link: LINK });
         node.0.machine.localise(alice(), bare())
     };

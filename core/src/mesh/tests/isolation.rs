@@ -199,10 +199,9 @@ fn what_was_shown_goes_when_the_network_is_left() {
 }
 
 impl World {
-    /// The station speaks version 1 and has one link to each peer at most.
+    /// The station has one link to each peer at most, and one that replaces it.
     fn crowd(&mut self, index: usize) {
-        let local = &mut self.stations[index].mesh.local;
-        (local.version_max, local.links_per_peer_max) = (1, 1);
+        self.stations[index].mesh.local.links_per_peer_max = 1;
     }
 }
 
@@ -210,7 +209,7 @@ impl World {
 fn renewing(dialled_by: usize, crowded: bool) {
     let mut world = world();
     if crowded {
-        // Links add up, and there may be no other.
+        // There may be no further link: the one that there is makes room.
         for index in [0, 2] {
             world.crowd(index);
         }

@@ -174,7 +174,7 @@ impl Kept {
         for sequence in self.answered.iter().take(self.bodiless) {
             let entry = self.entries.get(*sequence);
             let is_bare =
-                |entry| matches!(entry, &Entry::Answered(ref answer) if answer.bytes() == 0);
+                |entry: &Entry| matches!(entry, Entry::Answered(answer) if answer.bytes() == 0);
             assert!(entry.is_none_or(is_bare), "what has lost its body has none");
         }
     }

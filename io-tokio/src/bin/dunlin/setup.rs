@@ -432,7 +432,7 @@ pub(crate) fn show(output: Output, event: &NodeEvent) {
         ),
         NodeEvent::NetworkOutdated { peer, network, sequence } => {
             let words = format!(
-                "{peer} has a newer descriptor of the network '{network}', of sequence {sequence}"
+                "{peer} claims to have a newer descriptor of the network '{network}', of sequence {sequence}"
             );
             output.line(words, || {
                 json!({ "event": "network_outdated", "peer": peer_of(peer), "network": network,
