@@ -122,7 +122,8 @@ impl Mesh {
 
     /// Whether there is room for one more peer whose rights the same key has handed on. If not, it is turned away.
     pub(super) fn has_room_for_delegated(&mut self, peer: PeerKey, link: LinkHandle) -> bool {
-        let Some(known) = self.peers.get(peer).map(|entry| entry.delegator) else { return false };
+        let Some(entry) = self.peers.get(peer) else { return false };
+        let known = entry.delegator.as_deref().copied();
         let delegator = self.access.delegators(link).next();
         if delegator == known {
             return true;
@@ -140,7 +141,7 @@ impl Mesh {
         }
         self.count_delegated(known, delegator);
         if let Some(entry) = self.peers.get_mut(peer) {
-            entry.delegator = delegator;
+            entry.delegator = delegator.map(Box::new);
         }
         true
     }

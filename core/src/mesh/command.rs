@@ -14,7 +14,7 @@ use crate::mesh::leases::is_not_active;
 use crate::mesh::wiring::Work;
 use crate::mesh::{Mesh, NodeTimer, Own, PeerEntry, Phase, feed};
 use crate::payload::Payload;
-use crate::peer::lanes::{HeldLimits, Lanes};
+use crate::peer::lanes::Lanes;
 use crate::peer::{Peer, PeerInput};
 use crate::planted::is_planted;
 use crate::rpc::callee::HandlerError;
@@ -447,10 +447,7 @@ impl Mesh {
         if self.peers.len() >= self.limits.peers_max {
             return None;
         }
-        let lanes = Lanes::new(HeldLimits {
-            frames_max: self.limits.frames_held_per_peer_max,
-            bytes_max: self.limits.held_bytes_per_peer_max,
-        });
+        let lanes = Lanes::new();
         let machine = Peer::new(id);
         let key = self.peers.insert(PeerEntry {
             id,

@@ -104,6 +104,14 @@ impl Registry {
     }
 }
 
+impl Leases {
+    /// For how many leases an acceptor of this node keeps promises, the one that has most.
+    pub(super) fn promised_len(&self) -> usize {
+        let acceptors = self.registries.iter().flat_map(|registry| &registry.acceptors);
+        acceptors.map(Acceptor::len).max().unwrap_or(0)
+    }
+}
+
 /// See the module's documentation.
 #[derive(Clone, Default)]
 pub(super) struct Leases {
@@ -361,7 +369,8 @@ impl Mesh {
             let epoch = request.epoch;
             // Keys whose rights one token handed on are counted together.
             let entry = peer.and_then(|peer| self.peers.get(peer));
-            let account = entry.and_then(|entry| entry.delegator).unwrap_or(from);
+            let account =
+                entry.and_then(|entry| entry.delegator.as_deref().copied()).unwrap_or(from);
             let input = AcceptorInput::Request { from, account, request };
             self.feed_acceptor(place, epoch, input);
         }

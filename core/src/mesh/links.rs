@@ -9,7 +9,7 @@ use crate::link::{CloseCode, Direction, End, Lane, LinkCommand, LinkHandle, Link
 use crate::mesh::event::Event;
 use crate::mesh::outbound::OutItem;
 use crate::mesh::{LIFE_LEAST, LinkEntry, Mesh, Phase};
-use crate::peer::lanes::{Arriving, Delivered};
+use crate::peer::lanes::{Arriving, Delivered, HeldLimits};
 use crate::peer::{PeerInput, RefuseCode};
 use crate::planted::is_planted;
 use crate::rpc::{CalleeInput, CallerInput};
@@ -149,7 +149,11 @@ impl Mesh {
         };
         let mut released = Vec::new();
         let before = entry.lanes.held_bytes();
-        let held = entry.lanes.arrive(link, lane, (what, frame_bytes), &mut released);
+        let limits = HeldLimits {
+            frames_max: self.limits.frames_held_per_peer_max,
+            bytes_max: self.limits.held_bytes_per_peer_max,
+        };
+        let held = entry.lanes.arrive(link, lane, (what, frame_bytes), limits, &mut released);
         self.held_bytes = self.held_bytes + entry.lanes.held_bytes() - before;
         self.deliver(peer, released);
         let awaited = match held {

@@ -170,7 +170,7 @@ struct PeerEntry {
     /// Since when events pass it over for want of room, or since it acknowledged something after that.
     lags_since: Option<MonoTime>,
     /// Which key has handed on the rights that it came with, if one has: it is counted under that.
-    delegator: Option<PeerId>,
+    delegator: Option<Box<PeerId>>,
 }
 
 #[derive(Clone)]

@@ -20,6 +20,11 @@ impl Unverified {
         self.links.len()
     }
 
+    /// How many the address has that has most.
+    pub(super) fn most_of_one_address(&self) -> usize {
+        self.of_address.values().map(BTreeSet::len).max().unwrap_or(0)
+    }
+
     /// The link that is to make room before one from this address is taken, and the bound that says so.
     pub(super) fn crowding(
         &self,
@@ -49,8 +54,13 @@ impl Unverified {
 
     /// It was greeted, or is gone.
     pub(super) fn remove(&mut self, link: LinkHandle) {
-        let Some(Some(account)) = self.links.remove(&link) else { return };
-        if let Some(own) = self.of_address.get_mut(&account) {
+        let account = self.links.remove(&link).flatten();
+        if self.links.is_empty() {
+            // Emptied maps would keep their memory, and most nodes have no strangers most of the time.
+            *self = Unverified::default();
+        } else if let Some(account) = account
+            && let Some(own) = self.of_address.get_mut(&account)
+        {
             own.remove(&link);
             if own.is_empty() {
                 self.of_address.remove(&account);

@@ -572,7 +572,7 @@ impl Mesh {
             self.receiver.forget(key);
             let entry = self.peers.remove(key).expect("just listed");
             self.by_id.remove(&entry.id);
-            self.count_delegated(entry.delegator, None);
+            self.count_delegated(entry.delegator.as_deref().copied(), None);
         }
         if left {
             self.start_sweeping();

@@ -94,7 +94,6 @@ pub struct Lanes<T> {
     links: Vec<Account<T>>,
     held: usize,
     held_bytes: usize,
-    limits: HeldLimits,
 }
 
 /// What is delivered, in order: on which link and lane it came.
@@ -105,10 +104,16 @@ fn index(lane: Lane) -> usize {
     lane.0 as usize
 }
 
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Lanes::new()
+    }
+}
+
 impl<T> Lanes<T> {
-    /// No links. At most so much is held back.
-    pub fn new(limits: HeldLimits) -> Self {
-        Lanes { links: Vec::new(), held: 0, held_bytes: 0, limits }
+    /// No links.
+    pub fn new() -> Self {
+        Lanes { links: Vec::new(), held: 0, held_bytes: 0 }
     }
 
     /// A link to the peer is there. Links are kept in the order of their handles, so that what happens does not
@@ -215,7 +220,7 @@ impl<T> Lanes<T> {
             && self.look(link).is_some_and(|account| account.wait(lane).is_some())
     }
 
-    /// Something came on a shared lane. What may be delivered now goes to `out`, in order.
+    /// Something came on a shared lane, in a frame of so many bytes. What may be delivered now goes to `out`, in order.
     ///
     /// # Errors
     ///
@@ -226,6 +231,7 @@ impl<T> Lanes<T> {
         link: LinkHandle,
         lane: Lane,
         (what, frame_bytes): (Arriving<T>, usize),
+        limits: HeldLimits,
         out: &mut Vec<Delivered<T>>,
     ) -> Result<(), Overflow> {
         let Some(account) = self.account(link) else { return Ok(()) };
@@ -236,8 +242,7 @@ impl<T> Lanes<T> {
         self.held += 1;
         self.held_bytes += bytes;
         self.release(link, lane, out);
-        let too_much =
-            self.held > self.limits.frames_max || self.held_bytes > self.limits.bytes_max;
+        let too_much = self.held > limits.frames_max || self.held_bytes > limits.bytes_max;
         match awaited {
             Some(awaited) if too_much => Err(Overflow { awaited }),
             _ => Ok(()),
@@ -352,9 +357,10 @@ mod tests {
     const NEW: LinkHandle = LinkHandle(2);
     const NEWEST: LinkHandle = LinkHandle(3);
     const LANE: Lane = Lane(2);
+    const LIMITS: HeldLimits = HeldLimits { frames_max: 4, bytes_max: 10_000 };
 
     fn lanes() -> Lanes<u32> {
-        let mut lanes = Lanes::new(HeldLimits { frames_max: 4, bytes_max: 10_000 });
+        let mut lanes = Lanes::new();
         for link in [OLD, NEW, NEWEST] {
             lanes.open(link);
         }
@@ -375,7 +381,7 @@ mod tests {
         what: Arriving<u32>,
     ) -> Result<Vec<u32>, Overflow> {
         let mut out = Vec::new();
-        lanes.arrive(link, LANE, (what, 10), &mut out)?;
+        lanes.arrive(link, LANE, (what, 10), LIMITS, &mut out)?;
         Ok(out.into_iter().map(|(_, _, number)| number).collect())
     }
 
@@ -436,7 +442,7 @@ mod tests {
         cut(&mut lanes, NEW, OLD, 9);
         let mut out = Vec::new();
         let mut arrive = |lanes: &mut Lanes<u32>, bytes| {
-            lanes.arrive(NEW, LANE, (Arriving::Frame(1), bytes), &mut out)
+            lanes.arrive(NEW, LANE, (Arriving::Frame(1), bytes), LIMITS, &mut out)
         };
         assert_eq!(arrive(&mut lanes, 9_000), Ok(()));
         assert_eq!(arrive(&mut lanes, 9_000), Err(Overflow { awaited: OLD }));

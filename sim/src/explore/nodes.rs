@@ -22,6 +22,9 @@ use super::fingerprint::{Pool, Shared};
 use super::glare::{Action, Faults, Glare};
 use super::network::{Frame, LANES, Link, Stage};
 
+/// No exploration holds so many frames back.
+const HELD_MAX: HeldLimits = HeldLimits { frames_max: 64, bytes_max: usize::MAX };
+
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Node {
     pub(super) peer: Peer,
@@ -161,7 +164,7 @@ impl Glare {
             peer: Peer::new(self.id(1 - node)),
             incarnation: Incarnation { counter, boot: counter },
             timers: Vec::new(),
-            lanes: Lanes::new(HeldLimits { frames_max: 64, bytes_max: usize::MAX }),
+            lanes: Lanes::new(),
             asked: false,
             dials: 0,
             address: node as u8,
@@ -377,7 +380,7 @@ impl Work<'_, '_> {
             frame => Arriving::Frame(frame),
         };
         let mut out = Vec::new();
-        let held = here.lanes.arrive(link, LANES[lane], (what, 0), &mut out);
+        let held = here.lanes.arrive(link, LANES[lane], (what, 0), HELD_MAX, &mut out);
         assert!(held.is_ok(), "few frames are held");
         for (link, _, frame) in out {
             self.message(node, link, frame)?;
