@@ -244,7 +244,7 @@ async fn a_widened_token_is_refused() {
     let widened = Token::decode(wire.encode_to_vec().into()).unwrap();
     let (code, log) = shown(&network, friend, widened).await;
     assert_eq!(code, RefuseCode::TokenRefused);
-    assert!(log.contains("call:> is not covered"), "{log}");
+    assert!(log.contains("call:> needs call:> there"), "{log}");
 }
 
 #[tokio::test]
