@@ -225,7 +225,7 @@ impl Mesh {
 
         // Who has room.
         let refuse = request.when_full != WhenFull::PassOver;
-        let spares_lagging = request.when_full == WhenFull::RefuseFirst && !is_planted(170);
+        let spares_lagging = request.when_full == WhenFull::RefuseFirst;
         let mut passed_over = Vec::new();
         let (sender, machines) = (&self.sender, &self.peers);
         let lags =
