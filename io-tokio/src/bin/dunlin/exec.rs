@@ -72,7 +72,8 @@ pub(crate) fn exec_service(args: ExecArgs) -> Result<ServiceBuilder, Fail> {
 /// What a command may still print once it has exited: processes that it left behind can hold its pipes for ever.
 const PIPES_GRACE: Duration = Duration::from_millis(500);
 
-/// The process group of a run. Whatever is left of it is killed with this: the command may have started others.
+/// The process group of a run, which may have started others. All of it is killed with this, if the command has not exited
+/// by itself: what that leaves behind is meant to go on.
 #[cfg(unix)]
 struct Group(Option<rustix::process::Pid>);
 
@@ -114,7 +115,7 @@ async fn run(args: &ExecArgs, cx: &Context, argument: Payload) -> Result<Payload
         .spawn()
         .map_err(|error| HandlerError::application("NOT_STARTED", error.to_string()))?;
     #[cfg(unix)]
-    let _group = Group::of(&child);
+    let mut group = Group::of(&child);
     let mut stdin = child.stdin.take().expect("it is piped");
     let stdout = child.stdout.take().expect("it is piped");
     let stderr = child.stderr.take().expect("it is piped");
@@ -152,6 +153,10 @@ async fn run(args: &ExecArgs, cx: &Context, argument: Payload) -> Result<Payload
         ));
     }
     let status = child.wait().await.map_err(failed)?;
+    #[cfg(unix)]
+    {
+        group.0 = None;
+    }
     if !status.success() {
         let code = status.code().map_or("KILLED".to_string(), |code| format!("EXIT_{code}"));
         let complaint = String::from_utf8_lossy(&complaint).trim_end().to_string();
