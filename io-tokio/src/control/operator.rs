@@ -198,19 +198,20 @@ impl Operator {
         is_there: impl Fn(ServiceState) -> bool,
     ) -> Result<(), Problem> {
         let path = service_path(service)?;
-        let mut events = self.desk.feed.subscribe();
+        let desk = Arc::clone(&self.desk);
         let done = ask(&self.desk, move |core, _, now| {
             let mesh = core.mesh_mut();
             let key = find(mesh, &path)?;
+            let events = desk.feed.subscribe_to(key);
             let state = mesh.services().state(key);
             how(mesh, now, key).map_err(|_| {
                 let state =
                     state.map_or("gone".into(), |state| format!("{state:?}").to_lowercase());
                 Problem::new("WRONG_STATE", format!("'{path}' cannot be {what}: it is {state}"))
             })?;
-            Ok(Added { key, path })
+            Ok((Added { key, path }, events))
         });
-        let added = done.await.unwrap_or_else(|| Err(has_ended()))?;
+        let (added, mut events) = done.await.unwrap_or_else(|| Err(has_ended()))?;
         match until(&self.desk, &mut events, &added, is_there).await {
             Ok(None) => Ok(()),
             Ok(Some(why)) => {
