@@ -54,6 +54,14 @@ pub enum NodeEvent {
         /// How many.
         count: u64,
     },
+    /// Events that a member of a group had not handled when it left, and that no other member takes; or that it has had
+    /// for too long to give them back.
+    GroupEventsLost {
+        /// The node whose member has left; it may be this one.
+        given_back_by: PeerId,
+        /// How many, at most.
+        count: u64,
+    },
     /// The last link to a peer is gone.
     PeerDown {
         /// The peer.
@@ -325,6 +333,7 @@ impl Feed {
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }
             | Event::SubscriptionReady(_)
+            | Event::SubscriptionOver(_)
             | Event::PublishRoom
             | Event::PublishEnded { .. } => return,
             _ => tracing::debug!(?event, "event"),
@@ -338,6 +347,9 @@ impl Feed {
                 NodeEvent::DirectoryAcknowledged { peer, version }
             }
             Event::EventsLost { peer, count } => NodeEvent::EventsLost { peer, count },
+            Event::GroupEventsLost { given_back_by, count } => {
+                NodeEvent::GroupEventsLost { given_back_by, count }
+            }
             Event::PeerDown { peer, reason } => NodeEvent::PeerDown { peer, reason },
             Event::LinkSuperseded { peer, .. } => NodeEvent::LinkSuperseded { peer },
             Event::LifeBegan { incarnation, told_by } => {
@@ -398,6 +410,7 @@ impl Feed {
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }
             | Event::SubscriptionReady(_)
+            | Event::SubscriptionOver(_)
             | Event::PublishRoom
             | Event::PublishEnded { .. } => return,
         };

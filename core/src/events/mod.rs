@@ -11,6 +11,8 @@
 //!   ^ v            over the wire
 //! receiver       what each peer has sent: nothing twice, nothing out of order; ack is what it says of that
 //! publications   what became of an event for which somebody waits, or that is for groups
+//! returns        events of groups that members give back as they leave
+//! lent           events of groups that members have, so that another one can get what is given back
 //! ```
 //!
 //! An event crosses a link once for each peer, whatever the number of its subscribers there. Its frame is written
@@ -35,10 +37,12 @@ pub mod batch;
 pub mod decisions;
 pub mod group;
 pub mod interest;
+pub mod lent;
 pub mod plan;
 pub mod publications;
 pub mod queue;
 pub mod receiver;
+pub mod returns;
 pub mod run;
 pub mod sender;
 pub mod subscriptions;
@@ -46,7 +50,7 @@ pub mod subscriptions;
 pub use group::{Group, GroupName};
 pub use publications::{PublicationKey, PublicationTimer, PublishOutcome};
 pub use queue::{Overflow, QueueLimits};
-pub use run::EventMessage;
+pub use run::{EventMessage, Marks};
 pub use subscriptions::{SubscribeRequest, Subscriptions};
 
 #[cfg(test)]

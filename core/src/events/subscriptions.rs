@@ -1,5 +1,6 @@
 //! The subscribers of this node. Each has a queue of its own, so that none waits for another.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{Draws, FewMap, Limits};
@@ -10,7 +11,7 @@ use crate::events::group::{Group, GroupName};
 use crate::events::plan::Here;
 use crate::events::queue::{Queue, QueueLimits, Queued};
 use crate::events::run::Run;
-use crate::events::{Delivery, Missed};
+use crate::events::{Delivery, EventMessage, Missed};
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
 
 /// A subscriber to be.
@@ -42,6 +43,12 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// What its subscribers have in common of which one is chosen, if one is.
+    fn group(&self) -> Option<GroupName> {
+        let service = || self.service.clone().map(GroupName::Service);
+        self.group.as_ref().map(|group| GroupName::Group(Arc::clone(&group.name))).or_else(service)
+    }
+
     /// About how large the entry is on the wire.
     fn bytes(&self) -> usize {
         offer(self, 1).bytes()
@@ -54,6 +61,17 @@ struct Announced {
     subscribers: usize,
     /// About how large the entry is on the wire.
     bytes: usize,
+}
+
+/// What a subscriber that is gone has not read of what one member of a group gets.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    /// The group.
+    pub group: GroupName,
+    /// Whether an event goes to another member when its outcome is not known.
+    pub at_least_one: bool,
+    /// The events, the oldest first.
+    pub events: Vec<EventMessage>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +88,8 @@ pub type Announcement = (EntryKey, Option<Entry>);
 pub struct Subscriptions {
     index: PatternIndex<Subscriber>,
     keys: std::collections::BTreeSet<SubscriptionKey>,
+    /// Subscribers that get nothing more, and may still read.
+    leaving: BTreeMap<SubscriptionKey, Subscriber>,
     announced: FewMap<Wanted, Announced>,
     /// Of the entries.
     entry_bytes: usize,
@@ -84,6 +104,7 @@ impl Subscriptions {
         Subscriptions {
             index: PatternIndex::new(),
             keys: Default::default(),
+            leaving: BTreeMap::new(),
             announced: FewMap::default(),
             entry_bytes: 0,
             numbers: Numbers::new(ENTRY_BITS, false),
@@ -92,14 +113,32 @@ impl Subscriptions {
         }
     }
 
-    /// How many subscribers there are.
+    /// How many subscribers there are, with those that only read what waits for them.
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.keys.len() + self.leaving.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.len() == 0
+    }
+
+    /// Subscribers that compete for events: members of groups, and those of services.
+    pub fn competing(&self) -> Vec<SubscriptionKey> {
+        let competes = |key: &SubscriptionKey| {
+            self.index.get(*key).is_some_and(|subscriber| subscriber.wanted.group().is_some())
+        };
+        self.keys.iter().copied().filter(competes).collect()
+    }
+
+    /// Subscribers that get nothing more, and have not gone.
+    pub fn leaving(&self) -> impl Iterator<Item = SubscriptionKey> + '_ {
+        self.leaving.keys().copied()
+    }
+
+    /// Whether a subscriber gets nothing more.
+    pub fn is_leaving(&self, key: SubscriptionKey) -> bool {
+        self.leaving.contains_key(&key)
     }
 
     /// How many entries there would be, and of how many bytes in all, with a subscriber with these wishes.
@@ -141,11 +180,12 @@ impl Subscriptions {
         (key, announce(&wanted, before, &now))
     }
 
-    /// Takes a subscriber away, with what waits for it.
-    pub fn unsubscribe(&mut self, key: SubscriptionKey) -> Option<Option<Announcement>> {
+    /// A subscriber gets nothing more. What waits for it can still be read, until [`Subscriptions::remove`].
+    pub fn leave(&mut self, key: SubscriptionKey) -> Option<Option<Announcement>> {
         let subscriber = self.index.remove(key)?;
         self.keys.remove(&key);
-        let wanted = subscriber.wanted;
+        let wanted = subscriber.wanted.clone();
+        self.leaving.insert(key, subscriber);
         let announced = self.announced.get_mut(&wanted).expect("every subscriber is announced");
         announced.subscribers -= 1;
         let (before, now) = (announced.subscribers + 1, announced.clone());
@@ -155,6 +195,28 @@ impl Subscriptions {
             return Some(Some((EntryKey::Subscription(now.number), None)));
         }
         Some(announce(&wanted, Some(before), &now))
+    }
+
+    /// Takes a subscriber away that leaves. Returns what it has not read of what one member of a group gets: of what
+    /// was handed to it, and of what waits.
+    pub(crate) fn remove(
+        &mut self,
+        key: SubscriptionKey,
+        handed: impl IntoIterator<Item = Queued>,
+    ) -> Option<Backlog> {
+        let Subscriber { wanted, mut queue } = self.leaving.remove(&key)?;
+        let group = wanted.group()?;
+        let waiting = std::iter::from_fn(|| queue.take(usize::MAX));
+        let runs = handed.into_iter().chain(waiting).filter_map(|queued| match queued {
+            Queued::Events(run) => Some(run),
+            Queued::Missed(_) => None,
+        });
+        let events = runs.flat_map(|mut run| std::iter::from_fn(move || run.pop()));
+        // A subscriber of a service gets events of all, too.
+        let competes =
+            |event: &EventMessage| wanted.group.is_some() || event.marks().one_per_service;
+        let at_least_one = wanted.group.as_ref().is_some_and(|group| group.at_least_one);
+        Some(Backlog { group, at_least_one, events: events.filter(competes).collect() })
     }
 
     /// The subscribers of a topic.
@@ -206,12 +268,17 @@ impl Subscriptions {
         key: SubscriptionKey,
         events_max: usize,
     ) -> Option<Queued> {
-        self.index.get_mut(key)?.queue.take(events_max)
+        self.queue(key)?.take(events_max)
     }
 
     /// The next thing that waits for a subscriber.
     pub fn take(&mut self, key: SubscriptionKey) -> Option<Delivery> {
-        self.index.get_mut(key)?.queue.pop()
+        self.queue(key)?.pop()
+    }
+
+    fn queue(&mut self, key: SubscriptionKey) -> Option<&mut Queue> {
+        let subscriber = self.index.get_mut(key).or_else(|| self.leaving.get_mut(&key));
+        subscriber.map(|subscriber| &mut subscriber.queue)
     }
 
     /// Asserts what must hold between inputs.
@@ -223,6 +290,10 @@ impl Subscriptions {
         assert_eq!(bytes, self.entry_bytes, "the bytes of entries are counted");
         for key in &self.keys {
             self.index.get(*key).expect("listed").queue.check_invariants();
+        }
+        for (key, subscriber) in &self.leaving {
+            assert!(!self.keys.contains(key), "a subscriber that leaves is not listed");
+            subscriber.queue.check_invariants();
         }
     }
 }

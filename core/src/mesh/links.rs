@@ -308,6 +308,8 @@ impl Mesh {
             self.feed_caller(CallerInput::SessionEnded(*peer));
             self.end_event_stream(*peer);
         }
+        // What is given back later is of the old life.
+        self.lent.clear();
         self.callee.set_boot(incarnation.boot);
         self.events.push_back(Event::LifeBegan { incarnation, told_by });
         for peer in peers {

@@ -139,6 +139,9 @@ impl Mesh {
         self.subscriptions.check_invariants();
         self.interest.check_invariants();
         self.sender.check_invariants();
+        self.receiver.check_invariants();
+        self.lent.check_invariants();
+        self.returns.check_invariants();
         self.journal.check_invariants();
         self.leases.check_invariants();
         self.looks.check_invariants(self.now.mono);

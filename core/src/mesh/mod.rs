@@ -55,9 +55,11 @@ use crate::directory::{LocalServices, Publisher, RemoteServices, Replicas};
 use crate::events::Subscriptions;
 use crate::events::decisions::Decisions;
 use crate::events::interest::Interest;
+use crate::events::lent::Lent;
 use crate::events::plan::Plans;
 use crate::events::publications::Publications;
 use crate::events::receiver::Receiver;
+use crate::events::returns::Returns;
 use crate::events::sender::Sender;
 use crate::link::{DialHandle, Lane, LinkCommand, LinkHandle, LinkInput};
 use crate::machine::{TimerHandle, Timers};
@@ -249,6 +251,13 @@ pub struct Mesh {
     sender: Sender,
     receiver: Receiver,
     publications: Publications,
+    /// Events that members of groups at peers have.
+    lent: Lent,
+    /// It is looked at when the oldest of them is kept no more.
+    lent_timed: bool,
+    returns: Returns,
+    /// The node stops, and has said which events have come.
+    last_ack_said: bool,
     /// Sequences of the events that are published here.
     event_numbers: Numbers,
 
@@ -337,6 +346,10 @@ impl Mesh {
             sender: Sender::new(&limits),
             receiver: Receiver::default(),
             publications: Publications::default(),
+            lent: Lent::new(&limits),
+            lent_timed: false,
+            returns: Returns::default(),
+            last_ack_said: false,
             event_numbers: Numbers::new(EVENT_BITS, single_network),
             leases: Leases::default(),
             journal: Journal::new(config.stored.is_some()),

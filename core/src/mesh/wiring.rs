@@ -45,6 +45,9 @@ impl Mesh {
             self.begin_life(known_counter, told_by);
             self.work_off(self.limits.steps_per_input_max);
         }
+        if self.is_ready_for_last_ack() && self.work.is_empty() {
+            self.say_last_ack();
+        }
         if self.is_ready_to_stop() && self.work.is_empty() {
             self.finish_shutdown();
         }
@@ -83,6 +86,8 @@ impl Mesh {
             NodeTimer::WantLease(service) => self.want_again(service),
             NodeTimer::LookForLeader(call) => self.look_for_leader(call),
             NodeTimer::LookAtServices => self.look_at_services(),
+            NodeTimer::LeaveGroups => self.groups_are_left(),
+            NodeTimer::Lent => self.lent_expires(),
             // It is asked again whether it is ready to stop.
             NodeTimer::Linger => {}
             NodeTimer::Sweep => self.sweep(),
@@ -570,6 +575,8 @@ impl Mesh {
             self.feed_caller(CallerInput::PeerReleased(key));
             self.feed_callee(CalleeInput::SessionEnded(key));
             self.receiver.forget(key);
+            let lost = self.returns.forget(key);
+            self.group_events_lost(self.local.id, lost as u64);
             let entry = self.peers.remove(key).expect("just listed");
             self.by_id.remove(&entry.id);
             self.count_delegated(entry.delegator.as_deref().copied(), None);
@@ -586,6 +593,7 @@ impl Mesh {
             && self.services.is_empty()
             && self.is_drained()
             && self.events_are_through()
+            && self.last_ack_said
             && !self.leases.lingers(self.now.mono)
             && (self.is_silent() || self.links.values().all(|link| link.out.len() == 0))
     }

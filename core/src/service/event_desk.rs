@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::{FewMap, MonoTime, Now, TimerId, TimerQueue};
+use crate::events::queue::Queued;
 use crate::events::{
     PublicationKey, PublishError, PublishOutcome, Published, SubscribeRequest, WhenFull,
 };
 use crate::mesh::{CommandError, Event, Mesh, Subscribed};
 use crate::payload::Payload;
-use crate::service::events::{Inbox, Publishing, when_full};
+use crate::service::events::{Filled, Inbox, Publishing, when_full};
 use crate::service::publisher::{Outbox, Totals};
 use crate::service::slot::Slot;
 use crate::topic::SubscriptionKey;
@@ -211,24 +212,40 @@ impl EventDesk {
         slot.fill(result);
     }
 
-    pub(super) fn unsubscribe(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
-        self.inboxes.remove(&key);
-        mesh.unsubscribe(now, key);
+    /// A subscriber is gone. What it has not read, of what it had in hand too, may go to others.
+    pub(super) fn unsubscribe(
+        &mut self,
+        now: Now,
+        mesh: &mut Mesh,
+        key: SubscriptionKey,
+        in_hand: VecDeque<Queued>,
+    ) {
+        let unread = self.inboxes.remove(&key).map(|inbox| inbox.empty()).unwrap_or_default();
+        mesh.unsubscribe_with(now, key, in_hand.into_iter().chain(unread));
+    }
+
+    /// A subscriber gets nothing more, and reads to the end of what waits for it.
+    pub(super) fn stop_taking(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
+        mesh.leave(now, key);
+        self.refill(now, mesh, key);
     }
 
     /// Takes away the subscriber that was to read here, if it was taken.
     pub(super) fn leave(&mut self, now: Now, mesh: &mut Mesh, inbox: &Arc<Inbox>) {
         let key = self.inboxes.iter().find(|(_, known)| Arc::ptr_eq(known, inbox));
         if let Some(key) = key.map(|(key, _)| *key) {
-            self.unsubscribe(now, mesh, key);
+            self.unsubscribe(now, mesh, key, VecDeque::new());
         }
     }
 
     /// Moves what waits for a subscriber to where it reads.
     pub(super) fn refill(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
         let Some(inbox) = self.inboxes.get(&key) else { return };
-        if !inbox.fill(|most| mesh.take_deliveries(key, most)) {
-            self.unsubscribe(now, mesh, key);
+        match inbox.fill(|most| mesh.take_deliveries(key, most)) {
+            Filled::Abandoned => self.unsubscribe(now, mesh, key, VecDeque::new()),
+            // It says so when it has come to the end.
+            Filled::All if mesh.subscriptions().is_leaving(key) => inbox.close(),
+            Filled::All | Filled::Part => {}
         }
     }
 
@@ -250,6 +267,7 @@ impl EventDesk {
     pub(super) fn on_event(&mut self, now: Now, mesh: &mut Mesh, event: &Event) {
         match event {
             Event::SubscriptionReady(key) => self.refill(now, mesh, *key),
+            Event::SubscriptionOver(key) => self.unsubscribe(now, mesh, *key, VecDeque::new()),
             Event::PublishRoom => self.try_again(now, mesh),
             Event::PublishEnded { publication, outcome } => {
                 if let Some(slot) = self.outcomes.remove(publication) {

@@ -374,6 +374,7 @@ impl SubscriptionBuilder {
             subscribed: None,
             in_hand: VecDeque::new(),
             missed: 0,
+            ended: false,
         };
         let request = Box::new(request);
         let op = Op::Subscribe { request, inbox, slot: Arc::clone(&slot) };
@@ -381,6 +382,16 @@ impl SubscriptionBuilder {
         subscription.subscribed = Some(Waiting(slot).await?);
         Ok(subscription)
     }
+}
+
+/// What fits an inbox.
+pub(super) enum Filled {
+    /// All that waited.
+    All,
+    /// A part of it: more waits.
+    Part,
+    /// Nothing: its reader is gone.
+    Abandoned,
 }
 
 /// Where the host puts what came, and the subscription takes it.
@@ -416,11 +427,11 @@ impl Inbox {
         }
     }
 
-    /// Moves over what fits. Says whether somebody reads.
-    pub(super) fn fill(&self, mut take: impl FnMut(usize) -> Option<Queued>) -> bool {
+    /// Moves over what fits.
+    pub(super) fn fill(&self, mut take: impl FnMut(usize) -> Option<Queued>) -> Filled {
         let mut state = self.state.lock().expect("nothing panics under this lock");
         if state.abandoned {
-            return false;
+            return Filled::Abandoned;
         }
         state.more = true;
         while state.events < self.events_max && state.bytes < self.bytes_max {
@@ -441,12 +452,21 @@ impl Inbox {
                 }
             }
         }
+        let filled = if state.more { Filled::Part } else { Filled::All };
         let waker = if state.items.is_empty() { None } else { state.waker.take() };
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
-        true
+        filled
+    }
+
+    /// Nothing comes any more. Returns what was not read.
+    pub(super) fn empty(&self) -> VecDeque<Queued> {
+        self.close();
+        let mut state = self.state.lock().expect("nothing panics under this lock");
+        (state.events, state.bytes) = (0, 0);
+        std::mem::take(&mut state.items)
     }
 
     /// Nothing comes any more.
@@ -465,7 +485,10 @@ impl Inbox {
     }
 }
 
-/// Events as they come, a [`Stream`]. It ends when the node does. Dropping it ends the subscription.
+/// Events as they come, a [`Stream`]. It ends when the node does.
+///
+/// Dropping it ends the subscription. What a member of a group has not read then goes to other members; so does what it
+/// has not read two seconds after the node began to stop. To handle what has come first: [`Subscription::leave`].
 pub struct Subscription {
     shared: Arc<Shared>,
     inbox: Arc<Inbox>,
@@ -473,9 +496,19 @@ pub struct Subscription {
     subscribed: Option<Subscribed>,
     in_hand: VecDeque<Queued>,
     missed: u64,
+    /// The end was seen, and said.
+    ended: bool,
 }
 
 impl Subscription {
+    /// Takes no more events. Those that wait can still be read; then there are none. Events of a group that come
+    /// nevertheless go to other members.
+    pub fn leave(&mut self) {
+        if let Some(subscribed) = self.subscribed {
+            self.shared.push(Op::LeaveGroup(subscribed.key));
+        }
+    }
+
     /// The next event, or word of events that did not come; none once the node has gone.
     pub async fn next(&mut self) -> Option<Delivery> {
         std::future::poll_fn(|cx| self.poll_delivery(cx)).await
@@ -505,11 +538,22 @@ impl Subscription {
         Waiting(slot).await;
     }
 
+    /// The node need not wait for this reader any more.
+    fn end(&mut self) {
+        let ended = std::mem::replace(&mut self.ended, true);
+        if let (false, Some(subscribed)) = (ended, self.subscribed) {
+            let in_hand = std::mem::take(&mut self.in_hand);
+            self.shared.push(Op::Unsubscribe(subscribed.key, in_hand));
+        }
+    }
+
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         if self.in_hand.is_empty() {
             let mut state = self.inbox.state.lock().expect("nothing panics under this lock");
             if state.items.is_empty() {
                 if state.closed {
+                    drop(state);
+                    self.end();
                     return Poll::Ready(None);
                 }
                 match &mut state.waker {
@@ -556,10 +600,10 @@ impl Stream for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.inbox.state.lock().expect("nothing panics under this lock").abandoned = true;
-        self.shared.push(match self.subscribed {
-            Some(subscribed) => Op::Unsubscribe(subscribed.key),
-            None => Op::Leave(Arc::clone(&self.inbox)),
-        });
+        match self.subscribed {
+            Some(_) => self.end(),
+            None => self.shared.push(Op::Leave(Arc::clone(&self.inbox))),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::base::{
 };
 use crate::directory::selection::key_hash;
 use crate::directory::{Hook, Selection};
+use crate::events::queue::Queued;
 use crate::events::{PublishError, SubscribeRequest};
 use crate::mesh::{CallRequest, CommandError, Mesh, Subscribed, Target};
 use crate::rpc::callee::HandlerError;
@@ -58,7 +59,10 @@ pub(super) enum Op {
         inbox: Arc<Inbox>,
         slot: Arc<Slot<Result<Subscribed, CommandError>>>,
     },
-    Unsubscribe(SubscriptionKey),
+    /// A subscriber gets nothing more, and reads what waits for it.
+    LeaveGroup(SubscriptionKey),
+    /// A subscriber is gone, and has not read what was handed to it.
+    Unsubscribe(SubscriptionKey, VecDeque<Queued>),
     /// A subscriber was given up before it knew its key.
     Leave(Arc<Inbox>),
     Refill(SubscriptionKey),

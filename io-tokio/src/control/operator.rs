@@ -294,7 +294,7 @@ impl Operator {
         }
         let subscription = builder.open().await.map_err(|error| Problem::from(&error))?;
         let known = tokio::time::timeout(KNOWN_WITHIN, subscription.known_by_all()).await.is_ok();
-        Ok(Subscriber { subscription, known })
+        Ok(Subscriber { subscription, known, left: question.count })
     }
 }
 
@@ -303,6 +303,8 @@ impl Operator {
 pub struct Subscriber {
     subscription: Subscription,
     known: bool,
+    /// Events until it ends.
+    left: Option<u64>,
 }
 
 impl Subscriber {
@@ -311,13 +313,23 @@ impl Subscriber {
         self.known
     }
 
-    /// What comes next; none once the node has ended.
+    /// Takes no more events: what has come follows, and then nothing.
+    pub fn leave(&mut self) {
+        self.subscription.leave();
+    }
+
+    /// What comes next; none once the node has ended, or as many events have come as were asked for. Dropping the future
+    /// loses nothing.
     pub async fn next(&mut self) -> Option<Item> {
+        if self.left == Some(0) {
+            return None;
+        }
         loop {
             match self.subscription.next().await? {
                 Delivery::Missed(missed) => return Some(Item::Missed(MissedEntry::new(&missed))),
                 Delivery::Event(event) => match event.payload().encode() {
                     Ok((content, bytes)) => {
+                        self.left = self.left.map(|left| left - 1);
                         return Some(Item::Event(EventEntry::new(&event, content.0), bytes));
                     }
                     // Published on this very node, as a value that nobody else could read either.

@@ -4,9 +4,11 @@
 //! publish  from a publisher here to subscribers here and the streams of peers (peers)
 //! receive  from what peers send to subscribers here
 //! groups   which member gets an event, and what becomes of it
+//! leave    subscribers that go, and events of groups that they give back
 //! ```
 
 mod groups;
+mod leave;
 mod peers;
 mod publish;
 mod receive;
@@ -102,16 +104,6 @@ impl Mesh {
         let version = self.publisher.version();
         self.run();
         Ok(Subscribed { key, version })
-    }
-
-    /// Takes a subscriber away, with what waits for it. Does nothing if it has gone.
-    pub fn unsubscribe(&mut self, now: Now, subscription: SubscriptionKey) {
-        self.tick(now);
-        if let Some(announcement) = self.subscriptions.unsubscribe(subscription) {
-            self.plans.forget();
-            self.announce(announcement);
-            self.run();
-        }
     }
 
     /// The next thing that waits for a subscriber; none if nothing does.
@@ -213,7 +205,10 @@ impl Mesh {
         self.learn_interest(peer, id, &changes);
     }
 
-    fn announce(&mut self, announcement: Option<crate::events::subscriptions::Announcement>) {
+    pub(super) fn announce(
+        &mut self,
+        announcement: Option<crate::events::subscriptions::Announcement>,
+    ) {
         match announcement {
             Some((key, Some(entry))) => self.feed_publisher(PublisherInput::Put(key, entry)),
             Some((key, None)) => self.feed_publisher(PublisherInput::Remove(key)),

@@ -90,7 +90,10 @@ impl Mesh {
         if let Some(session) = session
             && self.publisher.is_incremental(peer)
         {
-            self.receiver.link_ready(peer, session.boot);
+            let boot = session.boot;
+            self.receiver.link_ready(peer, boot);
+            let lost = self.returns.link_ready(peer, boot);
+            self.group_events_lost(self.local.id, lost as u64);
             self.send_on_control(peer, OutItem::EventAck);
         }
     }
@@ -99,7 +102,7 @@ impl Mesh {
     pub(in crate::mesh) fn events_in_doubt(&mut self, peer: PeerKey, connected: bool) {
         let mut reports = Vec::new();
         self.sender.link_lost(peer, connected, &mut reports);
-        self.report(reports);
+        self.report(peer, reports);
         if connected {
             self.events_ready(peer);
         }
@@ -107,9 +110,14 @@ impl Mesh {
 
     /// What was under way to a peer's life, or from ours, is lost.
     pub(in crate::mesh) fn end_event_stream(&mut self, peer: PeerKey) {
+        self.end_stream(peer, true);
+    }
+
+    /// What is not acknowledged is lost; of what is `in_doubt` a subscriber may have it.
+    pub(super) fn end_stream(&mut self, peer: PeerKey, in_doubt: bool) {
         let mut reports = Vec::new();
-        let (count, room) = self.sender.forget(peer, &mut reports);
-        self.report(reports);
+        let (count, room) = self.sender.forget(peer, in_doubt, &mut reports);
+        self.report(peer, reports);
         if room {
             self.events.push_back(Event::PublishRoom);
         }

@@ -12,7 +12,7 @@ use crate::events::plan::Plan;
 use crate::events::publications::{Assigned, Content, Part, PartGroup, PublicationInput};
 use crate::events::run::Run;
 use crate::events::{
-    EventId, EventMessage, Mode, PublishError, PublishRequest, Published, Scope, WhenFull,
+    EventId, EventMessage, Marks, Mode, PublishError, PublishRequest, Published, Scope, WhenFull,
 };
 use crate::mesh::events::groups::{Choice, Eligible};
 use crate::mesh::{Mesh, Phase};
@@ -121,7 +121,7 @@ impl Mesh {
     }
 
     /// What an event carries, as bytes.
-    fn encoded(&self, payload: &Payload) -> Result<(ContentType, Bytes), PublishError> {
+    pub(super) fn encoded(&self, payload: &Payload) -> Result<(ContentType, Bytes), PublishError> {
         let (content, bytes) = payload.encode()?;
         let max = self.limits.message_bytes_max;
         match bytes.len() {
@@ -176,7 +176,7 @@ impl Mesh {
         }
         let id = published.unwrap_or_else(|| self.next_event(topic));
         if !plan.all_here.is_empty() {
-            let run = run_of(id, topic, payload, size);
+            let run = run_of(id, topic, payload, size, Marks::default());
             for key in &plan.all_here {
                 self.deliver_to(*key, &run);
             }
@@ -303,7 +303,8 @@ impl Mesh {
             redelivered: false,
             payload: Bytes::new(),
         };
-        let run = run_of(id, &topic, payload, size);
+        let marks = Marks { one_per_service, local: !remote, ..Marks::default() };
+        let run = run_of(id, &topic, payload, size, marks);
         for key in here {
             self.deliver_to(*key, &run);
             published.local += 1;
@@ -390,7 +391,7 @@ impl Mesh {
     }
 }
 
-fn run_of(id: EventId, topic: &TopicPath, payload: &Payload, size: usize) -> Run {
+fn run_of(id: EventId, topic: &TopicPath, payload: &Payload, size: usize, marks: Marks) -> Run {
     let (topic, payload) = (topic.clone(), payload.clone());
-    EventMessage::new(id, topic, payload, size, false).into()
+    EventMessage::new(id, topic, payload, size, marks).into()
 }
