@@ -1,7 +1,7 @@
 //! The whole node, QUIC included: datagrams and time in, datagrams, events and a deadline out.
 
 use crate::auth::Access;
-use crate::base::{Draws, Identity, Label, Limits, Now};
+use crate::base::{Bound, BoundReport, Draws, Identity, Label, Limits, Now};
 use crate::link::FrameSource;
 use crate::mesh::{Event, LeaseSettings, Mesh, MeshConfig, Wake, WakeReason};
 use crate::peer::Admission;
@@ -127,6 +127,18 @@ impl Node {
     /// QUIC, to ask.
     pub fn transport(&self) -> &Transport {
         &self.transport
+    }
+
+    /// How it stands with every bound, those of QUIC included. Costs time in the size of the state.
+    pub fn bounds(&self) -> Vec<BoundReport> {
+        let mut reports = self.mesh.bounds();
+        for report in &mut reports {
+            report.refused += self.transport.refusals().of(report.bound);
+            if report.bound == Bound::HalfOpen {
+                report.used = Some(self.transport.half_open() as u64);
+            }
+        }
+        reports
     }
 
     /// Takes a datagram from the socket. Cheap: the work is done when the node is drained.

@@ -79,6 +79,7 @@ pub enum StartError {
 
 /// A node that is being put together. See [`Node::builder`].
 #[must_use = "nothing happens before `start`"]
+#[derive(Default)]
 pub struct NodeBuilder {
     identity: Option<Identity>,
     incarnation_counter: Option<u64>,
@@ -95,28 +96,6 @@ pub struct NodeBuilder {
     peers: Vec<(PeerId, Vec<SocketAddr>)>,
     addresses: Vec<PeerAddress>,
     services: Vec<Arc<dyn Service>>,
-}
-
-impl Default for NodeBuilder {
-    fn default() -> Self {
-        NodeBuilder {
-            identity: None,
-            incarnation_counter: None,
-            store: None,
-            seed: None,
-            crypto: None,
-            listen: None,
-            admission: Admission::default(),
-            networks: Chosen::default(),
-            acceptors: Vec::new(),
-            lease_times: LeaseTimes::default(),
-            limits: Limits::default(),
-            transport: TransportConfig::default(),
-            peers: Vec::new(),
-            addresses: Vec::new(),
-            services: Vec::new(),
-        }
-    }
 }
 
 impl NodeBuilder {

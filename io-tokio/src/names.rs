@@ -34,7 +34,7 @@ pub(crate) async fn keep_looking_up(desk: Arc<Desk>, local: SocketAddr, address:
                     match kept.await {
                         None => return,
                         Some(Err(error)) => {
-                            tracing::warn!(%address, %error, "the peer cannot be kept")
+                            tracing::warn!(%address, %error, "the peer cannot be kept");
                         }
                         Some(Ok(())) => {}
                     }

@@ -20,7 +20,7 @@ const SEEDS_MAX: u64 = 1_000;
 /// simulator shifts what seeds draw, the bug is looked for from seed 0 on; with `DUNLIN_PLANTED_SEARCH=1` every bug is.
 const SHOWN_BY: &[(u32, u64)] = &[
     (7, 13),
-    (28, 32),
+    (28, 181),
     (35, 48),
     (40, 44),
     (42, 24),

@@ -157,6 +157,19 @@ bounds! {
     LeasesPerIssuer = "leases-per-issuer", Issuer, Count, |l: &Limits| l.leases_per_issuer_max;
 }
 
+/// How it stands with one bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundReport {
+    /// The bound.
+    pub bound: Bound,
+    /// Its value, in its unit.
+    pub limit: u64,
+    /// How much is in use: of the account that uses most, where there are several. None where that is not counted.
+    pub used: Option<u64>,
+    /// How often it has refused something since the node started.
+    pub refused: u64,
+}
+
 /// How often each bound has refused something since the node started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals {

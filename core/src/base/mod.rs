@@ -17,7 +17,7 @@ pub mod timers;
 
 pub use address::AddressAccount;
 pub use allowance::Allowance;
-pub use bounds::{Bound, Refusals, Scope, Unit};
+pub use bounds::{Bound, BoundReport, Refusals, Scope, Unit};
 pub use effects::Effects;
 pub use few::FewMap;
 pub use id::{Identity, Incarnation, ParsePeerIdError, PeerId};

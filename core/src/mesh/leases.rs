@@ -104,6 +104,14 @@ impl Registry {
     }
 }
 
+impl Leases {
+    /// For how many leases an acceptor of this node keeps promises, the one that has most.
+    pub(super) fn promised_len(&self) -> usize {
+        let acceptors = self.registries.iter().flat_map(|registry| &registry.acceptors);
+        acceptors.map(Acceptor::len).max().unwrap_or(0)
+    }
+}
+
 /// See the module's documentation.
 #[derive(Clone, Default)]
 pub(super) struct Leases {

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use crate::auth::Access;
-use crate::base::{Incarnation, Limits, PeerId, Refusals};
+use crate::base::{Bound, BoundReport, Incarnation, Limits, PeerId, PeerKey, Refusals};
 use crate::directory::{Document, LocalServices};
 use crate::link::{LinkHandle, LinkId};
 use crate::machine::Machine;
-use crate::mesh::{Mesh, Phase};
+use crate::mesh::{Mesh, PeerEntry, Phase};
 
 /// How much of what is bounded is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,41 @@ impl Mesh {
     /// How often each bound has refused something.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// How it stands with every bound. Costs time in the size of the state.
+    pub fn bounds(&self) -> Vec<BoundReport> {
+        let report = |bound: &Bound| BoundReport {
+            bound: *bound,
+            limit: bound.limit(&self.limits),
+            used: self.used(*bound).map(|used| used as u64),
+            refused: self.refusals.of(*bound),
+        };
+        Bound::ALL.iter().map(report).collect()
+    }
+
+    fn used(&self, bound: Bound) -> Option<usize> {
+        let most = |of: &dyn Fn(PeerKey, &PeerEntry) -> usize| {
+            self.peers.iter().map(|(key, entry)| of(key, entry)).max().unwrap_or(0)
+        };
+        Some(match bound {
+            Bound::Links | Bound::Connections => self.links.len(),
+            Bound::Peers => self.peers.len(),
+            Bound::LinksPerPeer => most(&|_, entry| entry.machine.links().count()),
+            Bound::UnverifiedLinks => self.unverified.len(),
+            Bound::UnverifiedLinksPerAddress => self.unverified.most_of_one_address(),
+            Bound::PeersPerIssuer => self.delegated.values().max().copied().unwrap_or(0),
+            Bound::FramesHeldPerPeer => most(&|_, entry| entry.lanes.held()),
+            Bound::HeldBytesPerPeer => most(&|_, entry| entry.lanes.held_bytes()),
+            Bound::HeldBytes => self.held_bytes,
+            Bound::Invocations => self.callee.running(),
+            Bound::EventsUnacknowledged => most(&|key, _| self.sender.unacknowledged(key)),
+            Bound::ServicesPerPeer => most(&|key, _| {
+                self.remote.document(key).map_or(0, |document| document.services().count())
+            }),
+            Bound::Leases => self.leases.promised_len(),
+            _ => return None,
+        })
     }
 
     /// Everyone a link to is up, with what they serve.

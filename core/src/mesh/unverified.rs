@@ -20,6 +20,11 @@ impl Unverified {
         self.links.len()
     }
 
+    /// How many the address has that has most.
+    pub(super) fn most_of_one_address(&self) -> usize {
+        self.of_address.values().map(BTreeSet::len).max().unwrap_or(0)
+    }
+
     /// The link that is to make room before one from this address is taken, and the bound that says so.
     pub(super) fn crowding(
         &self,

@@ -278,8 +278,9 @@ impl Callee {
                 };
                 self.finish(cx, invocation, Answer::bare(status), out);
             }
-            Some(Entry::Answered(_)) => {
-                out.push(CalleeEffect::Answer { peer, sequence, payload_bytes: 0 });
+            Some(Entry::Answered(kept)) => {
+                let payload_bytes = kept.bytes();
+                out.push(CalleeEffect::Answer { peer, sequence, payload_bytes });
             }
             None => {
                 // The cancel has overtaken its call, which must not run when it comes.

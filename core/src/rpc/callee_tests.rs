@@ -225,3 +225,13 @@ fn a_kept_answer_keeps_no_larger_buffer_alive() {
     assert!(datagram.is_unique(), "nothing that is kept is a part of it");
     assert_eq!(status(&mut bench, 2), Some(Status::Ok));
 }
+
+#[test]
+fn an_answer_that_a_late_cancel_asks_for_again_is_as_large_as_before() {
+    let mut bench = callee(&Limits::default());
+    let run = invoked(&bench.feed((), call(1, 1))).expect("it runs");
+    bench.feed((), done(run, b"a large answer"));
+    let effects = bench.feed((), CalleeInput::Cancel { peer: key(1), sequence: 1, floor: 1 });
+    let [CalleeEffect::Answer { payload_bytes, .. }] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!(payload_bytes, 14, "it chooses the lane");
+}

@@ -11,8 +11,8 @@ use super::event::{Item, PublishQuestion, PublishedEntry, SubscribeQuestion};
 use super::frame::{Frame, FrameError, FrameReader, FrameWriter};
 use super::leader::LeaderEntry;
 use super::message::{
-    AcceptorsEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response, ServiceEntry,
-    StatsEntry,
+    AcceptorsEntry, CallAnswer, CallQuestion, LimitEntry, PeerEntry, Problem, Request, Response,
+    ServiceEntry, StatsEntry,
 };
 use super::{REQUEST_HEADER_BYTES_MAX, RESPONSE_HEADER_BYTES_MAX, VERSION};
 
@@ -165,6 +165,23 @@ impl Client {
         loop {
             match responses.next().await?.0 {
                 Response::Acceptors(entry) => entries.push(entry),
+                Response::Done => return Ok(entries),
+                other => return Err(unexpected(&other).into()),
+            }
+        }
+    }
+
+    /// Every bound of the node, with what is in use of it and what it has refused.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn limits(&mut self) -> Result<Vec<LimitEntry>, ControlError> {
+        let mut responses = self.ask(&Request::Limits, &Bytes::new()).await?;
+        let mut entries = Vec::new();
+        loop {
+            match responses.next().await?.0 {
+                Response::Limit(entry) => entries.push(entry),
                 Response::Done => return Ok(entries),
                 other => return Err(unexpected(&other).into()),
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dunlin_core::PeerId;
+use dunlin_core::base::BoundReport;
 use dunlin_core::directory::breaker::BreakerState;
 use dunlin_core::directory::vitals::Vitals;
 use dunlin_core::directory::{OfferState, ServiceOffer, Spread};
@@ -40,6 +41,9 @@ pub enum Request {
     Stats,
     /// Everybody who is connected: [`Response::Peer`], each, and [`Response::Done`].
     Peers,
+    /// Every bound of the node, what is in use of it and what it has refused: [`Response::Limit`], each, and
+    /// [`Response::Done`].
+    Limits,
     /// How it stands with those who decide which instance of a single-active service is active:
     /// [`Response::Acceptors`], one for each network that has some, and [`Response::Done`].
     Acceptors,
@@ -102,6 +106,8 @@ pub enum Response {
     Stats(StatsEntry),
     /// One peer of many.
     Peer(PeerEntry),
+    /// One bound of many.
+    Limit(LimitEntry),
     /// The acceptors of one network of many.
     Acceptors(AcceptorsEntry),
     /// A call's answer; the body is what it carries.
@@ -142,6 +148,7 @@ impl Response {
             | Response::Leader(_)
             | Response::Stats(_)
             | Response::Peer(_)
+            | Response::Limit(_)
             | Response::Acceptors(_)
             | Response::Subscribed { .. }
             | Response::Event(_)
@@ -483,6 +490,36 @@ impl PeerEntry {
     }
 }
 
+/// One bound of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitEntry {
+    /// Its name.
+    pub limit: String,
+    /// What it is charged to: address, link, peer, issuer, network or node.
+    pub scope: String,
+    /// Of what its numbers are: empty for a count, bytes, per second, ms.
+    pub unit: String,
+    /// Its value.
+    pub max: u64,
+    /// How much is in use, of the account that uses most. None where that is not counted.
+    pub used: Option<u64>,
+    /// How often it has refused something since the node started.
+    pub refused: u64,
+}
+
+impl LimitEntry {
+    pub(super) fn new(report: &BoundReport) -> LimitEntry {
+        LimitEntry {
+            limit: report.bound.name().to_string(),
+            scope: report.bound.scope().name().to_string(),
+            unit: report.bound.unit().name().to_string(),
+            max: report.limit,
+            used: report.used,
+            refused: report.refused,
+        }
+    }
+}
+
 /// What is written as its own text.
 pub(super) mod text {
     use std::fmt::Display;
@@ -612,6 +649,7 @@ mod tests {
             ),
             (Request::WatchLeaders { service: None }, json!({"ask": "watch_leaders"})),
             (Request::Peers, json!({"ask": "peers"})),
+            (Request::Limits, json!({"ask": "limits"})),
             (Request::Acceptors, json!({"ask": "acceptors"})),
             (
                 Request::Ping { peer: id(), timeout_ms: 9 },

@@ -64,8 +64,8 @@ pub use event::{
 pub use frame::FrameError;
 pub use leader::{LeaderEntry, LeaderWatch};
 pub use message::{
-    AcceptorsEntry, ActionEntry, CallAnswer, CallQuestion, PeerEntry, Problem, Request, Response,
-    ServiceEntry, StatsEntry, VitalsEntry,
+    AcceptorsEntry, ActionEntry, CallAnswer, CallQuestion, LimitEntry, PeerEntry, Problem, Request,
+    Response, ServiceEntry, StatsEntry, VitalsEntry,
 };
 pub use operator::{Operator, Subscriber};
 pub use server::{ControlServer, converse};

@@ -17,7 +17,8 @@ use super::event::{
 };
 use super::leader::LeaderWatch;
 use super::message::{
-    AcceptorsEntry, CallAnswer, CallQuestion, PeerEntry, Problem, ServiceEntry, StatsEntry,
+    AcceptorsEntry, CallAnswer, CallQuestion, LimitEntry, PeerEntry, Problem, ServiceEntry,
+    StatsEntry,
 };
 use crate::driver::Desk;
 use crate::node::{Node, ask, peers_up};
@@ -133,6 +134,12 @@ impl Operator {
             stats.iter().map(|stats| StatsEntry::new(self.id, stats)).collect();
         entries.sort_by(|a, b| (&a.service, a.peer).cmp(&(&b.service, b.peer)));
         entries
+    }
+
+    /// Every bound of the node, with what is in use of it and what it has refused. Nothing once the node has ended.
+    pub async fn limits(&self) -> Vec<LimitEntry> {
+        let bounds = ask(&self.desk, |core, _, _| core.bounds()).await.unwrap_or_default();
+        bounds.iter().map(LimitEntry::new).collect()
     }
 
     /// Everybody who is connected, by id. Nobody once the node has ended.

@@ -73,6 +73,12 @@ async fn answer(
             }
             Response::Done
         }
+        Request::Limits => {
+            for entry in operator.limits().await {
+                replies.send(Response::Limit(entry), Bytes::new()).await;
+            }
+            Response::Done
+        }
         Request::Acceptors => {
             for entry in operator.acceptors().await {
                 replies.send(Response::Acceptors(entry), Bytes::new()).await;

@@ -10,7 +10,7 @@ use dunlin_core::wire::Hello;
 /// What travels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Frame {
-    Hello(Hello),
+    Hello(Box<Hello>),
     Claims {
         id: LinkId,
         receiver_boot: u64,

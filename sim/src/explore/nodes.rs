@@ -262,7 +262,7 @@ impl Work<'_, '_> {
                     // The mesh compares them. Here both are in one network.
                     networks: BlindedNetworks { nonce: [0; 16], marks: Default::default() },
                 };
-                self.send(node, link, 0, Frame::Hello(hello));
+                self.send(node, link, 0, Frame::Hello(Box::new(hello)));
             }
             PeerEffect::SendClaims { link, id, incarnation } => {
                 let receiver_boot = incarnation.boot;
@@ -412,9 +412,7 @@ impl Work<'_, '_> {
         }
         let verified = peer.is_verified(link);
         match frame {
-            Frame::Hello(hello) => {
-                self.feed(node, PeerInput::Hello { link, hello: Box::new(hello) })
-            }
+            Frame::Hello(hello) => self.feed(node, PeerInput::Hello { link, hello }),
             Frame::Claims { id, receiver_boot } => {
                 self.feed(node, PeerInput::Claims { link, id, receiver_boot })
             }

@@ -35,6 +35,9 @@ pub(crate) struct Sent {
 /// Who sends a frame, to whom, and on which lane.
 type FrameWay = (usize, usize, u64);
 
+/// A frame under way: when it left, on which lane, and what it is.
+type UnderWay = (u64, u64, Bytes);
+
 /// So many frames of one node to another are taken to be under way. Of more, the oldest were lost with their links. A
 /// guess: more than links hold.
 const UNDER_WAY_MAX: usize = 4_096;
@@ -46,7 +49,7 @@ struct Recorder {
     marks: VecDeque<Mark>,
     datagrams: VecDeque<Datagram>,
     /// By node and peer, frames inside packets that have not arrived: when they left, and on which lane.
-    under_way: BTreeMap<(usize, usize), VecDeque<(u64, u64, Bytes)>>,
+    under_way: BTreeMap<(usize, usize), VecDeque<UnderWay>>,
     left_out: LeftOut,
     /// All that is not bounded by the number of events, but by the schedule.
     rest: Recording,
@@ -369,7 +372,7 @@ impl Recorder {
     fn frame_arrives(&mut self, at: u64, (from, to, lane): FrameWay, body: &Bytes) {
         let Some(under_way) = self.under_way.get_mut(&(from, to)) else { return };
         // Mostly it is the first. Before it may be what other lanes hold back, and what was lost with a link.
-        let is_it = |(_, on, other): &(u64, u64, Bytes)| *on == lane && other == body;
+        let is_it = |(_, on, other): &UnderWay| *on == lane && other == body;
         let Some(place) = under_way.iter().position(is_it) else { return };
         let Some((left, ..)) = under_way.remove(place) else { return };
         self.keep(frame_message(left, (from, to), body, Some(at)));

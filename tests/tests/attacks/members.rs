@@ -95,7 +95,7 @@ fn frames_behind_a_cut_that_never_ends_hold_little_memory() {
         let Ok((second, boot)) = entered else { return };
         member.boot = boot;
         for lane in 1..=Lane::SHARED {
-            let cut = v1::Cut { from: Some(from.clone()), frames: 1 << 60 };
+            let cut = v1::Cut { from: Some(from), frames: 1 << 60 };
             member.attacker.send(second, Lane(lane), Frame::new(Header::Cut(cut)));
         }
         for n in 0..200 {

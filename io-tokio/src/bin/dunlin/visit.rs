@@ -2,15 +2,15 @@
 //! their own, look, and leave.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
 use dunlin_tokio::control::{
     self, AcceptorsEntry, CallAnswer, CallQuestion, Client, ControlError, EventFlow, Item,
-    LeaderEntry, LeaderFlow, LeaderWatch, Operator, PeerEntry, PublishQuestion, PublishedEntry,
-    ServiceEntry, SocketError, StatsEntry, SubscribeQuestion, Subscriber,
+    LeaderEntry, LeaderFlow, LeaderWatch, LimitEntry, Operator, PeerEntry, PublishQuestion,
+    PublishedEntry, ServiceEntry, SocketError, StatsEntry, SubscribeQuestion, Subscriber,
 };
 use dunlin_tokio::{Node, PeerAddress, PeerId, key};
 
@@ -76,14 +76,7 @@ impl Visit {
                  this machine acts with its own rights",
             ));
         }
-        let connecting = async {
-            match &self.control {
-                Some(path) => control::connect(path).await,
-                None => control::find(&control::folder()).await,
-            }
-        };
-        let client = within(self.timeout, connecting).await?;
-        Ok(Some(Agent::Local(client, self.timeout + PATIENCE)))
+        Agent::on_this_machine(self.control.as_deref(), self.timeout).await.map(Some)
     }
 
     /// Starts a node that serves nothing, in these networks. Without a key it is somebody new, but for
@@ -109,6 +102,20 @@ impl Visit {
 }
 
 impl Agent {
+    /// The node on this machine: the one with this control socket, or the only one.
+    pub(crate) async fn on_this_machine(
+        control: Option<&Path>,
+        timeout: Duration,
+    ) -> Result<Agent, Fail> {
+        let connecting = async {
+            match control {
+                Some(path) => control::connect(path).await,
+                None => control::find(&control::folder()).await,
+            }
+        };
+        Ok(Agent::Local(within(timeout, connecting).await?, timeout + PATIENCE))
+    }
+
     pub(crate) async fn call(
         &mut self,
         question: CallQuestion,
@@ -218,6 +225,14 @@ impl Agent {
     /// Whether it is our own node, which sees those alone that it was told to connect to.
     pub(crate) fn is_joined(&self) -> bool {
         matches!(self, Agent::Joined(_))
+    }
+
+    /// Its bounds.
+    pub(crate) async fn limits(&mut self) -> Result<Vec<LimitEntry>, Fail> {
+        Ok(match self {
+            Agent::Joined(node) => node.limits().await,
+            Agent::Local(node, time) => within(*time, node.limits()).await?,
+        })
     }
 
     /// Everybody who is connected to it.
