@@ -66,6 +66,11 @@ impl Returns {
         self.to.get(peer).map_or(0, |to| to.waiting.len())
     }
 
+    /// Whether each peer has confirmed all.
+    pub fn is_empty(&self) -> bool {
+        self.to.iter().all(|(_, to)| to.waiting.is_empty())
+    }
+
     /// Adds to an acknowledgement what the peer is to be told. Says whether there is more.
     pub fn say(&mut self, peer: PeerKey, ack: &mut EventAck) -> bool {
         ack.returned_next = self.from.get(peer).map_or(0, |from| from.next);

@@ -152,6 +152,12 @@ impl Mesh {
         self.peers.iter().map(|(_, peer)| peer.lanes.held()).sum()
     }
 
+    /// Whether this node has stopped in order as a member of groups: what its members had not handled was given back, and
+    /// publishers know which events have come.
+    pub fn has_left_groups(&self) -> bool {
+        self.phase == Phase::Stopped && self.last_ack_said && self.returns.is_empty()
+    }
+
     /// Whether [`Event::Stopped`](crate::Event::Stopped) was given out.
     pub fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::{FewMap, MonoTime, Now, TimerId, TimerQueue};
-use crate::events::queue::Queued;
 use crate::events::{
     PublicationKey, PublishError, PublishOutcome, Published, SubscribeRequest, WhenFull,
 };
@@ -212,16 +211,10 @@ impl EventDesk {
         slot.fill(result);
     }
 
-    /// A subscriber is gone. What it has not read, of what it had in hand too, may go to others.
-    pub(super) fn unsubscribe(
-        &mut self,
-        now: Now,
-        mesh: &mut Mesh,
-        key: SubscriptionKey,
-        in_hand: VecDeque<Queued>,
-    ) {
+    /// A subscriber is gone. What it has not read may go to others.
+    pub(super) fn unsubscribe(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
         let unread = self.inboxes.remove(&key).map(|inbox| inbox.empty()).unwrap_or_default();
-        mesh.unsubscribe_with(now, key, in_hand.into_iter().chain(unread));
+        mesh.unsubscribe_with(now, key, unread);
     }
 
     /// A subscriber gets nothing more, and reads to the end of what waits for it.
@@ -234,7 +227,7 @@ impl EventDesk {
     pub(super) fn leave(&mut self, now: Now, mesh: &mut Mesh, inbox: &Arc<Inbox>) {
         let key = self.inboxes.iter().find(|(_, known)| Arc::ptr_eq(known, inbox));
         if let Some(key) = key.map(|(key, _)| *key) {
-            self.unsubscribe(now, mesh, key, VecDeque::new());
+            self.unsubscribe(now, mesh, key);
         }
     }
 
@@ -242,7 +235,7 @@ impl EventDesk {
     pub(super) fn refill(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
         let Some(inbox) = self.inboxes.get(&key) else { return };
         match inbox.fill(|most| mesh.take_deliveries(key, most)) {
-            Filled::Abandoned => self.unsubscribe(now, mesh, key, VecDeque::new()),
+            Filled::Abandoned => self.unsubscribe(now, mesh, key),
             // It says so when it has come to the end.
             Filled::All if mesh.subscriptions().is_leaving(key) => inbox.close(),
             Filled::All | Filled::Part => {}
@@ -267,7 +260,7 @@ impl EventDesk {
     pub(super) fn on_event(&mut self, now: Now, mesh: &mut Mesh, event: &Event) {
         match event {
             Event::SubscriptionReady(key) => self.refill(now, mesh, *key),
-            Event::SubscriptionOver(key) => self.unsubscribe(now, mesh, *key, VecDeque::new()),
+            Event::SubscriptionOver(key) => self.unsubscribe(now, mesh, *key),
             Event::PublishRoom => self.try_again(now, mesh),
             Event::PublishEnded { publication, outcome } => {
                 if let Some(slot) = self.outcomes.remove(publication) {

@@ -359,6 +359,7 @@ impl SubscriptionBuilder {
     /// When the pattern is not well-formed, this node may not subscribe to it, or a bound is reached.
     pub async fn open(self) -> Result<Subscription, SubscribeError> {
         let at_least_one = self.at_least_one;
+        let competes = self.group.is_some() || self.service.is_some();
         let request = SubscribeRequest {
             pattern: self.pattern?,
             group: self.group.map(|name| Group { name: name.into(), at_least_one }),
@@ -373,6 +374,7 @@ impl SubscriptionBuilder {
             inbox: Arc::clone(&inbox),
             subscribed: None,
             in_hand: VecDeque::new(),
+            competes,
             missed: 0,
             ended: false,
         };
@@ -415,6 +417,31 @@ struct InboxState {
     closed: bool,
     /// Nobody reads any more.
     abandoned: bool,
+}
+
+impl InboxState {
+    fn take_one(&mut self) -> (Delivery, usize) {
+        let (delivery, bytes) = take_one(&mut self.items);
+        self.events -= 1;
+        self.bytes -= bytes;
+        (delivery, bytes)
+    }
+}
+
+/// The first thing that waits, of some, and how many bytes it carries.
+fn take_one(items: &mut VecDeque<Queued>) -> (Delivery, usize) {
+    let (delivery, bytes, is_all) = match items.front_mut().expect("something waits") {
+        Queued::Events(run) => {
+            let bytes = run.bytes_of(1);
+            let event = run.pop().expect("what waits is something");
+            (Delivery::Event(event), bytes, run.is_empty())
+        }
+        Queued::Missed(missed) => (Delivery::Missed(*missed), 0, true),
+    };
+    if is_all {
+        items.pop_front();
+    }
+    (delivery, bytes)
 }
 
 impl Inbox {
@@ -494,7 +521,9 @@ pub struct Subscription {
     inbox: Arc<Inbox>,
     /// None until the node has taken it.
     subscribed: Option<Subscribed>,
+    /// Events that no other subscriber could get are taken all at once.
     in_hand: VecDeque<Queued>,
+    competes: bool,
     missed: u64,
     /// The end was seen, and said.
     ended: bool,
@@ -542,8 +571,7 @@ impl Subscription {
     fn end(&mut self) {
         let ended = std::mem::replace(&mut self.ended, true);
         if let (false, Some(subscribed)) = (ended, self.subscribed) {
-            let in_hand = std::mem::take(&mut self.in_hand);
-            self.shared.push(Op::Unsubscribe(subscribed.key, in_hand));
+            self.shared.push(Op::Unsubscribe(subscribed.key));
         }
     }
 
@@ -562,30 +590,33 @@ impl Subscription {
                 }
                 return Poll::Pending;
             }
-            std::mem::swap(&mut state.items, &mut self.in_hand);
-            (state.events, state.bytes) = (0, 0);
-            let refill = std::mem::take(&mut state.more);
+            let (one, refill) = if self.competes {
+                // One by one: the others go to other members if this one is gone before it comes to them.
+                let one = state.take_one();
+                let low = state.events <= self.inbox.events_max / 2;
+                (Some(one), low && std::mem::take(&mut state.more))
+            } else {
+                std::mem::swap(&mut state.items, &mut self.in_hand);
+                (state.events, state.bytes) = (0, 0);
+                (None, std::mem::take(&mut state.more))
+            };
             drop(state);
             if refill && let Some(subscribed) = self.subscribed {
                 self.shared.push(Op::Refill(subscribed.key));
             }
+            if let Some((delivery, _)) = one {
+                return Poll::Ready(Some(self.count(delivery)));
+            }
         }
-        let delivery = match self.in_hand.front_mut().expect("something is in hand") {
-            Queued::Events(run) => {
-                let event = run.pop().expect("what waits is something");
-                if run.is_empty() {
-                    self.in_hand.pop_front();
-                }
-                Delivery::Event(event)
-            }
-            Queued::Missed(missed) => {
-                let missed = *missed;
-                self.missed += missed.count;
-                self.in_hand.pop_front();
-                Delivery::Missed(missed)
-            }
-        };
-        Poll::Ready(Some(delivery))
+        let (delivery, _) = take_one(&mut self.in_hand);
+        Poll::Ready(Some(self.count(delivery)))
+    }
+
+    fn count(&mut self, delivery: Delivery) -> Delivery {
+        if let Delivery::Missed(missed) = &delivery {
+            self.missed += missed.count;
+        }
+        delivery
     }
 }
 

@@ -16,7 +16,6 @@ use crate::base::{
 };
 use crate::directory::selection::key_hash;
 use crate::directory::{Hook, Selection};
-use crate::events::queue::Queued;
 use crate::events::{PublishError, SubscribeRequest};
 use crate::mesh::{CallRequest, CommandError, Mesh, Subscribed, Target};
 use crate::rpc::callee::HandlerError;
@@ -61,8 +60,7 @@ pub(super) enum Op {
     },
     /// A subscriber gets nothing more, and reads what waits for it.
     LeaveGroup(SubscriptionKey),
-    /// A subscriber is gone, and has not read what was handed to it.
-    Unsubscribe(SubscriptionKey, VecDeque<Queued>),
+    Unsubscribe(SubscriptionKey),
     /// A subscriber was given up before it knew its key.
     Leave(Arc<Inbox>),
     Refill(SubscriptionKey),

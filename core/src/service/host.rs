@@ -331,7 +331,7 @@ impl Host {
                 self.events.subscribe(now, mesh, *request, inbox, &slot);
             }
             Op::LeaveGroup(key) => self.events.stop_taking(now, mesh, key),
-            Op::Unsubscribe(key, in_hand) => self.events.unsubscribe(now, mesh, key, in_hand),
+            Op::Unsubscribe(key) => self.events.unsubscribe(now, mesh, key),
             Op::Leave(inbox) => self.events.leave(now, mesh, &inbox),
             Op::Refill(key) => self.events.refill(now, mesh, key),
             Op::AwaitKnown { version, slot } => self.events.await_known(mesh, version, slot),

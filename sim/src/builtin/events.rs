@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dunlin_core::events::{Overflow, QueueLimits};
-use dunlin_core::service::Handle;
+use dunlin_core::service::{Handle, Subscription};
 
 use crate::builtin::unless;
 use crate::schedule::{Publish, Subscriber, networks_of};
@@ -36,10 +36,7 @@ pub(crate) async fn read(node: NodeInfo, plan: Subscriber, handle: Handle) {
     reader.opened();
     let slow_until = node.ledger.now() + 1_000_000 * u64::from(plan.stalls_ms + plan.slow_ms);
     let leaves = plan.lasts_ms.map(|lasts| handle.sleep(ms(lasts)));
-    let reading = async {
-        if plan.stalls_ms > 0 {
-            handle.sleep(ms(plan.stalls_ms)).await;
-        }
+    let read_on = async |subscription: &mut Subscription| {
         while let Some(delivery) = subscription.next().await {
             reader.found(&delivery);
             if plan.each_ms > 0 && node.ledger.now() < slow_until {
@@ -47,7 +44,18 @@ pub(crate) async fn read(node: NodeInfo, plan: Subscriber, handle: Handle) {
             }
         }
     };
-    unless(reading, leaves).await;
+    let reading = async {
+        if plan.stalls_ms > 0 {
+            handle.sleep(ms(plan.stalls_ms)).await;
+        }
+        read_on(&mut subscription).await;
+    };
+    let has_ended = unless(reading, leaves).await.is_some();
+    // One half of those that leave read what they have.
+    if !has_ended && plan.lasts_ms.is_some_and(|lasts| lasts % 2 == 1) {
+        subscription.leave();
+        read_on(&mut subscription).await;
+    }
 }
 
 /// Publishes one event.

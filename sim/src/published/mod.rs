@@ -47,6 +47,9 @@ const HEALED: &str = "after healing an event reaches everybody";
 /// Rights count for events too.
 const PERMITTED: &str = "no event is delivered whose publisher may not publish it";
 
+/// A member that leaves gives back what it has not handled.
+const GIVEN_BACK: &str = "a member that leaves in order loses no event of its group";
+
 /// Timers are exact in simulated time.
 const SLACK: u64 = 1_000_000;
 
@@ -134,6 +137,10 @@ pub(crate) struct Events {
     /// Opened in this turn.
     opened: Vec<usize>,
     ended: BTreeSet<(usize, u32, u64)>,
+    /// Lives that have stopped in order, with all that their members had not handled given back.
+    left_in_order: BTreeSet<Life>,
+    /// How many events each node said that no other member takes.
+    unplaced: BTreeMap<u16, u64>,
     /// For each node the services, and roots of topics, that are not for it.
     withheld: Vec<Vec<u16>>,
 }
@@ -389,6 +396,11 @@ impl Ledger {
         (events.publications.len() as u64, got)
     }
 
+    /// A life has stopped, and as a member of groups it did so in order.
+    pub(crate) fn left_in_order(&self, life: Life) {
+        self.events().left_in_order.insert(life);
+    }
+
     fn judge(&self, node: usize, verdict: Verdict) {
         if let Err((rule, what)) = verdict {
             self.violate(Some(node as u16), rule, what);
@@ -504,5 +516,8 @@ impl Drop for OpenReader<'_> {
 
 /// Whether an event says something of events.
 pub(crate) fn concerns(event: &Event) -> bool {
-    matches!(event, Event::EventsLost { .. } | Event::PublishEnded { .. })
+    matches!(
+        event,
+        Event::EventsLost { .. } | Event::PublishEnded { .. } | Event::GroupEventsLost { .. }
+    )
 }
