@@ -80,6 +80,11 @@ pub struct Limits {
     /// How long a peer may acknowledge no event while it has no room for more. Then its link is closed, and what waits for
     /// it is lost. Before that events pass it over.
     pub events_ack_patience: Duration,
+    /// Peers for which publishers wait in vain one after the other. Then peers without room are passed over at once, but
+    /// for one each [`Limits::publish_wait_interval`].
+    pub publish_waits_in_vain_max: u64,
+    /// See [`Limits::publish_waits_in_vain_max`]. At most 1,000 s.
+    pub publish_wait_interval: Duration,
     /// Events of groups that members at peers have, and can give back.
     pub events_lent_max: usize,
     /// Bytes of these events.
@@ -161,6 +166,9 @@ impl Default for Limits {
             events_unacknowledged_bytes_max: 32 << 20,
             // Twice the silence after which a link is dead.
             events_ack_patience: Duration::from_secs(30),
+            // With the default patience of a second, a tenth of the time at most is waited in vain. Guesses.
+            publish_waits_in_vain_max: 4,
+            publish_wait_interval: Duration::from_secs(10),
             // What waits at two subscribers that read nothing, and more. A guess.
             events_lent_max: 65_536,
             events_lent_bytes_max: 32 << 20,

@@ -125,8 +125,9 @@ pub enum WhenFull {
     /// The event is published to nobody: [`PublishError::WouldBlock`].
     #[default]
     Refuse,
-    /// The same, unless an event has passed it over before and it has had no room since: then as `PassOver`. For
-    /// publishers that wait for room, so that they wait for a slow peer once and not for each event.
+    /// The same, unless an event has passed it over before and it has had no room since, or other peers were waited for
+    /// in vain too often: then as `PassOver`. For publishers that wait for room, so that they wait for a slow peer once
+    /// and not for each event.
     RefuseFirst,
     /// The event goes to the others. The peer is told that it missed one.
     PassOver,

@@ -112,6 +112,9 @@ pub struct MeshConfig {
     pub limits: Limits,
 }
 
+/// What a change of a document counts for at least, in bytes: a small one costs about as much to apply. A guess.
+const DOCUMENT_BYTES_MIN: usize = 512;
+
 /// How long handlers that run and calls that are open may go on once the node stops. A guess.
 pub const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -251,6 +254,8 @@ pub struct Mesh {
     sender: Sender,
     receiver: Receiver,
     publications: Publications,
+    /// For how many peers publishers may wait in vain, in thousandths.
+    vain_waits: Allowance,
     /// Events that members of groups at peers have.
     lent: Lent,
     /// It is looked at when the oldest of them is kept no more.
@@ -346,6 +351,7 @@ impl Mesh {
             sender: Sender::new(&limits),
             receiver: Receiver::default(),
             publications: Publications::default(),
+            vain_waits: Allowance::new(now.mono, 1_000 * limits.publish_waits_in_vain_max),
             lent: Lent::new(&limits),
             lent_timed: false,
             returns: Returns::default(),
@@ -439,7 +445,8 @@ impl Mesh {
         let (rate, burst) =
             (self.limits.document_bytes_per_second_max, self.limits.document_bytes_burst_max);
         let Some(entry) = self.peers.get_mut(peer) else { return false };
-        if entry.documents.take(self.now.mono, bytes as u64, rate, burst) {
+        let costs = bytes.max(DOCUMENT_BYTES_MIN) as u64;
+        if entry.documents.take(self.now.mono, costs, rate, burst) {
             return true;
         }
         self.refusals.count(Bound::DocumentBytes);

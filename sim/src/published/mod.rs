@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use dunlin_core::events::{Delivery, EventId, EventMessage, PublishOutcome, Published};
 use dunlin_core::topic::{Pattern, TopicPath};
-use dunlin_core::{Event, PeerId};
+use dunlin_core::{Event, Limits, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::history::{Ledger, Life};
@@ -46,6 +46,9 @@ const TOLD_ONCE: &str = "what became of an event is told once, and in time";
 const HEALED: &str = "after healing an event reaches everybody";
 /// Rights count for events too.
 const PERMITTED: &str = "no event is delivered whose publisher may not publish it";
+
+/// Peers that take nothing cost publishers little.
+const IN_VAIN: &str = "publishers wait in vain for a few peers only";
 
 /// A member that leaves gives back what it has not handled.
 const GIVEN_BACK: &str = "a member that leaves in order loses no event of its group";
@@ -83,6 +86,7 @@ struct Publication {
     plan: Publish,
     topic: Topic,
     is_probe: bool,
+    asked_at: u64,
     state: State,
     outcome: Option<PublishOutcome>,
     /// Which subscribers got it.
@@ -139,6 +143,8 @@ pub(crate) struct Events {
     ended: BTreeSet<(usize, u32, u64)>,
     /// Lives that have stopped in order, with all that their members had not handled given back.
     left_in_order: BTreeSet<Life>,
+    /// For each life when it last waited in vain, and how often one after the other.
+    vain_waits: BTreeMap<Life, (u64, u64)>,
     /// How many events each node said that no other member takes.
     unplaced: BTreeMap<u16, u64>,
     /// For each node the services, and roots of topics, that are not for it.
@@ -207,6 +213,24 @@ impl Events {
     fn may_repeat(&self, group: Group) -> bool {
         let Group::Group(number) = group else { return false };
         self.repeating.contains(&number)
+    }
+
+    /// A publisher of a life has waited in vain.
+    fn waited_in_vain(&mut self, by: Life, (from, until): (u64, u64)) -> Verdict {
+        let (last, count) = self.vain_waits.entry(by).or_default();
+        if from < *last {
+            // At the same time as another one.
+            return Ok(());
+        }
+        (*last, *count) = (until, *count + 1);
+        let limits = Limits::default();
+        let interval = limits.publish_wait_interval.as_nanos() as u64;
+        // As if each life had begun with the world: one that begins later has fewer.
+        let most = limits.publish_waits_in_vain_max + until / interval + 1;
+        match *count > most {
+            true => Err((IN_VAIN, format!("{by} has waited in vain {count} times by {until}"))),
+            false => Ok(()),
+        }
     }
 
     fn received(&mut self, node: &NodeInfo, index: usize, event: &EventMessage) -> Verdict {
@@ -342,6 +366,7 @@ impl Ledger {
             plan: plan.clone(),
             topic,
             is_probe,
+            asked_at: self.now(),
             state: State::Waiting,
             outcome: None,
             got: Vec::new(),
@@ -420,7 +445,14 @@ impl OpenPublication<'_> {
         let mut events = self.ledger.events();
         let publication = &mut events.publications[self.token as usize - 1];
         publication.state = State::Accepted { at, published };
+        let (by, asked_at) = (publication.by, publication.asked_at);
+        // It waited until its patience was over, and not for what is no matter of time.
+        let patience = u64::from(publication.plan.patience_ms.unwrap_or(0)) * 1_000_000;
+        let in_vain = published.passed_over > 0 && patience > 0 && at - asked_at >= patience;
         events.fresh.push(self.token);
+        let verdict = if in_vain { events.waited_in_vain(by, (asked_at, at)) } else { Ok(()) };
+        drop(events);
+        self.ledger.judge(usize::from(by.node), verdict);
         self.tell(Ending::Done, "accepted");
         self.ledger.stirred.store(true, Ordering::Relaxed);
     }

@@ -248,7 +248,7 @@ impl<F: Fidelity> World<'_, F> {
                 if is_handled || members().any(|r| is_excused(r) || may_wait(r)) {
                     continue;
                 }
-                let nodes = members().map(|reader| reader.at.node).chain([by.node]);
+                let nodes = std::iter::once(by.node).chain(members().map(|reader| reader.at.node));
                 let told = nodes.into_iter().find(|node| {
                     unplaced.get_mut(node).is_some_and(|left| {
                         let is_left = *left > 0;

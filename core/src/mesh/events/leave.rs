@@ -259,7 +259,7 @@ impl Mesh {
     /// What a peer is told of its events, and of those that it gets back.
     pub(in crate::mesh) fn event_ack(&mut self, peer: PeerKey) -> EventAck {
         let mut ack = self.receiver.take_ack(peer);
-        ack.is_last = self.last_ack_said && !is_planted(172);
+        ack.is_last = self.last_ack_said;
         if self.returns.say(peer, &mut ack) {
             self.send_on_control(peer, OutItem::EventAck);
         }

@@ -1,6 +1,6 @@
 //! The streams of events to peers: when they go on, and when what is under way is lost.
 
-use crate::base::{Bound, PeerKey};
+use crate::base::{Bound, Limits, PeerKey};
 use crate::events::batch::Together;
 use crate::events::publications::Part;
 use crate::events::sender::{Outgoing, Pushed};
@@ -54,17 +54,31 @@ impl Mesh {
         let Some(entry) = self.peers.get_mut(peer) else { return false };
         let Some(link) = entry.machine.sending_link() else { return false };
         self.refusals.count(Bound::EventsUnacknowledged);
+        if entry.lags_since.is_none() {
+            let [amount, per_second, burst] = vain_waits(&self.limits);
+            self.vain_waits.take(now, amount, per_second, burst);
+        }
         let since = *entry.lags_since.get_or_insert(now);
         let patience = self.limits.events_ack_patience;
         if now.since(since) < patience {
             return false;
         }
         self.refusals.count(Bound::EventsAckPatience);
-        entry.lags_since = Some(now);
         let what = format!("it has acknowledged no event for {patience:?}, and many wait");
         self.feed_peer(peer, PeerInput::Fault { link, what });
         self.end_event_stream(peer);
+        // It is not waited for again before it has acknowledged something.
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.lags_since = Some(now);
+        }
         true
+    }
+
+    /// Whether publishers may wait for room at peers that have been waited for in vain too rarely to be passed over. Many
+    /// that take nothing, one after the other, must not keep them waiting all the time.
+    pub(super) fn may_wait_for_room(&mut self) -> bool {
+        let [amount, per_second, burst] = vain_waits(&self.limits);
+        self.vain_waits.has(self.now.mono, amount, per_second, burst)
     }
 
     /// Tells the link that is sent on that events wait.
@@ -117,6 +131,9 @@ impl Mesh {
     pub(super) fn end_stream(&mut self, peer: PeerKey, in_doubt: bool) {
         let mut reports = Vec::new();
         let (count, room) = self.sender.forget(peer, in_doubt, &mut reports);
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.lags_since = None;
+        }
         self.report(peer, reports);
         if room {
             self.events.push_back(Event::PublishRoom);
@@ -142,4 +159,10 @@ impl Mesh {
         let up = self.peers.iter().filter(|(_, entry)| entry.machine.is_up());
         up.into_iter().all(|(key, _)| self.sender.unacknowledged(key) == 0)
     }
+}
+
+/// What one wait in vain takes of [`Mesh::vain_waits`], how much comes a second, and how much there is at most.
+fn vain_waits(limits: &Limits) -> [u64; 3] {
+    let interval_ms = u64::try_from(limits.publish_wait_interval.as_millis()).unwrap_or(u64::MAX);
+    [1_000, (1_000_000 / interval_ms.max(1)).max(1), 1_000 * limits.publish_waits_in_vain_max]
 }
