@@ -103,12 +103,10 @@
 //! | 153 | any number of calls waits for a service, and they run though their time is up |
 //! | 154 | a node that stops does not wait for the handlers that run |
 //! | 155 | leases: a lease is renewed shortly before it ends |
-//! | 160 | lives: a later life of this node is believed without its signature |
+//! | 156 | leases: who stands by is not told that a lease was given up |
 //! | 161 | greeting: tokens are shown for networks that the other end is not in |
-//! | 162 | lives: a later life of this node is believed by the signature of the peer that shows it |
 //! | 170 | events: a publisher waits for a peer that takes nothing with each event, and not once |
 //! | 171 | events: a member of a group that leaves gives nothing back |
-//! | 156 | leases: who stands by is not told that a lease was given up |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases. What takes too long is found

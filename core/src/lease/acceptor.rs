@@ -305,7 +305,7 @@ impl Acceptor {
             return false;
         }
         let of_account = self.names.get(&account).copied().unwrap_or(0);
-        if of_account >= self.config.leases_per_issuer_max && !is_planted(180) {
+        if of_account >= self.config.leases_per_issuer_max {
             turn.0.refused(Bound::LeasesPerIssuer);
             return false;
         }

@@ -129,12 +129,12 @@ impl Mesh {
             return true;
         }
         let count = delegator.map_or(0, |d| self.delegated.get(&d).copied().unwrap_or(0));
-        if count >= self.limits.peers_per_issuer_max && !is_planted(166) {
+        if count >= self.limits.peers_per_issuer_max {
             // Some of them may have gone.
             self.sweep();
         }
         let count = delegator.map_or(0, |d| self.delegated.get(&d).copied().unwrap_or(0));
-        if count >= self.limits.peers_per_issuer_max && !is_planted(166) {
+        if count >= self.limits.peers_per_issuer_max {
             self.refusals.count(Bound::PeersPerIssuer);
             self.turn_away(link, Bound::PeersPerIssuer);
             return false;

@@ -13,7 +13,6 @@ use crate::mesh::event::{Event, Invocation};
 use crate::mesh::outbound::OutItem;
 use crate::mesh::{Mesh, NodeTimer, PeerEntry, Phase, SWEEP_INTERVAL};
 use crate::peer::{PeerEffect, PeerInput};
-use crate::planted::is_planted;
 use crate::rpc::callee::CalleeEffect;
 use crate::rpc::{CalleeInput, CallerEffect, CallerInput, Status};
 use crate::wire::{Message, SHARED_CALL_BYTES_MAX};
@@ -184,13 +183,8 @@ impl Mesh {
                 );
             }
             Message::Refuse { code, life } => {
-                // A peer says much of our lives; only our own key's word counts.
-                let id = self.peers.get(peer).map(|entry| entry.id);
-                let proves = |life: &LifeRecord| {
-                    life.is_signed_by(&self.local.id)
-                        || is_planted(160)
-                        || is_planted(162) && id.is_some_and(|id| life.is_signed_by(&id))
-                };
+                // A peer may say anything of this node's lives. Only the signature of its own key counts.
+                let proves = |life: &LifeRecord| life.is_signed_by(&self.local.id);
                 let proved = life.filter(proves).map(|life| life.incarnation);
                 self.feed_peer(peer, PeerInput::Refuse { link, code, proved });
             }

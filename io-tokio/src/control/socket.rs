@@ -140,6 +140,8 @@ fn lock(lock_path: &Path, path: &Path) -> Result<File, SocketError> {
     loop {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
+        // Through a symbolic link it would be another file each time that is looked at.
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
         let file = options.open(lock_path).map_err(failed("open", lock_path))?;
         match file.try_lock() {
             Ok(()) => {}
