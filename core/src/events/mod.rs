@@ -24,6 +24,8 @@
 //! ([`PublishError::WouldBlock`]) for as long as the publisher wants, then it is passed over and told so. A
 //! subscriber whose own queue is full misses events, and finds in its queue how many; nobody else is affected.
 //!
+//! A member of a group that leaves gives back what it has not handled, and another member gets it: see [`returns`].
+//!
 //! Source: protocols.md, section 5.
 
 use std::time::Duration;

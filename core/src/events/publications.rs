@@ -91,8 +91,8 @@ struct Publication {
     open: u32,
     outcome: PublishOutcome,
     wanted: bool,
-    /// A member of a group had it, and this node gave it back.
-    given_back_by: Option<PeerId>,
+    /// The first member of its group that had it has given it back.
+    given_back: bool,
     timer: Option<TimerHandle>,
 }
 
@@ -252,7 +252,7 @@ impl Publications {
             open: 0,
             outcome: PublishOutcome::default(),
             wanted,
-            given_back_by: None,
+            given_back: false,
             timer: None,
         })
     }
@@ -272,7 +272,7 @@ impl Publications {
             open: 0,
             outcome: PublishOutcome::default(),
             wanted: false,
-            given_back_by: Some(given_back_by),
+            given_back: true,
             timer: None,
         })
     }
@@ -438,8 +438,10 @@ impl Publications {
             let outcome = PublishOutcome { undecided, ..publication.outcome };
             out.push(PublicationEffect::Ended { publication: key, outcome });
         }
-        if let Some(given_back_by) = publication.given_back_by
-            && publication.groups.iter().any(|group| group.state == GroupState::Lost)
+        if publication.given_back
+            && let Some(group) = publication.groups.first()
+            && group.state == GroupState::Lost
+            && let Some(given_back_by) = group.tried.first().copied()
         {
             out.push(PublicationEffect::Unplaced { given_back_by });
         }

@@ -52,9 +52,9 @@ struct Incoming {
     again: u32,
     declined: VecDeque<Declined>,
     /// The places that they name.
-    declined_places: usize,
+    declined_places: u32,
     /// How many of them, from the oldest, were said on a link that still stands.
-    declined_said: usize,
+    declined_said: u32,
     positions: Vec<(LinkHandle, [Option<Position>; LANES])>,
     /// An acknowledgement is queued.
     ack_queued: bool,
@@ -184,12 +184,12 @@ impl Receiver {
         let (Some(incoming), Some(lane)) = (self.peers.get_mut(peer), place_of(lane)) else {
             return;
         };
-        incoming.declined_places += places.len();
+        incoming.declined_places += places.len() as u32;
         while (incoming.declined.len() >= DECLINED_MAX
-            || incoming.declined_places > DECLINED_PLACES_MAX)
+            || incoming.declined_places as usize > DECLINED_PLACES_MAX)
             && let Some(oldest) = incoming.declined.pop_front()
         {
-            incoming.declined_places -= oldest.places.len();
+            incoming.declined_places -= oldest.places.len() as u32;
             incoming.declined_said = incoming.declined_said.saturating_sub(1);
         }
         incoming.declined.push_back(Declined { lane, number, places });
@@ -218,7 +218,8 @@ impl Receiver {
             };
         };
         incoming.ack_queued = false;
-        let said = std::mem::replace(&mut incoming.declined_said, incoming.declined.len());
+        let all = incoming.declined.len() as u32;
+        let said = std::mem::replace(&mut incoming.declined_said, all) as usize;
         EventAck {
             stream: incoming.stream,
             next: incoming.next,
@@ -242,11 +243,14 @@ impl Receiver {
         for (_, incoming) in self.peers.iter() {
             let places: usize =
                 incoming.declined.iter().map(|declined| declined.places.len()).sum();
-            assert_eq!(incoming.declined_places, places, "what is declined is counted");
+            assert_eq!(incoming.declined_places as usize, places, "what is declined is counted");
             assert!(incoming.declined.len() <= DECLINED_MAX, "what is declined is bounded");
             let one = incoming.declined.back().map_or(0, |last| last.places.len());
             assert!(places <= DECLINED_PLACES_MAX.max(one), "and so is what it names");
-            assert!(incoming.declined_said <= incoming.declined.len(), "what is said is there");
+            assert!(
+                incoming.declined_said as usize <= incoming.declined.len(),
+                "what is said is there"
+            );
         }
     }
 

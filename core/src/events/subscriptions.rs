@@ -1,6 +1,5 @@
 //! The subscribers of this node. Each has a queue of its own, so that none waits for another.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{Draws, FewMap, Limits};
@@ -78,6 +77,8 @@ pub struct Backlog {
 struct Subscriber {
     wanted: Wanted,
     queue: Queue,
+    /// It gets nothing more, and may still read.
+    leaves: bool,
 }
 
 /// A change of what this node makes known.
@@ -88,8 +89,6 @@ pub type Announcement = (EntryKey, Option<Entry>);
 pub struct Subscriptions {
     index: PatternIndex<Subscriber>,
     keys: std::collections::BTreeSet<SubscriptionKey>,
-    /// Subscribers that get nothing more, and may still read.
-    leaving: BTreeMap<SubscriptionKey, Subscriber>,
     announced: FewMap<Wanted, Announced>,
     /// Of the entries.
     entry_bytes: usize,
@@ -104,7 +103,6 @@ impl Subscriptions {
         Subscriptions {
             index: PatternIndex::new(),
             keys: Default::default(),
-            leaving: BTreeMap::new(),
             announced: FewMap::default(),
             entry_bytes: 0,
             numbers: Numbers::new(ENTRY_BITS, false),
@@ -115,7 +113,7 @@ impl Subscriptions {
 
     /// How many subscribers there are, with those that only read what waits for them.
     pub fn len(&self) -> usize {
-        self.keys.len() + self.leaving.len()
+        self.keys.len()
     }
 
     /// Whether there are none.
@@ -126,19 +124,20 @@ impl Subscriptions {
     /// Subscribers that compete for events: members of groups, and those of services.
     pub fn competing(&self) -> Vec<SubscriptionKey> {
         let competes = |key: &SubscriptionKey| {
-            self.index.get(*key).is_some_and(|subscriber| subscriber.wanted.group().is_some())
+            let subscriber = self.index.get(*key);
+            subscriber.is_some_and(|subscriber| subscriber.wanted.group().is_some())
         };
         self.keys.iter().copied().filter(competes).collect()
     }
 
     /// Subscribers that get nothing more, and have not gone.
     pub fn leaving(&self) -> impl Iterator<Item = SubscriptionKey> + '_ {
-        self.leaving.keys().copied()
+        self.keys.iter().copied().filter(|key| self.is_leaving(*key))
     }
 
     /// Whether a subscriber gets nothing more.
     pub fn is_leaving(&self, key: SubscriptionKey) -> bool {
-        self.leaving.contains_key(&key)
+        self.index.get(key).is_some_and(|subscriber| subscriber.leaves)
     }
 
     /// How many entries there would be, and of how many bytes in all, with a subscriber with these wishes.
@@ -162,7 +161,8 @@ impl Subscriptions {
             bytes_max: request.queue.bytes_max.min(self.bytes_max),
             overflow: request.queue.overflow,
         };
-        let subscriber = Subscriber { wanted: wanted.clone(), queue: Queue::new(queue) };
+        let subscriber =
+            Subscriber { wanted: wanted.clone(), queue: Queue::new(queue), leaves: false };
         let key = self.index.insert(&request.pattern, subscriber);
         self.keys.insert(key);
         let before = self.announced.get(&wanted).map(|announced| announced.subscribers);
@@ -182,10 +182,9 @@ impl Subscriptions {
 
     /// A subscriber gets nothing more. What waits for it can still be read, until [`Subscriptions::remove`].
     pub fn leave(&mut self, key: SubscriptionKey) -> Option<Option<Announcement>> {
-        let subscriber = self.index.remove(key)?;
-        self.keys.remove(&key);
+        let subscriber = self.index.get_mut(key).filter(|subscriber| !subscriber.leaves)?;
+        subscriber.leaves = true;
         let wanted = subscriber.wanted.clone();
-        self.leaving.insert(key, subscriber);
         let announced = self.announced.get_mut(&wanted).expect("every subscriber is announced");
         announced.subscribers -= 1;
         let (before, now) = (announced.subscribers + 1, announced.clone());
@@ -204,7 +203,9 @@ impl Subscriptions {
         key: SubscriptionKey,
         handed: impl IntoIterator<Item = Queued>,
     ) -> Option<Backlog> {
-        let Subscriber { wanted, mut queue } = self.leaving.remove(&key)?;
+        debug_assert!(self.index.get(key).is_none_or(|subscriber| subscriber.leaves));
+        let Subscriber { wanted, mut queue, .. } = self.index.remove(key)?;
+        self.keys.remove(&key);
         let group = wanted.group()?;
         let waiting = std::iter::from_fn(|| queue.take(usize::MAX));
         let runs = handed.into_iter().chain(waiting).filter_map(|queued| match queued {
@@ -223,6 +224,9 @@ impl Subscriptions {
     pub fn here(&self, topic: &TopicPath) -> Here {
         let mut here = Here::default();
         self.index.for_each_match(topic, |key, subscriber| {
+            if subscriber.leaves {
+                return;
+            }
             let Wanted { group, service, .. } = &subscriber.wanted;
             match (group, service) {
                 (Some(group), _) => {
@@ -254,6 +258,9 @@ impl Subscriptions {
         let mut ready = Vec::new();
         for key in &self.keys {
             let subscriber = self.index.get_mut(*key).expect("listed");
+            if subscriber.leaves {
+                continue;
+            }
             if subscriber.queue.is_empty() {
                 ready.push(*key);
             }
@@ -268,32 +275,24 @@ impl Subscriptions {
         key: SubscriptionKey,
         events_max: usize,
     ) -> Option<Queued> {
-        self.queue(key)?.take(events_max)
+        self.index.get_mut(key)?.queue.take(events_max)
     }
 
     /// The next thing that waits for a subscriber.
     pub fn take(&mut self, key: SubscriptionKey) -> Option<Delivery> {
-        self.queue(key)?.pop()
-    }
-
-    fn queue(&mut self, key: SubscriptionKey) -> Option<&mut Queue> {
-        let subscriber = self.index.get_mut(key).or_else(|| self.leaving.get_mut(&key));
-        subscriber.map(|subscriber| &mut subscriber.queue)
+        self.index.get_mut(key)?.queue.pop()
     }
 
     /// Asserts what must hold between inputs.
     pub fn check_invariants(&self) {
         assert_eq!(self.index.len(), self.keys.len(), "every subscriber is listed");
         let subscribers: usize = self.announced.values().map(|a| a.subscribers).sum();
-        assert_eq!(subscribers, self.keys.len(), "every subscriber is announced");
+        let taking = self.keys.len() - self.leaving().count();
+        assert_eq!(subscribers, taking, "every subscriber that takes events is announced");
         let bytes: usize = self.announced.values().map(|a| a.bytes).sum();
         assert_eq!(bytes, self.entry_bytes, "the bytes of entries are counted");
         for key in &self.keys {
             self.index.get(*key).expect("listed").queue.check_invariants();
-        }
-        for (key, subscriber) in &self.leaving {
-            assert!(!self.keys.contains(key), "a subscriber that leaves is not listed");
-            subscriber.queue.check_invariants();
         }
     }
 }

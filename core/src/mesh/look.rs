@@ -155,7 +155,7 @@ impl Mesh {
     /// Whether this node has stopped in order as a member of groups: what its members had not handled was given back, and
     /// publishers know which events have come.
     pub fn has_left_groups(&self) -> bool {
-        self.phase == Phase::Stopped && self.last_ack_said && self.returns.is_empty()
+        self.phase == Phase::Stopped && self.last_ack_said && self.has_given_all_back()
     }
 
     /// Whether [`Event::Stopped`](crate::Event::Stopped) was given out.
@@ -181,8 +181,9 @@ impl Mesh {
         self.interest.check_invariants();
         self.sender.check_invariants();
         self.receiver.check_invariants();
-        self.lent.check_invariants();
-        self.returns.check_invariants();
+        if let Some(rare) = &self.rare_events {
+            rare.check_invariants();
+        }
         self.journal.check_invariants();
         self.leases.check_invariants();
         self.looks.check_invariants(self.now.mono);

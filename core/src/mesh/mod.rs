@@ -55,11 +55,9 @@ use crate::directory::{LocalServices, Publisher, RemoteServices, Replicas};
 use crate::events::Subscriptions;
 use crate::events::decisions::Decisions;
 use crate::events::interest::Interest;
-use crate::events::lent::Lent;
 use crate::events::plan::Plans;
 use crate::events::publications::Publications;
 use crate::events::receiver::Receiver;
-use crate::events::returns::Returns;
 use crate::events::sender::Sender;
 use crate::link::{DialHandle, Lane, LinkCommand, LinkHandle, LinkInput};
 use crate::machine::{TimerHandle, Timers};
@@ -213,8 +211,8 @@ pub struct Mesh {
     sweeping: bool,
     /// When this life began, if that a peer knew a later one was why.
     life_told_at: Option<MonoTime>,
-    /// A peer knows this counter of ours: the next life begins beyond it.
-    life_asked: Option<(u64, PeerId)>,
+    /// A peer knows this counter of ours: the next life begins beyond it. Boxed, as it is rare.
+    life_asked: Option<Box<(u64, PeerId)>>,
 
     peers: Slab<PeerEntry, PeerTag>,
     by_id: FewMap<PeerId, PeerKey>,
@@ -254,13 +252,8 @@ pub struct Mesh {
     sender: Sender,
     receiver: Receiver,
     publications: Publications,
-    /// For how many peers publishers may wait in vain, in thousandths.
-    vain_waits: Allowance,
-    /// Events that members of groups at peers have.
-    lent: Lent,
-    /// It is looked at when the oldest of them is kept no more.
-    lent_timed: bool,
-    returns: Returns,
+    /// None before a group, or a peer without room, has needed it: most nodes have neither.
+    rare_events: Option<Box<events::RareEvents>>,
     /// The node stops, and has said which events have come.
     last_ack_said: bool,
     /// Sequences of the events that are published here.
@@ -351,10 +344,7 @@ impl Mesh {
             sender: Sender::new(&limits),
             receiver: Receiver::default(),
             publications: Publications::default(),
-            vain_waits: Allowance::new(now.mono, 1_000 * limits.publish_waits_in_vain_max),
-            lent: Lent::new(&limits),
-            lent_timed: false,
-            returns: Returns::default(),
+            rare_events: None,
             last_ack_said: false,
             event_numbers: Numbers::new(EVENT_BITS, single_network),
             leases: Leases::default(),

@@ -39,8 +39,9 @@ impl Mesh {
     pub(super) fn run(&mut self) {
         self.work_off(self.limits.steps_per_input_max);
         if self.work.is_empty()
-            && let Some((known_counter, told_by)) = self.life_asked.take()
+            && let Some(asked) = self.life_asked.take()
         {
+            let (known_counter, told_by) = *asked;
             self.begin_life(known_counter, told_by);
             self.work_off(self.limits.steps_per_input_max);
         }
@@ -569,8 +570,7 @@ impl Mesh {
             self.feed_caller(CallerInput::PeerReleased(key));
             self.feed_callee(CalleeInput::SessionEnded(key));
             self.receiver.forget(key);
-            let lost = self.returns.forget(key);
-            self.group_events_lost(self.local.id, lost as u64);
+            self.returns_go_on(key, None);
             let entry = self.peers.remove(key).expect("just listed");
             self.by_id.remove(&entry.id);
             self.count_delegated(entry.delegator.as_deref().copied(), None);

@@ -147,6 +147,8 @@ fn limits(choice: u8) -> Limits {
         events_unacknowledged_max: 3,
         events_unacknowledged_bytes_max: 600,
         publications_open_max: 3,
+        publish_waits_in_vain_max: 1,
+        publish_wait_interval_ms: 10_000,
         events_lent_max: 3,
         events_lent_bytes_max: 2_000,
         removals_kept_max: 1,

@@ -65,9 +65,13 @@ pub(crate) struct Said {
 
 #[derive(Clone, Debug)]
 enum State {
-    Waiting,
+    /// Since then.
+    Waiting(u64),
     Refused,
-    Accepted { at: u64, published: Published },
+    Accepted {
+        at: u64,
+        published: Published,
+    },
 }
 
 /// What one member of is chosen for an event.
@@ -86,7 +90,6 @@ struct Publication {
     plan: Publish,
     topic: Topic,
     is_probe: bool,
-    asked_at: u64,
     state: State,
     outcome: Option<PublishOutcome>,
     /// Which subscribers got it.
@@ -224,9 +227,9 @@ impl Events {
         }
         (*last, *count) = (until, *count + 1);
         let limits = Limits::default();
-        let interval = limits.publish_wait_interval.as_nanos() as u64;
+        let interval = u64::from(limits.publish_wait_interval_ms) * 1_000_000;
         // As if each life had begun with the world: one that begins later has fewer.
-        let most = limits.publish_waits_in_vain_max + until / interval + 1;
+        let most = u64::from(limits.publish_waits_in_vain_max) + until / interval + 1;
         match *count > most {
             true => Err((IN_VAIN, format!("{by} has waited in vain {count} times by {until}"))),
             false => Ok(()),
@@ -255,7 +258,7 @@ impl Events {
         }
         let known = match &publication.state {
             State::Refused => return Err((REFUSED, what("its publisher was told that it is not"))),
-            State::Waiting => None,
+            State::Waiting(_) => None,
             State::Accepted { published, .. } => Some(published.id),
         };
         let id = event.id();
@@ -366,8 +369,7 @@ impl Ledger {
             plan: plan.clone(),
             topic,
             is_probe,
-            asked_at: self.now(),
-            state: State::Waiting,
+            state: State::Waiting(self.now()),
             outcome: None,
             got: Vec::new(),
             repeated: Vec::new(),
@@ -444,8 +446,9 @@ impl OpenPublication<'_> {
         let at = self.ledger.now();
         let mut events = self.ledger.events();
         let publication = &mut events.publications[self.token as usize - 1];
+        let State::Waiting(asked_at) = publication.state else { unreachable!("it ends once") };
         publication.state = State::Accepted { at, published };
-        let (by, asked_at) = (publication.by, publication.asked_at);
+        let by = publication.by;
         // It waited until its patience was over, and not for what is no matter of time.
         let patience = u64::from(publication.plan.patience_ms.unwrap_or(0)) * 1_000_000;
         let in_vain = published.passed_over > 0 && patience > 0 && at - asked_at >= patience;

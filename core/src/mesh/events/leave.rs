@@ -13,14 +13,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::base::{Now, PeerId, PeerKey};
-use crate::events::EventMessage;
 use crate::events::ack::{EventAck, Returned};
 use crate::events::group::GroupName;
-use crate::events::lent::GivenBack;
+use crate::events::lent::LentEvent;
 use crate::events::publications::{Content, PartGroup, PublicationInput, PublicationKey};
 use crate::events::queue::Queued;
 use crate::events::run::Run;
 use crate::events::subscriptions::Backlog;
+use crate::events::{EventId, EventMessage};
 use crate::mesh::event::Event;
 use crate::mesh::outbound::OutItem;
 use crate::mesh::{Mesh, NodeTimer, Phase};
@@ -87,8 +87,11 @@ impl Mesh {
             if let Some(key) = here {
                 self.deliver_to(key, &run);
             } else if id.publisher == self.local.id {
-                match self.own_event(&event, at_least_one) {
-                    Some(given_back) => self.place(id.publisher, group.clone(), given_back),
+                match self.own_event(&event) {
+                    Some(content) => {
+                        let how = (at_least_one, event.is_redelivered());
+                        self.place(id.publisher, group.clone(), content, how);
+                    }
                     None => lost += 1,
                 }
             } else {
@@ -98,7 +101,7 @@ impl Mesh {
                 let peer = peer.filter(|peer| session(*peer).is_some_and(|s| s.boot == id.boot));
                 let returned = Returned { group: group.clone(), sequence: id.sequence };
                 match peer {
-                    Some(peer) if self.returns.give(peer, id.boot, returned) => {
+                    Some(peer) if self.rare_events().returns.give(peer, id.boot, returned) => {
                         publishers.insert(peer);
                     }
                     _ => lost += 1,
@@ -113,42 +116,67 @@ impl Mesh {
 
     /// An event that was published here, as another member can be sent it. None if it cannot leave this node, or is of
     /// an earlier life.
-    fn own_event(&self, event: &EventMessage, at_least_one: bool) -> Option<GivenBack> {
+    fn own_event(&self, event: &EventMessage) -> Option<Content> {
         let id = event.id();
         if id.boot != self.local.incarnation.boot {
             return None;
         }
         let (content_type, bytes) = self.encoded(&event.payload()).ok()?;
-        let content = Content {
-            id,
-            topic: event.topic().clone(),
-            content: content_type,
-            bytes,
-            target: event.marks().local.then_some(self.local.id),
-        };
-        Some(GivenBack { content, at_least_one, redelivered: event.is_redelivered() })
+        let target = event.marks().local.then_some(self.local.id);
+        Some(Content { id, topic: event.topic().clone(), content: content_type, bytes, target })
     }
 
     // As a publisher.
+
+    /// No peer can give back what was published before.
+    pub(in crate::mesh) fn forget_lent(&mut self) {
+        if let Some(rare) = &mut self.rare_events {
+            rare.lent.clear();
+        }
+    }
+
+    /// A peer is in the life with this boot number, or is forgotten.
+    pub(in crate::mesh) fn returns_go_on(&mut self, peer: PeerKey, boot: Option<u64>) {
+        let Some(rare) = &mut self.rare_events else { return };
+        let lost = match boot {
+            Some(boot) => rare.returns.link_ready(peer, boot),
+            None => rare.returns.forget(peer),
+        };
+        self.group_events_lost(self.local.id, lost as u64);
+    }
 
     /// A member of a group at a peer has an event.
     pub(super) fn lend(&mut self, peer: PeerKey, publication: PublicationKey, to: &PartGroup) {
         let lent = self.publications.content_for(publication, to.place);
         let Some((content, group, redelivered)) = lent else { return };
-        let (at_least_one, group) = (to.at_least_one, group.clone());
-        let event = GivenBack { content: content.clone(), at_least_one, redelivered };
-        self.lent.lend(self.now.mono, peer, group, event);
-        if !std::mem::replace(&mut self.lent_timed, true)
-            && let Some(at) = self.lent.next_at()
+        if content.target.is_some() {
+            // No other peer may have it.
+            return;
+        }
+        let (sequence, group) = (content.id.sequence, group.clone());
+        let event = LentEvent {
+            topic: content.topic.clone(),
+            content: content.content,
+            bytes: content.bytes.clone(),
+            at_least_one: to.at_least_one,
+            redelivered,
+        };
+        let now = self.now.mono;
+        let rare = self.rare_events();
+        rare.lent.lend(now, peer, group, sequence, event);
+        if !std::mem::replace(&mut rare.lent_timed, true)
+            && let Some(at) = rare.lent.next_at()
         {
             self.timers.arm(at, NodeTimer::Lent);
         }
     }
 
     pub(in crate::mesh) fn lent_expires(&mut self) {
-        self.lent.expire(self.now.mono);
-        let next_at = self.lent.next_at();
-        self.lent_timed = next_at.is_some();
+        let now = self.now.mono;
+        let rare = self.rare_events();
+        rare.lent.expire(now);
+        let next_at = rare.lent.next_at();
+        rare.lent_timed = next_at.is_some();
         if let Some(at) = next_at {
             self.timers.arm(at, NodeTimer::Lent);
         }
@@ -160,7 +188,10 @@ impl Mesh {
         let Some(session) = entry.machine.session() else { return };
         let (id, boot) = (entry.id, session.boot);
         let mut lost = 0;
-        for Returned { group, sequence } in self.returns.take(peer, boot, ack) {
+        if self.rare_events.is_none() && ack.returned.is_empty() {
+            return;
+        }
+        for Returned { group, sequence } in self.rare_events().returns.take(peer, boot, ack) {
             let group = match group {
                 GroupName::Group(_) => Some(group),
                 GroupName::Service(path) => {
@@ -168,13 +199,18 @@ impl Mesh {
                 }
             };
             let given_back = group.and_then(|group| {
-                let given_back = self.lent.take_back(peer, &group, sequence)?;
-                Some((group, given_back))
+                let event = self.rare_events().lent.take_back(peer, &group, sequence)?;
+                Some((group, event))
             });
-            match given_back {
-                Some((group, given_back)) => self.place(id, group, given_back),
-                None => lost += 1,
-            }
+            let Some((group, event)) = given_back else {
+                lost += 1;
+                continue;
+            };
+            let LentEvent { topic, content, bytes, at_least_one, redelivered } = event;
+            let (publisher, boot) = (self.local.id, self.local.incarnation.boot);
+            let event = EventId { publisher, boot, sequence };
+            let content = Content { id: event, topic, content, bytes, target: None };
+            self.place(id, group, content, (at_least_one, redelivered));
         }
         self.group_events_lost(id, lost);
         if !ack.returned.is_empty() {
@@ -183,13 +219,18 @@ impl Mesh {
         }
     }
 
-    /// Finds another member for an event that a node, maybe this one, has given back.
-    fn place(&mut self, given_back_by: PeerId, group: GroupName, event: GivenBack) {
+    /// Finds another member for an event that a node, maybe this one, has given back. An event of which it is not known
+    /// whether it was handled goes to the next member, or not; and comes as what was sent before, or not.
+    fn place(
+        &mut self,
+        given_back_by: PeerId,
+        group: GroupName,
+        content: Content,
+        how: (bool, bool),
+    ) {
         if self.publications.len() >= self.limits.publications_open_max {
             return self.group_events_lost(given_back_by, 1);
         }
-        let GivenBack { content, at_least_one, redelivered } = event;
-        let how = (at_least_one, redelivered);
         let publication = self.publications.give_back(content, group, how, given_back_by);
         self.feed_publications(PublicationInput::Begin { publication, wait: None });
         let (group, unknown) = (0, false);
@@ -240,7 +281,7 @@ impl Mesh {
             && self
                 .peers
                 .iter()
-                .all(|(peer, entry)| !entry.machine.is_up() || self.returns.waiting(peer) == 0)
+                .all(|(peer, entry)| !entry.machine.is_up() || self.returns_waiting(peer) == 0)
     }
 
     /// From here on no event counts that comes: peers are told which ones have come.
@@ -260,7 +301,9 @@ impl Mesh {
     pub(in crate::mesh) fn event_ack(&mut self, peer: PeerKey) -> EventAck {
         let mut ack = self.receiver.take_ack(peer);
         ack.is_last = self.last_ack_said;
-        if self.returns.say(peer, &mut ack) {
+        if let Some(rare) = &mut self.rare_events
+            && rare.returns.say(peer, &mut ack)
+        {
             self.send_on_control(peer, OutItem::EventAck);
         }
         ack

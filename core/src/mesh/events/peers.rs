@@ -51,13 +51,14 @@ impl Mesh {
     /// closed: says whether it was.
     pub(super) fn lags(&mut self, peer: PeerKey) -> bool {
         let now = self.now.mono;
-        let Some(entry) = self.peers.get_mut(peer) else { return false };
+        let Some(entry) = self.peers.get(peer) else { return false };
         let Some(link) = entry.machine.sending_link() else { return false };
         self.refusals.count(Bound::EventsUnacknowledged);
         if entry.lags_since.is_none() {
             let [amount, per_second, burst] = vain_waits(&self.limits);
-            self.vain_waits.take(now, amount, per_second, burst);
+            self.rare_events().vain_waits.take(now, amount, per_second, burst);
         }
+        let Some(entry) = self.peers.get_mut(peer) else { return false };
         let since = *entry.lags_since.get_or_insert(now);
         let patience = self.limits.events_ack_patience;
         if now.since(since) < patience {
@@ -77,8 +78,10 @@ impl Mesh {
     /// Whether publishers may wait for room at peers that have been waited for in vain too rarely to be passed over. Many
     /// that take nothing, one after the other, must not keep them waiting all the time.
     pub(super) fn may_wait_for_room(&mut self) -> bool {
+        let now = self.now.mono;
         let [amount, per_second, burst] = vain_waits(&self.limits);
-        self.vain_waits.has(self.now.mono, amount, per_second, burst)
+        let rare = self.rare_events.as_mut();
+        rare.is_none_or(|rare| rare.vain_waits.has(now, amount, per_second, burst))
     }
 
     /// Tells the link that is sent on that events wait.
@@ -106,8 +109,7 @@ impl Mesh {
         {
             let boot = session.boot;
             self.receiver.link_ready(peer, boot);
-            let lost = self.returns.link_ready(peer, boot);
-            self.group_events_lost(self.local.id, lost as u64);
+            self.returns_go_on(peer, Some(boot));
             self.send_on_control(peer, OutItem::EventAck);
         }
     }
@@ -161,8 +163,9 @@ impl Mesh {
     }
 }
 
-/// What one wait in vain takes of [`Mesh::vain_waits`], how much comes a second, and how much there is at most.
+/// What one wait in vain takes of [`RareEvents::vain_waits`](super::RareEvents), how much comes a second, and how much there is at most.
 fn vain_waits(limits: &Limits) -> [u64; 3] {
-    let interval_ms = u64::try_from(limits.publish_wait_interval.as_millis()).unwrap_or(u64::MAX);
-    [1_000, (1_000_000 / interval_ms.max(1)).max(1), 1_000 * limits.publish_waits_in_vain_max]
+    let interval_ms = u64::from(limits.publish_wait_interval_ms.max(1));
+    let burst = 1_000 * u64::from(limits.publish_waits_in_vain_max);
+    [1_000, (1_000_000 / interval_ms).max(1), burst]
 }

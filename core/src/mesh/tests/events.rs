@@ -420,7 +420,7 @@ fn many_peers_that_take_nothing_keep_publishers_waiting_for_a_few_of_them() {
     let limits = Limits::default();
     assert_eq!(waits, limits.publish_waits_in_vain_max);
     // Later one more is waited for.
-    world.pass(limits.publish_wait_interval);
+    world.pass(Duration::from_millis(limits.publish_wait_interval_ms.into()));
     let waiting = PublishRequest { when_full: WhenFull::RefuseFirst, ..event("last/a", "x") };
     for _ in 0..max {
         world.publish(0, waiting.clone());

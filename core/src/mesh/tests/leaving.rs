@@ -239,7 +239,7 @@ fn what_is_given_back_survives_the_loss_of_the_link() {
     world.pass(Duration::from_secs(3));
     assert_each_once(&handled, 50);
     let mesh = &world.stations[1].mesh;
-    assert_eq!(mesh.returns.waiting(*mesh.by_id.get(&id(0)).unwrap()), 0, "it is confirmed");
+    assert_eq!(mesh.returns_waiting(*mesh.by_id.get(&id(0)).unwrap()), 0, "it is confirmed");
 }
 
 #[test]
