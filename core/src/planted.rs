@@ -105,11 +105,13 @@
 //! | 155 | leases: a lease is renewed shortly before it ends |
 //! | 156 | leases: who stands by is not told that a lease was given up |
 //! | 161 | greeting: tokens are shown for networks that the other end is not in |
+//! | 170 | events: a publisher waits for a peer that takes nothing with each event, and not once |
+//! | 171 | events: a member of a group that leaves gives nothing back |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases. What takes too long is found
 /// where it is measured: 153 and 154 by `load`, 155 and 156 by `failover`.
-pub const PLANTED: [std::ops::RangeInclusive<u32>; 18] = [
+pub const PLANTED: [std::ops::RangeInclusive<u32>; 19] = [
     1..=9,
     20..=25,
     28..=28,
@@ -128,6 +130,7 @@ pub const PLANTED: [std::ops::RangeInclusive<u32>; 18] = [
     140..=146,
     151..=152,
     161..=161,
+    170..=171,
 ];
 
 #[cfg(dunlin_planted)]

@@ -174,6 +174,8 @@ impl Side {
             | Event::PublishRoom
             | Event::PublishEnded { .. }
             | Event::EventsLost { .. }
+            | Event::GroupEventsLost { .. }
+            | Event::SubscriptionOver(_)
             | Event::PeerUp { .. }
             | Event::PeerDown { .. }
             | Event::PeerServices { .. }

@@ -17,12 +17,13 @@ use crate::address::{HostPort, PeerAddress};
 use crate::clock::{Clock, SystemClock};
 use crate::connect::reachable;
 use crate::driver::{Desk, Driver, TokioSpawner};
+use crate::events::Events;
 use crate::key;
 use crate::names::keep_looking_up;
 use crate::networks::{Chosen, NetworkError};
 use crate::node::Node;
 use crate::own_thread::Own;
-use crate::services::ServiceError;
+use crate::services::{Added, ServiceError};
 use crate::socket::Socket;
 use crate::store::writer::Writer;
 use crate::store::{Store, StoreError};
@@ -347,8 +348,6 @@ impl NodeBuilder {
         }
         host.set_spawner(Box::new(TokioSpawner(tokio::runtime::Handle::current())));
 
-        // One reader for all: each would have every event of all others to pass over.
-        let mut events = desk.feed.subscribe();
         let mut waiting = Vec::new();
         for service in self.services {
             waiting.push(register(&mut core, &mut host, &desk, now, service)?);
@@ -376,7 +375,9 @@ impl NodeBuilder {
             }
         };
         let node = Node::new(id, local_addr, handle, desk, task);
-        node.until_all_running(&mut events, waiting).await?;
+        for (added, mut events) in waiting {
+            node.until_running(&mut events, &added).await?;
+        }
         for address in names {
             tokio::spawn(keep_looking_up(Arc::clone(node.desk()), local_addr, address));
         }
@@ -385,16 +386,16 @@ impl NodeBuilder {
     }
 }
 
-/// Registers a service with the host, and its path for the events.
+/// Registers a service with the host, and its path for the events. Returns a reader of its states too.
 pub(crate) fn register(
     core: &mut Core,
     host: &mut Host,
     desk: &Desk,
     now: dunlin_core::Now,
     service: Arc<dyn Service>,
-) -> Result<crate::services::Added, ServiceError> {
+) -> Result<(Added, Events), ServiceError> {
     let path = service.describe().map_err(AddServiceError::from)?.path;
     let key = host.add_service(now, core.mesh_mut(), service)?;
-    desk.feed.name_service(key, path.clone());
-    Ok(crate::services::Added { key, path })
+    let events = desk.feed.name_service(key, path.clone());
+    Ok((Added { key, path }, events))
 }

@@ -54,6 +54,14 @@ pub enum NodeEvent {
         /// How many.
         count: u64,
     },
+    /// Events that a member of a group had not handled when it left, and that no other member takes; or that it has had
+    /// for too long to give them back.
+    GroupEventsLost {
+        /// The node whose member has left; it may be this one.
+        given_back_by: PeerId,
+        /// How many, at most.
+        count: u64,
+    },
     /// The last link to a peer is gone.
     PeerDown {
         /// The peer.
@@ -208,6 +216,26 @@ struct Queue {
     reader: Option<Waker>,
 }
 
+impl Queue {
+    fn push(&mut self, event: NodeEvent) {
+        if self.events.len() >= EVENTS_WAITING_MAX {
+            self.events.pop_front();
+            self.missed += 1;
+        }
+        self.events.push_back(event);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
 impl Events {
     /// The next event; none once the node has stopped and all were read. Cancel safe.
     pub async fn next(&mut self) -> Option<NodeEvent> {
@@ -239,14 +267,24 @@ impl Stream for Events {
     }
 }
 
-/// Hands events to all who read.
+type Reader = Weak<Mutex<Queue>>;
+
+/// A service that lives.
+#[derive(Debug)]
+struct Named {
+    path: TopicPath,
+    /// Readers of its states alone.
+    readers: Vec<Reader>,
+}
+
+/// Hands events to all readers.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
-    /// Spares the driver the lock while nobody reads.
+    /// Spares the driver the lock while there is no reader of all events.
     read: AtomicBool,
-    readers: Mutex<Vec<Weak<Mutex<Queue>>>>,
+    readers: Mutex<Vec<Reader>>,
     closed: AtomicBool,
-    paths: Mutex<BTreeMap<ServiceKey, TopicPath>>,
+    services: Mutex<BTreeMap<ServiceKey, Named>>,
 }
 
 impl Feed {
@@ -262,9 +300,27 @@ impl Feed {
         Events { queue }
     }
 
-    /// A service was registered under this path.
-    pub(crate) fn name_service(&self, service: ServiceKey, path: TopicPath) {
-        self.paths.lock().expect("nothing panics under this lock").insert(service, path);
+    /// A service was registered under this path. Returns a reader of its states.
+    pub(crate) fn name_service(&self, service: ServiceKey, path: TopicPath) -> Events {
+        let named = Named { path, readers: Vec::new() };
+        self.services.lock().expect("nothing panics under this lock").insert(service, named);
+        self.subscribe_to(service)
+    }
+
+    /// Reads the states of one service. A thousand services that begin cost each of their readers a few events, and not
+    /// those of all others. Ends at once if the service's life is over.
+    pub(crate) fn subscribe_to(&self, service: ServiceKey) -> Events {
+        let queue = Arc::new(Mutex::new(Queue::default()));
+        let mut services = self.services.lock().expect("nothing panics under this lock");
+        let named = services.get_mut(&service).filter(|_| !self.closed.load(Ordering::Acquire));
+        match named {
+            Some(named) => {
+                named.readers.retain(|reader| reader.strong_count() > 0);
+                named.readers.push(Arc::downgrade(&queue));
+            }
+            None => queue.lock().expect("nothing panics under this lock").closed = true,
+        }
+        Events { queue }
     }
 
     pub(crate) fn observe(&self, event: &Event) {
@@ -277,6 +333,7 @@ impl Feed {
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }
             | Event::SubscriptionReady(_)
+            | Event::SubscriptionOver(_)
             | Event::PublishRoom
             | Event::PublishEnded { .. } => return,
             _ => tracing::debug!(?event, "event"),
@@ -290,6 +347,9 @@ impl Feed {
                 NodeEvent::DirectoryAcknowledged { peer, version }
             }
             Event::EventsLost { peer, count } => NodeEvent::EventsLost { peer, count },
+            Event::GroupEventsLost { given_back_by, count } => {
+                NodeEvent::GroupEventsLost { given_back_by, count }
+            }
             Event::PeerDown { peer, reason } => NodeEvent::PeerDown { peer, reason },
             Event::LinkSuperseded { peer, .. } => NodeEvent::LinkSuperseded { peer },
             Event::LifeBegan { incarnation, told_by } => {
@@ -311,16 +371,28 @@ impl Feed {
                 NodeEvent::NetworkOutdated { peer, network, sequence }
             }
             Event::ServiceState { service, state, error } => {
-                let mut paths = self.paths.lock().expect("nothing panics under this lock");
-                let over = matches!(state, ServiceState::Stopped | ServiceState::Failed);
-                let path = if over { paths.remove(&service) } else { paths.get(&service).cloned() };
-                let Some(path) = path else { return };
-                NodeEvent::ServiceState { path, service, state, error }
+                let mut services = self.services.lock().expect("nothing panics under this lock");
+                let Some(named) = services.get(&service) else { return };
+                let path = named.path.clone();
+                let event = NodeEvent::ServiceState { path, service, state, error };
+                for reader in named.readers.iter().filter_map(Weak::upgrade) {
+                    reader.lock().expect("nothing panics under this lock").push(event.clone());
+                }
+                if matches!(state, ServiceState::Stopped | ServiceState::Failed)
+                    && let Some(named) = services.remove(&service)
+                {
+                    for reader in named.readers.iter().filter_map(Weak::upgrade) {
+                        reader.lock().expect("nothing panics under this lock").close();
+                    }
+                }
+                event
             }
             Event::Leader { service, leader, token } => {
-                let paths = self.paths.lock().expect("nothing panics under this lock");
-                let Some(path) = paths.get(&service).cloned() else { return };
-                drop(paths);
+                let services = self.services.lock().expect("nothing panics under this lock");
+                let Some(path) = services.get(&service).map(|named| named.path.clone()) else {
+                    return;
+                };
+                drop(services);
                 NodeEvent::Leader { path, service, leader, token }
             }
             Event::AcceptorsNamed { network, epoch, abandoned } => {
@@ -338,6 +410,7 @@ impl Feed {
             | Event::InvocationCancelled(_)
             | Event::RunHook { .. }
             | Event::SubscriptionReady(_)
+            | Event::SubscriptionOver(_)
             | Event::PublishRoom
             | Event::PublishEnded { .. } => return,
         };
@@ -350,15 +423,7 @@ impl Feed {
         let mut readers = self.readers.lock().expect("nothing panics under this lock");
         readers.retain(|reader| {
             let Some(queue) = reader.upgrade() else { return false };
-            let mut queue = queue.lock().expect("nothing panics under this lock");
-            if queue.events.len() >= EVENTS_WAITING_MAX {
-                queue.events.pop_front();
-                queue.missed += 1;
-            }
-            queue.events.push_back(event.clone());
-            if let Some(reader) = queue.reader.take() {
-                reader.wake();
-            }
+            queue.lock().expect("nothing panics under this lock").push(event.clone());
             true
         });
         if readers.is_empty() {
@@ -369,13 +434,11 @@ impl Feed {
     /// The node is gone: readers get what waits, and then the end.
     pub(crate) fn close(&self) {
         let readers = self.readers.lock().expect("nothing panics under this lock");
+        let services = self.services.lock().expect("nothing panics under this lock");
         self.closed.store(true, Ordering::Release);
-        for queue in readers.iter().filter_map(Weak::upgrade) {
-            let mut queue = queue.lock().expect("nothing panics under this lock");
-            queue.closed = true;
-            if let Some(reader) = queue.reader.take() {
-                reader.wake();
-            }
+        let of_services = services.values().flat_map(|named| &named.readers);
+        for queue in readers.iter().chain(of_services).filter_map(Weak::upgrade) {
+            queue.lock().expect("nothing panics under this lock").close();
         }
     }
 }
@@ -408,6 +471,40 @@ mod tests {
         let feed = Feed::default();
         feed.close();
         assert_eq!(feed.subscribe().next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_thousand_services_that_begin_cost_each_reader_its_own_events_alone() {
+        const SERVICES: u64 = 1_000;
+        let feed = Feed::default();
+        let key = |n| ServiceKey::from_u64(n);
+        let mut readers: Vec<Events> = (0..SERVICES)
+            .map(|n| feed.name_service(key(n), TopicPath::parse(&format!("s/{n}")).unwrap()))
+            .collect();
+        let states = [ServiceState::Initialized, ServiceState::Running];
+        for (state, n) in states.into_iter().flat_map(|s| (0..SERVICES).map(move |n| (s, n))) {
+            feed.observe(&Event::ServiceState { service: key(n), state, error: None });
+        }
+        let waiting = |events: &Events| events.queue.lock().unwrap().events.len();
+        assert_eq!(readers.iter().map(waiting).sum::<usize>(), 2 * SERVICES as usize);
+        for events in &mut readers {
+            for wanted in states {
+                let event = events.next().await;
+                assert!(
+                    matches!(event, Some(NodeEvent::ServiceState { state, .. }) if state == wanted)
+                );
+            }
+        }
+        // A reader of a life that is over ends, and so does each when the node does.
+        let over =
+            Event::ServiceState { service: key(0), state: ServiceState::Stopped, error: None };
+        feed.observe(&over);
+        assert!(readers[0].next().await.is_some());
+        assert_eq!(readers[0].next().await, None);
+        assert_eq!(feed.subscribe_to(key(0)).next().await, None);
+        feed.close();
+        assert_eq!(readers[1].next().await, None);
+        assert_eq!(feed.subscribe_to(key(1)).next().await, None);
     }
 
     #[test]

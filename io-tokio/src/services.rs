@@ -1,6 +1,5 @@
 //! Services of a running node: adding, pausing, resuming, ending them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dunlin_core::base::ServiceKey;
@@ -61,10 +60,9 @@ impl Node {
     /// When its description is not well-formed, its path is taken, a limit is reached, or its `init` or
     /// `start` fails.
     pub async fn add_service(&self, service: impl Service) -> Result<ServiceHandle, ServiceError> {
-        let mut events = self.events();
         let desk = Arc::clone(self.desk());
         let service: Arc<dyn Service> = Arc::new(service);
-        let added =
+        let (added, mut events) =
             ask(self.desk(), move |core, host, now| register(core, host, &desk, now, service))
                 .await
                 .ok_or(ServiceError::Stopped)??;
@@ -86,63 +84,6 @@ impl Node {
 
     fn service_handle(&self, added: Added) -> ServiceHandle {
         ServiceHandle { desk: Arc::clone(self.desk()), added }
-    }
-
-    /// Waits for all of these, which begin in any order.
-    pub(crate) async fn until_all_running(
-        &self,
-        events: &mut Events,
-        mut waiting: Vec<Added>,
-    ) -> Result<(), ServiceError> {
-        let mut errors: BTreeMap<ServiceKey, String> = BTreeMap::new();
-        while !waiting.is_empty() {
-            match events.next().await {
-                Some(NodeEvent::ServiceState { service, state, error, .. }) => {
-                    // A failing hook's word comes before the state that ends it.
-                    if let Some(error) = error {
-                        errors.insert(service, error);
-                    }
-                    let ends = matches!(state, ServiceState::Failed | ServiceState::Stopped);
-                    if !ends && !matches!(state, ServiceState::Running | ServiceState::Standby) {
-                        continue;
-                    }
-                    let at = waiting.iter().position(|added| added.key == service);
-                    let Some(added) = at.map(|at| waiting.swap_remove(at)) else { continue };
-                    if ends {
-                        let why =
-                            errors.remove(&service).unwrap_or_else(|| "it has stopped".into());
-                        return Err(ServiceError::Failed { path: added.path, why });
-                    }
-                }
-                Some(NodeEvent::Lagged { .. }) => {
-                    let mut events = self.events();
-                    for added in std::mem::take(&mut waiting) {
-                        self.until_running_or_runs(&mut events, &added).await?;
-                    }
-                }
-                Some(NodeEvent::Stopped) | None => return Err(ServiceError::Stopped),
-                Some(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// As [`Node::until_running`], for one that may run already.
-    async fn until_running_or_runs(
-        &self,
-        events: &mut Events,
-        added: &Added,
-    ) -> Result<(), ServiceError> {
-        let key = added.key;
-        let state = ask(self.desk(), move |core, _, _| core.mesh().services().state(key)).await;
-        match state.ok_or(ServiceError::Stopped)? {
-            Some(ServiceState::Running | ServiceState::Standby) => Ok(()),
-            Some(_) => self.until_running(events, added).await,
-            None => Err(ServiceError::Failed {
-                path: added.path.clone(),
-                why: "its life has ended".into(),
-            }),
-        }
     }
 
     pub(crate) async fn until_running(
@@ -255,7 +196,7 @@ impl ServiceHandle {
     ///
     /// When its life is over.
     pub async fn stop(&self) -> Result<(), ServiceError> {
-        let mut events = self.desk.feed.subscribe();
+        let mut events = self.desk.feed.subscribe_to(self.added.key);
         self.change(Mesh::stop_service).await?;
         until(&self.desk, &mut events, &self.added, |state| state == ServiceState::Stopped).await?;
         Ok(())

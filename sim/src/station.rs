@@ -226,6 +226,8 @@ pub(crate) fn hash_event(trace: &mut Trace, at: u64, node: usize, event: &Event)
             note(52, publication.to_u64().rotate_left(32) ^ outcome);
         }
         Event::EventsLost { peer, count } => note(53, head(peer) ^ count),
+        Event::SubscriptionOver(key) => note(54, key.to_u64()),
+        Event::GroupEventsLost { given_back_by, count } => note(55, head(given_back_by) ^ count),
         Event::ClaimIgnored { peer, .. } => note(40, head(peer)),
         Event::NetworkLeft { peer, .. } => note(41, head(peer)),
         Event::NetworkEnded { .. } => note(42, 0),

@@ -13,7 +13,8 @@ use dunlin_core::base::{Incarnation, MonoTime};
 use dunlin_core::directory::{
     Delta, Document, Entry, EntryKey, Heard, Heartbeat, OfferState, ServiceInfo, ServiceOffer,
 };
-use dunlin_core::events::ack::{Declined, EventAck};
+use dunlin_core::events::ack::{Declined, EventAck, Returned};
+use dunlin_core::events::group::GroupName;
 use dunlin_core::lease::{
     Answer, Answered, Ask, Ballot, Learn, Learned, LeaseName, Peeked, ProposerId, Request, Seal,
     Sealed,
@@ -136,6 +137,10 @@ fn messages() -> Vec<(&'static str, Message)> {
         again: 2,
         declined: vec![declined],
         nothing_came: false,
+        returned: vec![Returned { group: GroupName::Group("packers".into()), sequence: 6 }],
+        returned_from: 3,
+        returned_next: 2,
+        is_last: false,
     };
     let name = [&NetworkId::DEVELOPMENT.as_bytes()[..], b"counter"].concat();
     let name = LeaseName::new(name.into()).unwrap();

@@ -19,6 +19,15 @@ impl Allowance {
 
     /// Takes so much, if there is so much. Refills first: so much a second, up to the burst.
     pub fn take(&mut self, now: MonoTime, amount: u64, per_second: u64, burst: u64) -> bool {
+        let takes = self.has(now, amount, per_second, burst);
+        if takes {
+            self.left -= amount;
+        }
+        takes
+    }
+
+    /// Whether there is so much. Refills first.
+    pub fn has(&mut self, now: MonoTime, amount: u64, per_second: u64, burst: u64) -> bool {
         let nanos = u64::try_from(now.since(self.at).as_nanos()).unwrap_or(u64::MAX);
         let gained = u128::from(nanos) * u128::from(per_second) / 1_000_000_000;
         // What is less than one is gained later, and not lost.
@@ -27,11 +36,7 @@ impl Allowance {
             self.at = self.at + Duration::from_nanos(u64::try_from(spent).unwrap_or(u64::MAX));
             self.left = burst.min(self.left.saturating_add(u64::try_from(gained).unwrap_or(burst)));
         }
-        let takes = amount <= self.left;
-        if takes {
-            self.left -= amount;
-        }
-        takes
+        amount <= self.left
     }
 }
 

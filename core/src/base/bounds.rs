@@ -143,6 +143,9 @@ bounds! {
     /// [`Limits::events_ack_patience`].
     EventsAckPatience = "events-ack-patience", Peer, Millis, |l: &Limits| l.events_ack_patience.as_millis();
 
+    /// [`Limits::publish_waits_in_vain_max`].
+    PublishWaitsInVain = "publish-waits-in-vain", Node, Count, |l: &Limits| l.publish_waits_in_vain_max;
+
     // The directory.
     /// [`Limits::services_per_peer_max`].
     ServicesPerPeer = "services-per-peer", Peer, Count, |l: &Limits| l.services_per_peer_max;

@@ -80,6 +80,15 @@ pub struct Limits {
     /// How long a peer may acknowledge no event while it has no room for more. Then its link is closed, and what waits for
     /// it is lost. Before that events pass it over.
     pub events_ack_patience: Duration,
+    /// Peers for which publishers wait in vain one after the other. Then peers without room are passed over at once, but
+    /// for one each [`Limits::publish_wait_interval_ms`].
+    pub publish_waits_in_vain_max: u32,
+    /// See [`Limits::publish_waits_in_vain_max`]. In milliseconds, 1,000 s at most.
+    pub publish_wait_interval_ms: u32,
+    /// Events of groups that members at peers have, and can give back.
+    pub events_lent_max: u32,
+    /// Bytes of these events.
+    pub events_lent_bytes_max: u32,
     /// Publications whose outcome somebody waits for, or that are for groups.
     pub publications_open_max: usize,
     /// Removals that are remembered so that peers can be told of them alone. Who missed more gets the whole
@@ -157,6 +166,12 @@ impl Default for Limits {
             events_unacknowledged_bytes_max: 32 << 20,
             // Twice the silence after which a link is dead.
             events_ack_patience: Duration::from_secs(30),
+            // With the default patience of a second, a tenth of the time at most is waited in vain. Guesses.
+            publish_waits_in_vain_max: 4,
+            publish_wait_interval_ms: 10_000,
+            // What waits at two subscribers that read nothing, and more. A guess.
+            events_lent_max: 65_536,
+            events_lent_bytes_max: 32 << 20,
             publications_open_max: 65_536,
             removals_kept_max: 1_024,
             // A change of a thousand services in a second, and three of the largest documents at once. Guesses.

@@ -11,6 +11,8 @@
 //!   ^ v            over the wire
 //! receiver       what each peer has sent: nothing twice, nothing out of order; ack is what it says of that
 //! publications   what became of an event for which somebody waits, or that is for groups
+//! returns        events of groups that members give back as they leave
+//! lent           events of groups that members have, so that another one can get what is given back
 //! ```
 //!
 //! An event crosses a link once for each peer, whatever the number of its subscribers there. Its frame is written
@@ -21,6 +23,8 @@
 //! both lives go on. A peer that takes nothing any more keeps a publisher waiting
 //! ([`PublishError::WouldBlock`]) for as long as the publisher wants, then it is passed over and told so. A
 //! subscriber whose own queue is full misses events, and finds in its queue how many; nobody else is affected.
+//!
+//! A member of a group that leaves gives back what it has not handled, and another member gets it: see [`returns`].
 //!
 //! Source: protocols.md, section 5.
 
@@ -35,10 +39,12 @@ pub mod batch;
 pub mod decisions;
 pub mod group;
 pub mod interest;
+pub mod lent;
 pub mod plan;
 pub mod publications;
 pub mod queue;
 pub mod receiver;
+pub mod returns;
 pub mod run;
 pub mod sender;
 pub mod subscriptions;
@@ -46,7 +52,7 @@ pub mod subscriptions;
 pub use group::{Group, GroupName};
 pub use publications::{PublicationKey, PublicationTimer, PublishOutcome};
 pub use queue::{Overflow, QueueLimits};
-pub use run::EventMessage;
+pub use run::{EventMessage, Marks};
 pub use subscriptions::{SubscribeRequest, Subscriptions};
 
 #[cfg(test)]
@@ -121,8 +127,9 @@ pub enum WhenFull {
     /// The event is published to nobody: [`PublishError::WouldBlock`].
     #[default]
     Refuse,
-    /// The same, unless an event has passed it over before and it has had no room since: then as `PassOver`. For
-    /// publishers that wait for room, so that they wait for a slow peer once and not for each event.
+    /// The same, unless an event has passed it over before and it has had no room since, or other peers were waited for
+    /// in vain too often: then as `PassOver`. For publishers that wait for room, so that they wait for a slow peer once
+    /// and not for each event.
     RefuseFirst,
     /// The event goes to the others. The peer is told that it missed one.
     PassOver,

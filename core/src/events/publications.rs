@@ -91,6 +91,8 @@ struct Publication {
     open: u32,
     outcome: PublishOutcome,
     wanted: bool,
+    /// The first member of its group that had it has given it back.
+    given_back: bool,
     timer: Option<TimerHandle>,
 }
 
@@ -205,6 +207,11 @@ pub enum PublicationEffect {
         /// What became of it.
         outcome: PublishOutcome,
     },
+    /// An event that was given back is over, and no other member of its group takes it.
+    Unplaced {
+        /// The node that has given it back.
+        given_back_by: PeerId,
+    },
 }
 
 /// The machine of all publications that are open.
@@ -245,6 +252,27 @@ impl Publications {
             open: 0,
             outcome: PublishOutcome::default(),
             wanted,
+            given_back: false,
+            timer: None,
+        })
+    }
+
+    /// An event that a node gives back for a group. [`PublicationInput::Begin`] and [`PublicationInput::Returned`] follow.
+    pub fn give_back(
+        &mut self,
+        content: Content,
+        name: GroupName,
+        (at_least_one, redelivered): (bool, bool),
+        given_back_by: PeerId,
+    ) -> PublicationKey {
+        let (tried, state) = (vec![given_back_by], GroupState::Sent);
+        self.open.insert(Publication {
+            content,
+            groups: vec![GroupPart { name, at_least_one, tried, state, redelivered }],
+            open: 0,
+            outcome: PublishOutcome::default(),
+            wanted: false,
+            given_back: true,
             timer: None,
         })
     }
@@ -292,6 +320,18 @@ impl Publications {
             tried: group.tried.clone(),
             redelivered: group.redelivered,
         })
+    }
+
+    /// What a member of a group has, whether its outcome at an earlier one is not known, and the group; none if the
+    /// publication is over.
+    pub fn content_for(
+        &self,
+        publication: PublicationKey,
+        group: u32,
+    ) -> Option<(&Content, &GroupName, bool)> {
+        let publication = self.open.get(publication)?;
+        let group = publication.groups.get(group as usize)?;
+        Some((&publication.content, &group.name, group.redelivered))
     }
 
     fn begin(
@@ -397,6 +437,13 @@ impl Publications {
             let undecided = publication.open.max(groups as u32);
             let outcome = PublishOutcome { undecided, ..publication.outcome };
             out.push(PublicationEffect::Ended { publication: key, outcome });
+        }
+        if publication.given_back
+            && let Some(group) = publication.groups.first()
+            && group.state == GroupState::Lost
+            && let Some(given_back_by) = group.tried.first().copied()
+        {
+            out.push(PublicationEffect::Unplaced { given_back_by });
         }
     }
 }

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 
 use crate::base::{KeyMap, PeerKey, PeerTag};
-use crate::events::ack::{DECLINED_MAX, Declined, EventAck, LANES};
+use crate::events::ack::{DECLINED_MAX, DECLINED_PLACES_MAX, Declined, EventAck, LANES};
 use crate::link::{Lane, LinkHandle};
 use crate::planted::is_planted;
 use crate::wire::EventsFrom;
@@ -51,8 +51,10 @@ struct Incoming {
     next: [u64; LANES],
     again: u32,
     declined: VecDeque<Declined>,
+    /// The places that they name.
+    declined_places: u32,
     /// How many of them, from the oldest, were said on a link that still stands.
-    declined_said: usize,
+    declined_said: u32,
     positions: Vec<(LinkHandle, [Option<Position>; LANES])>,
     /// An acknowledgement is queued.
     ack_queued: bool,
@@ -102,6 +104,7 @@ impl Receiver {
                     next: [1; LANES],
                     again: 0,
                     declined: VecDeque::new(),
+                    declined_places: 0,
                     declined_said: 0,
                     positions: Vec::new(),
                     ack_queued: false,
@@ -116,6 +119,7 @@ impl Receiver {
             incoming.next = [1; LANES];
             incoming.again = 0;
             incoming.declined.clear();
+            incoming.declined_places = 0;
             incoming.declined_said = 0;
         }
         if stream == incoming.stream {
@@ -180,8 +184,12 @@ impl Receiver {
         let (Some(incoming), Some(lane)) = (self.peers.get_mut(peer), place_of(lane)) else {
             return;
         };
-        if incoming.declined.len() == DECLINED_MAX {
-            incoming.declined.pop_front();
+        incoming.declined_places += places.len() as u32;
+        while (incoming.declined.len() >= DECLINED_MAX
+            || incoming.declined_places as usize > DECLINED_PLACES_MAX)
+            && let Some(oldest) = incoming.declined.pop_front()
+        {
+            incoming.declined_places -= oldest.places.len() as u32;
             incoming.declined_said = incoming.declined_said.saturating_sub(1);
         }
         incoming.declined.push_back(Declined { lane, number, places });
@@ -203,16 +211,46 @@ impl Receiver {
                 again: 0,
                 declined: Vec::new(),
                 nothing_came: !self.forgetful,
+                returned: Vec::new(),
+                returned_from: 0,
+                returned_next: 0,
+                is_last: false,
             };
         };
         incoming.ack_queued = false;
-        let said = std::mem::replace(&mut incoming.declined_said, incoming.declined.len());
+        let all = incoming.declined.len() as u32;
+        let said = std::mem::replace(&mut incoming.declined_said, all) as usize;
         EventAck {
             stream: incoming.stream,
             next: incoming.next,
             again: std::mem::take(&mut incoming.again),
             declined: incoming.declined.range(said..).cloned().collect(),
             nothing_came: false,
+            returned: Vec::new(),
+            returned_from: 0,
+            returned_next: 0,
+            is_last: false,
+        }
+    }
+
+    /// Whether a peer has sent anything.
+    pub fn knows(&self, peer: PeerKey) -> bool {
+        self.peers.get(peer).is_some()
+    }
+
+    /// Asserts what must hold between inputs.
+    pub fn check_invariants(&self) {
+        for (_, incoming) in self.peers.iter() {
+            let places: usize =
+                incoming.declined.iter().map(|declined| declined.places.len()).sum();
+            assert_eq!(incoming.declined_places as usize, places, "what is declined is counted");
+            assert!(incoming.declined.len() <= DECLINED_MAX, "what is declined is bounded");
+            let one = incoming.declined.back().map_or(0, |last| last.places.len());
+            assert!(places <= DECLINED_PLACES_MAX.max(one), "and so is what it names");
+            assert!(
+                incoming.declined_said as usize <= incoming.declined.len(),
+                "what is said is there"
+            );
         }
     }
 

@@ -30,9 +30,20 @@ struct Events {
 #[derive(Debug)]
 enum Carried {
     /// One event alone.
-    One { sequence: u64, payload: Payload, size: usize, redelivered: bool },
+    One { sequence: u64, payload: Payload, size: usize, marks: Marks },
     /// Several that came together.
     Several { content: ContentType, bytes: Bytes, places: Box<[Place]> },
+}
+
+/// How an event came to a subscriber.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Another member of the group was sent it before, and its outcome there is not known.
+    pub redelivered: bool,
+    /// It goes to one subscriber of each service.
+    pub one_per_service: bool,
+    /// It goes to subscribers of its publisher's node alone.
+    pub local: bool,
 }
 
 /// An event as a subscriber gets it. Cheap to clone.
@@ -60,15 +71,9 @@ impl std::fmt::Debug for EventMessage {
 
 impl EventMessage {
     /// An event alone, with the size of its payload in bytes.
-    pub fn new(
-        id: EventId,
-        topic: TopicPath,
-        payload: Payload,
-        size: usize,
-        redelivered: bool,
-    ) -> Self {
+    pub fn new(id: EventId, topic: TopicPath, payload: Payload, size: usize, marks: Marks) -> Self {
         let EventId { publisher, boot, sequence } = id;
-        let carried = Carried::One { sequence, payload, size, redelivered };
+        let carried = Carried::One { sequence, payload, size, marks };
         EventMessage { events: Arc::new(Events { publisher, boot, topic, carried }), at: 0 }
     }
 
@@ -134,7 +139,15 @@ impl EventMessage {
 
     /// Another member of the group was sent it before, and what became of it there is not known.
     pub fn is_redelivered(&self) -> bool {
-        matches!(self.events.carried, Carried::One { redelivered: true, .. })
+        self.marks().redelivered
+    }
+
+    /// How it came.
+    pub fn marks(&self) -> Marks {
+        match self.events.carried {
+            Carried::One { marks, .. } => marks,
+            Carried::Several { .. } => Marks::default(),
+        }
     }
 }
 
@@ -273,7 +286,8 @@ mod tests {
     fn one_alone_is_a_run_too() {
         let event = run(&[b"abc"]).pop().unwrap();
         let (topic, payload) = (event.topic().clone(), event.payload());
-        let one = EventMessage::new(event.id(), topic, payload, 3, true);
+        let marks = Marks { redelivered: true, ..Marks::default() };
+        let one = EventMessage::new(event.id(), topic, payload, 3, marks);
         assert!(one.is_redelivered() && !event.is_redelivered());
         let mut one = Run::from(one);
         assert_eq!((one.len(), one.bytes(), one.bytes_of(0)), (1, 3, 0));

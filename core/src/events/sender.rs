@@ -569,9 +569,14 @@ impl Sender {
         }
     }
 
-    /// The peer's life, or ours, is over. Gives how many events the peer had not acknowledged, and whether
-    /// somebody waits for room.
-    pub fn forget(&mut self, peer: PeerKey, ended: &mut Vec<Report>) -> (u64, bool) {
+    /// The peer's life, or ours, is over; or the peer takes no events any more, so that none is `in_doubt`. Gives how
+    /// many events the peer had not acknowledged, and whether somebody waits for room.
+    pub fn forget(
+        &mut self,
+        peer: PeerKey,
+        in_doubt: bool,
+        ended: &mut Vec<Report>,
+    ) -> (u64, bool) {
         for lane in 0..LANES {
             self.close_for(peer, lane);
         }
@@ -581,7 +586,7 @@ impl Sender {
             let mut number = lane.first;
             lost += lane.skipped;
             for item in lane.items {
-                let unsent = number >= lane.sent_to;
+                let unsent = !in_doubt || number >= lane.sent_to;
                 number += item.numbers();
                 lost += item.size().0 as u64;
                 match item {

@@ -10,7 +10,7 @@ use crate::events::group::{Group, GroupName};
 use crate::events::plan::Here;
 use crate::events::queue::{Queue, QueueLimits, Queued};
 use crate::events::run::Run;
-use crate::events::{Delivery, Missed};
+use crate::events::{Delivery, EventMessage, Missed};
 use crate::topic::{Pattern, PatternIndex, SubscriptionKey, TopicPath};
 
 /// A subscriber to be.
@@ -42,6 +42,12 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// What its subscribers have in common of which one is chosen, if one is.
+    fn group(&self) -> Option<GroupName> {
+        let service = || self.service.clone().map(GroupName::Service);
+        self.group.as_ref().map(|group| GroupName::Group(Arc::clone(&group.name))).or_else(service)
+    }
+
     /// About how large the entry is on the wire.
     fn bytes(&self) -> usize {
         offer(self, 1).bytes()
@@ -56,10 +62,23 @@ struct Announced {
     bytes: usize,
 }
 
+/// What a subscriber that is gone has not read of what one member of a group gets.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    /// The group.
+    pub group: GroupName,
+    /// Whether an event goes to another member when its outcome is not known.
+    pub at_least_one: bool,
+    /// The events, the oldest first.
+    pub events: Vec<EventMessage>,
+}
+
 #[derive(Clone, Debug)]
 struct Subscriber {
     wanted: Wanted,
     queue: Queue,
+    /// It gets nothing more, and may still read.
+    leaves: bool,
 }
 
 /// A change of what this node makes known.
@@ -92,14 +111,33 @@ impl Subscriptions {
         }
     }
 
-    /// How many subscribers there are.
+    /// How many subscribers there are, with those that only read what waits for them.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.len() == 0
+    }
+
+    /// Subscribers that compete for events: members of groups, and those of services.
+    pub fn competing(&self) -> Vec<SubscriptionKey> {
+        let competes = |key: &SubscriptionKey| {
+            let subscriber = self.index.get(*key);
+            subscriber.is_some_and(|subscriber| subscriber.wanted.group().is_some())
+        };
+        self.keys.iter().copied().filter(competes).collect()
+    }
+
+    /// Subscribers that get nothing more, and have not gone.
+    pub fn leaving(&self) -> impl Iterator<Item = SubscriptionKey> + '_ {
+        self.keys.iter().copied().filter(|key| self.is_leaving(*key))
+    }
+
+    /// Whether a subscriber gets nothing more.
+    pub fn is_leaving(&self, key: SubscriptionKey) -> bool {
+        self.index.get(key).is_some_and(|subscriber| subscriber.leaves)
     }
 
     /// How many entries there would be, and of how many bytes in all, with a subscriber with these wishes.
@@ -123,7 +161,8 @@ impl Subscriptions {
             bytes_max: request.queue.bytes_max.min(self.bytes_max),
             overflow: request.queue.overflow,
         };
-        let subscriber = Subscriber { wanted: wanted.clone(), queue: Queue::new(queue) };
+        let subscriber =
+            Subscriber { wanted: wanted.clone(), queue: Queue::new(queue), leaves: false };
         let key = self.index.insert(&request.pattern, subscriber);
         self.keys.insert(key);
         let before = self.announced.get(&wanted).map(|announced| announced.subscribers);
@@ -141,11 +180,11 @@ impl Subscriptions {
         (key, announce(&wanted, before, &now))
     }
 
-    /// Takes a subscriber away, with what waits for it.
-    pub fn unsubscribe(&mut self, key: SubscriptionKey) -> Option<Option<Announcement>> {
-        let subscriber = self.index.remove(key)?;
-        self.keys.remove(&key);
-        let wanted = subscriber.wanted;
+    /// A subscriber gets nothing more. What waits for it can still be read, until [`Subscriptions::remove`].
+    pub fn leave(&mut self, key: SubscriptionKey) -> Option<Option<Announcement>> {
+        let subscriber = self.index.get_mut(key).filter(|subscriber| !subscriber.leaves)?;
+        subscriber.leaves = true;
+        let wanted = subscriber.wanted.clone();
         let announced = self.announced.get_mut(&wanted).expect("every subscriber is announced");
         announced.subscribers -= 1;
         let (before, now) = (announced.subscribers + 1, announced.clone());
@@ -157,10 +196,37 @@ impl Subscriptions {
         Some(announce(&wanted, Some(before), &now))
     }
 
+    /// Takes a subscriber away that leaves. Returns what it has not read of what one member of a group gets: of what
+    /// was handed to it, and of what waits.
+    pub(crate) fn remove(
+        &mut self,
+        key: SubscriptionKey,
+        handed: impl IntoIterator<Item = Queued>,
+    ) -> Option<Backlog> {
+        debug_assert!(self.index.get(key).is_none_or(|subscriber| subscriber.leaves));
+        let Subscriber { wanted, mut queue, .. } = self.index.remove(key)?;
+        self.keys.remove(&key);
+        let group = wanted.group()?;
+        let waiting = std::iter::from_fn(|| queue.take(usize::MAX));
+        let runs = handed.into_iter().chain(waiting).filter_map(|queued| match queued {
+            Queued::Events(run) => Some(run),
+            Queued::Missed(_) => None,
+        });
+        let events = runs.flat_map(|mut run| std::iter::from_fn(move || run.pop()));
+        // A subscriber of a service gets events of all, too.
+        let competes =
+            |event: &EventMessage| wanted.group.is_some() || event.marks().one_per_service;
+        let at_least_one = wanted.group.as_ref().is_some_and(|group| group.at_least_one);
+        Some(Backlog { group, at_least_one, events: events.filter(competes).collect() })
+    }
+
     /// The subscribers of a topic.
     pub fn here(&self, topic: &TopicPath) -> Here {
         let mut here = Here::default();
         self.index.for_each_match(topic, |key, subscriber| {
+            if subscriber.leaves {
+                return;
+            }
             let Wanted { group, service, .. } = &subscriber.wanted;
             match (group, service) {
                 (Some(group), _) => {
@@ -192,6 +258,9 @@ impl Subscriptions {
         let mut ready = Vec::new();
         for key in &self.keys {
             let subscriber = self.index.get_mut(*key).expect("listed");
+            if subscriber.leaves {
+                continue;
+            }
             if subscriber.queue.is_empty() {
                 ready.push(*key);
             }
@@ -218,7 +287,8 @@ impl Subscriptions {
     pub fn check_invariants(&self) {
         assert_eq!(self.index.len(), self.keys.len(), "every subscriber is listed");
         let subscribers: usize = self.announced.values().map(|a| a.subscribers).sum();
-        assert_eq!(subscribers, self.keys.len(), "every subscriber is announced");
+        let taking = self.keys.len() - self.leaving().count();
+        assert_eq!(subscribers, taking, "every subscriber that takes events is announced");
         let bytes: usize = self.announced.values().map(|a| a.bytes).sum();
         assert_eq!(bytes, self.entry_bytes, "the bytes of entries are counted");
         for key in &self.keys {

@@ -266,7 +266,7 @@ fn what_a_peer_has_not_acknowledged_is_lost_with_its_life_and_the_next_stream_sa
     bench.ack();
     bench.acknowledged();
     assert_eq!(bench.sender.unacknowledged(peer()), 2);
-    assert_eq!(bench.sender.forget(peer(), &mut Vec::new()), (2, false));
+    assert_eq!(bench.sender.forget(peer(), true, &mut Vec::new()), (2, false));
     bench.publish(0);
     bench.pull(0);
     let frame = bench.wires[0].lanes[0].pop_front().unwrap();
@@ -334,7 +334,7 @@ fn events_in_a_row_for_the_same_peers_are_written_once_and_go_out_together() {
     }
     assert_eq!((sender.unacknowledged(peers[0]), sender.unacknowledged(peers[1])), (8, 7));
     assert_eq!(push(&mut sender, &peers, b"too much"), Pushed::NoRoom);
-    assert_eq!(sender.forget(peers[0], &mut Vec::new()), (8, false));
+    assert_eq!(sender.forget(peers[0], true, &mut Vec::new()), (8, false));
     assert_eq!(sender.unacknowledged(peers[1]), 7);
     sender.check_invariants();
 }
@@ -347,6 +347,10 @@ fn a_peer_that_comes_back_is_sent_nothing_before_it_has_said_what_it_remembers()
         again: 0,
         declined: Vec::new(),
         nothing_came: false,
+        returned: Vec::new(),
+        returned_from: 0,
+        returned_next: 0,
+        is_last: false,
     };
     let parted = |pulled: bool| {
         let mut bench = Bench::new();

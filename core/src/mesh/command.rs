@@ -433,6 +433,7 @@ impl Mesh {
         self.local.stopping = true;
         self.timers.arm(self.now.mono + crate::mesh::SHUTDOWN_GRACE, NodeTimer::ShutdownGrace);
         self.feed_callee(CalleeInput::Refuse);
+        self.leave_groups();
         let services: Vec<ServiceKey> = self.services.iter().map(|(key, _, _)| key).collect();
         for service in services {
             self.feed_services(ServiceInput::Stop(service));

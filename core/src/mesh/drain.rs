@@ -4,7 +4,9 @@
 //! shutdown -> services stop, and their entries leave the document: callers choose others
 //!          -> calls that come all the same are refused unrun: their callers go elsewhere, at no cost of their budget
 //!          -> handlers that run, and calls made here, come to their end; handlers may go on making calls
+//!          -> members of groups get no more events: what they read in time they keep, the rest is given back
 //!          -> every peer has said that it knows, so that nothing is on its way any more
+//!          -> every publisher is told which events have come, so that groups get the others back
 //! stopped  -> links are closed, behind the last answer
 //! ```
 //!
@@ -31,7 +33,7 @@ impl Mesh {
             && self.is_known_to_stop()
     }
 
-    fn is_known_to_stop(&self) -> bool {
+    pub(super) fn is_known_to_stop(&self) -> bool {
         self.peers.iter().all(|(peer, entry)| {
             !entry.machine.is_up()
                 || !self.publisher.is_incremental(peer)

@@ -117,6 +117,17 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// Events that a member of a group had not handled when it left, and that no other member takes; or that it has had
+    /// for too long to give them back.
+    GroupEventsLost {
+        /// The node whose member has left; it may be this one.
+        given_back_by: PeerId,
+        /// How many, at most.
+        count: u64,
+    },
+    /// The node stops, and a subscriber has had its time to read what waits for it:
+    /// [`Mesh::unsubscribe`](crate::mesh::Mesh::unsubscribe) is to follow.
+    SubscriptionOver(SubscriptionKey),
     /// The last link to a peer is gone.
     PeerDown {
         /// The peer.

@@ -285,7 +285,7 @@ impl Mesh {
     pub(super) fn ask_for_life(&mut self, known_counter: u64, told_by: PeerId) {
         let too_soon = self.life_told_at.is_some_and(|at| self.now.mono < at + LIFE_LEAST);
         if self.phase == Phase::Running && !too_soon && known_counter < COUNTER_MAX {
-            self.life_asked = Some((known_counter, told_by));
+            self.life_asked = Some(Box::new((known_counter, told_by)));
         }
     }
 
@@ -306,6 +306,8 @@ impl Mesh {
             self.feed_caller(CallerInput::SessionEnded(*peer));
             self.end_event_stream(*peer);
         }
+        // What is given back later is of the old life.
+        self.forget_lent();
         self.callee.set_boot(incarnation.boot);
         self.events.push_back(Event::LifeBegan { incarnation, told_by });
         for peer in peers {

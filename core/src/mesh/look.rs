@@ -152,6 +152,12 @@ impl Mesh {
         self.peers.iter().map(|(_, peer)| peer.lanes.held()).sum()
     }
 
+    /// Whether this node has stopped in order as a member of groups: what its members had not handled was given back, and
+    /// publishers know which events have come.
+    pub fn has_left_groups(&self) -> bool {
+        self.phase == Phase::Stopped && self.last_ack_said && self.has_given_all_back()
+    }
+
     /// Whether [`Event::Stopped`](crate::Event::Stopped) was given out.
     pub fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped
@@ -174,6 +180,10 @@ impl Mesh {
         self.subscriptions.check_invariants();
         self.interest.check_invariants();
         self.sender.check_invariants();
+        self.receiver.check_invariants();
+        if let Some(rare) = &self.rare_events {
+            rare.check_invariants();
+        }
         self.journal.check_invariants();
         self.leases.check_invariants();
         self.looks.check_invariants(self.now.mono);

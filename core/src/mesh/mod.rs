@@ -110,6 +110,9 @@ pub struct MeshConfig {
     pub limits: Limits,
 }
 
+/// What a change of a document counts for at least, in bytes: a small one costs about as much to apply. A guess.
+const DOCUMENT_BYTES_MIN: usize = 512;
+
 /// How long handlers that run and calls that are open may go on once the node stops. A guess.
 pub const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -208,8 +211,8 @@ pub struct Mesh {
     sweeping: bool,
     /// When this life began, if that a peer knew a later one was why.
     life_told_at: Option<MonoTime>,
-    /// A peer knows this counter of ours: the next life begins beyond it.
-    life_asked: Option<(u64, PeerId)>,
+    /// A peer knows this counter of ours: the next life begins beyond it. Boxed, as it is rare.
+    life_asked: Option<Box<(u64, PeerId)>>,
 
     peers: Slab<PeerEntry, PeerTag>,
     by_id: FewMap<PeerId, PeerKey>,
@@ -249,6 +252,10 @@ pub struct Mesh {
     sender: Sender,
     receiver: Receiver,
     publications: Publications,
+    /// None before a group, or a peer without room, has needed it: most nodes have neither.
+    rare_events: Option<Box<events::RareEvents>>,
+    /// The node stops, and has said which events have come.
+    last_ack_said: bool,
     /// Sequences of the events that are published here.
     event_numbers: Numbers,
 
@@ -337,6 +344,8 @@ impl Mesh {
             sender: Sender::new(&limits),
             receiver: Receiver::default(),
             publications: Publications::default(),
+            rare_events: None,
+            last_ack_said: false,
             event_numbers: Numbers::new(EVENT_BITS, single_network),
             leases: Leases::default(),
             journal: Journal::new(config.stored.is_some()),
@@ -426,7 +435,8 @@ impl Mesh {
         let (rate, burst) =
             (self.limits.document_bytes_per_second_max, self.limits.document_bytes_burst_max);
         let Some(entry) = self.peers.get_mut(peer) else { return false };
-        if entry.documents.take(self.now.mono, bytes as u64, rate, burst) {
+        let costs = bytes.max(DOCUMENT_BYTES_MIN) as u64;
+        if entry.documents.take(self.now.mono, costs, rate, burst) {
             return true;
         }
         self.refusals.count(Bound::DocumentBytes);

@@ -41,7 +41,7 @@ impl FrameSource for Mesh {
                     Message::Cancel { sequence, floor }.into_frame()
                 }
                 OutItem::Cut { from, frames } => Message::Cut { from, frames }.into_frame(),
-                OutItem::EventAck => Message::EventAck(self.receiver.take_ack(peer)).into_frame(),
+                OutItem::EventAck => Message::EventAck(self.event_ack(peer)).into_frame(),
                 OutItem::Event => {
                     let place = receiver::place_of(lane).expect("events go on shared lanes");
                     let (frame, more) = self.sender.take_frame(peer, link, place).unzip();

@@ -21,6 +21,7 @@ mod glare;
 mod hedges;
 mod isolation;
 mod leases;
+mod leaving;
 mod lives;
 mod played;
 mod publisher;

@@ -59,6 +59,10 @@ pub(super) enum NodeTimer {
     WantLease(ServiceKey),
     LookForLeader(CallKey),
     LookAtServices,
+    /// Members of groups of a node that stops have had their time to read.
+    LeaveGroups,
+    /// Events that members of groups have had for long are not given back any more.
+    Lent,
     /// A node that stops has stayed for long enough.
     Linger,
     Sweep,
@@ -85,6 +89,8 @@ impl Mesh {
             }
             NodeTimer::LookForLeader(_) => WakeReason::CallDeadline,
             NodeTimer::Linger
+            | NodeTimer::LeaveGroups
+            | NodeTimer::Lent
             | NodeTimer::Sweep
             | NodeTimer::LookAtServices
             | NodeTimer::ShutdownGrace => WakeReason::Housekeeping,

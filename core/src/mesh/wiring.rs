@@ -39,10 +39,14 @@ impl Mesh {
     pub(super) fn run(&mut self) {
         self.work_off(self.limits.steps_per_input_max);
         if self.work.is_empty()
-            && let Some((known_counter, told_by)) = self.life_asked.take()
+            && let Some(asked) = self.life_asked.take()
         {
+            let (known_counter, told_by) = *asked;
             self.begin_life(known_counter, told_by);
             self.work_off(self.limits.steps_per_input_max);
+        }
+        if self.is_ready_for_last_ack() && self.work.is_empty() {
+            self.say_last_ack();
         }
         if self.is_ready_to_stop() && self.work.is_empty() {
             self.finish_shutdown();
@@ -82,6 +86,8 @@ impl Mesh {
             NodeTimer::WantLease(service) => self.want_again(service),
             NodeTimer::LookForLeader(call) => self.look_for_leader(call),
             NodeTimer::LookAtServices => self.look_at_services(),
+            NodeTimer::LeaveGroups => self.groups_are_left(),
+            NodeTimer::Lent => self.lent_expires(),
             // It is asked again whether it is ready to stop.
             NodeTimer::Linger => {}
             NodeTimer::Sweep => self.sweep(),
@@ -564,6 +570,7 @@ impl Mesh {
             self.feed_caller(CallerInput::PeerReleased(key));
             self.feed_callee(CalleeInput::SessionEnded(key));
             self.receiver.forget(key);
+            self.returns_go_on(key, None);
             let entry = self.peers.remove(key).expect("just listed");
             self.by_id.remove(&entry.id);
             self.count_delegated(entry.delegator.as_deref().copied(), None);
@@ -580,6 +587,7 @@ impl Mesh {
             && self.services.is_empty()
             && self.is_drained()
             && self.events_are_through()
+            && self.last_ack_said
             && !self.leases.lingers(self.now.mono)
             && (self.is_silent() || self.links.values().all(|link| link.out.len() == 0))
     }

@@ -9,7 +9,7 @@ use crate::events::{
 };
 use crate::mesh::{CommandError, Event, Mesh, Subscribed};
 use crate::payload::Payload;
-use crate::service::events::{Inbox, Publishing, when_full};
+use crate::service::events::{Filled, Inbox, Publishing, when_full};
 use crate::service::publisher::{Outbox, Totals};
 use crate::service::slot::Slot;
 use crate::topic::SubscriptionKey;
@@ -211,9 +211,16 @@ impl EventDesk {
         slot.fill(result);
     }
 
+    /// A subscriber is gone. What it has not read may go to others.
     pub(super) fn unsubscribe(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
-        self.inboxes.remove(&key);
-        mesh.unsubscribe(now, key);
+        let unread = self.inboxes.remove(&key).map(|inbox| inbox.empty()).unwrap_or_default();
+        mesh.unsubscribe_with(now, key, unread);
+    }
+
+    /// A subscriber gets nothing more, and reads to the end of what waits for it.
+    pub(super) fn stop_taking(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
+        mesh.leave(now, key);
+        self.refill(now, mesh, key);
     }
 
     /// Takes away the subscriber that was to read here, if it was taken.
@@ -227,8 +234,11 @@ impl EventDesk {
     /// Moves what waits for a subscriber to where it reads.
     pub(super) fn refill(&mut self, now: Now, mesh: &mut Mesh, key: SubscriptionKey) {
         let Some(inbox) = self.inboxes.get(&key) else { return };
-        if !inbox.fill(|most| mesh.take_deliveries(key, most)) {
-            self.unsubscribe(now, mesh, key);
+        match inbox.fill(|most| mesh.take_deliveries(key, most)) {
+            Filled::Abandoned => self.unsubscribe(now, mesh, key),
+            // It says so when it has come to the end.
+            Filled::All if mesh.subscriptions().is_leaving(key) => inbox.close(),
+            Filled::All | Filled::Part => {}
         }
     }
 
@@ -250,6 +260,7 @@ impl EventDesk {
     pub(super) fn on_event(&mut self, now: Now, mesh: &mut Mesh, event: &Event) {
         match event {
             Event::SubscriptionReady(key) => self.refill(now, mesh, *key),
+            Event::SubscriptionOver(key) => self.unsubscribe(now, mesh, *key),
             Event::PublishRoom => self.try_again(now, mesh),
             Event::PublishEnded { publication, outcome } => {
                 if let Some(slot) = self.outcomes.remove(publication) {

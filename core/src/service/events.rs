@@ -359,6 +359,7 @@ impl SubscriptionBuilder {
     /// When the pattern is not well-formed, this node may not subscribe to it, or a bound is reached.
     pub async fn open(self) -> Result<Subscription, SubscribeError> {
         let at_least_one = self.at_least_one;
+        let competes = self.group.is_some() || self.service.is_some();
         let request = SubscribeRequest {
             pattern: self.pattern?,
             group: self.group.map(|name| Group { name: name.into(), at_least_one }),
@@ -373,7 +374,9 @@ impl SubscriptionBuilder {
             inbox: Arc::clone(&inbox),
             subscribed: None,
             in_hand: VecDeque::new(),
+            competes,
             missed: 0,
+            ended: false,
         };
         let request = Box::new(request);
         let op = Op::Subscribe { request, inbox, slot: Arc::clone(&slot) };
@@ -381,6 +384,16 @@ impl SubscriptionBuilder {
         subscription.subscribed = Some(Waiting(slot).await?);
         Ok(subscription)
     }
+}
+
+/// What fits an inbox.
+pub(super) enum Filled {
+    /// All that waited.
+    All,
+    /// A part of it: more waits.
+    Part,
+    /// Nothing: its reader is gone.
+    Abandoned,
 }
 
 /// Where the host puts what came, and the subscription takes it.
@@ -406,6 +419,31 @@ struct InboxState {
     abandoned: bool,
 }
 
+impl InboxState {
+    fn take_one(&mut self) -> (Delivery, usize) {
+        let (delivery, bytes) = take_one(&mut self.items);
+        self.events -= 1;
+        self.bytes -= bytes;
+        (delivery, bytes)
+    }
+}
+
+/// The first thing that waits, of some, and how many bytes it carries.
+fn take_one(items: &mut VecDeque<Queued>) -> (Delivery, usize) {
+    let (delivery, bytes, is_all) = match items.front_mut().expect("something waits") {
+        Queued::Events(run) => {
+            let bytes = run.bytes_of(1);
+            let event = run.pop().expect("what waits is something");
+            (Delivery::Event(event), bytes, run.is_empty())
+        }
+        Queued::Missed(missed) => (Delivery::Missed(*missed), 0, true),
+    };
+    if is_all {
+        items.pop_front();
+    }
+    (delivery, bytes)
+}
+
 impl Inbox {
     /// An empty one, for a queue with these limits.
     fn new(queue: &QueueLimits) -> Self {
@@ -416,11 +454,11 @@ impl Inbox {
         }
     }
 
-    /// Moves over what fits. Says whether somebody reads.
-    pub(super) fn fill(&self, mut take: impl FnMut(usize) -> Option<Queued>) -> bool {
+    /// Moves over what fits.
+    pub(super) fn fill(&self, mut take: impl FnMut(usize) -> Option<Queued>) -> Filled {
         let mut state = self.state.lock().expect("nothing panics under this lock");
         if state.abandoned {
-            return false;
+            return Filled::Abandoned;
         }
         state.more = true;
         while state.events < self.events_max && state.bytes < self.bytes_max {
@@ -441,12 +479,21 @@ impl Inbox {
                 }
             }
         }
+        let filled = if state.more { Filled::Part } else { Filled::All };
         let waker = if state.items.is_empty() { None } else { state.waker.take() };
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
-        true
+        filled
+    }
+
+    /// Nothing comes any more. Returns what was not read.
+    pub(super) fn empty(&self) -> VecDeque<Queued> {
+        self.close();
+        let mut state = self.state.lock().expect("nothing panics under this lock");
+        (state.events, state.bytes) = (0, 0);
+        std::mem::take(&mut state.items)
     }
 
     /// Nothing comes any more.
@@ -465,17 +512,32 @@ impl Inbox {
     }
 }
 
-/// Events as they come, a [`Stream`]. It ends when the node does. Dropping it ends the subscription.
+/// Events as they come, a [`Stream`]. It ends when the node does.
+///
+/// Dropping it ends the subscription. What a member of a group has not read then goes to other members; so does what it
+/// has not read two seconds after the node began to stop. To handle what has come first: [`Subscription::leave`].
 pub struct Subscription {
     shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     /// None until the node has taken it.
     subscribed: Option<Subscribed>,
+    /// Events that no other subscriber could get are taken all at once.
     in_hand: VecDeque<Queued>,
+    competes: bool,
     missed: u64,
+    /// The end was seen, and said.
+    ended: bool,
 }
 
 impl Subscription {
+    /// Takes no more events. Those that wait can still be read; then there are none. Events of a group that come
+    /// nevertheless go to other members.
+    pub fn leave(&mut self) {
+        if let Some(subscribed) = self.subscribed {
+            self.shared.push(Op::LeaveGroup(subscribed.key));
+        }
+    }
+
     /// The next event, or word of events that did not come; none once the node has gone.
     pub async fn next(&mut self) -> Option<Delivery> {
         std::future::poll_fn(|cx| self.poll_delivery(cx)).await
@@ -505,11 +567,21 @@ impl Subscription {
         Waiting(slot).await;
     }
 
+    /// The node need not wait for this reader any more.
+    fn end(&mut self) {
+        let ended = std::mem::replace(&mut self.ended, true);
+        if let (false, Some(subscribed)) = (ended, self.subscribed) {
+            self.shared.push(Op::Unsubscribe(subscribed.key));
+        }
+    }
+
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         if self.in_hand.is_empty() {
             let mut state = self.inbox.state.lock().expect("nothing panics under this lock");
             if state.items.is_empty() {
                 if state.closed {
+                    drop(state);
+                    self.end();
                     return Poll::Ready(None);
                 }
                 match &mut state.waker {
@@ -518,30 +590,33 @@ impl Subscription {
                 }
                 return Poll::Pending;
             }
-            std::mem::swap(&mut state.items, &mut self.in_hand);
-            (state.events, state.bytes) = (0, 0);
-            let refill = std::mem::take(&mut state.more);
+            let (one, refill) = if self.competes {
+                // One by one: the others go to other members if this one is gone before it comes to them.
+                let one = state.take_one();
+                let low = state.events <= self.inbox.events_max / 2;
+                (Some(one), low && std::mem::take(&mut state.more))
+            } else {
+                std::mem::swap(&mut state.items, &mut self.in_hand);
+                (state.events, state.bytes) = (0, 0);
+                (None, std::mem::take(&mut state.more))
+            };
             drop(state);
             if refill && let Some(subscribed) = self.subscribed {
                 self.shared.push(Op::Refill(subscribed.key));
             }
+            if let Some((delivery, _)) = one {
+                return Poll::Ready(Some(self.count(delivery)));
+            }
         }
-        let delivery = match self.in_hand.front_mut().expect("something is in hand") {
-            Queued::Events(run) => {
-                let event = run.pop().expect("what waits is something");
-                if run.is_empty() {
-                    self.in_hand.pop_front();
-                }
-                Delivery::Event(event)
-            }
-            Queued::Missed(missed) => {
-                let missed = *missed;
-                self.missed += missed.count;
-                self.in_hand.pop_front();
-                Delivery::Missed(missed)
-            }
-        };
-        Poll::Ready(Some(delivery))
+        let (delivery, _) = take_one(&mut self.in_hand);
+        Poll::Ready(Some(self.count(delivery)))
+    }
+
+    fn count(&mut self, delivery: Delivery) -> Delivery {
+        if let Delivery::Missed(missed) = &delivery {
+            self.missed += missed.count;
+        }
+        delivery
     }
 }
 
@@ -556,10 +631,10 @@ impl Stream for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.inbox.state.lock().expect("nothing panics under this lock").abandoned = true;
-        self.shared.push(match self.subscribed {
-            Some(subscribed) => Op::Unsubscribe(subscribed.key),
-            None => Op::Leave(Arc::clone(&self.inbox)),
-        });
+        match self.subscribed {
+            Some(_) => self.end(),
+            None => self.shared.push(Op::Leave(Arc::clone(&self.inbox))),
+        }
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) enum Op {
         inbox: Arc<Inbox>,
         slot: Arc<Slot<Result<Subscribed, CommandError>>>,
     },
+    /// A subscriber gets nothing more, and reads what waits for it.
+    LeaveGroup(SubscriptionKey),
     Unsubscribe(SubscriptionKey),
     /// A subscriber was given up before it knew its key.
     Leave(Arc<Inbox>),

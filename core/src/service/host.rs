@@ -330,6 +330,7 @@ impl Host {
             Op::Subscribe { request, inbox, slot } => {
                 self.events.subscribe(now, mesh, *request, inbox, &slot);
             }
+            Op::LeaveGroup(key) => self.events.stop_taking(now, mesh, key),
             Op::Unsubscribe(key) => self.events.unsubscribe(now, mesh, key),
             Op::Leave(inbox) => self.events.leave(now, mesh, &inbox),
             Op::Refill(key) => self.events.refill(now, mesh, key),
@@ -363,6 +364,7 @@ impl Host {
                 }
             }
             Event::SubscriptionReady(_)
+            | Event::SubscriptionOver(_)
             | Event::PublishRoom
             | Event::PublishEnded { .. }
             | Event::DirectoryAcknowledged { .. }
@@ -375,6 +377,7 @@ impl Host {
             | Event::AcceptorsNamed { .. }
             | Event::AcceptorsOutdated { .. }
             | Event::EventsLost { .. }
+            | Event::GroupEventsLost { .. }
             | Event::PeerUp { .. }
             | Event::PeerServices { .. }
             | Event::LinkSuperseded { .. }

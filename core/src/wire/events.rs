@@ -9,7 +9,7 @@ use dunlin_proto::{Frame, Header, v1};
 use super::{SEQUENCE_MAX, WireFault, fault};
 use crate::base::Limits;
 use crate::directory::document::GROUP_BYTES_MAX;
-use crate::events::ack::{DECLINED_MAX, Declined, EventAck, LANES};
+use crate::events::ack::{DECLINED_MAX, Declined, EventAck, LANES, RETURNED_MAX, Returned};
 use crate::events::group::GroupName;
 use crate::payload::ContentType;
 use crate::topic::{TopicMemory, TopicPath};
@@ -204,12 +204,37 @@ pub(super) fn parse_ack(ack: v1::EventAck, limits: &Limits) -> Result<EventAck, 
         }
         Ok(Declined { lane, number: declined.number, places: declined.places })
     });
+    let count = ack.returned.iter().map(|returned| returned.sequences.len()).sum::<usize>();
+    if count > RETURNED_MAX || ack.returned.len() > RETURNED_MAX {
+        return Err(fault("EventAck", "returned", format!("{count} of them")));
+    }
+    if count > 0 && ack.returned_from == 0 || ack.returned_from > SEQUENCE_MAX {
+        return Err(fault("EventAck", "returned_from", format!("{}", ack.returned_from)));
+    }
+    let mut returned = Vec::with_capacity(count);
+    for of_group in ack.returned {
+        let wrong = |field, why: String| fault("ReturnedEvents", field, why);
+        let group = match (of_group.group.len(), of_group.service.as_str()) {
+            (0, service) => {
+                let path = TopicPath::parse(service);
+                GroupName::Service(path.map_err(|error| wrong("service", error.to_string()))?)
+            }
+            (1..=GROUP_BYTES_MAX, "") => GroupName::Group(of_group.group.into()),
+            (bytes, _) => return Err(wrong("group", format!("{bytes} bytes"))),
+        };
+        let of = |sequence| Returned { group: group.clone(), sequence };
+        returned.extend(of_group.sequences.into_iter().map(of));
+    }
     Ok(EventAck {
         stream: ack.stream,
         next,
         again: ack.again,
         declined: declined.collect::<Result<_, _>>()?,
         nothing_came: ack.nothing_came,
+        returned,
+        returned_from: ack.returned_from,
+        returned_next: ack.returned_next,
+        is_last: ack.is_last,
     })
 }
 
@@ -267,6 +292,19 @@ impl EventFrame {
 }
 
 pub(super) fn ack_to_wire(ack: EventAck) -> v1::EventAck {
+    let mut returned = Vec::<v1::ReturnedEvents>::new();
+    let mut last = None;
+    for Returned { group, sequence } in ack.returned {
+        if last.as_ref() != Some(&group) {
+            let (name, service) = match &group {
+                GroupName::Group(name) => (name.to_string(), String::new()),
+                GroupName::Service(path) => (String::new(), path.to_string()),
+            };
+            returned.push(v1::ReturnedEvents { group: name, service, sequences: Vec::new() });
+            last = Some(group);
+        }
+        returned.last_mut().expect("just pushed").sequences.push(sequence);
+    }
     v1::EventAck {
         stream: ack.stream,
         next: ack.next.to_vec(),
@@ -281,5 +319,9 @@ pub(super) fn ack_to_wire(ack: EventAck) -> v1::EventAck {
             })
             .collect(),
         nothing_came: ack.nothing_came,
+        returned,
+        returned_from: ack.returned_from,
+        returned_next: ack.returned_next,
+        is_last: ack.is_last,
     }
 }

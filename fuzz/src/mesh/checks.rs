@@ -125,6 +125,8 @@ impl World {
             | Event::CallHedged { .. }
             | Event::PublishRoom
             | Event::EventsLost { .. }
+            | Event::GroupEventsLost { .. }
+            | Event::SubscriptionOver(_)
             | Event::PeerServices { .. }
             | Event::DirectoryAcknowledged { .. }
             | Event::LinkSuperseded { .. }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dunlin_core::directory::{Document, Entry, EntryKey, SubscriptionOffer};
-use dunlin_core::events::ack::{Declined, EventAck, LANES};
+use dunlin_core::events::ack::{Declined, EventAck, LANES, Returned};
+use dunlin_core::events::group::GroupName;
 use dunlin_core::events::{
     Delivery, EventMessage, Group, Mode, Overflow, PublicationKey, PublishError, PublishRequest,
     QueueLimits, Scope, SubscribeRequest, WhenFull,
@@ -337,5 +338,20 @@ fn ack(tape: &mut Tape<'_>) -> EventAck {
         places: vec![u32::from(tape.byte()); usize::from(flags >> 5 & 1) + 1],
     });
     let declined = declined.collect();
-    EventAck { stream, next, again: u32::from(flags & 15), declined, nothing_came: flags & 16 != 0 }
+    let gives_back = tape.byte();
+    let returned = (0..gives_back >> 5).map(|_| Returned {
+        group: GroupName::Group(if gives_back & 1 == 0 { "g" } else { "h" }.into()),
+        sequence: tape.number(),
+    });
+    EventAck {
+        stream,
+        next,
+        again: u32::from(flags & 15),
+        declined,
+        nothing_came: flags & 16 != 0,
+        returned: returned.collect(),
+        returned_from: u64::from(gives_back >> 2 & 7) + 1,
+        returned_next: u64::from(gives_back >> 1 & 1),
+        is_last: gives_back == 255,
+    }
 }

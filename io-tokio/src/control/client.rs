@@ -363,7 +363,16 @@ impl EventFlow<'_> {
         }
     }
 
-    /// Ends the subscription. The client can ask for more then.
+    /// Takes no more events: what has come follows, and then nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn leave(&mut self) -> Result<(), ControlError> {
+        self.responses.say_stop().await
+    }
+
+    /// Ends the subscription, and drops what has come. The client can ask for more then.
     ///
     /// # Errors
     ///
@@ -403,15 +412,20 @@ impl Responses<'_> {
         }
     }
 
+    async fn say_stop(&mut self) -> Result<(), ControlError> {
+        if self.client.under_way {
+            self.client.asks.write(&Request::Stop, &Bytes::new()).await?;
+        }
+        Ok(())
+    }
+
     /// Ends what is under way, and reads on to the last response. The client can ask for more then.
     ///
     /// # Errors
     ///
     /// When the node is gone.
     pub async fn stop(mut self) -> Result<(), ControlError> {
-        if self.client.under_way {
-            self.client.asks.write(&Request::Stop, &Bytes::new()).await?;
-        }
+        self.say_stop().await?;
         while self.client.under_way {
             match self.next().await {
                 Ok(_) | Err(ControlError::Failed(_)) => {}

@@ -85,6 +85,9 @@ pub struct SubscribeQuestion {
     /// If what became of an event is not known, another member of the group gets it too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_least_one: bool,
+    /// End after so many events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// An event that came, but for its payload.
@@ -236,7 +239,12 @@ mod tests {
             confirm_within_ms: Some(5),
             ..plain.clone()
         };
-        let alone = SubscribeQuestion { pattern: "a/>".into(), group: None, at_least_one: false };
+        let alone = SubscribeQuestion {
+            pattern: "a/>".into(),
+            group: None,
+            at_least_one: false,
+            count: None,
+        };
         let group =
             SubscribeQuestion { group: Some("g".into()), at_least_one: true, ..alone.clone() };
         let to = id.to_string();

@@ -163,7 +163,7 @@ mod tests {
     /// Other programs read and write these, so what they look like is part of the protocol.
     #[test]
     fn messages_look_as_the_protocol_says() {
-        let id = PeerId::from_bytes([7; 32]);
+        let id = crate::key::generate().id();
         let nobody = LeaderEntry::nobody("a");
         let led = LeaderEntry {
             leader: Some(id),

@@ -81,7 +81,8 @@ pub enum Request {
     /// Publish an event; the body is its payload. Answered by [`Response::Published`].
     Publish(PublishQuestion),
     /// Subscribe, until [`Request::Stop`]: [`Response::Subscribed`], then [`Response::Event`] and
-    /// [`Response::Missed`] as they come, and [`Response::Done`] when the node stops.
+    /// [`Response::Missed`] as they come, and [`Response::Done`] when the node stops. After `Stop` what has come follows,
+    /// and `Done`; a second `Stop` cancels that.
     Subscribe(SubscribeQuestion),
 }
 

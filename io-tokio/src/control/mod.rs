@@ -25,7 +25,7 @@
 //!    then by exactly one last response: see [`Response::is_last`].
 //! 3. While it waits for that, a client may say [`Request::Stop`], and nothing else. What is under way is
 //!    cancelled, and the last response says so if it was not on its way already. Without anything under way
-//!    `Stop` means nothing and is not answered.
+//!    `Stop` means nothing and is not answered. A subscription ends in order: what has come for it follows first.
 //! 4. A client that goes away, or ends its half of the stream, cancels what it has asked for: a call that
 //!    runs is cancelled at its callee, too.
 //!

@@ -205,19 +205,20 @@ impl Operator {
         is_there: impl Fn(ServiceState) -> bool,
     ) -> Result<(), Problem> {
         let path = service_path(service)?;
-        let mut events = self.desk.feed.subscribe();
+        let desk = Arc::clone(&self.desk);
         let done = ask(&self.desk, move |core, _, now| {
             let mesh = core.mesh_mut();
             let key = find(mesh, &path)?;
+            let events = desk.feed.subscribe_to(key);
             let state = mesh.services().state(key);
             how(mesh, now, key).map_err(|_| {
                 let state =
                     state.map_or("gone".into(), |state| format!("{state:?}").to_lowercase());
                 Problem::new("WRONG_STATE", format!("'{path}' cannot be {what}: it is {state}"))
             })?;
-            Ok(Added { key, path })
+            Ok((Added { key, path }, events))
         });
-        let added = done.await.unwrap_or_else(|| Err(has_ended()))?;
+        let (added, mut events) = done.await.unwrap_or_else(|| Err(has_ended()))?;
         match until(&self.desk, &mut events, &added, is_there).await {
             Ok(None) => Ok(()),
             Ok(Some(why)) => {
@@ -300,7 +301,7 @@ impl Operator {
         }
         let subscription = builder.open().await.map_err(|error| Problem::from(&error))?;
         let known = tokio::time::timeout(KNOWN_WITHIN, subscription.known_by_all()).await.is_ok();
-        Ok(Subscriber { subscription, known })
+        Ok(Subscriber { subscription, known, left: question.count })
     }
 }
 
@@ -309,6 +310,8 @@ impl Operator {
 pub struct Subscriber {
     subscription: Subscription,
     known: bool,
+    /// Events until it ends.
+    left: Option<u64>,
 }
 
 impl Subscriber {
@@ -317,13 +320,23 @@ impl Subscriber {
         self.known
     }
 
-    /// What comes next; none once the node has ended.
+    /// Takes no more events: what has come follows, and then nothing.
+    pub fn leave(&mut self) {
+        self.subscription.leave();
+    }
+
+    /// What comes next; none once the node has ended, or as many events have come as were asked for. Dropping the future
+    /// loses nothing.
     pub async fn next(&mut self) -> Option<Item> {
+        if self.left == Some(0) {
+            return None;
+        }
         loop {
             match self.subscription.next().await? {
                 Delivery::Missed(missed) => return Some(Item::Missed(MissedEntry::new(&missed))),
                 Delivery::Event(event) => match event.payload().encode() {
                     Ok((content, bytes)) => {
+                        self.left = self.left.map(|left| left - 1);
                         return Some(Item::Event(EventEntry::new(&event, content.0), bytes));
                     }
                     // Published on this very node, as a value that nobody else could read either.

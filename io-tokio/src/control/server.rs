@@ -39,12 +39,13 @@ impl Replies {
     }
 }
 
-/// Does what a client asks, and gives the last response.
+/// Does what a client asks, and gives the last response. What ends in order does so once it is stopped.
 async fn answer(
     operator: &Operator,
     request: Request,
     body: Bytes,
     replies: Replies,
+    mut stopped: watch::Receiver<bool>,
 ) -> (Response, Bytes) {
     let last = match request {
         Request::Call(question) => match operator.call(question, body).await {
@@ -117,7 +118,17 @@ async fn answer(
             Ok(mut subscriber) => {
                 let subscribed = Response::Subscribed { known: subscriber.is_known() };
                 replies.send(subscribed, Bytes::new()).await;
-                while let Some(item) = subscriber.next().await {
+                let mut leaves = false;
+                loop {
+                    let item = tokio::select! {
+                        item = subscriber.next() => item,
+                        _ = stopped.wait_for(|stopped| *stopped), if !leaves => {
+                            leaves = true;
+                            subscriber.leave();
+                            continue;
+                        }
+                    };
+                    let Some(item) = item else { break };
                     let (item, body) = match item {
                         Item::Event(event, payload) => (Response::Event(event), payload),
                         Item::Missed(missed) => (Response::Missed(missed), Bytes::new()),
@@ -209,7 +220,9 @@ async fn attend<S: AsyncRead + AsyncWrite>(
     body: Bytes,
 ) -> Result<bool, FrameError> {
     let (replies, mut items) = mpsc::channel(ITEMS_WAITING_MAX);
-    let mut work = pin!(answer(operator, request, body, Replies(replies)));
+    let ends_in_order = matches!(request, Request::Subscribe(_));
+    let (stop, stopped) = watch::channel(false);
+    let mut work = pin!(answer(operator, request, body, Replies(replies), stopped));
     let mut last = None;
     loop {
         let (response, body) = tokio::select! {
@@ -218,6 +231,7 @@ async fn attend<S: AsyncRead + AsyncWrite>(
             frame = asked.next() => match frame? {
                 None => return Ok(false),
                 Some(frame) => match frame.read() {
+                    Ok(Request::Stop) if ends_in_order && !stop.send_replace(true) => continue,
                     Ok(Request::Stop) => {
                         let problem = Problem::new("CANCELLED", "the client gave up");
                         (Response::Failed(problem), Bytes::new())

@@ -313,7 +313,8 @@ async fn events_pass_through_the_socket_until_they_are_stopped() {
     let remote = node([]).await;
     local.connect(PeerAddress::new(remote.id(), remote.local_addr())).await.unwrap();
     let (mut reader, mut writer) = (client_of(&local).await, client_of(&local).await);
-    let question = SubscribeQuestion { pattern: "a/*".into(), group: None, at_least_one: false };
+    let question =
+        SubscribeQuestion { pattern: "a/*".into(), group: None, at_least_one: false, count: None };
     let mut flow = reader.subscribe(question.clone()).await.unwrap();
     assert!(flow.is_known());
     for n in 0..500_u32 {

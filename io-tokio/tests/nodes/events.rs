@@ -246,6 +246,60 @@ async fn a_node_that_takes_leave_brings_its_events_home() {
     }
 }
 
+#[tokio::test]
+async fn members_of_a_group_that_leave_in_order_lose_no_event() {
+    const EVENTS: u64 = 4_000;
+    let (hub, [one, two]) = star().await;
+    let stays = node().await;
+    connect(&stays, &hub).await;
+    let (handled, mut all) = mpsc::unbounded_channel();
+    let mut readers = Vec::new();
+    // One member leaves and handles what it has, one is dropped, and the node of the third stops.
+    for (place, node) in [&one, &two, &one, &stays].into_iter().enumerate() {
+        let mut member = node.subscription("jobs/>").group("g").open().await.unwrap();
+        within(member.known_by_all()).await;
+        let handled = handled.clone();
+        readers.push(tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(event) = member.event().await {
+                handled.send(event.decode::<u64>().unwrap()).unwrap();
+                count += 1;
+                match (place, count) {
+                    (0, 100) => member.leave(),
+                    (1, 200) => return,
+                    _ => {}
+                }
+                if count % 20 == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }));
+    }
+    drop(handled);
+    let mut one = Some(one);
+    let mut stopping = None;
+    for n in 0..EVENTS {
+        hub.publish("jobs/a", n).await.unwrap();
+        if n == EVENTS / 2 {
+            stopping = one.take().map(|node| tokio::spawn(node.shutdown()));
+        }
+    }
+    let mut counts = BTreeMap::<u64, usize>::new();
+    while counts.len() < EVENTS as usize {
+        let handled = within(all.recv()).await;
+        *counts.entry(handled.expect("a member reads on")).or_default() += 1;
+    }
+    within(stopping.unwrap()).await.unwrap().unwrap();
+    within(stays.shutdown()).await.unwrap();
+    for reader in readers {
+        within(reader).await.unwrap();
+    }
+    while let Ok(handled) = all.try_recv() {
+        *counts.entry(handled).or_default() += 1;
+    }
+    assert!(counts.values().all(|count| *count == 1), "each once");
+}
+
 /// A network, and nodes in it with the permissions that they are given.
 struct Network {
     issuer: Identity,

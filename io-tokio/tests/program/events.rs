@@ -90,6 +90,31 @@ impl Drop for Running {
 }
 
 #[test]
+fn a_member_that_is_interrupted_prints_what_it_has_and_leaves_the_rest_to_others() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let (_node, _) = Running::node(home);
+    let group = ["jobs/*", "--group", "g", "--raw"];
+    let first = Running::subscriber(home, &group);
+    let counted = Running::subscriber(home, &[&group[..], &["--count", "3"]].concat());
+    let last = Running::subscriber(home, &group);
+    let lines = |out: &str| out.chars().filter(|c| *c == 'x').count();
+    for _ in 0..30 {
+        ok(home, &["pub", "--raw", "jobs/a", "x"]);
+    }
+    // What came is its own, read or not, and it says so as it ends.
+    first.interrupt();
+    let (of_first, code) = first.end();
+    assert_eq!(code, Some(0));
+    let (of_counted, code) = counted.end();
+    assert_eq!((lines(&of_counted), code), (3, Some(0)));
+    last.interrupt();
+    let (of_last, code) = last.end();
+    assert_eq!(code, Some(0));
+    assert_eq!(lines(&of_first) + 3 + lines(&of_last), 30);
+}
+
+#[test]
 fn events_go_through_the_node_on_this_machine() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

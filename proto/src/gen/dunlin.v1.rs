@@ -624,6 +624,31 @@ pub struct EventAck {
     /// With a stream of zero: nothing has come, so that nothing was forgotten.
     #[prost(bool, tag = "5")]
     pub nothing_came: bool,
+    /// Events that members of groups here had and give back unhandled, as they leave.
+    #[prost(message, repeated, tag = "6")]
+    pub returned: ::prost::alloc::vec::Vec<ReturnedEvents>,
+    /// The number of the first of them: they are counted from 1 for each pair of incarnations, and repeated until the
+    /// receiver has confirmed them.
+    #[prost(uint64, tag = "7")]
+    pub returned_from: u64,
+    /// The number that is awaited of those that the receiver gives back. Zero if none has come.
+    #[prost(uint64, tag = "8")]
+    pub returned_next: u64,
+    /// The sender takes no events any more. No subscriber there gets what is not acknowledged here.
+    #[prost(bool, tag = "9")]
+    pub is_last: bool,
+}
+/// Events of the receiver that are given back for one group.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReturnedEvents {
+    /// The group, or the path of the service as the sender writes it. One of them is empty.
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// See Event.
+    #[prost(uint64, repeated, tag = "3")]
+    pub sequences: ::prost::alloc::vec::Vec<u64>,
 }
 /// An event that was for a group and that nobody took.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

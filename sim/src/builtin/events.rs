@@ -35,19 +35,30 @@ pub(crate) async fn read(node: NodeInfo, plan: Subscriber, handle: Handle) {
     let Ok(mut subscription) = builder.open().await else { return };
     reader.opened();
     let slow_until = node.ledger.now() + 1_000_000 * u64::from(plan.stalls_ms + plan.slow_ms);
-    let leaves = plan.lasts_ms.map(|lasts| handle.sleep(ms(lasts)));
-    let reading = async {
-        if plan.stalls_ms > 0 {
-            handle.sleep(ms(plan.stalls_ms)).await;
-        }
-        while let Some(delivery) = subscription.next().await {
-            reader.found(&delivery);
-            if plan.each_ms > 0 && node.ledger.now() < slow_until {
-                handle.sleep(ms(plan.each_ms)).await;
+    let mut leaves = plan.lasts_ms.map(|lasts| handle.sleep(ms(lasts)));
+    // One half of those that leave read what they have.
+    let reads_on = plan.lasts_ms.is_some_and(|lasts| lasts % 2 == 1);
+    let mut waits_ms = plan.stalls_ms;
+    loop {
+        let reading = async {
+            if waits_ms > 0 {
+                handle.sleep(ms(waits_ms)).await;
             }
+            subscription.next().await
+        };
+        match unless(reading, leaves.as_mut()).await {
+            Some(Some(delivery)) => {
+                reader.found(&delivery);
+                let is_slow = plan.each_ms > 0 && node.ledger.now() < slow_until;
+                waits_ms = if is_slow { plan.each_ms } else { 0 };
+            }
+            None if reads_on => {
+                leaves = None;
+                subscription.leave();
+            }
+            Some(None) | None => return,
         }
-    };
-    unless(reading, leaves).await;
+    }
 }
 
 /// Publishes one event.

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use dunlin_core::events::{Delivery, EventId, EventMessage, PublishOutcome, Published};
 use dunlin_core::topic::{Pattern, TopicPath};
-use dunlin_core::{Event, PeerId};
+use dunlin_core::{Event, Limits, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::history::{Ledger, Life};
@@ -47,6 +47,12 @@ const HEALED: &str = "after healing an event reaches everybody";
 /// Rights count for events too.
 const PERMITTED: &str = "no event is delivered whose publisher may not publish it";
 
+/// Peers that take nothing cost publishers little.
+const IN_VAIN: &str = "publishers wait in vain for a few peers only";
+
+/// A member that leaves gives back what it has not handled.
+const GIVEN_BACK: &str = "a member that leaves in order loses no event of its group";
+
 /// Timers are exact in simulated time.
 const SLACK: u64 = 1_000_000;
 
@@ -59,9 +65,13 @@ pub(crate) struct Said {
 
 #[derive(Clone, Debug)]
 enum State {
-    Waiting,
+    /// Since then.
+    Waiting(u64),
     Refused,
-    Accepted { at: u64, published: Published },
+    Accepted {
+        at: u64,
+        published: Published,
+    },
 }
 
 /// What one member of is chosen for an event.
@@ -134,6 +144,12 @@ pub(crate) struct Events {
     /// Opened in this turn.
     opened: Vec<usize>,
     ended: BTreeSet<(usize, u32, u64)>,
+    /// Lives that have stopped in order, with all that their members had not handled given back.
+    left_in_order: BTreeSet<Life>,
+    /// For each life when it last waited in vain, and how often one after the other.
+    vain_waits: BTreeMap<Life, (u64, u64)>,
+    /// How many events each node said that no other member takes.
+    unplaced: BTreeMap<u16, u64>,
     /// For each node the services, and roots of topics, that are not for it.
     withheld: Vec<Vec<u16>>,
 }
@@ -202,6 +218,24 @@ impl Events {
         self.repeating.contains(&number)
     }
 
+    /// A publisher of a life has waited in vain.
+    fn waited_in_vain(&mut self, by: Life, (from, until): (u64, u64)) -> Verdict {
+        let (last, count) = self.vain_waits.entry(by).or_default();
+        if from < *last {
+            // At the same time as another one.
+            return Ok(());
+        }
+        (*last, *count) = (until, *count + 1);
+        let limits = Limits::default();
+        let interval = u64::from(limits.publish_wait_interval_ms) * 1_000_000;
+        // As if each life had begun with the world: one that begins later has fewer.
+        let most = u64::from(limits.publish_waits_in_vain_max) + until / interval + 1;
+        match *count > most {
+            true => Err((IN_VAIN, format!("{by} has waited in vain {count} times by {until}"))),
+            false => Ok(()),
+        }
+    }
+
     fn received(&mut self, node: &NodeInfo, index: usize, event: &EventMessage) -> Verdict {
         let here = node.life;
         let (tape, at) = (node.ledger.tape(), node.ledger.now());
@@ -224,7 +258,7 @@ impl Events {
         }
         let known = match &publication.state {
             State::Refused => return Err((REFUSED, what("its publisher was told that it is not"))),
-            State::Waiting => None,
+            State::Waiting(_) => None,
             State::Accepted { published, .. } => Some(published.id),
         };
         let id = event.id();
@@ -335,7 +369,7 @@ impl Ledger {
             plan: plan.clone(),
             topic,
             is_probe,
-            state: State::Waiting,
+            state: State::Waiting(self.now()),
             outcome: None,
             got: Vec::new(),
             repeated: Vec::new(),
@@ -389,6 +423,11 @@ impl Ledger {
         (events.publications.len() as u64, got)
     }
 
+    /// A life has stopped, and as a member of groups it did so in order.
+    pub(crate) fn left_in_order(&self, life: Life) {
+        self.events().left_in_order.insert(life);
+    }
+
     fn judge(&self, node: usize, verdict: Verdict) {
         if let Err((rule, what)) = verdict {
             self.violate(Some(node as u16), rule, what);
@@ -407,8 +446,16 @@ impl OpenPublication<'_> {
         let at = self.ledger.now();
         let mut events = self.ledger.events();
         let publication = &mut events.publications[self.token as usize - 1];
+        let State::Waiting(asked_at) = publication.state else { unreachable!("it ends once") };
         publication.state = State::Accepted { at, published };
+        let by = publication.by;
+        // It waited until its patience was over, and not for what is no matter of time.
+        let patience = u64::from(publication.plan.patience_ms.unwrap_or(0)) * 1_000_000;
+        let in_vain = published.passed_over > 0 && patience > 0 && at - asked_at >= patience;
         events.fresh.push(self.token);
+        let verdict = if in_vain { events.waited_in_vain(by, (asked_at, at)) } else { Ok(()) };
+        drop(events);
+        self.ledger.judge(usize::from(by.node), verdict);
         self.tell(Ending::Done, "accepted");
         self.ledger.stirred.store(true, Ordering::Relaxed);
     }
@@ -504,5 +551,8 @@ impl Drop for OpenReader<'_> {
 
 /// Whether an event says something of events.
 pub(crate) fn concerns(event: &Event) -> bool {
-    matches!(event, Event::EventsLost { .. } | Event::PublishEnded { .. })
+    matches!(
+        event,
+        Event::EventsLost { .. } | Event::PublishEnded { .. } | Event::GroupEventsLost { .. }
+    )
 }

@@ -8,10 +8,12 @@ use dunlin_core::directory::{Document, Entry};
 use dunlin_core::events::{EventId, PublishOutcome, Published};
 
 use super::{
-    Events, Group, HEALED, NOT_LOST, Publication, RECEIPT, Reader, State, TOLD_ONCE, Verdict,
+    Events, GIVEN_BACK, Group, HEALED, NOT_LOST, Publication, RECEIPT, Reader, State, TOLD_ONCE,
+    Verdict,
 };
 use crate::copies::Copies;
 use crate::faults::FaultKind;
+use crate::history::Life;
 use crate::schedule::Subscriber;
 use crate::workload::NodeInfo;
 use crate::world::{Fidelity, World};
@@ -121,6 +123,9 @@ impl<F: Fidelity> World<'_, F> {
                     }
                 }
             }
+            Event::GroupEventsLost { count, .. } => {
+                *events.unplaced.entry(index as u16).or_default() += count;
+            }
             Event::PublishEnded { publication, .. } => {
                 let key = publication.to_u64();
                 if !events.ended.insert((index, self.stations[index].life, key)) {
@@ -185,11 +190,80 @@ impl<F: Fidelity> World<'_, F> {
                 }
             }
         }
+        self.judge_leavers(events)?;
         for (token, publication) in (1..).zip(&events.publications) {
             self.judge_one(events, publication).map_err(|(rule, what)| {
                 let Publication { by, plan, .. } = publication;
                 (by.node, rule, format!("event {token} of {by} to '{}': {what}", plan.topic))
             })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a life goes on, or has ended in order.
+    fn is_in_order(&self, events: &Events, life: Life) -> bool {
+        let station = &self.stations[usize::from(life.node)];
+        let goes_on = station.life == life.life && station.live.is_some();
+        goes_on || events.left_in_order.contains(&life)
+    }
+
+    /// An event of which its publisher was told that each group has a member that has it: unless a life of a member has
+    /// ended out of order, a member has handled it, or a node said that no other one takes it.
+    fn judge_leavers(&self, events: &Events) -> Result<(), (u16, &'static str, String)> {
+        let mut unplaced = events.unplaced.clone();
+        for (token, publication) in (1..).zip(&events.publications) {
+            let Publication { by, plan, outcome, groups, got, .. } = publication;
+            let (State::Accepted { published, at }, Some(outcome)) = (&publication.state, outcome)
+            else {
+                continue;
+            };
+            let all_served = outcome.groups_lost == 0
+                && outcome.undecided == 0
+                && outcome.groups_served as usize == published.groups
+                && groups.len() <= published.groups;
+            let goes_on = self.stations[usize::from(by.node)].life == by.life
+                && self.mesh(usize::from(by.node)).is_some();
+            if !all_served || !goes_on || self.rights_varied() {
+                continue;
+            }
+            for group in groups {
+                let members = || {
+                    let of_group =
+                        |r: &&Reader| r.wants(publication) && r.group(plan) == Some(*group);
+                    events.readers.iter().filter(of_group)
+                };
+                let is_handled =
+                    got.iter().any(|reader| events.readers[*reader].group(plan) == Some(*group));
+                // One of a service gets events of all, too, which push others out; and the publisher's own members are
+                // told of what does not fit.
+                let is_told = |r: &Reader| r.missed.contains_key(&published.id.publisher);
+                let is_excused = |r: &Reader| {
+                    !self.is_in_order(events, r.at)
+                        && r.closed_at.is_none_or(|closed| closed >= *at)
+                        || matches!(group, Group::Service(_)) && is_told(r)
+                        || r.at.node == by.node && is_told(r)
+                };
+                // It may wait for a reader still.
+                let may_wait = |r: &Reader| r.closed_at.is_none();
+                if is_handled || members().any(|r| is_excused(r) || may_wait(r)) {
+                    continue;
+                }
+                let nodes = std::iter::once(by.node).chain(members().map(|reader| reader.at.node));
+                let told = nodes.into_iter().find(|node| {
+                    unplaced.get_mut(node).is_some_and(|left| {
+                        let is_left = *left > 0;
+                        *left = left.saturating_sub(1);
+                        is_left
+                    })
+                });
+                if told.is_none() {
+                    let what = format!(
+                        "event {token} of {by} to '{}': no member of {group:?} has handled it",
+                        plan.topic
+                    );
+                    return Err((by.node, GIVEN_BACK, what));
+                }
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dunlin_core::events::{Missed, MissedWhy};
+use dunlin_core::events::{Marks, Missed, MissedWhy};
 use dunlin_core::payload::Payload;
 
 use super::*;
@@ -58,7 +58,7 @@ impl Bench {
 
     fn delivery_of(&self, sequence: u64, topic: &str, said: &Said) -> Delivery {
         let (topic, payload) = (TopicPath::parse(topic).unwrap(), Payload::value(said.clone()));
-        Delivery::Event(EventMessage::new(self.id(sequence), topic, payload, 0, false))
+        Delivery::Event(EventMessage::new(self.id(sequence), topic, payload, 0, Marks::default()))
     }
 
     /// An event is owed to the first reader, as if its publisher had known of it.

@@ -114,8 +114,10 @@ pub(crate) fn about(event: &Event) -> About {
         | Event::LinkSuperseded { .. }
         | Event::PeerMisbehaved { .. } => About::Peer,
         Event::SubscriptionReady(_)
+        | Event::SubscriptionOver(_)
         | Event::PublishRoom
         | Event::PublishEnded { .. }
+        | Event::GroupEventsLost { .. }
         | Event::EventsLost { .. } => About::Event,
         Event::LifeBegan { .. }
         | Event::NewerSelf { .. }

@@ -528,6 +528,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             if stopped {
                 self.stations[index].stopped = true;
                 let life = self.life(index);
+                if self.mesh(index).is_some_and(Mesh::has_left_groups) {
+                    self.ledger.left_in_order(life);
+                }
                 if let Some(call) = self.ledger.open_calls(Some(life)).first() {
                     let what = format!("{life} has stopped, and call {call} has not ended");
                     self.ledger.violate(Some(life.node), "a stop ends every call", what);

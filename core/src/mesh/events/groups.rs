@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use crate::base::{Effects, PeerId, PeerKey};
-use crate::events::group::Lots;
+use crate::events::group::{GroupName, Lots};
 use crate::events::plan::Members;
 use crate::events::publications::{
-    Assigned, Part, PartGroup, PublicationEffect, PublicationInput, PublicationKey,
+    Assigned, Part, PartEnd, PartGroup, PublicationEffect, PublicationInput, PublicationKey,
 };
 use crate::events::sender::Report;
-use crate::events::{EventId, EventMessage};
+use crate::events::{EventId, EventMessage, Marks};
 use crate::machine::{Context, Machine};
 use crate::mesh::event::Event;
 use crate::mesh::wiring::Work;
@@ -106,8 +106,14 @@ impl Mesh {
         with_room.max_by_key(|key| lots.of_member(key.to_u64())).copied()
     }
 
-    pub(super) fn report(&mut self, reports: Vec<Report>) {
+    pub(super) fn report(&mut self, peer: PeerKey, reports: Vec<Report>) {
         for report in reports {
+            if let Report::Ended(part, PartEnd::Acknowledged { declined }) = &report {
+                let taken = part.groups.iter().filter(|group| !declined.contains(&group.place));
+                for group in taken {
+                    self.lend(peer, part.publication, group);
+                }
+            }
             self.feed_publications(match report {
                 Report::Ended(part, end) => PublicationInput::Ended { part, end },
                 Report::Returned { publication, group, unknown } => {
@@ -126,6 +132,9 @@ impl Mesh {
             PublicationEffect::Ended { publication, outcome } => {
                 self.events.push_back(Event::PublishEnded { publication, outcome });
             }
+            PublicationEffect::Unplaced { given_back_by } => {
+                self.group_events_lost(given_back_by, 1);
+            }
         }
     }
 
@@ -138,9 +147,10 @@ impl Mesh {
         let (topic, plan, lane) = self.plan(&content.topic);
         let Some(members) = plan.members(&redelivery.group) else { return Assigned::Nobody };
         let only = content.target;
+        let own_id = self.local.id;
         let eligible = Eligible {
-            local: only.is_none(),
-            peers: true,
+            local: only.is_none_or(|only| only == own_id),
+            peers: only != Some(own_id),
             only,
             tried: &redelivery.tried,
             size: content.bytes.len(),
@@ -151,8 +161,13 @@ impl Mesh {
         match self.choose(&content.id, members, &eligible) {
             Choice::Here(key) => {
                 let payload = Payload::Encoded { content: content_type, bytes };
-                let again = redelivery.redelivered;
-                let event = EventMessage::new(content.id, topic, payload, size, again);
+                let one_per_service = matches!(redelivery.group, GroupName::Service(_));
+                let marks = Marks {
+                    redelivered: redelivery.redelivered,
+                    one_per_service,
+                    local: only == Some(own_id),
+                };
+                let event = EventMessage::new(content.id, topic, payload, size, marks);
                 self.deliver_to(key, &event.into());
                 Assigned::Here
             }

@@ -4,9 +4,11 @@
 //! publish  from a publisher here to subscribers here and the streams of peers (peers)
 //! receive  from what peers send to subscribers here
 //! groups   which member gets an event, and what becomes of it
+//! leave    subscribers that go, and events of groups that they give back
 //! ```
 
 mod groups;
+mod leave;
 mod peers;
 mod publish;
 mod receive;
@@ -16,17 +18,38 @@ pub(super) use receive::Payloads;
 use std::sync::Arc;
 
 use crate::auth::{Denied, Permission};
-use crate::base::{Now, PeerId, PeerKey};
+use crate::base::{Allowance, Now, PeerId, PeerKey};
 use crate::directory::document::GROUP_BYTES_MAX;
 use crate::directory::{Document, EntryKey, PublisherInput};
+use crate::events::lent::Lent;
 use crate::events::plan::Plan;
 use crate::events::queue::Queued;
+use crate::events::returns::Returns;
 use crate::events::run::Run;
 use crate::events::{Delivery, Missed, MissedWhy, SubscribeRequest, Subscriptions};
 use crate::mesh::event::Event;
 use crate::mesh::{CommandError, Mesh, Phase};
 use crate::topic::{Pattern, SubscriptionKey, TopicPath};
 use crate::wire::HEADER_BYTES_MAX;
+
+/// What few nodes need.
+#[derive(Clone)]
+pub(in crate::mesh) struct RareEvents {
+    /// Events that members of groups at peers have.
+    lent: Lent,
+    /// They are looked at when the oldest of them is kept no more.
+    lent_timed: bool,
+    returns: Returns,
+    /// For how many peers publishers may wait in vain, in thousandths.
+    vain_waits: Allowance,
+}
+
+impl RareEvents {
+    pub(in crate::mesh) fn check_invariants(&self) {
+        self.lent.check_invariants();
+        self.returns.check_invariants();
+    }
+}
 
 /// A subscriber that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,16 +127,6 @@ impl Mesh {
         Ok(Subscribed { key, version })
     }
 
-    /// Takes a subscriber away, with what waits for it. Does nothing if it has gone.
-    pub fn unsubscribe(&mut self, now: Now, subscription: SubscriptionKey) {
-        self.tick(now);
-        if let Some(announcement) = self.subscriptions.unsubscribe(subscription) {
-            self.plans.forget();
-            self.announce(announcement);
-            self.run();
-        }
-    }
-
     /// The next thing that waits for a subscriber; none if nothing does.
     pub fn take_delivery(&mut self, subscription: SubscriptionKey) -> Option<Delivery> {
         self.subscriptions.take(subscription)
@@ -161,6 +174,31 @@ impl Mesh {
         let offer = crate::directory::SubscriptionOffer::new(pattern.clone());
         let place = self.access.normalise(offer.place().clone())?;
         Ok(if place.network().is_none() { pattern.without_network() } else { pattern.clone() })
+    }
+
+    pub(super) fn rare_events(&mut self) -> &mut RareEvents {
+        let (limits, now) = (&self.limits, self.now.mono);
+        self.rare_events.get_or_insert_with(|| {
+            Box::new(RareEvents {
+                lent: Lent::new(limits),
+                lent_timed: false,
+                returns: Returns::default(),
+                vain_waits: Allowance::new(
+                    now,
+                    1_000 * u64::from(limits.publish_waits_in_vain_max),
+                ),
+            })
+        })
+    }
+
+    /// How many events a peer has not confirmed that it was given back.
+    pub(in crate::mesh) fn returns_waiting(&self, peer: PeerKey) -> usize {
+        self.rare_events.as_ref().map_or(0, |rare| rare.returns.waiting(peer))
+    }
+
+    /// Whether each peer has confirmed all that it was given back.
+    pub(in crate::mesh) fn has_given_all_back(&self) -> bool {
+        self.rare_events.as_ref().is_none_or(|rare| rare.returns.is_empty())
     }
 
     // To subscribers here.
@@ -213,7 +251,10 @@ impl Mesh {
         self.learn_interest(peer, id, &changes);
     }
 
-    fn announce(&mut self, announcement: Option<crate::events::subscriptions::Announcement>) {
+    pub(super) fn announce(
+        &mut self,
+        announcement: Option<crate::events::subscriptions::Announcement>,
+    ) {
         match announcement {
             Some((key, Some(entry))) => self.feed_publisher(PublisherInput::Put(key, entry)),
             Some((key, None)) => self.feed_publisher(PublisherInput::Remove(key)),

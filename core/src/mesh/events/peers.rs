@@ -1,6 +1,6 @@
 //! The streams of events to peers: when they go on, and when what is under way is lost.
 
-use crate::base::{Bound, PeerKey};
+use crate::base::{Bound, Limits, PeerKey};
 use crate::events::batch::Together;
 use crate::events::publications::Part;
 use crate::events::sender::{Outgoing, Pushed};
@@ -51,20 +51,37 @@ impl Mesh {
     /// closed: says whether it was.
     pub(super) fn lags(&mut self, peer: PeerKey) -> bool {
         let now = self.now.mono;
-        let Some(entry) = self.peers.get_mut(peer) else { return false };
+        let Some(entry) = self.peers.get(peer) else { return false };
         let Some(link) = entry.machine.sending_link() else { return false };
         self.refusals.count(Bound::EventsUnacknowledged);
+        if entry.lags_since.is_none() {
+            let [amount, per_second, burst] = vain_waits(&self.limits);
+            self.rare_events().vain_waits.take(now, amount, per_second, burst);
+        }
+        let Some(entry) = self.peers.get_mut(peer) else { return false };
         let since = *entry.lags_since.get_or_insert(now);
         let patience = self.limits.events_ack_patience;
         if now.since(since) < patience {
             return false;
         }
         self.refusals.count(Bound::EventsAckPatience);
-        entry.lags_since = Some(now);
         let what = format!("it has acknowledged no event for {patience:?}, and many wait");
         self.feed_peer(peer, PeerInput::Fault { link, what });
         self.end_event_stream(peer);
+        // It is not waited for again before it has acknowledged something.
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.lags_since = Some(now);
+        }
         true
+    }
+
+    /// Whether publishers may wait for room at peers that have been waited for in vain too rarely to be passed over. Many
+    /// that take nothing, one after the other, must not keep them waiting all the time.
+    pub(super) fn may_wait_for_room(&mut self) -> bool {
+        let now = self.now.mono;
+        let [amount, per_second, burst] = vain_waits(&self.limits);
+        let rare = self.rare_events.as_mut();
+        rare.is_none_or(|rare| rare.vain_waits.has(now, amount, per_second, burst))
     }
 
     /// Tells the link that is sent on that events wait.
@@ -90,7 +107,9 @@ impl Mesh {
         if let Some(session) = session
             && self.publisher.is_incremental(peer)
         {
-            self.receiver.link_ready(peer, session.boot);
+            let boot = session.boot;
+            self.receiver.link_ready(peer, boot);
+            self.returns_go_on(peer, Some(boot));
             self.send_on_control(peer, OutItem::EventAck);
         }
     }
@@ -99,7 +118,7 @@ impl Mesh {
     pub(in crate::mesh) fn events_in_doubt(&mut self, peer: PeerKey, connected: bool) {
         let mut reports = Vec::new();
         self.sender.link_lost(peer, connected, &mut reports);
-        self.report(reports);
+        self.report(peer, reports);
         if connected {
             self.events_ready(peer);
         }
@@ -107,9 +126,17 @@ impl Mesh {
 
     /// What was under way to a peer's life, or from ours, is lost.
     pub(in crate::mesh) fn end_event_stream(&mut self, peer: PeerKey) {
+        self.end_stream(peer, true);
+    }
+
+    /// What is not acknowledged is lost; of what is `in_doubt` a subscriber may have it.
+    pub(super) fn end_stream(&mut self, peer: PeerKey, in_doubt: bool) {
         let mut reports = Vec::new();
-        let (count, room) = self.sender.forget(peer, &mut reports);
-        self.report(reports);
+        let (count, room) = self.sender.forget(peer, in_doubt, &mut reports);
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.lags_since = None;
+        }
+        self.report(peer, reports);
         if room {
             self.events.push_back(Event::PublishRoom);
         }
@@ -134,4 +161,11 @@ impl Mesh {
         let up = self.peers.iter().filter(|(_, entry)| entry.machine.is_up());
         up.into_iter().all(|(key, _)| self.sender.unacknowledged(key) == 0)
     }
+}
+
+/// What one wait in vain takes of [`RareEvents::vain_waits`](super::RareEvents), how much comes a second, and how much there is at most.
+fn vain_waits(limits: &Limits) -> [u64; 3] {
+    let interval_ms = u64::from(limits.publish_wait_interval_ms.max(1));
+    let burst = 1_000 * u64::from(limits.publish_waits_in_vain_max);
+    [1_000, (1_000_000 / interval_ms).max(1), burst]
 }

@@ -12,7 +12,7 @@ use crate::events::plan::Plan;
 use crate::events::publications::{Assigned, Content, Part, PartGroup, PublicationInput};
 use crate::events::run::Run;
 use crate::events::{
-    EventId, EventMessage, Mode, PublishError, PublishRequest, Published, Scope, WhenFull,
+    EventId, EventMessage, Marks, Mode, PublishError, PublishRequest, Published, Scope, WhenFull,
 };
 use crate::mesh::events::groups::{Choice, Eligible};
 use crate::mesh::{Mesh, Phase};
@@ -121,7 +121,7 @@ impl Mesh {
     }
 
     /// What an event carries, as bytes.
-    fn encoded(&self, payload: &Payload) -> Result<(ContentType, Bytes), PublishError> {
+    pub(super) fn encoded(&self, payload: &Payload) -> Result<(ContentType, Bytes), PublishError> {
         let (content, bytes) = payload.encode()?;
         let max = self.limits.message_bytes_max;
         match bytes.len() {
@@ -176,7 +176,7 @@ impl Mesh {
         }
         let id = published.unwrap_or_else(|| self.next_event(topic));
         if !plan.all_here.is_empty() {
-            let run = run_of(id, topic, payload, size);
+            let run = run_of(id, topic, payload, size, Marks::default());
             for key in &plan.all_here {
                 self.deliver_to(*key, &run);
             }
@@ -225,18 +225,21 @@ impl Mesh {
 
         // Who has room.
         let refuse = request.when_full != WhenFull::PassOver;
-        let spares_lagging = request.when_full == WhenFull::RefuseFirst;
+        let spares_lagging = request.when_full == WhenFull::RefuseFirst && !is_planted(170);
+        let spares_all = spares_lagging && !self.may_wait_for_room();
+        let waits_for = |mesh: &Mesh, peer: PeerKey| {
+            let lags = || mesh.peers.get(peer).is_some_and(|entry| entry.lags_since.is_some());
+            refuse && !(spares_lagging && (spares_all || lags()))
+        };
         let mut passed_over = Vec::new();
-        let (sender, machines) = (&self.sender, &self.peers);
-        let lags =
-            |peer: PeerKey| machines.get(peer).is_some_and(|entry| entry.lags_since.is_some());
+        let mesh = &*self;
+        let machines = &mesh.peers;
         let is_up = |peer: PeerKey| machines.get(peer).is_some_and(|p| p.machine.is_up());
         let mut full = None;
         peers.retain(|peer| {
             let accepts = machines.get(*peer).is_none_or(|entry| size <= entry.accepts_bytes);
-            let room = accepts && sender.has_room(*peer, size);
-            let waits = refuse && !(spares_lagging && lags(*peer));
-            if !room && accepts && waits && is_up(*peer) {
+            let room = accepts && mesh.sender.has_room(*peer, size);
+            if !room && accepts && waits_for(mesh, *peer) && is_up(*peer) {
                 full.get_or_insert(*peer);
             } else if !room {
                 passed_over.push(*peer);
@@ -250,11 +253,7 @@ impl Mesh {
         for group in competing() {
             let choice = self.choose(&id, group, &eligible);
             match choice {
-                Choice::Full(peer)
-                    if refuse
-                        && !(spares_lagging
-                            && self.peers.get(peer).is_some_and(|p| p.lags_since.is_some())) =>
-                {
+                Choice::Full(peer) if waits_for(self, peer) => {
                     full.get_or_insert(peer);
                 }
                 // A group that the event is not for.
@@ -303,12 +302,14 @@ impl Mesh {
             redelivered: false,
             payload: Bytes::new(),
         };
-        let run = run_of(id, &topic, payload, size);
+        let marks = Marks { one_per_service, local: !remote, ..Marks::default() };
+        let run = run_of(id, &topic, payload, size, marks);
         for key in here {
             self.deliver_to(*key, &run);
             published.local += 1;
         }
         let mut for_groups: Vec<(PeerKey, EventFrame, Vec<PartGroup>)> = Vec::new();
+        let mut without_room = Vec::new();
         // Groups first: places in a frame count services behind all groups.
         for (group, choice) in chosen {
             let to = match &choice {
@@ -317,7 +318,11 @@ impl Mesh {
                     Assigned::Here
                 }
                 Choice::Peer(_, id) => Assigned::Peer(*id),
-                Choice::Full(_) | Choice::Nobody => Assigned::Nobody,
+                Choice::Full(peer) => {
+                    without_room.push(*peer);
+                    Assigned::Nobody
+                }
+                Choice::Nobody => Assigned::Nobody,
             };
             published.groups += usize::from(to != Assigned::Nobody);
             let Some(publication) = publication else { continue };
@@ -371,6 +376,10 @@ impl Mesh {
             let part = Part { publication, everyone: frame.everyone, groups, handed_on: false };
             self.push_event(peer, lane, event, Some(part));
         }
+        without_room.retain(|peer| !passed_over.contains(peer));
+        for peer in without_room {
+            self.lags(peer);
+        }
         for peer in passed_over {
             if let Some(publication) = publication {
                 self.publications.passed_over(publication);
@@ -390,7 +399,7 @@ impl Mesh {
     }
 }
 
-fn run_of(id: EventId, topic: &TopicPath, payload: &Payload, size: usize) -> Run {
+fn run_of(id: EventId, topic: &TopicPath, payload: &Payload, size: usize, marks: Marks) -> Run {
     let (topic, payload) = (topic.clone(), payload.clone());
-    EventMessage::new(id, topic, payload, size, false).into()
+    EventMessage::new(id, topic, payload, size, marks).into()
 }

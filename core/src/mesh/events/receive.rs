@@ -13,7 +13,7 @@ use crate::events::plan::Plan;
 use crate::events::receiver::Arrival;
 use crate::events::run::Run;
 use crate::events::sender::{Acknowledged, Word};
-use crate::events::{EventId, EventMessage, MissedWhy};
+use crate::events::{EventId, EventMessage, Marks, MissedWhy};
 use crate::link::{Lane, LinkHandle};
 use crate::mesh::Mesh;
 use crate::mesh::event::Event;
@@ -90,7 +90,12 @@ impl Mesh {
             false => event.payload,
         };
         let payload = Payload::Encoded { content: event.content, bytes };
-        let run = EventMessage::new(id, topic, payload, size, event.redelivered).into();
+        let marks = Marks {
+            redelivered: event.redelivered,
+            one_per_service: event.one_per_service,
+            local: false,
+        };
+        let run = EventMessage::new(id, topic, payload, size, marks).into();
         if event.everyone {
             let here = if event.one_per_service { &plan.plain_here } else { &plan.all_here };
             for key in here {
@@ -213,6 +218,10 @@ impl Mesh {
         lane: Lane,
         count: u64,
     ) -> Option<(u64, u64)> {
+        // What comes after the last acknowledgement is known not to have come.
+        if self.last_ack_said {
+            return None;
+        }
         match self.receiver.arrived(peer, link, lane, count) {
             Ok(arrival) => {
                 if self.receiver.wants_ack(peer) {
@@ -250,7 +259,11 @@ impl Mesh {
             let relaxed = self.sender.is_half_empty(peer);
             entry.lags_since = (!relaxed).then_some(self.now.mono);
         }
-        self.report(reports);
+        self.report(peer, reports);
+        self.take_back(peer, ack);
+        if ack.is_last {
+            return self.end_stream(peer, false);
+        }
         if ack.again != 0 || word == Word::Awaited || waits {
             self.mark_waiting_events(peer);
         }

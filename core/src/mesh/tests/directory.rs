@@ -159,3 +159,31 @@ fn what_a_service_tells_of_itself_is_known_elsewhere() {
     let error = host.add_service(now, mesh, Arc::new(long)).unwrap_err().to_string();
     assert!(error.contains("2000") && error.contains("1024"), "{error}");
 }
+
+#[test]
+fn changes_that_come_too_fast_are_dropped_and_known_once_there_is_room_again() {
+    let mut world = World::new(2);
+    world.connect(0, 1);
+    // Small changes count for more than their bytes.
+    let (burst, per_second) = (20 << 10, 1 << 10);
+    let changes = burst / 512;
+    let mesh = &mut world.stations[0].mesh;
+    mesh.limits.document_bytes_burst_max = burst;
+    mesh.limits.document_bytes_per_second_max = per_second;
+    let peer = *mesh.by_id.get(&id(1)).unwrap();
+    mesh.peers.get_mut(peer).unwrap().documents =
+        crate::base::Allowance::new(MonoTime::ZERO, burst);
+    let wish = |n: u64| super::events::wish(&format!("t{n}/a"));
+    for n in 0..2 * changes {
+        let now = world.time();
+        world.stations[1].mesh.subscribe(now, wish(n)).unwrap();
+        world.settle();
+    }
+    let known = |world: &World| world.stations[0].mesh.interest() as u64;
+    let at_once = known(&world);
+    assert!((changes - 2..=changes).contains(&at_once), "{at_once} of {changes}");
+    assert!(world.stations[0].mesh.refusals().of(crate::base::Bound::DocumentBytes) > 0);
+    assert_eq!(world.stations[0].mesh.links_up(id(1)).len(), 1, "it is no fault");
+    world.pass(Duration::from_secs(30));
+    assert_eq!(known(&world), 2 * changes);
+}

@@ -371,6 +371,87 @@ fn a_peer_that_was_waited_for_in_vain_is_waited_for_no_more_until_it_has_room() 
 }
 
 #[test]
+fn the_only_member_of_a_group_is_waited_for_in_vain_once_too() {
+    let mut world = all_linked(2);
+    world.subscribe(1, in_group("a/b", "g", false));
+    world.mute.push((1, 0));
+    let max = allow_few_unacknowledged(&mut world);
+    let waiting = PublishRequest { when_full: WhenFull::RefuseFirst, ..event("a/b", "x") };
+    for _ in 0..max {
+        world.publish(0, waiting.clone());
+    }
+    let now = world.time();
+    assert!(world.stations[0].mesh.publish(now, &waiting).is_err());
+    let patient = PublishRequest { when_full: WhenFull::PassOver, ..waiting.clone() };
+    world.publish(0, patient);
+    for _ in 0..10 {
+        assert_eq!(world.publish(0, waiting.clone()).groups, 0, "nobody waits again");
+    }
+    world.pass(Duration::from_secs(31));
+    world.publish(0, waiting);
+    assert!(world.stations[0].mesh.links_up(id(1)).is_empty(), "and it is closed as any other");
+}
+
+#[test]
+fn many_peers_that_take_nothing_keep_publishers_waiting_for_a_few_of_them() {
+    const PEERS: usize = 12;
+    let mut world = World::new(PEERS + 2);
+    for peer in 1..PEERS + 2 {
+        world.connect(0, peer);
+        // Each is full at another time.
+        let topics = if peer <= PEERS { format!("t{peer}/>") } else { "last/>".into() };
+        world.subscribe(peer, wish(&topics));
+        world.mute.push((peer, 0));
+    }
+    let max = allow_few_unacknowledged(&mut world);
+    let mut waits = 0;
+    for peer in 1..=PEERS {
+        let topic = format!("t{peer}/a");
+        let waiting = PublishRequest { when_full: WhenFull::RefuseFirst, ..event(&topic, "x") };
+        for _ in 0..2 * max {
+            let now = world.time();
+            if world.stations[0].mesh.publish(now, &waiting).is_err() {
+                waits += 1;
+                let patient = PublishRequest { when_full: WhenFull::PassOver, ..waiting.clone() };
+                world.publish(0, patient);
+            }
+        }
+    }
+    let limits = Limits::default();
+    assert_eq!(waits, limits.publish_waits_in_vain_max);
+    // Later one more is waited for.
+    world.pass(Duration::from_millis(limits.publish_wait_interval_ms.into()));
+    let waiting = PublishRequest { when_full: WhenFull::RefuseFirst, ..event("last/a", "x") };
+    for _ in 0..max {
+        world.publish(0, waiting.clone());
+    }
+    let now = world.time();
+    let refused = world.stations[0].mesh.publish(now, &waiting).unwrap_err();
+    assert!(matches!(refused, PublishError::WouldBlock { .. }), "{refused:?}");
+}
+
+#[test]
+fn a_peer_that_lost_its_stream_while_it_lagged_is_judged_anew() {
+    let mut world = all_linked(2);
+    world.subscribe(1, wish("a/b"));
+    world.mute.push((1, 0));
+    let max = allow_few_unacknowledged(&mut world);
+    let patient = PublishRequest { when_full: WhenFull::PassOver, ..event("a/b", "x") };
+    for _ in 0..max + 1 {
+        world.publish(0, patient.clone());
+    }
+    world.mute.clear();
+    world.restart(1, 2);
+    world.pass(Duration::from_secs(40));
+    world.subscribe(1, wish("a/b"));
+    world.mute.push((1, 0));
+    for _ in 0..max + 1 {
+        world.publish(0, patient.clone());
+    }
+    assert_eq!(world.stations[0].mesh.links_up(id(1)).len(), 1, "it has had no time yet");
+}
+
+#[test]
 fn a_peer_that_acknowledges_nothing_for_long_is_closed() {
     let mut world = all_linked(2);
     world.subscribe(1, wish("a/b"));

@@ -21,7 +21,8 @@ use crate::visit::{Agent, Flow, Visit, visit};
     dunlin --json sub 'orders/{shop}/created' | jq .payload\n  \
     dunlin sub --raw --count 1 log/line\n\n\
     In a pattern * is any one segment, {name} too, and > at its end is one or more. The shell knows * and >, so \
-    put the pattern into quotes. It ends with Ctrl-C, or after --count events.")]
+    put the pattern into quotes. It ends with Ctrl-C, or after --count events. With Ctrl-C it takes no more, and prints \
+    what has come first; a second one ends it at once.")]
 pub(crate) struct SubArgs {
     #[command(flatten)]
     visit: Visit,
@@ -58,6 +59,7 @@ async fn subscribe(agent: &mut Agent, args: &SubArgs, output: Output) -> Result<
         pattern: args.pattern.clone(),
         group: args.group.clone(),
         at_least_one: args.at_least_one,
+        count: args.count,
     };
     let mut flow = tokio::select! {
         flow = agent.subscribe(question) => flow?,
@@ -68,13 +70,21 @@ async fn subscribe(agent: &mut Agent, args: &SubArgs, output: Output) -> Result<
     if !flow.is_known() {
         output.note("warning", "a peer is slow: what it publishes at once may not come");
     }
-    let mut left = args.count;
+    let (mut left, mut leaves) = (args.count, false);
     while left != Some(0) {
         let item = tokio::select! {
             item = flow.next() => item?,
-            () = interrupts.next() => break,
+            // What has come is its own to handle, as nobody gets it again. Unless it takes too long.
+            () = interrupts.next() => {
+                if std::mem::replace(&mut leaves, true) {
+                    break;
+                }
+                flow.leave().await?;
+                continue;
+            }
         };
         match item {
+            None if leaves => break,
             None => return Err(ended(&flow)),
             Some(Item::Missed(missed)) => output.note(
                 "warning",

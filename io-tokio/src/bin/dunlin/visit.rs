@@ -295,6 +295,15 @@ impl Flow<'_> {
         }
     }
 
+    /// Takes no more: what has come follows, and then nothing.
+    pub(crate) async fn leave(&mut self) -> Result<(), Fail> {
+        match self {
+            Flow::Joined(flow) => flow.leave(),
+            Flow::Local(flow) => within(PATIENCE, flow.leave()).await?,
+        }
+        Ok(())
+    }
+
     /// Ends it.
     pub(crate) async fn stop(self) -> Result<(), Fail> {
         match self {
