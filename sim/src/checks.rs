@@ -140,16 +140,17 @@ pub(crate) fn seconds(nanos: u64) -> String {
     format!("{}.{:06}s", nanos / 1_000_000_000, nanos / 1_000 % 1_000_000)
 }
 
-/// What no event of a node may say of its peers. Where handshakes were replayed, rules are broken.
-pub(crate) fn of_peers(event: &Event, replayed: bool) -> Option<(&'static str, String)> {
+/// What no event of a node may say of its peers. Where frames were replayed or made by hand,
+/// peers break rules.
+pub(crate) fn of_peers(event: &Event, made_by_hand: bool) -> Option<(&'static str, String)> {
     let superseded = [CloseCode::SUPERSEDED, CloseCode::DRAIN_FAILED].map(DownReason::ClosedByPeer);
     match event {
-        Event::PeerDown { reason, .. } if superseded.contains(reason) => {
+        Event::PeerDown { reason, .. } if !made_by_hand && superseded.contains(reason) => {
             let what = format!("a peer is said to be down: {reason}");
             Some(("a superseded link is no peer's death", what))
         }
         Event::PeerMisbehaved { what, .. }
-            if !replayed && (what.contains("ranks above") || what.contains("link stays")) =>
+            if !made_by_hand && (what.contains("ranks above") || what.contains("link stays")) =>
         {
             Some(("both ends rank links alike", what.clone()))
         }

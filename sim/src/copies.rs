@@ -305,6 +305,12 @@ impl<F: Fidelity> World<'_, F> {
         let place = Place { index, rights: self.rights.as_ref() };
         self.copies.note(place, mesh);
         for (at, event) in heard.iter().enumerate() {
+            // What a hostile node makes known by hand, its mesh knows nothing of.
+            let met = Copies::peer_of(event).and_then(|peer| self.copies.met(index, peer));
+            let is_of_life = !matches!(event, Event::PeerUp { .. });
+            if is_of_life && met.is_some_and(|boot| self.hostile_lives.contains(&boot)) {
+                continue;
+            }
             let owner = Copies::peer_of(event).and_then(|peer| self.roster.find(&peer));
             let other = owner
                 .and_then(|peer| self.stations[peer].live.as_ref())

@@ -39,6 +39,7 @@ pub enum FaultKind {
     TornWrite,
     Rot,
     Acceptors,
+    Hostile,
 }
 
 impl FaultKind {
@@ -55,7 +56,7 @@ impl FaultKind {
     }
 
     /// All of them.
-    pub const ALL: [FaultKind; 29] = [
+    pub const ALL: [FaultKind; 30] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Corrupt,
@@ -85,6 +86,7 @@ impl FaultKind {
         FaultKind::TornWrite,
         FaultKind::Rot,
         FaultKind::Acceptors,
+        FaultKind::Hostile,
     ];
 
     /// Its name in reports.
@@ -119,6 +121,7 @@ impl FaultKind {
             FaultKind::TornWrite => "torn-write",
             FaultKind::Rot => "rot",
             FaultKind::Acceptors => "acceptors",
+            FaultKind::Hostile => "hostile",
         }
     }
 
@@ -154,6 +157,7 @@ impl FaultKind {
             Trouble::TornWrite { .. } => FaultKind::TornWrite,
             Trouble::Rot { .. } => FaultKind::Rot,
             Trouble::Acceptors { .. } => FaultKind::Acceptors,
+            Trouble::Hostile { .. } => FaultKind::Hostile,
         }
     }
 }

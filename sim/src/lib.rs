@@ -38,6 +38,7 @@ pub mod failover;
 pub mod faults;
 mod frames;
 mod history;
+mod hostile;
 pub mod junit;
 mod leases;
 pub mod linear;

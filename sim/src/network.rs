@@ -248,7 +248,8 @@ fn apply(fault: &Fault, from: u16, to: u16, trials: &mut Trials) {
         | Trouble::Lapse { .. }
         | Trouble::Revoke { .. }
         | Trouble::Acceptors { .. }
-        | Trouble::Impostor { .. } => {}
+        | Trouble::Impostor { .. }
+        | Trouble::Hostile { .. } => {}
     }
 }
 

@@ -10,6 +10,7 @@ use dunlin_core::peer::Admission;
 use dunlin_core::transport::{Crypto, Datagram, TransportConfig};
 use dunlin_core::{Event, Mesh, MonoTime, Node, NodeConfig, Now, PeerId};
 
+use crate::hostile::Hostile;
 use crate::log::log;
 use crate::network::Fate;
 use crate::random::mix;
@@ -168,6 +169,11 @@ impl Fidelity for Packets {
     fn vanished(_world: &mut World<'_, Packets>, _index: usize) {}
 
     fn resumed(_world: &mut World<'_, Packets>, _index: usize) {}
+
+    fn attack(_world: &mut World<'_, Packets>, _index: usize, _by: &mut Hostile) -> bool {
+        // Its transport sends what its mesh says.
+        false
+    }
 
     fn replay(_world: &mut World<'_, Packets>, _from: usize, _to: usize) -> bool {
         false

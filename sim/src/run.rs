@@ -16,6 +16,7 @@ use crate::errors::Errors;
 use crate::faults::Tally;
 use crate::frames::Frames;
 use crate::history::{Ledger, Violation};
+use crate::hostile::besieged;
 use crate::locate::Under;
 use crate::log::{Log, log};
 use crate::packets::Packets;
@@ -283,7 +284,7 @@ fn log_links<F: Fidelity>(world: &mut World<'_, F>) {
 }
 
 /// What did not come: the rule, the node, and how it is instead.
-type Missing = (&'static str, Option<u16>, String);
+pub(crate) type Missing = (&'static str, Option<u16>, String);
 
 /// Chaos, healing, probes, quiet. Stops at the first broken rule.
 fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
@@ -292,6 +293,12 @@ fn go<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Missing> {
         return Ok(());
     }
     world.heal();
+    if world.stations.iter().any(|station| station.hostile.is_some()) {
+        besieged(world)?;
+        if world.ledger.is_broken() {
+            return Ok(());
+        }
+    }
     let healed_at = world.now;
     await_nothing(world, CONVERGED_WITHIN, apart)?;
     if !world.run_until(world.now.max(healed_at + SETTLED_AFTER)) {
@@ -362,7 +369,7 @@ fn is_bounded(schedule: &Schedule) -> bool {
 }
 
 /// Runs until nothing is missing.
-fn await_nothing<F: Fidelity>(
+pub(crate) fn await_nothing<F: Fidelity>(
     world: &mut World<'_, F>,
     within: u64,
     missing: fn(&World<'_, F>) -> Option<Missing>,
@@ -379,15 +386,17 @@ fn await_nothing<F: Fidelity>(
     Ok(())
 }
 
-/// The pairs that at least one side wants connected, and that have a network in common.
-fn pairs<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, usize)> {
+/// The pairs that at least one side wants connected, and that have a network in common. What a hostile node wants does not
+/// count.
+pub(crate) fn pairs<F: Fidelity>(world: &World<'_, F>) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
     for (a, station) in world.stations.iter().enumerate() {
         for b in &station.keeps {
             let b = usize::from(*b);
             let wanted_once = b > a || !world.stations[b].keeps.contains(&(a as u16));
             let may_meet = shared_network(&world.networks, a as u16, b as u16).is_some();
-            if wanted_once && may_meet {
+            let is_hostile = [a, b].into_iter().any(|node| world.stations[node].hostile.is_some());
+            if wanted_once && may_meet && !is_hostile {
                 pairs.push((a, b));
             }
         }
@@ -465,7 +474,15 @@ fn counted(document: &Document) -> Vec<(EntryKey, String, Option<OfferState>)> {
 
 /// A pair that should be connected, and is not, or does not know what the other serves.
 fn apart<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
-    for (a, b) in pairs(world) {
+    apart_of(world, pairs(world))
+}
+
+/// Likewise, of these pairs.
+pub(crate) fn apart_of<F: Fidelity>(
+    world: &World<'_, F>,
+    pairs: Vec<(usize, usize)>,
+) -> Option<Missing> {
+    for (a, b) in pairs {
         for (from, to) in [(a, b), (b, a)] {
             let node = Some(from as u16);
             let Some((here, there)) = world.mesh(from).zip(world.mesh(to)) else {

@@ -11,6 +11,7 @@ use dunlin_core::{Event, Identity, Limits, MonoTime, PeerId};
 
 use crate::again::Attempts;
 use crate::disk::Disk;
+use crate::hostile::Hostile;
 use crate::schedule::{Forgery, LimitsPlan};
 use crate::trace::{Step, Trace};
 use crate::world::Fidelity;
@@ -58,6 +59,8 @@ pub(crate) struct Station<F: Fidelity> {
     pub(crate) clock_wrong_ms: i64,
     /// Somebody with its key, who pretends to a right.
     pub(crate) impostor: Option<(Forgery, u16)>,
+    /// It has turned against the others.
+    pub(crate) hostile: Option<Hostile>,
     /// Application tasks that run for as long as it lives.
     pub(crate) background: usize,
     /// How often it acted.

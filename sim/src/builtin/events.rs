@@ -53,7 +53,8 @@ pub(crate) async fn read(node: NodeInfo, plan: Subscriber, handle: Handle) {
                 waits_ms = if is_slow { plan.each_ms } else { 0 };
             }
             None if reads_on => {
-                leaves = None;
+                (leaves, waits_ms) = (None, 0);
+                reader.leaves();
                 subscription.leave();
             }
             Some(None) | None => return,

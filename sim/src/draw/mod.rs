@@ -5,6 +5,7 @@
 //! one thing, which finds bugs that a little of everything hides.
 
 mod events;
+mod hostile;
 mod large;
 mod leases;
 mod streams;
@@ -66,6 +67,7 @@ pub fn draw(seed: u64, fidelity: Fidelity, crypto: Crypto) -> Schedule {
     calls_made_once(seed, &mut operations);
     calls_hedged(seed, &mut operations);
     let mut faults = faults(seed, count, fidelity, rights.is_some());
+    hostile::add(seed, count, fidelity, &mut faults);
     events::add(seed, share, &mut nodes, &networks, &faults, fidelity, &mut operations);
     streams::add(seed, &nodes, fidelity, &mut operations);
     let acceptors = match &rights {
@@ -453,6 +455,8 @@ fn kinds(fidelity: Fidelity) -> Vec<FaultKind> {
     } else {
         kinds.retain(|kind| *kind != FaultKind::Replay);
     }
+    // Drawn by themselves.
+    kinds.retain(|kind| *kind != FaultKind::Hostile);
     kinds
 }
 
@@ -686,5 +690,6 @@ fn trouble(draw: &mut Stream, kind: FaultKind, count: u16) -> Trouble {
         FaultKind::TornWrite => Trouble::TornWrite { node },
         FaultKind::Rot => Trouble::Rot { node },
         FaultKind::Acceptors => Trouble::Acceptors { members: vec![node], told: vec![node, other] },
+        FaultKind::Hostile => hostile::trouble(draw, node),
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use dunlin_core::link::{FrameSource, Lane, LinkInput};
 
 use crate::frames::link::{State, handle};
-use crate::frames::{Frameworld, MS, Parcel, SECOND, lifetime, tell};
+use crate::frames::{Frameworld, MS, Parcel, SECOND, hostile, lifetime, tell};
 use crate::log::log;
 use crate::network::Fate;
 use crate::recording::{self, Sent};
@@ -46,15 +46,12 @@ pub(super) fn pump(world: &mut Frameworld<'_>, link: u32, end: usize) {
         if lane == Lane::CONTROL {
             look_at_networks(world, link, end, &frame);
         }
+        if hostile::leaves_out(world, station, &frame) {
+            continue;
+        }
         let here = world.fidelity.end(link, end);
         here.in_flight += 1;
-        let order = match here.sent.get_mut(lane.0 as usize) {
-            Some(sent) => {
-                *sent += 1;
-                *sent - 1
-            }
-            None => 0,
-        };
+        let order = here.next_order(lane);
         send_frame(world, (link, end), (lane, order), frame, 0);
     }
 }

@@ -6,7 +6,7 @@ use dunlin_core::link::{
 };
 
 use crate::frames::link::{End, Link, State, handle};
-use crate::frames::{Frameworld, Parcel, SECOND, tell};
+use crate::frames::{Frameworld, Parcel, SECOND, hostile, tell};
 use crate::log::log;
 use crate::network::Fate;
 use crate::recording::Sent;
@@ -15,7 +15,7 @@ use crate::trace::Step;
 use crate::world::Happening;
 
 /// A link says something at least this often.
-const KEEP_ALIVE: u64 = 5 * SECOND;
+pub(super) const KEEP_ALIVE: u64 = 5 * SECOND;
 /// After this silence a link is dead.
 const IDLE: u64 = 15 * SECOND;
 /// When a dial says its first word again, and when it gives up: QUIC's at 333 ms initial round trip.
@@ -24,7 +24,7 @@ const DIAL_MAX: u64 = 8 * SECOND;
 /// For so long a closed end answers with its code.
 const CLOSED: u64 = 3 * SECOND;
 /// Bytes of a packet that carries no frame.
-const SMALL: usize = 60;
+pub(super) const SMALL: usize = 60;
 
 /// A mesh dials: the first word goes out.
 pub(super) fn dial(
@@ -165,8 +165,9 @@ pub(super) fn heard(
 ) {
     let now = world.now;
     let here = world.fidelity.end(link, end);
-    here.heard = now;
+    let before = std::mem::replace(&mut here.heard, now);
     match here.state {
+        State::Raw => hostile::heard(world, link, end, before),
         State::Up => then(world, link, end),
         State::Answered => {
             up(world, link, end, Direction::Accepted);

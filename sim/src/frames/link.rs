@@ -17,6 +17,8 @@ pub(super) enum State {
     /// We have answered a dial.
     Answered,
     Up,
+    /// Held open by hand, by a hostile node whose mesh does not know of it.
+    Raw,
     /// Closed by us; what was pulled still goes out.
     Flushing(CloseCode),
     /// Closed by us.
@@ -61,6 +63,17 @@ impl End {
             sent: Default::default(),
             in_flight: 0,
             ready: false,
+        }
+    }
+
+    /// The number of the next frame on a lane. Lanes of their own have one frame.
+    pub(super) fn next_order(&mut self, lane: Lane) -> u64 {
+        match self.sent.get_mut(lane.0 as usize) {
+            Some(sent) => {
+                *sent += 1;
+                *sent - 1
+            }
+            None => 0,
         }
     }
 }

@@ -11,8 +11,10 @@
 //! lifetime  how links begin and end
 //! lanes     frames on their way, in order
 //! replay    handshakes that come again
+//! hostile   what a hostile node sends beside its mesh
 //! ```
 
+mod hostile;
 mod lanes;
 mod lifetime;
 mod link;
@@ -27,6 +29,7 @@ use dunlin_core::{Event, Mesh, MeshConfig, MonoTime, Now};
 
 use crate::frames::link::{End, Link, State, ends_of};
 use crate::frames::replay::Handshakes;
+use crate::hostile::Hostile;
 use crate::recording::{self, Kind};
 use crate::schedule::{Fault, Schedule, Trouble};
 use crate::station::Live;
@@ -222,6 +225,10 @@ impl Fidelity for Frames {
         replay::replay(world, from, to)
     }
 
+    fn attack(world: &mut Frameworld<'_>, index: usize, by: &mut Hostile) -> bool {
+        hostile::act(world, index, by)
+    }
+
     fn describe_link(_door: &Mesh, _link: LinkHandle) -> String {
         String::new()
     }
@@ -269,7 +276,10 @@ fn arrive(world: &mut Frameworld<'_>, index: usize, parcel: Parcel) {
         Parcel::DialAgain { link, attempt } => lifetime::dial_again(world, index, link, attempt),
         Parcel::Again { link, lane, order, frame, tries } => {
             let end = world.fidelity.end_at(link, index);
-            if matches!(world.fidelity.end(link, end).state, State::Up | State::Flushing(_)) {
+            if matches!(
+                world.fidelity.end(link, end).state,
+                State::Up | State::Raw | State::Flushing(_)
+            ) {
                 lanes::send_frame(world, (link, end), (lane, order), frame, tries);
             }
             return;

@@ -121,6 +121,8 @@ struct Reader {
     matches: Vec<bool>,
     /// The node has taken it, in an earlier turn.
     settled: bool,
+    /// It takes nothing more, and may still read.
+    leaves: bool,
     closed_at: Option<u64>,
     /// It reads slowly until then, or leaves then.
     slow_until: u64,
@@ -396,6 +398,7 @@ impl Ledger {
             pattern,
             matches,
             settled: false,
+            leaves: false,
             closed_at: None,
             slow_until: self.now() + slow * 1_000_000,
             missed: BTreeMap::new(),
@@ -512,6 +515,19 @@ impl OpenReader<'_> {
         self.node.ledger.stirred.store(true, Ordering::Relaxed);
     }
 
+    /// It takes nothing more from now on: nothing is owed to it.
+    pub(crate) fn leaves(&self) {
+        let mut events = self.node.ledger.events();
+        events.readers[self.reader].leaves = true;
+        self.read_no_more(&mut events);
+    }
+
+    fn read_no_more(&self, events: &mut Events) {
+        if let Some(reading) = events.reading.get_mut(&self.node.life.node) {
+            reading.retain(|reader| *reader != self.reader);
+        }
+    }
+
     /// What it found in its queue.
     pub(crate) fn found(&self, delivery: &Delivery) {
         let mut events = self.node.ledger.events();
@@ -538,9 +554,7 @@ impl Drop for OpenReader<'_> {
     fn drop(&mut self) {
         let mut events = self.node.ledger.events();
         events.readers[self.reader].closed_at = Some(self.node.ledger.now());
-        if let Some(reading) = events.reading.get_mut(&self.node.life.node) {
-            reading.retain(|reader| *reader != self.reader);
-        }
+        self.read_no_more(&mut events);
         let is_member = events.readers[self.reader].plan.group.is_some();
         drop(events);
         if is_member {

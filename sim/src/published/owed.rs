@@ -170,7 +170,7 @@ impl<F: Fidelity> World<'_, F> {
 
     fn judge_all(&self, events: &Events) -> Result<(), (u16, &'static str, String)> {
         for reader in
-            events.readers.iter().filter(|reader| reader.settled && reader.closed_at.is_none())
+            events.readers.iter().filter(|r| r.settled && !r.leaves && r.closed_at.is_none())
         {
             for ((publisher, boot, topic), line) in &reader.lines {
                 let node = self.roster.find(publisher);
@@ -316,8 +316,9 @@ impl<F: Fidelity> World<'_, F> {
         }
         // A node acknowledges for who has left, be it that its publisher did not know yet, and for who was told of
         // missing events.
-        let touched =
-            |r: &Reader| r.closed_at.is_some() || r.missed.contains_key(&published.id.publisher);
+        let touched = |r: &Reader| {
+            r.leaves || r.closed_at.is_some() || r.missed.contains_key(&published.id.publisher)
+        };
         // Those that have it are found at once; who else may have it matters only if they are too few.
         let have_it = |nodes: BTreeSet<u16>| nodes.len() - usize::from(nodes.contains(&by.node));
         let got_it = got.iter().map(|reader| events.readers[*reader].at.node).collect();

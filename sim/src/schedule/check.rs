@@ -123,6 +123,9 @@ impl Schedule {
                 "a path that carries nothing is a partition: bytes_per_ms must be 1 or more".into(),
             );
         }
+        if matches!(fault.what, Trouble::Hostile { every_us: 0, .. }) {
+            return Err("an attack goes on every so often: every_us must be 1 or more".into());
+        }
         if fault.until_us < fault.at_us {
             return Err(format!(
                 "the fault ends before it begins: at_us is {}, until_us {}",

@@ -194,6 +194,48 @@ pub enum Forgery {
     BadSignature,
 }
 
+/// What a node does that has turned against the others. It keeps its key and its token, and its transport is in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attack {
+    /// It tells others of later lives of theirs, and closes links with every code.
+    Lives,
+    /// It says that endless frames come before what it sends, and sends large calls.
+    Cuts,
+    /// Links come from its address with keys of their own. Some say nothing, some send before they greet.
+    Strangers,
+    /// It subscribes to everything, and acknowledges no event.
+    Unacknowledged,
+    /// It sends whole documents without pause.
+    Documents,
+    /// It asks acceptors for more and more leases, and for seals of their epochs.
+    Leases,
+    /// It calls without pause, with a day for each call, and says of no answer that it came.
+    Calls,
+    /// It claims versions and descriptors of times to come.
+    Claims,
+    /// It sends what is no message.
+    Noise,
+    /// It sends well-formed messages that are not true.
+    Lies,
+}
+
+impl Attack {
+    /// All attacks.
+    pub const ALL: [Attack; 10] = [
+        Attack::Lives,
+        Attack::Cuts,
+        Attack::Strangers,
+        Attack::Unacknowledged,
+        Attack::Documents,
+        Attack::Leases,
+        Attack::Calls,
+        Attack::Claims,
+        Attack::Noise,
+        Attack::Lies,
+    ];
+}
+
 /// One node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -630,4 +672,8 @@ pub enum Trouble {
     Narrow { a: u16, b: u16, bytes_per_ms: u32, queue_ms: u32 },
     /// Larger datagrams are lost between these two. Never drawn at frames fidelity: frames know no datagrams.
     Mtu { a: u16, b: u16, bytes: u32 },
+    /// The node dies, and until the end what runs there in its name attacks the others, this often. One that ends after
+    /// the schedule's duration goes on while all else is healed: the others must find each other, and be served, beside
+    /// it. At frames fidelity only.
+    Hostile { node: u16, attack: Attack, every_us: u64 },
 }

@@ -33,7 +33,8 @@ impl Trouble {
             | Trouble::Rot { node }
             | Trouble::Clock { node, .. }
             | Trouble::Lapse { node }
-            | Trouble::Clog { node } => vec![node],
+            | Trouble::Clog { node }
+            | Trouble::Hostile { node, .. } => vec![node],
             Trouble::Revoke { node, told } => told.iter_mut().chain([node]).collect(),
             Trouble::Acceptors { members, told } => members.iter_mut().chain(told).collect(),
             Trouble::Impostor { node, victim, .. } => vec![node, victim],

@@ -16,7 +16,7 @@ use crate::schedule::Trouble;
 use crate::sometimes;
 use crate::station::{Live, Station, limits};
 use crate::trace::Step;
-use crate::world::{Birth, Fidelity, World};
+use crate::world::{Birth, Fidelity, Happening, World};
 
 /// A link of which nothing is heard for so long is dead.
 const LINKS_LAST: u64 = 15_000_000_000;
@@ -57,6 +57,17 @@ impl<F: Fidelity> World<'_, F> {
         self.log.becomes(index, Column::Running);
         log!(self, Some(index), "begins life {life}");
         self.tape.born(self.now, index, station.life);
+        let station = &self.stations[index];
+        if let Some(hostile) = &station.hostile {
+            self.hostile_lives.insert(boot);
+            let (at, life) = (self.now + hostile.every, station.life);
+            self.queue.push(at, Happening::Attack { node: index, life });
+            if let Some(task) = hostile.task(live.host.handle()) {
+                live.host.spawn(now, F::mesh_mut(&mut live.door), task);
+            }
+            self.stations[index].live = Some(live);
+            return self.touch(index);
+        }
         let info = self.info(index);
         for service in self.workload.services(&info) {
             let mesh = F::mesh_mut(&mut live.door);

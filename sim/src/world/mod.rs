@@ -31,6 +31,7 @@ use crate::disk::Disk;
 use crate::errors::Errors;
 use crate::faults::FaultKind;
 use crate::history::{Ledger, Life};
+use crate::hostile::Hostile;
 use crate::leases::Leases;
 use crate::log::{Column, Log, describe, log};
 use crate::network::Network;
@@ -95,6 +96,8 @@ pub(crate) trait Fidelity: Sized {
     fn resumed(world: &mut World<'_, Self>, index: usize);
     /// Lets an old handshake of one node reach another once more. Says whether there was one.
     fn replay(world: &mut World<'_, Self>, from: usize, to: usize) -> bool;
+    /// A hostile node acts against another. Says whether it could.
+    fn attack(world: &mut World<'_, Self>, index: usize, by: &mut Hostile) -> bool;
     /// What is known of a link's path, for the log.
     fn describe_link(door: &Self::Door, link: LinkHandle) -> String;
     /// Whether a node that has stopped has told everybody.
@@ -117,6 +120,8 @@ pub(crate) enum Happening<P> {
     Synced { node: usize, life: u32 },
     /// A node dies in the midst of a sync, likewise.
     Torn { node: usize, life: u32 },
+    /// A hostile node acts, likewise.
+    Attack { node: usize, life: u32 },
 }
 
 /// The rare state that an event tells of.
@@ -177,6 +182,10 @@ pub(crate) struct World<'s, F: Fidelity> {
     pub(crate) events: u64,
     /// Faults are over: what still begins does not.
     pub(crate) healing: bool,
+    /// All that are not hostile are connected, with nothing in their way: no link between them ends.
+    pub(crate) besieged: bool,
+    /// The boot numbers of lives in which a node was hostile.
+    pub(crate) hostile_lives: BTreeSet<u64>,
 }
 
 impl<'s, F: Fidelity> World<'s, F> {
@@ -218,6 +227,7 @@ impl<'s, F: Fidelity> World<'s, F> {
                         .unwrap_or(0),
                     clock_wrong_ms: 0,
                     impostor: None,
+                    hostile: None,
                     background: 0,
                     touched: 0,
                     began: MonoTime::ZERO,
@@ -263,6 +273,8 @@ impl<'s, F: Fidelity> World<'s, F> {
             next_operation: 0,
             events: 0,
             healing: false,
+            besieged: false,
+            hostile_lives: BTreeSet::new(),
         };
         for index in 0..count {
             world.log.becomes(index, Column::Down);
@@ -393,6 +405,7 @@ impl<'s, F: Fidelity> World<'s, F> {
             Happening::Turn { node, life } => self.next_turn(node, life),
             Happening::Synced { node, life } => self.synced(node, life),
             Happening::Torn { node, life } => self.torn(node, life),
+            Happening::Attack { node, life } => self.attack(node, life),
         }
     }
 
@@ -456,10 +469,14 @@ impl<'s, F: Fidelity> World<'s, F> {
             let mut stopped = false;
             let mut heard = Vec::new();
             let mut met = Vec::new();
+            let mut down = None;
             let (mut counter, mut superseded, mut store_failed) = (None, false, false);
             let mut wrong = None;
             let open = (F::mesh(&live.door).calls_open(), self.networks_known);
-            let replayed = self.network.tally.is_applied(FaultKind::Replay);
+            let tally = &self.network.tally;
+            let made_by_hand = [FaultKind::Replay, FaultKind::Hostile]
+                .into_iter()
+                .any(|kind| tally.is_applied(kind));
             let (rights, tally) = (&self.rights, &mut self.network.tally);
             F::turn(live, now, &mut |event| {
                 let concerns = Copies::concerns(event) || published::concerns(event);
@@ -478,10 +495,14 @@ impl<'s, F: Fidelity> World<'s, F> {
                     Event::LinkSuperseded { .. } => superseded = true,
                     Event::StoreFailed { .. } => store_failed = true,
                     event => {
-                        if let Event::PeerUp { peer, incarnation, .. } = event {
-                            met.push((*peer, *incarnation));
+                        match event {
+                            Event::PeerUp { peer, incarnation, .. } => {
+                                met.push((*peer, *incarnation));
+                            }
+                            Event::PeerDown { peer, .. } => down = Some(*peer),
+                            _ => {}
                         }
-                        let checked = crate::checks::of_peers(event, replayed);
+                        let checked = crate::checks::of_peers(event, made_by_hand);
                         wrong = wrong.take().or(checked);
                     }
                 }
@@ -497,6 +518,9 @@ impl<'s, F: Fidelity> World<'s, F> {
             self.judge_copies(index, &heard);
             self.judge_events(index, &heard);
             self.judge_lives(&met);
+            if let (true, Some(peer)) = (self.besieged, down) {
+                self.judge_down(index, peer);
+            }
             if let Some((rule, what)) = wrong {
                 self.ledger.violate(Some(index as u16), rule, what);
             }
@@ -511,6 +535,10 @@ impl<'s, F: Fidelity> World<'s, F> {
             }
             if superseded && self.network.tally.is_applied(FaultKind::Dials) {
                 self.network.tally.bite(FaultKind::Dials);
+            }
+            if counter.is_some() && !self.stations[index].disk.has_forgotten {
+                let what = "it began anew, and had forgotten nothing".to_string();
+                self.ledger.violate(Some(index as u16), "a life ends for a later one alone", what);
             }
             if let Some(counter) = counter {
                 if let (Some(rights), Some(_)) = (&mut self.rights, self.stations[index].impostor) {
@@ -569,6 +597,16 @@ impl<'s, F: Fidelity> World<'s, F> {
                 let what = format!("two lives of n{node} have the counter {}", incarnation.counter);
                 self.ledger.violate(Some(node as u16), "every life has a counter of its own", what);
             }
+        }
+    }
+
+    /// Judges that a node has lost a peer while nothing but hostile nodes is in their way.
+    fn judge_down(&self, index: usize, peer: PeerId) {
+        let is_hostile = |node: usize| self.stations[node].hostile.is_some();
+        let other = self.roster.find(&peer);
+        if !is_hostile(index) && other.is_some_and(|other| !is_hostile(other)) {
+            let what = format!("it lost {}", crate::station::name(&self.peers, peer));
+            self.ledger.violate(Some(index as u16), crate::hostile::NO_LINK_ENDS, what);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::disk::Ailment;
 use crate::faults::FaultKind;
+use crate::hostile::Hostile;
 use crate::log::{Column, log};
 use crate::schedule::Trouble;
 use crate::sometimes;
@@ -118,6 +119,7 @@ impl<F: Fidelity> World<'_, F> {
                     self.start(node);
                 }
             }
+            Trouble::Hostile { node, .. } => self.turn_hostile(usize::from(node), index),
             Trouble::Pause { node } => {
                 let station = &mut self.stations[usize::from(node)];
                 if station.live.is_some() && station.paused.is_none() {
@@ -226,6 +228,59 @@ impl<F: Fidelity> World<'_, F> {
         }
     }
 
+    /// A node dies, and what runs there from now on is hostile.
+    fn turn_hostile(&mut self, node: usize, fault: usize) {
+        let station = &self.stations[node];
+        if station.live.is_none() || station.impostor.is_some() || station.hostile.is_some() {
+            return;
+        }
+        log!(self, Some(node), "turns against the others");
+        self.note_death(node);
+        self.take_down(node, FaultKind::Hostile.name());
+        self.stations[node].hostile = Hostile::of(self.schedule, fault);
+        self.start(node);
+    }
+
+    /// A node is honest again, if this fault made it hostile, or whatever did.
+    pub(crate) fn turn_back(&mut self, node: usize, fault: Option<usize>) {
+        let hostile = &self.stations[node].hostile;
+        let is_by = |by: &Hostile| fault.is_none_or(|fault| by.fault == fault);
+        if !hostile.as_ref().is_some_and(is_by) {
+            return;
+        }
+        self.stations[node].hostile = None;
+        if self.stations[node].live.is_some() {
+            self.take_down(node, "hostile no more");
+            self.start(node);
+        }
+    }
+
+    /// A node dies, and starts again at once.
+    pub(crate) fn begin_anew(&mut self, node: usize) {
+        log!(self, Some(node), "dies, and starts again");
+        self.note_death(node);
+        self.take_down(node, "dies, and starts again");
+        self.start(node);
+    }
+
+    /// A hostile node acts, and does so again.
+    pub(super) fn attack(&mut self, node: usize, life: u32) {
+        let station = &mut self.stations[node];
+        if station.life != life || station.live.is_none() {
+            return;
+        }
+        let is_kept_from_it = station.paused.is_some() || station.stopping.is_some();
+        let Some(mut hostile) = station.hostile.clone() else { return };
+        self.queue.push(self.now + hostile.every, Happening::Attack { node, life });
+        let acted = !is_kept_from_it && F::attack(self, node, &mut hostile);
+        self.stations[node].hostile = Some(hostile);
+        if acted {
+            self.events += 1;
+            self.network.tally.bite(FaultKind::Hostile);
+            self.check();
+        }
+    }
+
     /// Two nodes let go of each other and dial each other at one instant.
     fn dial_each_other(&mut self, a: usize, b: usize) {
         let nows = [self.time_at(a), self.time_at(b)];
@@ -324,6 +379,7 @@ impl<F: Fidelity> World<'_, F> {
                 self.switch_right(kind, node, false);
                 self.unmask(usize::from(node));
             }
+            Trouble::Hostile { node, .. } => self.turn_back(usize::from(node), Some(index)),
             _ => self.network.switch(index, false),
         }
     }
@@ -363,6 +419,9 @@ impl<F: Fidelity> World<'_, F> {
             self.hurry_up(node);
             self.resume(node);
             self.unmask(node);
+            if self.stations[node].hostile.as_ref().is_some_and(|hostile| !hostile.lasts) {
+                self.turn_back(node, None);
+            }
         }
         for node in 0..self.stations.len() {
             if self.stations[node].live.is_some() && self.stations[node].stopping.is_some() {
