@@ -60,6 +60,8 @@ impl Mesh {
         if direction == Direction::Accepted && !kept {
             if let Some((oldest, bound)) = self.unverified.crowding(remote, &self.limits) {
                 self.refusals.count(bound);
+                // It may be closed in a later step. Its room is taken now.
+                self.unverified.remove(oldest);
                 self.turn_away(oldest, bound);
             }
             self.unverified.insert(link, remote);

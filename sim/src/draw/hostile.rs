@@ -9,7 +9,7 @@ const LASTS_US: u64 = 3_600 * SECOND;
 
 pub(super) fn trouble(draw: &mut Stream, node: u16) -> Trouble {
     let attack = draw.pick(&Attack::ALL);
-    let every_us = draw.pick(&[5 * MS, 20 * MS, 100 * MS]);
+    let every_us = draw.pick(&[10 * MS, 50 * MS, 200 * MS]);
     Trouble::Hostile { node, attack, every_us }
 }
 

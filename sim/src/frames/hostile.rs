@@ -77,8 +77,8 @@ fn link_on(
         }
         On::Alone => world.stations[index].id,
         On::Stranger => {
-            let seed = bytes32(world.schedule.seed, 1 << 41, hostile.draws.number());
-            dunlin_core::Identity::from_secret(seed).id()
+            // What makes a key is the transport's business.
+            PeerId::from_bytes(bytes32(world.schedule.seed, 1 << 41, hostile.draws.number()))
         }
     };
     let port = hostile.draws.range(1_024, 65_535) as u16;

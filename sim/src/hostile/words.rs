@@ -14,7 +14,7 @@ use crate::schedule::Attack;
 /// Bytes of a large call. More than a shared lane may carry, and less than a message may have.
 const LARGE_BYTES: u64 = 200_000;
 /// Links of strangers in one act.
-const STRANGERS: u64 = 8;
+const STRANGERS: u64 = 4;
 /// Subscriptions of a whole document, and leases or calls of one act.
 const PATTERNS: u64 = 100;
 const SEVERAL: u64 = 20;
