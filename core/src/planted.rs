@@ -107,6 +107,10 @@
 //! | 161 | greeting: tokens are shown for networks that the other end is not in |
 //! | 170 | events: a publisher waits for a peer that takes nothing with each event, and not once |
 //! | 171 | events: a member of a group that leaves gives nothing back |
+//! | 172 | a node believes of a later life of its own what it has not signed |
+//! | 173 | links from one address that have not greeted have no bound of their own |
+//! | 174 | what a stranger says of descriptors is told before its token is judged |
+//! | 175 | peers that are gone are never forgotten |
 
 /// Those that the simulator finds by seeds. What breaks no promise of a call (the order of lanes, and a link
 /// that is given up for good) is found by exploration; so is what is wrong with leases. What takes too long is found
@@ -130,7 +134,7 @@ pub const PLANTED: [std::ops::RangeInclusive<u32>; 19] = [
     140..=146,
     151..=152,
     161..=161,
-    170..=171,
+    170..=175,
 ];
 
 #[cfg(dunlin_planted)]

@@ -21,6 +21,8 @@ use crate::schedule::{
 };
 use crate::workload::{network_name, network_named};
 
+/// Of a descriptor that there is not, no member has told.
+const TOLD_TRULY: &str = "a descriptor that a node is told of is there";
 /// A peer's call runs only if the peer may make it.
 pub(crate) const PERMITTED: &str = "no call runs without a permission that counts";
 
@@ -409,6 +411,13 @@ impl Rights {
                 self.bite(tally, here, place(peer));
             }
             Event::NetworkEnded { .. } => self.bite(tally, here, None),
+            Event::NetworkOutdated { sequence, .. } => {
+                let newest = self.newest.current().claims().sequence;
+                if *sequence > newest {
+                    let what = format!("n{here} is told of descriptor {sequence} of {newest}");
+                    return Err((TOLD_TRULY, what));
+                }
+            }
             Event::PeerUp { peer, incarnation, .. } => {
                 if let Some(peer) = place(peer) {
                     self.judge_meeting(here, peer, incarnation.counter)?;

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
 
+use dunlin_core::Mesh;
+use dunlin_core::base::Bound;
 use dunlin_core::directory::{Document, Entry, EntryKey, OfferState};
 use serde::Serialize;
 
@@ -43,6 +45,8 @@ const QUIET_WITHIN: u64 = 90 * SECOND;
 const SETTLED_AFTER: u64 = 20 * SECOND;
 /// How often convergence and quiet are looked for.
 const LOOK_EVERY: u64 = SECOND / 2;
+/// Once all is quiet, tables are as large as what is open.
+const EXPLAINED: &str = "tables are back at what open sessions explain";
 /// In worlds of up to so many nodes each publishes alone after healing.
 const EACH_ALONE_MAX: usize = 16;
 
@@ -547,6 +551,31 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
             let what = format!("n{index} still has {count} {what} (calls not ended: {open:?})");
             return Some(("nothing is left behind", Some(index as u16), what));
         }
+        if let Some(what) = unexplained(world, F::mesh(&live.door)) {
+            return Some((EXPLAINED, Some(index as u16), format!("n{index} has {what}")));
+        }
     }
     None
+}
+
+/// A table of a node that has more than its open sessions explain.
+fn unexplained<F: Fidelity>(world: &World<'_, F>, mesh: &Mesh) -> Option<String> {
+    let (up, others) = (mesh.peers_up().count(), world.stations.len() - 1);
+    mesh.bounds().into_iter().find_map(|report| {
+        let explained = match report.bound {
+            Bound::Links => up,
+            Bound::LinksPerPeer => 1,
+            Bound::Peers => others,
+            Bound::UnverifiedLinks
+            | Bound::UnverifiedLinksPerAddress
+            | Bound::FramesHeldPerPeer
+            | Bound::HeldBytesPerPeer
+            | Bound::HeldBytes
+            | Bound::Invocations
+            | Bound::EventsUnacknowledged => 0,
+            _ => return None,
+        };
+        let used = report.used.filter(|used| *used > explained as u64)?;
+        Some(format!("{used} {}, and {explained} are explained", report.bound.name()))
+    })
 }

@@ -44,12 +44,13 @@ pub(crate) const MEMBER_LEFT: &str = "a member of a group left";
 pub(crate) const CRASHED_IN_SYNC: &str = "a node died before what it stored was durable";
 pub(crate) const STORE_FAILED: &str = "a node stopped because its store failed";
 
+pub(crate) const BESIEGED: &str = "nodes were served beside hostile ones";
 pub(crate) const TOOK_OVER: &str = "a standby took over";
 pub(crate) const NOT_ACTIVE: &str = "a call ended because nobody was active";
 pub(crate) const FENCED_OFF: &str = "a fence kept an earlier holder out";
 
 /// What every world looks for.
-pub const OF_THE_WORLD: [&str; 37] = [
+pub const OF_THE_WORLD: [&str; 38] = [
     TOOK_OVER,
     NOT_ACTIVE,
     FENCED_OFF,
@@ -87,6 +88,7 @@ pub const OF_THE_WORLD: [&str; 37] = [
     GROUP_WITHOUT,
     UNDECIDED,
     MEMBER_LEFT,
+    BESIEGED,
 ];
 
 /// Counts rare states while a run goes on.

@@ -472,6 +472,10 @@ impl Access {
                         newer.push((place, claim.descriptor_sequence));
                     }
                 }
+                Err(_) if is_planted(174) && claim.descriptor_sequence > own_sequence => {
+                    let sequence = claim.descriptor_sequence;
+                    out.push(AccessEffect::Outdated { peer, network: name, sequence });
+                }
                 Err((code, why)) => refusals.push((code, format!("network '{name}': {why}"))),
             }
         }

@@ -37,18 +37,24 @@ pub(super) fn act(world: &mut Frameworld<'_>, index: usize, hostile: &mut Hostil
     let victim = hostile.draws.pick(&others);
     let Some((here, there)) = world.mesh(index).zip(world.mesh(victim)) else { return false };
     let network = here.access().descriptors().next().map(|chain| chain.id());
+    let seed = world.schedule.seed;
+    // What makes a key is the transport's business.
+    let stranger = |number| PeerId::from_bytes(bytes32(seed, 1 << 41, number));
     let seen = Seen {
         acts: hostile.acts,
         own: &world.stations[index].identity,
         victim: &world.stations[victim].identity,
         life: there.incarnation(),
         network: network.unwrap_or(NetworkId::DEVELOPMENT),
+        stranger: &stranger,
     };
     hostile.acts += 1;
     let mut acted = false;
     for deed in deeds(hostile.attack, &mut hostile.draws, &seen) {
         let (Deed::Say(on, _) | Deed::Close(on, _)) = &deed;
-        let Some((link, end)) = link_on(world, (index, victim), *on, hostile) else { continue };
+        let Some((link, end)) = link_on(world, (index, victim), *on, hostile, stranger) else {
+            continue;
+        };
         acted = true;
         match deed {
             Deed::Say(_, frames) => {
@@ -68,6 +74,7 @@ fn link_on(
     (index, victim): (usize, usize),
     on: On,
     hostile: &mut Hostile,
+    stranger: impl Fn(u64) -> PeerId,
 ) -> Option<(u32, usize)> {
     let id = world.stations[victim].id;
     let peer = match on {
@@ -76,10 +83,7 @@ fn link_on(
             return Some(ends_of(link));
         }
         On::Alone => world.stations[index].id,
-        On::Stranger => {
-            // What makes a key is the transport's business.
-            PeerId::from_bytes(bytes32(world.schedule.seed, 1 << 41, hostile.draws.number()))
-        }
+        On::Stranger(number) => stranger(number),
     };
     let port = hostile.draws.range(1_024, 65_535) as u16;
     open(world, (index, victim), peer, port)

@@ -5,6 +5,7 @@ use dunlin_core::base::Unit;
 use crate::checks::seconds;
 use crate::run::{Missing, apart_of, await_nothing, pairs};
 use crate::schedule::Latency;
+use crate::sometimes;
 use crate::world::{Fidelity, World};
 
 const MS: u64 = 1_000_000;
@@ -64,6 +65,7 @@ pub(crate) fn besieged<F: Fidelity>(world: &mut World<'_, F>) -> Result<(), Miss
     }
     world.besieged = false;
     newcomer(world, NEWCOMER_WITHIN + under_way)?;
+    world.ledger.sometimes(sometimes::BESIEGED);
     for node in 0..world.stations.len() {
         world.turn_back(node, None);
     }

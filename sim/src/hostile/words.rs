@@ -1,11 +1,11 @@
 //! What each attack says next. Frames are made by hand, so that they can say what no node says.
 
 use bytes::Bytes;
-use dunlin_core::Identity;
-use dunlin_core::auth::{LifeRecord, NetworkId};
-use dunlin_core::base::Incarnation;
+use dunlin_core::auth::{BlindedNetworks, Greeter, LifeRecord, NetworkId};
+use dunlin_core::base::{Draws, Incarnation};
 use dunlin_core::link::{CloseCode, Lane};
 use dunlin_core::wire::{VERSION_MAX, VERSION_MIN};
+use dunlin_core::{Identity, PeerId};
 use dunlin_proto::{Frame, Header, v1};
 
 use crate::random::Stream;
@@ -32,8 +32,8 @@ pub(crate) enum On {
     Session,
     /// On a link of the node's key on which nothing was said before.
     Alone,
-    /// On a link of a key that nothing knows, on which nothing was said before.
-    Stranger,
+    /// On a link of a key that nothing knows, on which nothing was said before. Each has a number of its own.
+    Stranger(u64),
 }
 
 /// What a hostile node does.
@@ -57,6 +57,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) life: Incarnation,
     /// The network that both are in.
     pub(crate) network: NetworkId,
+    /// The keys of strangers.
+    pub(crate) stranger: &'a dyn Fn(u64) -> PeerId,
 }
 
 fn control(header: Header) -> (Lane, Bytes) {
@@ -95,7 +97,8 @@ fn any_lane(draws: &mut Stream) -> Lane {
 }
 
 fn any_link_kind(draws: &mut Stream) -> On {
-    draws.pick(&[On::Session, On::Session, On::Alone, On::Stranger])
+    let stranger = On::Stranger(draws.number());
+    draws.pick(&[On::Session, On::Session, On::Alone, stranger])
 }
 
 /// What a hostile node does next against another.
@@ -103,7 +106,7 @@ pub(crate) fn deeds(attack: Attack, draws: &mut Stream, seen: &Seen<'_>) -> Vec<
     match attack {
         Attack::Lives => vec![lives(draws, seen)],
         Attack::Cuts => vec![cuts(draws, seen)],
-        Attack::Strangers => (0..STRANGERS).map(|_| stranger(draws)).collect(),
+        Attack::Strangers => (0..STRANGERS).map(|_| stranger(draws, seen)).collect(),
         // It is silent.
         Attack::Unacknowledged => Vec::new(),
         Attack::Documents => vec![document(draws, seen)],
@@ -162,34 +165,42 @@ fn cuts(draws: &mut Stream, seen: &Seen<'_>) -> Deed {
 }
 
 /// A stranger says nothing, or much, or something like a greeting.
-fn stranger(draws: &mut Stream) -> Deed {
+fn stranger(draws: &mut Stream, seen: &Seen<'_>) -> Deed {
+    let number = draws.number();
     let frames = match draws.below(3) {
         0 => Vec::new(),
         1 => {
             let lane = any_lane(draws);
             (0..4).map(|_| (lane, bytes(draws, 20_000))).collect()
         }
-        _ => vec![hello(draws)],
+        _ => vec![hello(draws, seen, number)],
     };
-    Deed::Say(On::Stranger, frames)
+    Deed::Say(On::Stranger(number), frames)
 }
 
-fn hello(draws: &mut Stream) -> (Lane, Bytes) {
-    let incarnation = v1::Incarnation {
-        counter: draws.range(1, 5),
-        boot: draws.number(),
-        signature: bytes(draws, 64),
-    };
-    let marks = draws.below(9);
+/// What a stranger calls its link.
+const STRANGERS_LINK: v1::LinkId = v1::LinkId { dialled_by_sender: true, counter: 1, number: 1 };
+
+/// A stranger that knows the network, or does not.
+fn hello(draws: &mut Stream, seen: &Seen<'_>, number: u64) -> (Lane, Bytes) {
+    let incarnation =
+        v1::Incarnation { boot: draws.number(), signature: bytes(draws, 64), ..Default::default() };
+    let greeter =
+        Greeter { sender: (seen.stranger)(number), receiver: seen.victim.id(), has_dialled: true };
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&draws.number().to_le_bytes());
+    let known = [seen.network].into_iter();
+    let blinded = BlindedNetworks::new(known, &greeter, &mut Draws::new(seed));
+    let (marks, count) = (Bytes::copy_from_slice(blinded.marks.as_flattened()), draws.below(9));
     control(Header::Hello(Box::new(v1::Hello {
         version_min: draws.pick(&[VERSION_MIN, VERSION_MIN, 1, 9]),
         version_max: draws.pick(&[VERSION_MAX, VERSION_MAX, 2, 9]),
-        incarnation: Some(incarnation),
+        incarnation: Some(v1::Incarnation { counter: 1, ..incarnation }),
         call_credit: 1_024,
         message_bytes_max: 8 << 20,
-        link: Some(v1::LinkId { dialled_by_sender: true, counter: 1, number: 1 }),
-        nonce: bytes(draws, 16),
-        networks: bytes(draws, 16 * marks),
+        link: Some(STRANGERS_LINK),
+        nonce: Bytes::copy_from_slice(&blinded.nonce),
+        networks: if draws.chance(700) { marks } else { bytes(draws, 16 * count) },
         ..Default::default()
     })))
 }
@@ -292,20 +303,21 @@ fn claims(draws: &mut Stream, seen: &Seen<'_>) -> Deed {
         0 => Header::Heard(v1::Heard { version: number(draws), wants_whole: draws.chance(500) }),
         1 => Header::Heartbeat(v1::Heartbeat { version: number(draws), digest: draws.number() }),
         _ => Header::Claims(v1::Claims {
-            link: any_link(draws),
+            link: if let On::Stranger(_) = on { Some(STRANGERS_LINK) } else { any_link(draws) },
             receiver_boot: seen.life.boot,
             networks: vec![v1::NetworkClaim {
                 network_id: Bytes::copy_from_slice(seen.network.as_bytes()),
                 token: bytes(draws, 200),
-                descriptor_sequence: number(draws),
+                descriptor_sequence: draws.pick(&[1, 2, 1_000, u64::MAX]),
                 is_default: true,
             }],
         }),
     };
-    let greets = on != On::Session && draws.chance(500);
-    let hello = greets.then(|| hello(draws));
     // What its own key says of itself stays true: a lie there harms nothing but the node itself, for good.
-    let hello = hello.filter(|_| on == On::Stranger);
+    let hello = match on {
+        On::Stranger(number) => Some(hello(draws, seen, number)),
+        On::Session | On::Alone => None,
+    };
     Deed::Say(on, hello.into_iter().chain([control(header)]).collect())
 }
 
@@ -375,7 +387,9 @@ mod tests {
         let network = NetworkId::DEVELOPMENT;
         let mut draws = Stream::new(seed, 0);
         let one = |acts| {
-            let seen = Seen { acts, own: &own, victim: &victim, life, network };
+            let stranger = |number: u64| Identity::from_secret([number as u8; 32]).id();
+            let (own, victim) = (&own, &victim);
+            let seen = Seen { acts, own, victim, life, network, stranger: &stranger };
             deeds(attack, &mut draws, &seen)
         };
         (0..300).flat_map(one).collect()
