@@ -60,7 +60,7 @@ pub(crate) struct Station<F: Fidelity> {
     /// Somebody with its key, who pretends to a right.
     pub(crate) impostor: Option<(Forgery, u16)>,
     /// It has turned against the others.
-    pub(crate) hostile: Option<Hostile>,
+    pub(crate) hostile: Option<Box<Hostile>>,
     /// Application tasks that run for as long as it lives.
     pub(crate) background: usize,
     /// How often it acted.

@@ -146,7 +146,7 @@ pub(super) fn heard(world: &mut Frameworld<'_>, link: u32, end: usize, before: u
 
 /// Whether a hostile node leaves this out that its mesh would say.
 pub(super) fn leaves_out(world: &mut Frameworld<'_>, station: usize, frame: &Bytes) -> bool {
-    let is_it = |hostile: &Hostile| hostile.attack == Attack::Unacknowledged;
+    let is_it = |hostile: &Box<Hostile>| hostile.attack == Attack::Unacknowledged;
     if !world.stations[station].hostile.as_ref().is_some_and(is_it) {
         return false;
     }

@@ -38,17 +38,17 @@ pub(crate) struct Hostile {
 
 impl Hostile {
     /// The hostile node of this fault, if it is one.
-    pub(crate) fn of(schedule: &Schedule, index: usize) -> Option<Hostile> {
+    pub(crate) fn of(schedule: &Schedule, index: usize) -> Option<Box<Hostile>> {
         let Fault { until_us, what, .. } = &schedule.faults[index];
         let Trouble::Hostile { attack, every_us, .. } = *what else { return None };
-        Some(Hostile {
+        Some(Box::new(Hostile {
             fault: index,
             attack,
             every: every_us * 1_000,
             lasts: *until_us > schedule.duration_us,
             draws: Stream::new(mix(schedule.seed, index as u64, attack as u64, 0xbad), 0),
             acts: 0,
-        })
+        }))
     }
 
     /// Application code that runs at such a node.

@@ -244,7 +244,7 @@ impl<F: Fidelity> World<'_, F> {
     /// A node is honest again, if this fault made it hostile, or whatever did.
     pub(crate) fn turn_back(&mut self, node: usize, fault: Option<usize>) {
         let hostile = &self.stations[node].hostile;
-        let is_by = |by: &Hostile| fault.is_none_or(|fault| by.fault == fault);
+        let is_by = |by: &Box<Hostile>| fault.is_none_or(|fault| by.fault == fault);
         if !hostile.as_ref().is_some_and(is_by) {
             return;
         }
