@@ -29,7 +29,6 @@ pub(crate) const RUN_CANCELLED: &str = "a handler ran for nobody any more";
 pub(crate) const MADE_AGAIN: &str = "a call was made again";
 pub(crate) const HEDGED: &str = "a call that waited was asked of a second instance";
 pub(crate) const TURNED_AWAY: &str = "an overloaded service turned a call away";
-pub(crate) const LEFT_ALONE: &str = "a sick instance was left alone";
 pub(crate) const RAN_TWICE: &str = "an idempotent call ran again";
 pub(crate) const RAN_IN_DOUBT: &str = "a call had run, and its caller could not know";
 pub(crate) const UNRUN_IN_DOUBT: &str = "a call had not run, and its caller could not know";
@@ -50,7 +49,7 @@ pub(crate) const NOT_ACTIVE: &str = "a call ended because nobody was active";
 pub(crate) const FENCED_OFF: &str = "a fence kept an earlier holder out";
 
 /// What every world looks for.
-pub const OF_THE_WORLD: [&str; 38] = [
+pub const OF_THE_WORLD: [&str; 37] = [
     TOOK_OVER,
     NOT_ACTIVE,
     FENCED_OFF,
@@ -76,7 +75,6 @@ pub const OF_THE_WORLD: [&str; 38] = [
     MADE_AGAIN,
     HEDGED,
     TURNED_AWAY,
-    LEFT_ALONE,
     RAN_TWICE,
     RAN_IN_DOUBT,
     UNRUN_IN_DOUBT,

@@ -9,8 +9,8 @@
 //!                             (one call is under way) -----------'
 //! ```
 //!
-//! Each node judges by its own calls alone, each (instance, service) by itself, and a new life of a peer is
-//! a new instance. A failure is a call that got no answer: the deadline passed, the peer restarted under it,
+//! Each node judges by its own calls alone, each (instance, action) by itself, and a new life of a peer is
+//! a new instance. Silence is an instance's, whatever it was asked for. A failure is a call that got no answer: the deadline passed, the peer restarted under it,
 //! or the handler failed. An error that the handler means its caller to read is an answer, and so is "bad
 //! request". A refusal says that the instance is well enough to refuse, and nothing of whether it would have
 //! answered: OVERLOADED opens no breaker, or a busy service would become one that nobody may call. What the
@@ -19,8 +19,11 @@
 //! Several probes must be answered in a row, or an instance that fails every other time would be back after every
 //! other probe. Who was let back in is on probation until a whole window went well: three failures are enough, and its
 //! back-off grows on.
-//! What silence is, [`super::usual`] says. Who is left alone for that alone may be slow and no more: it is
-//! asked when nobody else is left.
+//! What silence is, [`super::usual`] says.
+//!
+//! Where every instance that could be asked is left alone, calls go to them all the same, as if nothing were held
+//! against any: then it is more likely that the calls are at fault, or something behind all instances, and a call that is
+//! refused here is as lost as one that fails there. Source: the panic threshold of Envoy's load balancer, at its lowest.
 //!
 //! Source of the states: Nygard, "Release It!" (2007), Circuit Breaker; of the numbers: protocols.md,
 //! section 4, except where noted.
@@ -61,7 +64,7 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-/// The breaker of one (instance, service). It begins with the first failure: who is well needs none.
+/// The breaker of one (instance, action), or of an instance's silence. It begins with the first failure: who is well needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {
     state: BreakerState,
@@ -76,8 +79,6 @@ pub struct Breaker {
     probed: MonoTime,
     /// Probes that were answered in a row.
     well: u8,
-    /// It was opened for silence, not for failures.
-    is_silent: bool,
 }
 
 impl Default for Breaker {
@@ -90,7 +91,6 @@ impl Default for Breaker {
             opened: 0,
             probed: MonoTime::ZERO,
             well: 0,
-            is_silent: false,
         }
     }
 }
@@ -108,11 +108,6 @@ impl Breaker {
             BreakerState::Open { until } => now >= until && !is_planted(112),
             BreakerState::HalfOpen => false,
         }
-    }
-
-    /// Whether a call may go there if nobody else is left: who only says nothing may be slow.
-    pub fn admits_at_worst(&self, now: MonoTime) -> bool {
-        self.is_silent || self.admits(now)
     }
 
     /// How often it was opened: a number that changes says that what was under way counts no more.
@@ -138,10 +133,7 @@ impl Breaker {
     pub fn silent(&mut self, now: MonoTime, jitter: u64) {
         match self.probed() {
             Some(probed) => self.open(probed, jitter),
-            None => {
-                self.open(now, jitter);
-                self.is_silent = true;
-            }
+            None => self.open(now, jitter),
         }
     }
 
@@ -156,13 +148,8 @@ impl Breaker {
     ) -> bool {
         match (self.state, failed) {
             (BreakerState::HalfOpen, failed) if is_probe => match failed {
-                Some(true) => {
-                    self.open(self.probed, jitter());
-                    self.is_silent = false;
-                }
-                Some(false) if self.well + 1 >= WELL_IN_A_ROW => {
-                    (self.state, self.is_silent) = (BreakerState::Closed, false);
-                }
+                Some(true) => self.open(self.probed, jitter()),
+                Some(false) if self.well + 1 >= WELL_IN_A_ROW => self.state = BreakerState::Closed,
                 // The next call is the next probe.
                 answered => {
                     self.well += u8::from(answered.is_some());
@@ -175,7 +162,6 @@ impl Breaker {
                 self.in_a_row = if failed { self.in_a_row.saturating_add(1) } else { 0 };
                 if self.should_be_open() && !is_planted(113) {
                     self.open(now, jitter());
-                    self.is_silent = false;
                 }
                 let is_over = self.opened == 0 || self.seen == WINDOW;
                 return self.state == BreakerState::Closed && self.window == 0 && is_over;
@@ -253,7 +239,6 @@ mod tests {
         let breaker = opened();
         assert!(!breaker.admits(MonoTime::ZERO + (OPEN_FIRST - Duration::from_nanos(1))));
         assert!(breaker.admits(MonoTime::ZERO + OPEN_FIRST));
-        assert!(!breaker.admits_at_worst(MonoTime::ZERO));
     }
 
     #[test]
@@ -358,19 +343,18 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_is_asked_at_worst_and_who_fails_is_not() {
+    fn who_says_nothing_is_left_alone_for_ever_longer() {
         let mut breaker = Breaker::default();
         breaker.silent(MonoTime::ZERO, 0);
-        assert!(!breaker.admits(MonoTime::ZERO) && breaker.admits_at_worst(MonoTime::ZERO));
+        assert!(!breaker.admits(MonoTime::ZERO));
         let now = MonoTime::ZERO + AFTER;
         assert!(breaker.begin(now));
         // The probe says nothing either.
         breaker.silent(now + AFTER / 2, 0);
         assert_eq!(breaker.state(), BreakerState::Open { until: now + AFTER });
-        assert!(breaker.admits_at_worst(now));
         assert!(breaker.begin(now + AFTER));
         breaker.end(now + AFTER, true, Some(true), || 0);
-        assert!(!breaker.admits_at_worst(now + AFTER));
+        assert_eq!(breaker.state(), BreakerState::Open { until: now + AFTER + OPEN_FIRST * 4 });
     }
 
     #[test]

@@ -44,6 +44,15 @@ impl Word {
         }
     }
 
+    /// Whether it says that the instance fails what it is asked; none if it says nothing of that.
+    pub fn failed(self) -> Option<bool> {
+        match self {
+            Word::Nothing | Word::Refuses | Word::Outrun => None,
+            Word::Answers => Some(false),
+            Word::Fails => Some(true),
+        }
+    }
+
     /// What this failure says.
     pub fn of_failure(failure: Failure, executed: Executed) -> Word {
         match failure {
@@ -52,7 +61,6 @@ impl Word {
             | Failure::PermissionDenied
             | Failure::Unreachable
             | Failure::InvalidPath
-            | Failure::BreakerOpen
             | Failure::NotActive => Word::Nothing,
             // The argument of one call, or its answer.
             Failure::TooLarge | Failure::Unencodable | Failure::UnreadableAnswer => {
@@ -97,7 +105,7 @@ pub struct Load {
     unanswered: Option<Unanswered>,
     /// When it refused a call, if it has answered none since.
     refused: Option<MonoTime>,
-    /// There is one while something is held against the instance.
+    /// There is one while its silence is held against the instance.
     breaker: Option<Box<Breaker>>,
     /// From the first call on.
     health: Option<Box<Health>>,
@@ -152,7 +160,7 @@ impl Load {
         (now.since(at) < REMEMBERED).then_some(average)
     }
 
-    /// What is held against the instance; none if nothing is.
+    /// What its silence was held against it for; none if it was not silent lately.
     pub fn breaker(&self) -> Option<&Breaker> {
         self.breaker.as_deref()
     }
@@ -165,11 +173,6 @@ impl Load {
     /// Whether a call may go there now.
     pub fn admits(&self, now: MonoTime) -> bool {
         self.breaker.as_ref().is_none_or(|breaker| breaker.admits(now))
-    }
-
-    /// Whether a call may go there if nobody else is left.
-    pub fn admits_at_worst(&self, now: MonoTime) -> bool {
-        self.breaker.as_ref().is_none_or(|breaker| breaker.admits_at_worst(now))
     }
 
     /// Whether it is silent, or its probe is: see [`super::usual`]. `timely` is when the last call to any instance
@@ -225,12 +228,7 @@ impl Load {
         self.in_flight = self.in_flight.saturating_sub(1);
         let took = now.since(over.began);
         let word = over.word;
-        let failed = match word {
-            Word::Nothing | Word::Refuses | Word::Outrun => None,
-            Word::Answers => Some(false),
-            Word::Fails => Some(true),
-        };
-        if let Some(failed) = failed {
+        if let Some(failed) = word.failed() {
             let health = self.health.get_or_insert_with(|| Box::new(Health::new(now)));
             health.note(now, took, !failed);
         }
@@ -256,16 +254,14 @@ impl Load {
             Word::Answers => self.refused = None,
             _ => {}
         }
-        if word == Word::Fails && self.breaker.is_none() {
-            self.breaker = Some(Box::default());
-        }
         let is_closed = self.breaker.as_ref().is_none_or(|b| b.state() == BreakerState::Closed);
         self.measure(now, took, word);
         if let Some(breaker) = &mut self.breaker {
             let opened = breaker.opened();
-            // A probe that is too late shows that it is not well.
-            let failed = if over.is_probe && !in_time { failed.map(|_| true) } else { failed };
-            if breaker.end(now, over.is_probe, failed, jitter) {
+            // A failure in time is no silence: what fails is held against the action.
+            let counts = over.is_probe || word == Word::Fails;
+            let silent = word.failed().map(|_| counts && !in_time);
+            if breaker.end(now, over.is_probe, silent, jitter) {
                 self.breaker = None;
             } else if breaker.opened() != opened {
                 self.begin_epoch();
@@ -362,15 +358,18 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_held_against_an_instance_until_it_has_answered_for_long_enough() {
+    fn a_failure_in_time_is_no_silence_and_silence_is_held_against_an_instance_until_it_answers() {
         let mut load = Load::default();
-        let now = MonoTime::ZERO + 100 * MS;
-        call(&mut load, now, MS, Word::Refuses);
+        let now = MonoTime::ZERO + 1_000 * MS;
+        (0..9).for_each(|_| call(&mut load, now, MS, Word::Fails));
         assert_eq!(load.breaker(), None);
-        call(&mut load, now, MS, Word::Fails);
-        for _ in 0..20 {
-            assert!(load.breaker().is_some() && load.admits(now));
-            call(&mut load, now, MS, Word::Answers);
+        load.silent(now, 0);
+        assert!(!load.admits(now));
+        let later = now + 600 * MS;
+        for _ in 0..25 {
+            assert!(load.breaker().is_some() && load.admits(later));
+            // It reacts, whatever comes of the call.
+            call(&mut load, later, MS, Word::Fails);
         }
         assert_eq!(load.breaker(), None);
     }

@@ -9,7 +9,7 @@ use semver::{Version, VersionReq};
 
 use crate::base::slab::make_room;
 use crate::base::{Draws, FewMap, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
-use crate::directory::breaker::{BreakerState, JITTER_PERCENT};
+use crate::directory::breaker::{Breaker, BreakerState, JITTER_PERCENT};
 use crate::directory::document::{Document, Entry, EntryKey, OfferState, ServiceOffer, Spread};
 use crate::directory::load::{Load, Over, Word};
 use crate::directory::selection::{Selection, Wish, affinity, first_is_less_loaded};
@@ -84,6 +84,24 @@ pub struct Seat {
     since: MonoTime,
     patience: Option<Duration>,
     is_probe: bool,
+    /// What was held against the instance for this action; none if nothing was.
+    held: Option<Held>,
+}
+
+/// Which breaker of an action it was, how often it had been opened, and whether the call is its probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    number: u32,
+    opened: u32,
+    is_probe: bool,
+}
+
+/// What is held against one instance for one action.
+#[derive(Clone, Debug)]
+struct Grudge {
+    /// Tells it from those before of the same instance.
+    number: u32,
+    breaker: Breaker,
 }
 
 impl Seat {
@@ -94,7 +112,7 @@ impl Seat {
 
     /// Whether this call shows whether an instance is well again.
     pub fn is_probe(&self) -> bool {
-        self.is_probe
+        self.is_probe || self.held.is_some_and(|held| held.is_probe)
     }
 }
 
@@ -103,7 +121,7 @@ impl Seat {
 pub enum Nobody {
     /// Nobody who can be reached offers it.
     Offers,
-    /// Those who do are left alone: see [`crate::directory::breaker`].
+    /// Those who do are not well enough for a second attempt: see [`crate::directory::breaker`].
     IsWell,
 }
 
@@ -120,8 +138,10 @@ pub enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Will {
     Do(Purpose),
-    /// Nobody is left who is well: so who only says nothing is asked.
+    /// Nobody is left who is well: so who only says nothing is asked, and may be slow and no more.
     AtWorst,
+    /// Nor is anybody left who does not fail. To refuse a call is no better than to let it fail.
+    Anyway,
 }
 
 /// Who serves a call.
@@ -141,6 +161,9 @@ pub struct RemoteServices {
     by_pattern: FewMap<Pattern, SubscriptionKey>,
     groups: Slab<Group>,
     by_path: FewMap<TopicPath, GroupKey>,
+    /// What is held against instances for single actions, of which there are few. Each belongs to an instance of an offer.
+    grudges: BTreeMap<(SubscriptionKey, PeerKey), Grudge>,
+    grudges_made: u32,
     /// Groups that lost their last offer, the oldest first. They may have others by now.
     idle: VecDeque<GroupKey>,
 }
@@ -283,8 +306,8 @@ impl RemoteServices {
                 return Ok(chosen);
             }
         }
-        for offer in others.iter().filter(|_| purpose == Purpose::Call) {
-            let will = Will::AtWorst;
+        let wills = [Will::AtWorst, Will::Anyway].into_iter().filter(|_| purpose == Purpose::Call);
+        for (will, offer) in wills.flat_map(|will| others.iter().map(move |offer| (will, offer))) {
             if let Some(chosen) = self.choose_of(now, draws, *offer, (wish, will), here, &usable) {
                 return Ok(chosen);
             }
@@ -325,19 +348,27 @@ impl RemoteServices {
         let (loads, timely) = (&group.loads, group.timely);
         // One that was found to be silent.
         let silent = Cell::new(None);
+        let grudges = &self.grudges;
         let is_well = |peer: PeerKey| {
-            let Some(load) = loads.get(&peer) else { return true };
-            if will == Will::AtWorst {
-                return load.admits_at_worst(now);
+            if will == Will::Anyway {
+                return true;
             }
+            let held = grudges.get(&(key, peer)).map(|grudge| &grudge.breaker);
+            let admits = held.is_none_or(|breaker| breaker.admits(now));
+            let Some(load) = loads.get(&peer).filter(|_| will != Will::AtWorst) else {
+                return admits;
+            };
             // Planted: silence says nothing.
             if load.is_silent(now, timely, patience) && !is_planted(143) {
                 silent.set(Some(peer));
                 return false;
             }
             match will {
-                Will::Do(Purpose::Hedge(waited)) => load.would_help(now, waited),
-                _ => load.admits(now),
+                Will::Do(Purpose::Hedge(waited)) => {
+                    let is_closed = |breaker: &Breaker| breaker.state() == BreakerState::Closed;
+                    held.is_none_or(is_closed) && load.would_help(now, waited)
+                }
+                _ => admits && load.admits(now),
             }
         };
         let good = |index: usize| {
@@ -386,7 +417,14 @@ impl RemoteServices {
             }
         };
         if let Some(load) = silent.get().and_then(|peer| group.loads.get_mut(&peer)) {
-            load.silent(now, draws.below(Label::Breaker, JITTER_PERCENT + 1));
+            let mut jitter = || draws.below(Label::Breaker, JITTER_PERCENT + 1);
+            load.silent(now, jitter());
+            if let Some(grudge) = silent.get().and_then(|peer| self.grudges.get_mut(&(key, peer)))
+                && grudge.breaker.probed().is_some()
+            {
+                // The probe hangs.
+                grudge.breaker.silent(now, jitter());
+            }
         }
         let peer = instances[found?].peer;
         let made = &mut group.loads_made;
@@ -394,10 +432,15 @@ impl RemoteServices {
             *made = made.wrapping_add(1);
             Load::numbered(*made)
         });
-        if will != Will::AtWorst && load.is_silent(now, timely, patience) {
+        if matches!(will, Will::Do(_)) && load.is_silent(now, timely, patience) {
             load.wrong();
         }
         let is_probe = load.begin(now, patience);
+        let held = self.grudges.get_mut(&(key, peer)).map(|grudge| Held {
+            number: grudge.number,
+            is_probe: grudge.breaker.begin(now),
+            opened: grudge.breaker.opened(),
+        });
         Some(Chosen::Peer(
             peer,
             Seat {
@@ -409,27 +452,92 @@ impl RemoteServices {
                 since: now,
                 patience,
                 is_probe,
+                held,
             },
         ))
     }
 
     /// A call is over, or this attempt of it, and says this of its instance.
     pub fn end(&mut self, now: MonoTime, draws: &mut Draws, seat: Seat, word: Word) {
-        let Some(group) = self.groups.get_mut(seat.group) else { return };
-        let Some(load) = group.loads.get_mut(&seat.peer) else { return };
-        if load.number() != seat.load {
-            return;
-        }
+        let load = self.groups.get(seat.group).and_then(|group| group.loads.get(&seat.peer));
+        let is_its = load.is_some_and(|load| load.number() == seat.load);
         let Seat { since: began, epoch, patience, is_probe, .. } = seat;
+        let in_time = patience.is_none_or(|patience| now.since(began) < patience);
+        let is_closed = self.hold(now, draws, &seat, (word, in_time), is_its);
+        let group = self.groups.get_mut(seat.group);
+        let Some(Group { loads, timely, .. }) = group else { return };
+        let Some(load) = loads.get_mut(&seat.peer).filter(|load| load.number() == seat.load) else {
+            return;
+        };
         let over = Over { began, epoch, patience, is_probe, word };
         let jitter = || draws.below(Label::Breaker, JITTER_PERCENT + 1);
         let (in_time, is_usual) = load.end(now, over, jitter);
         if in_time {
-            group.timely = group.timely.max(Some(began));
+            *timely = (*timely).max(Some(began));
         }
-        if is_usual && let Some(offer) = self.offers.get_mut(seat.offer) {
+        if is_usual
+            && is_closed
+            && let Some(offer) = self.offers.get_mut(seat.offer)
+        {
             offer.usual.note(now, now.since(began));
         }
+    }
+
+    /// The end of a call counts for its action at its instance, which is the one that it went to if `is_its`. Says whether
+    /// calls of the action go there.
+    fn hold(
+        &mut self,
+        now: MonoTime,
+        draws: &mut Draws,
+        seat: &Seat,
+        (word, in_time): (Word, bool),
+        is_its: bool,
+    ) -> bool {
+        let key = (seat.offer, seat.peer);
+        let jitter = || draws.below(Label::Breaker, JITTER_PERCENT + 1);
+        let failed = word.failed();
+        let Some(grudge) = self.grudges.get_mut(&key) else {
+            if failed == Some(true) && is_its && seat.held.is_none() {
+                self.grudges_made = self.grudges_made.wrapping_add(1);
+                let mut breaker = Breaker::default();
+                breaker.end(now, false, failed, jitter);
+                self.grudges.insert(key, Grudge { number: self.grudges_made, breaker });
+            }
+            return true;
+        };
+        let breaker = &mut grudge.breaker;
+        let is_closed = breaker.state() == BreakerState::Closed;
+        let counts = match seat.held {
+            Some(held) => (held.number, held.opened) == (grudge.number, breaker.opened()),
+            // It began before anything was held against the instance.
+            None => is_its && breaker.opened() == 0,
+        };
+        if counts {
+            let is_probe = seat.held.is_some_and(|held| held.is_probe);
+            // A probe that is too late shows that it is not well.
+            let failed = if is_probe && !in_time { failed.map(|_| true) } else { failed };
+            if breaker.end(now, is_probe, failed, jitter) {
+                self.grudges.remove(&key);
+            }
+        }
+        is_closed
+    }
+
+    /// The actions of a service that no call goes to at this peer, as they failed too often, in the order of their
+    /// patterns.
+    pub fn left_alone(&self, service: &TopicPath, peer: PeerKey) -> Vec<Pattern> {
+        let is_open = |grudge: &Grudge| grudge.breaker.state() != BreakerState::Closed;
+        let of_peer =
+            self.grudges.iter().filter(|((_, of), grudge)| *of == peer && is_open(grudge));
+        let mut actions: Vec<Pattern> = of_peer
+            .filter_map(|((key, _), _)| {
+                let offer = self.offers.get(*key)?;
+                let group = self.groups.get(offer.group)?;
+                (group.path == *service).then(|| offer.pattern.clone())
+            })
+            .collect();
+        actions.sort();
+        actions
     }
 
     /// What so many of a thousand calls to the action of this place did not exceed lately, whoever served them; none as long
@@ -520,6 +628,9 @@ impl RemoteServices {
         let group = offer.group;
         let empty = offer.instances.is_empty();
         let left = offer.instances.iter().all(|instance| instance.peer != peer);
+        if left {
+            self.grudges.remove(&(key, peer));
+        }
         if left && let Some(group) = self.groups.get_mut(group) {
             // It may still offer another action; then its load is measured anew.
             group.loads.remove(&peer);
@@ -580,8 +691,9 @@ impl RemoteServices {
                 load.check_invariants();
                 let Some(breaker) = load.breaker() else { continue };
                 let now_its = (key, *peer, load.number(), load.epoch());
-                let is_its =
-                    |seat: &&Seat| (seat.group, seat.peer, seat.load, seat.epoch) == now_its;
+                let is_its = |seat: &&Seat| {
+                    seat.is_probe && (seat.group, seat.peer, seat.load, seat.epoch) == now_its
+                };
                 let is_half_open = breaker.state() == BreakerState::HalfOpen;
                 let probes = probes.iter().filter(is_its).count();
                 assert_eq!(probes, usize::from(is_half_open), "one probe at a time");
@@ -590,6 +702,21 @@ impl RemoteServices {
                 let most = budget::most(account.calls, now.since(account.since));
                 assert!(account.retries <= most + 1, "retries stay within their budget");
             }
+        }
+        for ((key, peer), Grudge { number, breaker }) in &self.grudges {
+            breaker.check_invariants();
+            let offer = self.offers.get(*key).expect("it is held against an instance");
+            assert!(offer.instances.iter().any(|i| i.peer == *peer), "which is there");
+            let is_its = |seat: &&Seat| {
+                let opened = breaker.opened();
+                let held = seat.held.filter(|held| {
+                    held.is_probe && (held.number, held.opened) == (*number, opened)
+                });
+                (seat.offer, seat.peer) == (*key, *peer) && held.is_some()
+            };
+            let is_half_open = breaker.state() == BreakerState::HalfOpen;
+            let probes = probes.iter().filter(is_its).count();
+            assert_eq!(probes, usize::from(is_half_open), "one probe of an action at a time");
         }
         assert_eq!(self.offers.len(), self.by_pattern.len(), "every pattern is indexed once");
         assert_eq!(self.groups.len(), self.by_path.len(), "every group is found by its path");

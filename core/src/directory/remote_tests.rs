@@ -343,17 +343,19 @@ fn who_keeps_failing_is_passed_over_and_tried_again_by_one_call_at_a_time() {
     assert_eq!(mesh.counts(30, &wish), [10; 3], "all is forgiven");
     // Something else is said of it: that makes it no other instance.
     let all: Vec<_> = (0..60).filter_map(|_| fail(&mut mesh, &[0, 1, 2])).collect();
-    assert_eq!(all.len(), 15);
+    assert_eq!(all.len(), 60, "where all are left alone, all are asked");
+    assert!((0..3).all(|index| all[30..].iter().filter(|of| **of == index).count() == 10));
     let keys: Vec<PeerKey> = mesh.peers.iter().map(|(key, _)| key).collect();
     let same = service("1.0.1", Spread::RoundRobin, &["math/add", "math/sub"]);
     mesh.change(keys[0], Some(same));
     let path = TopicPath::parse("math/add").unwrap();
-    let chosen =
-        mesh.remote
-            .choose(mesh.now, &mut mesh.draws, &path, (&wish, Purpose::Call), None, |_| true);
-    assert!(matches!(chosen, Err(Nobody::IsWell)));
-    // It goes and comes back: that does.
+    let hedge = Purpose::Hedge(MS);
+    let draws = &mut mesh.draws;
+    let chosen = mesh.remote.choose(mesh.now, draws, &path, (&wish, hedge), None, |_| true);
+    assert!(matches!(chosen, Err(Nobody::IsWell)), "a second attempt is for who is well");
+    // It goes and comes back: that makes it another one.
     mesh.change(keys[0], None);
     mesh.change(keys[0], Some(service("1.0.1", Spread::RoundRobin, &["math/add"])));
     assert_eq!(mesh.ask("math/add", &wish), Some(keys[0]));
+    assert_eq!(mesh.ask("math/add", &wish), Some(keys[0]), "the others are left alone");
 }

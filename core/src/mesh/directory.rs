@@ -311,7 +311,6 @@ impl Mesh {
             (chosen, None) => {
                 let stands_by = here.is_some_and(|(route, _)| self.is_single_active(route.service));
                 let failure = match chosen {
-                    Err(Nobody::IsWell) => Failure::BreakerOpen,
                     _ if stands_by || self.remote.has_standby(path, usable) => Failure::NotActive,
                     _ if here.is_some() => Failure::Unavailable,
                     _ => Failure::NoResponders,

@@ -8,7 +8,7 @@ use crate::directory::breaker::BreakerState;
 use crate::directory::vitals::Vitals;
 use crate::mesh::Mesh;
 use crate::rpc::health::Report;
-use crate::topic::TopicPath;
+use crate::topic::{Pattern, TopicPath};
 
 /// How one instance of a service does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub struct InstanceStats {
     pub waiting: usize,
     /// How it did lately.
     pub report: Report,
-    /// Whether calls go there.
+    /// Whether it is left alone for its silence.
     pub breaker: BreakerState,
+    /// Actions that calls of this node do not go to there, as they failed too often, in the order of their patterns.
+    pub left_alone: Vec<Pattern>,
     /// What a peer says of it itself: of calls of others, too.
     pub said: Option<Vitals>,
 }
@@ -55,6 +57,7 @@ impl Mesh {
                 waiting,
                 report: self.callee.health(key).map_or(Report::default(), |h| h.report(now)),
                 breaker: BreakerState::Closed,
+                left_alone: Vec::new(),
                 said: None,
             });
         }
@@ -68,6 +71,7 @@ impl Mesh {
                 waiting: 0,
                 report: load.health().map_or(Report::default(), |h| h.report(now)),
                 breaker: load.breaker().map_or(BreakerState::Closed, |breaker| breaker.state()),
+                left_alone: self.remote.left_alone(service, peer),
                 said: self.said_of(peer, service),
             });
             asked.insert((service, peer));
@@ -87,6 +91,7 @@ impl Mesh {
                     waiting: 0,
                     report: Report::default(),
                     breaker: BreakerState::Closed,
+                    left_alone: Vec::new(),
                     said: Some(said),
                 });
             }

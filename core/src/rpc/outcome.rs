@@ -60,8 +60,6 @@ pub enum Failure {
     UnreadableAnswer,
     /// A permission is missing, here or there; the detail says which.
     PermissionDenied,
-    /// Everybody who serves the path has failed too often lately, and is left alone for a moment.
-    BreakerOpen,
     /// The service is single-active, and active elsewhere or nowhere.
     NotActive,
 }
@@ -87,7 +85,6 @@ impl Failure {
             Failure::InvalidPath => "INVALID_PATH",
             Failure::UnreadableAnswer => "UNREADABLE_ANSWER",
             Failure::PermissionDenied => "PERMISSION_DENIED",
-            Failure::BreakerOpen => "BREAKER_OPEN",
             Failure::NotActive => "NOT_ACTIVE",
         }
     }
@@ -111,7 +108,6 @@ impl Failure {
             Failure::InvalidPath => "the path is not a topic path",
             Failure::UnreadableAnswer => "the answer is not of the type that was asked for",
             Failure::PermissionDenied => "a permission is missing",
-            Failure::BreakerOpen => "whoever serves this path has failed too often lately",
             Failure::NotActive => "no instance of the service is active that could be reached",
         }
     }

@@ -51,7 +51,6 @@ pub fn may_go_again(error: &CallError, hint: Option<Duration>, idempotent: bool)
             | Failure::PeerRestarted
             | Failure::ShuttingDown => true,
             Failure::NoResponders
-            | Failure::BreakerOpen
             // The mesh has its own way with these: it waits until somebody is active.
             | Failure::NotActive
             | Failure::Unreachable

@@ -387,8 +387,11 @@ pub struct StatsEntry {
     pub p99_us: Option<u64>,
     /// How well it is, in per cent: the calls that were answered, or 0 while it is left alone.
     pub score: u8,
-    /// `closed`, or `open` while it has failed too often to be called, or `half-open` while one call tries it.
+    /// `closed`, or `open` while it says nothing and is not called, or `half-open` while one call tries it.
     pub breaker: String,
+    /// Actions that are not called there, as they failed too often.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_alone: Vec<String>,
     /// What its own node says of it, of a peer: of others' calls, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<VitalsEntry>,
@@ -455,6 +458,7 @@ impl StatsEntry {
                 BreakerState::HalfOpen => "half-open",
             }
             .into(),
+            left_alone: stats.left_alone.iter().map(|p| p.as_str().to_string()).collect(),
             says: stats.said.as_ref().map(VitalsEntry::new),
         }
     }

@@ -132,7 +132,6 @@ fn rare(event: &Event) -> Option<&'static str> {
         Event::CallHedged { .. } => sometimes::HEDGED,
         Event::CallEnded { result: Err(CallError::Failed { failure, .. }), .. } => match failure {
             Failure::Overloaded => sometimes::TURNED_AWAY,
-            Failure::BreakerOpen => sometimes::LEFT_ALONE,
             _ => return None,
         },
         Event::LifeBegan { .. } => sometimes::BEGAN_ANEW,

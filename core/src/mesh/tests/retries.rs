@@ -272,20 +272,55 @@ fn an_instance_that_says_nothing_is_left_alone_and_comes_back() {
 }
 
 #[test]
-fn when_all_are_left_alone_calls_fail_at_once_and_unrun() {
+fn when_all_are_left_alone_calls_go_to_them_all_the_same() {
     let mut world = World::new(2);
     let health = Health::default();
     health.is_sick.store(true, Ordering::Relaxed);
     world.serve(1, who(1, &health, true));
     world.connect(0, 1);
     let calls = ask_many(&mut world, 6, |handle| handle.request("who/are"));
-    assert_eq!(failures(&calls, Failure::HandlerFailed), 5);
-    let error = ended(&calls[5]).unwrap_err();
-    assert_eq!((error.code(), error.executed()), ("BREAKER_OPEN", Executed::No));
-    assert_eq!(health.asked(), 5);
-    // Who asks for this peer gets it.
-    let pinned = ask_many(&mut world, 1, |handle| handle.request("who/are").to(id(1)));
-    assert_eq!(ended(&pinned[0]).unwrap_err().failure(), Some(Failure::HandlerFailed));
+    assert_eq!(failures(&calls, Failure::HandlerFailed), 6);
+    assert_eq!(health.asked(), 6);
+    let stats = world.stations[0].mesh.stats();
+    assert_eq!(stats[0].left_alone.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["who/are"]);
+    health.is_sick.store(false, Ordering::Relaxed);
+    let calls = ask_many(&mut world, 6, |handle| handle.request("who/are"));
+    assert!(calls.iter().all(|call| ended(call).is_ok()), "the first one is a probe, and all go");
+    assert!(world.stations[0].mesh.stats()[0].left_alone.is_empty());
+}
+
+#[test]
+fn an_action_that_fails_takes_nothing_from_others_of_the_same_instances() {
+    let mut world = World::new(3);
+    for index in 1..3 {
+        let mixed = service("mixed")
+            .action("well", move |_, (): ()| async move { Ok(index as u64) })
+            .action("sick", move |_, (): ()| async move {
+                // Of one instance alone.
+                if index == 1 {
+                    Err(HandlerError::failed("it always does"))
+                } else {
+                    Ok(index as u64)
+                }
+            });
+        world.serve(index, mixed);
+        world.connect(0, index);
+    }
+    for _ in 0..10 {
+        ask_many(&mut world, 10, |handle| handle.request("mixed/sick"));
+    }
+    let stats = world.stations[0].mesh.stats();
+    let of = |peer| stats.iter().find(|stats| stats.peer == id(peer)).unwrap();
+    assert_eq!(of(1).left_alone.len(), 1);
+    assert!(of(2).left_alone.is_empty());
+    let answers: Vec<u64> = (0..10)
+        .flat_map(|_| ask_many(&mut world, 10, |handle| handle.request("mixed/well")))
+        .map(|call| ended(&call).unwrap())
+        .collect();
+    let by = |index| answers.iter().filter(|answer| **answer == index).count();
+    assert_eq!((by(1), by(2)), (50, 50), "all are answered, and both have their turn");
+    let calls = ask_many(&mut world, 100, |handle| handle.request("mixed/sick"));
+    assert!(failures(&calls, Failure::HandlerFailed) <= 1, "one that fails is left alone");
 }
 
 #[test]
@@ -382,7 +417,7 @@ fn how_services_do_is_known_where_they_are_and_where_they_are_called() {
     let (p50, p99) = (of(1).report.p50.unwrap(), of(1).report.p99.unwrap());
     assert!(p50.abs_diff(MS * 80) < MS * 6 && p99.abs_diff(MS * 120) < MS * 8, "{p50:?} {p99:?}");
     assert_eq!((of(2).report.failed, of(2).score(), of(2).in_flight), (5, 0, 0));
-    assert!(matches!(of(2).breaker, BreakerState::Open { .. }));
+    assert_eq!((of(2).breaker, of(2).left_alone.len()), (BreakerState::Closed, 1));
     let served = &world.stations[1].mesh.stats()[0];
     assert_eq!((served.peer, served.report.calls), (id(1), 3));
     assert!(served.report.p99.unwrap().abs_diff(MS * 40) < MS * 3, "how long it ran itself");

@@ -181,6 +181,9 @@ fn tell<'a>(stats: impl Iterator<Item = &'a StatsEntry>, output: Output) {
         if entry.breaker != "closed" {
             words += &format!("  breaker {}", entry.breaker);
         }
+        if !entry.left_alone.is_empty() {
+            words += &format!("  left alone: {}", entry.left_alone.join(", "));
+        }
         if entry.is_own {
             words += "  (this node)";
         }
