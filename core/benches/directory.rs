@@ -55,7 +55,7 @@ fn choosing(criterion: &mut Criterion) {
         for services in SERVICES {
             let mut remote = remote(services);
             let mut draws = Draws::new([1; 32]);
-            let wish = Wish { selection, version: None };
+            let wish = Wish { selection, ..Wish::default() };
             let paths: Vec<TopicPath> = (0..services)
                 .map(|n| TopicPath::parse(&format!("shop/service-{n}/write")).expect("a path"))
                 .collect();

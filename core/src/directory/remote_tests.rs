@@ -85,7 +85,7 @@ impl Mesh {
 }
 
 fn by(selection: Selection) -> Wish {
-    Wish { selection, version: None }
+    Wish { selection, ..Wish::default() }
 }
 
 fn in_version(range: &str) -> Wish {

@@ -10,7 +10,6 @@ use crate::directory::document::{DESCRIPTION_BYTES_MAX, TYPE_NAME_BYTES_MAX, VER
 use crate::directory::local::NewService;
 use crate::directory::{Hook, ServiceInput, ServiceState, Wish};
 use crate::machine::{Context, Machine};
-use crate::mesh::leases::is_not_active;
 use crate::mesh::wiring::Work;
 use crate::mesh::{Mesh, NodeTimer, Own, PeerEntry, Phase, feed};
 use crate::payload::Payload;
@@ -200,8 +199,9 @@ impl Mesh {
             Ok(()) => self.route(&request.path, request.target, &request.wish),
             Err(denied) => (Err(denied.into()), None),
         };
-        let may_wait = request.target == Target::Any && is_not_active(&route);
-        let path = may_wait.then(|| request.path.clone());
+        let may_wait = request.target == Target::Any && !request.wish.at_once;
+        let waits = self.waits_for(&request.path, &route).filter(|_| may_wait);
+        let path = waits.is_some().then(|| request.path.clone());
         let hedge = request.hedge.and_then(|hedge| self.hedge_after(hedge, seat.as_ref()));
         let call = self.caller.add(NewCall {
             path: request.path,
@@ -214,7 +214,7 @@ impl Mesh {
         });
         self.note_route(call, request.wish, seat);
         match path {
-            Some(path) => self.routed(call, &path, true, route),
+            Some(path) => self.routed(call, &path, route),
             None => self.feed_caller(CallerInput::Routed { call, route }),
         }
         self.run();

@@ -149,7 +149,7 @@ impl Mesh {
         let changes: Vec<_> = changes.collect();
         self.learn_interest(peer, id, &changes);
         self.remote.update(peer, id, version, changes);
-        self.look_for_leaders();
+        self.look_for_ways();
         if let Some(what) = ignored {
             self.events.push_back(Event::ClaimIgnored { peer: id, what });
         }

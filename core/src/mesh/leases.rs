@@ -15,8 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::auth::{NetworkId, Permission};
 use crate::base::{
-    CallKey, Effects, FewMap, KeyMap, MonoTime, Now, PeerId, PeerKey, ServiceKey, ServiceTag,
-    TimerId,
+    Effects, FewMap, KeyMap, MonoTime, Now, PeerId, PeerKey, ServiceKey, ServiceTag,
 };
 use crate::directory::{LeaseWish, ServiceInput, ServiceState};
 use crate::lease::{
@@ -31,8 +30,6 @@ use crate::mesh::outbound::OutItem;
 use crate::mesh::wiring::Work;
 use crate::mesh::{CommandError, Mesh, NodeTimer, Own, Phase, feed};
 use crate::planted::is_planted;
-use crate::rpc::caller::Route;
-use crate::rpc::{CallError, CallerInput, Failure};
 use crate::store::stored;
 use crate::topic::{Pattern, TopicPath};
 use crate::wire::{LEARNED_PART_MAX, LearnedPart, Message};
@@ -48,13 +45,6 @@ pub struct LeaseSettings {
     pub times: LeaseTimes,
 }
 
-/// So soon a call looks again for who is active, if nobody tells it before. A guess.
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
-
-/// So often a call goes at once where a standby says that the leader is; after that it waits for a moment before it is
-/// sent again.
-const HINTS_MAX: u8 = 3;
-
 /// What waits on the control lane of a link beside as many words as there may be leases, before words about leases are
 /// dropped: whoever needs them says them again.
 const CONTROL_SPARE: usize = 64;
@@ -62,19 +52,6 @@ const CONTROL_SPARE: usize = 64;
 /// How long an acceptor that stops stays after it gave a lease up: without its vote, two that take over at one moment would
 /// be in each other's way for a round. Room for two round trips of a network that is not slow. A guess.
 const LINGER: std::time::Duration = std::time::Duration::from_millis(100);
-
-/// Whether a way was looked for, and nobody is active.
-pub(super) fn is_not_active<T>(route: &Result<T, CallError>) -> bool {
-    matches!(route, Err(error) if error.failure() == Some(Failure::NotActive))
-}
-
-/// A call for which nobody is active.
-#[derive(Clone, Debug)]
-struct Held {
-    path: TopicPath,
-    /// When it looks again.
-    timer: TimerId<NodeTimer>,
-}
 
 /// The leases of one network.
 #[derive(Clone)]
@@ -123,8 +100,6 @@ pub(super) struct Leases {
     by_name: BTreeMap<LeaseName, ServiceKey>,
     /// What is on its way to the disk: the request of the journal, the registry, the epoch and the number of its acceptor.
     storing: VecDeque<(u64, usize, u64, u64)>,
-    /// Calls that wait until somebody is active.
-    held: BTreeMap<CallKey, Held>,
     /// This node stops, and was active until a moment ago.
     lingers_until: Option<MonoTime>,
 }
@@ -147,11 +122,6 @@ impl Leases {
     /// Whether others need this node, which stops, for a moment yet.
     pub(super) fn lingers(&self, now: MonoTime) -> bool {
         self.lingers_until.is_some_and(|until| now < until)
-    }
-
-    /// Calls that wait until somebody is active.
-    pub(super) fn held(&self) -> impl Iterator<Item = CallKey> {
-        self.held.keys().copied()
     }
 
     pub(super) fn check_invariants(&self) {
@@ -287,7 +257,7 @@ impl Mesh {
     /// A service has moved on in its life.
     pub(super) fn lease_follows(&mut self, service: ServiceKey, state: ServiceState) {
         match state {
-            ServiceState::Running => self.look_for_leaders(),
+            ServiceState::Running => self.look_for_ways(),
             ServiceState::Stopped | ServiceState::Failed => {
                 if let Some((place, name)) = self.leases.services.remove(service) {
                     self.leases.by_name.remove(&name);
@@ -504,83 +474,5 @@ impl Mesh {
 
     pub(super) fn acceptor_timer(&mut self, place: usize, epoch: u64, timer: AcceptorTimer) {
         self.feed_acceptor(place, epoch, AcceptorInput::Timer(timer));
-    }
-
-    // Calls.
-
-    /// A way for a call was looked for. If the service is there, but nobody is active, the call waits until somebody
-    /// is, or its deadline passes.
-    pub(super) fn routed(
-        &mut self,
-        call: CallKey,
-        path: &TopicPath,
-        may_wait: bool,
-        route: Result<Route, CallError>,
-    ) {
-        if is_not_active(&route) && may_wait {
-            return self.hold_call(call, path.clone());
-        }
-        self.forget_held(call);
-        self.feed_caller(CallerInput::Routed { call, route });
-    }
-
-    pub(super) fn hold_call(&mut self, call: CallKey, path: TopicPath) {
-        let timer = self.timers.arm(self.now.mono + LOOK_AGAIN, NodeTimer::LookForLeader(call));
-        match self.leases.held.insert(call, Held { path, timer }) {
-            None => self.feed_caller(CallerInput::Held(call)),
-            Some(before) => {
-                self.timers.disarm(before.timer);
-            }
-        }
-    }
-
-    /// A peer was asked that is not active, and has not run the call. It may know who is.
-    pub(super) fn call_not_active(
-        &mut self,
-        call: CallKey,
-        path: TopicPath,
-        hints: u8,
-        leader: Option<PeerId>,
-    ) {
-        let known = leader.and_then(|leader| self.by_id.get(&leader).copied());
-        let is_up = |key: &PeerKey| self.peers.get(*key).is_some_and(|p| p.machine.is_up());
-        let may = |key: &PeerKey| {
-            let serve = crate::auth::Permission::Serve;
-            self.access.may(self.now, *key, serve, &path).is_ok()
-        };
-        match known.filter(|key| hints <= HINTS_MAX && is_up(key) && may(key)) {
-            Some(peer) => {
-                self.end_seat(call);
-                self.feed_caller(CallerInput::Routed { call, route: Ok(Route::Peer(peer)) });
-            }
-            None => self.hold_call(call, path),
-        }
-    }
-
-    /// Looks for a way for a call that waits.
-    pub(super) fn look_for_leader(&mut self, call: CallKey) {
-        let Some(held) = self.leases.held.get(&call) else { return };
-        let path = held.path.clone();
-        let route = self.reroute(call, &path);
-        self.routed(call, &path, true, route);
-    }
-
-    /// Somebody may have become active.
-    pub(super) fn look_for_leaders(&mut self) {
-        let waiting: Vec<CallKey> = self.leases.held.keys().copied().collect();
-        for call in waiting {
-            let Some(held) = self.leases.held.get(&call) else { continue };
-            let path = held.path.clone();
-            let route = self.reroute(call, &path);
-            if !is_not_active(&route) {
-                self.routed(call, &path, true, route);
-            }
-        }
-    }
-
-    pub(super) fn forget_held(&mut self, call: CallKey) {
-        if let Some(held) = self.leases.held.remove(&call) {
-            self.timers.disarm(held.timer);
-        }
     }
 }

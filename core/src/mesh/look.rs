@@ -195,7 +195,7 @@ impl Mesh {
             return;
         }
         assert!(
-            self.leases.held().all(|call| self.caller.is_open(call)),
+            self.held.keys().all(|call| self.caller.is_open(*call)),
             "calls that wait are open"
         );
         if self.timers.peek().is_none_or(|(at, _)| at > self.now.mono) {

@@ -36,6 +36,7 @@ mod retries;
 mod store;
 mod unverified;
 mod vitals;
+mod waiting;
 mod wake;
 mod watch;
 mod wiring;
@@ -47,8 +48,8 @@ use bytes::Bytes;
 
 use crate::auth::{Access, AccessInput, AccessTimer, LifeRecord};
 use crate::base::{
-    Allowance, Bound, CallTag, Draws, FewMap, Identity, Incarnation, KeyMap, Label, Limits,
-    MonoTime, Now, PeerId, PeerKey, PeerTag, Refusals, Slab, TimerQueue,
+    Allowance, Bound, CallKey, CallTag, Draws, FewMap, Identity, Incarnation, KeyMap, Label,
+    Limits, MonoTime, Now, PeerId, PeerKey, PeerTag, Refusals, Slab, TimerQueue,
 };
 use crate::directory::numbers::{EVENT_BITS, Numbers};
 use crate::directory::{LocalServices, Publisher, RemoteServices, Replicas};
@@ -221,6 +222,8 @@ pub struct Mesh {
     next_dial: u64,
     /// Accepted links that were not greeted, oldest first.
     unverified: Unverified,
+    /// Calls that wait for a way.
+    held: BTreeMap<CallKey, waiting::Held>,
     /// Peers whose rights one key has handed on.
     delegated: BTreeMap<PeerId, usize>,
     /// Bytes of frames that wait behind a cut, of all peers.
@@ -321,6 +324,7 @@ impl Mesh {
             dials: FewMap::default(),
             next_dial: 0,
             unverified: Unverified::default(),
+            held: BTreeMap::new(),
             delegated: BTreeMap::new(),
             held_bytes: 0,
             services: LocalServices::new(),

@@ -6,7 +6,6 @@ use crate::directory::load::Word;
 use crate::directory::remote::Seat;
 use crate::mesh::directory::{Routed, Tried};
 use crate::mesh::event::Event;
-use crate::mesh::leases::is_not_active;
 use crate::mesh::{Mesh, Target};
 use crate::rpc::caller::{CallerEffect, Route};
 use crate::rpc::{CallError, CallResult, CallerInput, Executed, Failure, retry};
@@ -94,17 +93,17 @@ impl Mesh {
             return self.feed_caller(CallerInput::Spent(call));
         }
         // Where everybody fails, whoever goes round at once makes it worse: so only once.
-        let (mut found, mut nobody_active) = (None, false);
+        let (mut found, mut waits) = (None, None);
         if (attempt == 1 || for_others) && !pinned {
             let (route, seat) = self.route_to_any(path, &routed.wish, tried);
-            nobody_active = is_not_active(&route);
+            waits = self.waits_for(path, &route).filter(|_| !routed.wish.at_once);
             found = route.ok().map(|route| (route, seat));
         }
         let seat = found.as_ref().and_then(|(_, seat)| *seat);
         self.remember_route(call, Routed { wish: routed.wish, seat, hedge: None, tried });
-        if nobody_active && for_others {
-            // Whoever takes over will do. Who is overloaded is not asked before it said so.
-            return self.hold_call(call, path.clone());
+        if let (Some(failure), true) = (waits, for_others) {
+            // Whoever takes over, or is back, will do. Who is overloaded is not asked before it said so.
+            return self.hold_call(call, path.clone(), failure);
         }
         self.feed_caller(match found {
             Some((route, _)) => CallerInput::Routed { call, route: Ok(route) },

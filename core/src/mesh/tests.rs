@@ -30,6 +30,7 @@ mod sick;
 mod store;
 mod streams;
 mod vitals;
+mod waiting;
 mod watch;
 
 const MS: Duration = Duration::from_millis(1);

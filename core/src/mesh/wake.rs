@@ -57,7 +57,7 @@ pub(super) enum NodeTimer {
     /// By the place of its registry, and its epoch.
     Acceptor(usize, u64, AcceptorTimer),
     WantLease(ServiceKey),
-    LookForLeader(CallKey),
+    LookForWay(CallKey),
     LookAtServices,
     /// Members of groups of a node that stops have had their time to read.
     LeaveGroups,
@@ -87,7 +87,7 @@ impl Mesh {
             NodeTimer::Proposer(..) | NodeTimer::Acceptor(..) | NodeTimer::WantLease(_) => {
                 WakeReason::Lease
             }
-            NodeTimer::LookForLeader(_) => WakeReason::CallDeadline,
+            NodeTimer::LookForWay(_) => WakeReason::CallDeadline,
             NodeTimer::Linger
             | NodeTimer::LeaveGroups
             | NodeTimer::Lent

@@ -85,7 +85,7 @@ impl Mesh {
             NodeTimer::Proposer(place, timer) => self.proposer_timer(place, timer),
             NodeTimer::Acceptor(place, epoch, timer) => self.acceptor_timer(place, epoch, timer),
             NodeTimer::WantLease(service) => self.want_again(service),
-            NodeTimer::LookForLeader(call) => self.look_for_leader(call),
+            NodeTimer::LookForWay(call) => self.look_for_way(call),
             NodeTimer::LookAtServices => self.look_at_services(),
             NodeTimer::LeaveGroups => self.groups_are_left(),
             NodeTimer::Lent => self.lent_expires(),
@@ -345,6 +345,7 @@ impl Mesh {
                     credit: call_credit,
                     message_bytes_max,
                 });
+                self.look_for_ways();
             }
             PeerEffect::LinkLost { link, reason, last, drained } => {
                 let connected = entry.machine.is_up();
@@ -424,7 +425,7 @@ impl Mesh {
             CallerEffect::LegOver { call, peer, end } => self.leg_over(call, peer, end),
             CallerEffect::Reroute { call, path } => {
                 let route = self.reroute(call, &path);
-                self.routed(call, &path, true, route);
+                self.routed(call, &path, route);
             }
             CallerEffect::NotActive { call, path, hints, leader } => {
                 self.call_not_active(call, path, hints, leader);

@@ -244,7 +244,7 @@ impl Peer {
         if let Some(why) = refusal
             && (shaking || why.is_about_access())
         {
-            turn.out.push(PeerEffect::Refused { why });
+            self.refused(turn, why);
         }
         match state {
             LinkState::Greeting { timer } | LinkState::Met { timer, .. } => {

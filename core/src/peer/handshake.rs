@@ -342,8 +342,7 @@ impl Peer {
         if self.current.is_none() {
             self.current = Some(link);
         }
-        self.failures = 0;
-        self.met = true;
+        (self.failures, self.refused, self.met) = (0, false, true);
         self.undone = None;
         turn.out.push(PeerEffect::LinkReady {
             link,
@@ -397,7 +396,7 @@ impl Peer {
         let Some(why) = RefuseCode::from_number(code) else {
             return self.fault(turn, link, format!("refusal {code}, which is none"));
         };
-        turn.out.push(PeerEffect::Refused { why });
+        self.refused(turn, why);
         self.close(turn, link, why.as_close());
         if why == RefuseCode::StaleIncarnation
             && let Some(later) = later

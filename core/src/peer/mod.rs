@@ -72,6 +72,10 @@ pub const BACKOFF: [Duration; 5] = [
 /// See [`BACKOFF`].
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Dials that have failed in a row, from which on nothing waits for a peer: about 17 s after the first where nothing
+/// answers. A guess.
+const EXPECTED_FAILURES: usize = 2;
+
 /// Dials of one peer under way at one time: to where it was thought to be, and to where we were told
 /// that it is.
 const DIALS_MAX: usize = 2;
@@ -214,6 +218,8 @@ pub struct Peer {
     dial_asked: bool,
     /// Dials and links that failed in a row.
     failures: usize,
+    /// It has refused what we are or may since it was up last: to wait for it is in vain.
+    refused: bool,
     redial: Option<TimerHandle>,
     links: Vec<Link>,
     /// The link that we send on, of those that are up and not drained.
@@ -265,6 +271,7 @@ impl Peer {
             dials: Vec::new(),
             dial_asked: false,
             failures: 0,
+            refused: false,
             redial: None,
             links: Vec::new(),
             current: None,
@@ -292,6 +299,15 @@ impl Peer {
     /// Whether nothing is going on with it: no link and no dial.
     pub fn is_idle(&self) -> bool {
         self.links.is_empty() && self.dials.is_empty() && !self.dial_asked
+    }
+
+    /// Whether it is to be here before long: it is being dialled, and not in vain for long.
+    pub fn is_expected(&self) -> bool {
+        self.keep
+            && !self.addresses.is_empty()
+            && self.failures < EXPECTED_FAILURES
+            && !self.refused
+            && !self.is_up()
     }
 
     /// The links that are up, those that are drained included, oldest first.
@@ -419,6 +435,14 @@ impl Peer {
         Some(wait)
     }
 
+    /// The peer has refused this end.
+    fn refused(&mut self, turn: &mut Turn<'_, '_, '_>, why: RefuseCode) {
+        // One that stops may be there again in a moment, and a life that is over is followed by another one.
+        let for_now = [RefuseCode::ShuttingDown, RefuseCode::StaleIncarnation];
+        self.refused |= !for_now.contains(&why);
+        turn.out.push(PeerEffect::Refused { why });
+    }
+
     fn close(&mut self, turn: &mut Turn<'_, '_, '_>, link: LinkHandle, code: CloseCode) {
         self.close_all(turn, vec![link], code);
     }
@@ -455,7 +479,7 @@ impl Peer {
         self.keep = true;
         self.addresses = addresses;
         // Being asked is a reason to try at once.
-        self.failures = 0;
+        (self.failures, self.refused) = (0, false);
         self.dial_now(turn);
         // What is under way may lead to where it is no more; it is not given up for that.
         if elsewhere && self.wants_dial(turn.local) && !self.is_up() && self.dials.len() < DIALS_MAX
@@ -523,7 +547,7 @@ impl Peer {
         self.met = false;
         self.spent.clear();
         self.abandons.clear();
-        self.failures = 0;
+        (self.failures, self.refused) = (0, false);
         self.dial_now(turn);
     }
 }

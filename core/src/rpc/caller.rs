@@ -58,6 +58,8 @@ struct Call {
     idempotent: bool,
     pinned: bool,
     retry: bool,
+    /// What it ends in if its time is over while there is no way.
+    waits_for: Failure,
     /// How often it was sent elsewhere by who is not active, which is no attempt: nobody ran it.
     hints: u8,
     attempt: u32,
@@ -179,6 +181,7 @@ impl Caller {
             attempt: 1,
             failed: None,
             stage: Stage::Routing,
+            waits_for: Failure::NotActive,
             sent: false,
             in_doubt: false,
             timer: None,
@@ -470,10 +473,10 @@ impl Machine for Caller {
     ) {
         match input {
             CallerInput::Routed { call, route } => self.route(cx, call, route, out),
-            CallerInput::Held(key) => {
-                if let Some(call) = self.calls.get_mut(key)
-                    && call.timer.is_none()
-                {
+            CallerInput::Held { call: key, failure } => {
+                let Some(call) = self.calls.get_mut(key) else { return };
+                call.waits_for = failure;
+                if call.timer.is_none() {
                     call.timer = Some(cx.arm(call.deadline, CallerTimer::Deadline(key)));
                 }
             }
@@ -555,10 +558,10 @@ impl Machine for Caller {
                 if let Some(open) = self.calls.get_mut(call) {
                     open.timer = None;
                 }
-                // One that has no way when its time is over has waited for somebody to be active.
-                let waits =
-                    self.calls.get(call).is_some_and(|c| c.stage == Stage::Routing && !c.in_doubt);
-                let failure = if waits { Failure::NotActive } else { Failure::DeadlineExceeded };
+                // One that has no way when its time is over has waited for one.
+                let waited = self.calls.get(call);
+                let waited = waited.filter(|c| c.stage == Stage::Routing && !c.in_doubt);
+                let failure = waited.map_or(Failure::DeadlineExceeded, |c| c.waits_for);
                 self.abandon(cx, call, failure, out);
             }
         }

@@ -339,6 +339,13 @@ impl RequestBuilder {
         self.with(|request| request.retry = false)
     }
 
+    /// The call fails where nobody can serve it at the moment, as `NO_RESPONDERS` or `NOT_ACTIVE`, and has not run. Without
+    /// this it waits within its deadline: for an active instance of a single-active service, and while a peer is being
+    /// dialled that offered the path, or was not met yet, until two dials in a row have failed.
+    pub fn without_waiting(self) -> Self {
+        self.with(|request| request.wish.at_once = true)
+    }
+
     /// If no answer has come after this time, another instance is asked too, and the first answer counts. Only for
     /// [idempotent](RequestBuilder::idempotent) calls, which may go to anybody: any other is refused, unrun, as
     /// `BAD_REQUEST`. It is paid from the service's retry budget: see [`crate::rpc::hedge`].

@@ -53,8 +53,13 @@ pub enum CallerInput {
     Later(CallKey),
     /// A call that has failed may not be made again: there were too many that were.
     Spent(CallKey),
-    /// There is no way yet: the call waits for one, until its deadline.
-    Held(CallKey),
+    /// There is no way yet: the call waits for one, until its deadline, and ends in this failure then.
+    Held {
+        /// The call.
+        call: CallKey,
+        /// What it ends in.
+        failure: Failure,
+    },
     /// A call that waits ([`CallerEffect::Hedge`]) is asked of this peer too.
     Hedged {
         /// The call.
