@@ -15,12 +15,16 @@ use dunlin_core::service::{BoxFuture, Host, Spawner};
 use dunlin_core::store::StoreInput;
 use dunlin_core::transport::Transmit;
 use dunlin_core::{Event, MonoTime, Node as Core, Now, PeerId};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::events::Feed;
+use crate::names::Names;
 use crate::node::NodeError;
+use crate::reach::Reach;
+use crate::resolver::Resolver;
 use crate::socket::Socket;
 use crate::store::writer::Writer;
 
@@ -44,17 +48,30 @@ const SLEEP_MAX: Duration = Duration::from_secs(5);
 type Task = Box<dyn FnOnce(&mut Core, &mut Host, Now) + Send>;
 
 /// What the driver shares with the node's owner.
-#[derive(Default)]
 pub(crate) struct Desk {
     pub(crate) bell: Arc<Bell>,
     pub(crate) feed: Feed,
+    /// Where the node's sockets can send to.
+    pub(crate) reach: Reach,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) names: Names,
+    /// Runs what the node does beside its driver: its own thread's, if it has one.
+    pub(crate) runtime: Handle,
     tasks: Mutex<Option<Vec<Task>>>,
 }
 
 impl Desk {
     /// A desk whose driver is about to begin.
-    pub(crate) fn open() -> Arc<Desk> {
-        Arc::new(Desk { tasks: Mutex::new(Some(Vec::new())), ..Desk::default() })
+    pub(crate) fn open(reach: Reach, resolver: Arc<dyn Resolver>, runtime: Handle) -> Arc<Desk> {
+        Arc::new(Desk {
+            bell: Arc::default(),
+            feed: Feed::default(),
+            reach,
+            resolver,
+            names: Names::default(),
+            runtime,
+            tasks: Mutex::new(Some(Vec::new())),
+        })
     }
 
     /// Runs `task` with the whole node in the driver's next turn; drops it if the driver has ended.
@@ -73,6 +90,7 @@ impl Desk {
     fn close(&self) {
         let tasks = self.tasks.lock().expect("nothing panics under this lock").take();
         drop(tasks);
+        self.names.clear();
         self.feed.close();
     }
 }

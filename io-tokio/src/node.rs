@@ -65,7 +65,6 @@ pub struct LinkInfo {
 /// to its peers; [`Node::shutdown`] takes leave.
 pub struct Node {
     id: PeerId,
-    local_addr: SocketAddr,
     handle: Handle,
     desk: Arc<Desk>,
     task: JoinHandle<Result<(), NodeError>>,
@@ -92,12 +91,11 @@ impl Node {
 
     pub(crate) fn new(
         id: PeerId,
-        local_addr: SocketAddr,
         handle: Handle,
         desk: Arc<Desk>,
         task: JoinHandle<Result<(), NodeError>>,
     ) -> Node {
-        Node { id, local_addr, handle, desk, task }
+        Node { id, handle, desk, task }
     }
 
     pub(crate) fn desk(&self) -> &Arc<Desk> {
@@ -109,10 +107,16 @@ impl Node {
         self.id
     }
 
-    /// Where it listens, with the port that the system chose. `0.0.0.0` means all addresses of the
-    /// machine.
+    /// Where it listens, with the port that the system chose. `0.0.0.0` means all IPv4 addresses of the machine, `[::]`
+    /// those of IPv6 too. The first, if there are several: see [`Node::local_addrs`].
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.desk.reach.bound()[0]
+    }
+
+    /// All addresses that it listens on: two if it listens on both loopback addresses, otherwise one. Both have the same
+    /// port.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        self.desk.reach.bound()
     }
 
     /// For application code: calls and timers, from any task.
@@ -141,6 +145,7 @@ impl Node {
 
     /// Closes the links to a peer, does not dial it any more, and ends calls to it.
     pub async fn disconnect(&self, peer: PeerId) {
+        self.desk.names.forget(peer);
         ask(&self.desk, move |core, _, now| core.mesh_mut().disconnect(now, peer)).await;
     }
 
@@ -202,6 +207,6 @@ impl Drop for Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Node({:?} at {})", self.id, self.local_addr)
+        write!(f, "Node({:?} at {})", self.id, self.local_addr())
     }
 }

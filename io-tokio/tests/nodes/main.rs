@@ -3,6 +3,7 @@
 mod acceptors;
 mod balance;
 mod events;
+mod names;
 mod networks;
 mod sick;
 mod store;
