@@ -390,6 +390,7 @@ impl NodeBuilder {
 
         let id = core.mesh().id();
         let handle = host.handle();
+        let thread = own.as_ref().map(|own| own.thread);
         let task = match own {
             None => {
                 let driver = Driver::new(core, host, socket, clock, writer, Arc::clone(&desk));
@@ -403,7 +404,7 @@ impl NodeBuilder {
                 own.run(driver.run())
             }
         };
-        let node = Node::new(id, handle, desk, task);
+        let node = Node::new(id, handle, desk, task, thread);
         for (peer, hosts, addresses) in followed {
             keep_looking_up(node.desk(), peer, hosts, addresses, true);
         }

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Duration;
 
 use dunlin_core::directory::ServiceOffer;
 use dunlin_core::service::{Handle, Host};
@@ -61,14 +63,23 @@ pub struct LinkInfo {
 ///
 /// It dereferences to [`Handle`], so [`Handle::call`], [`Handle::request`], [`Handle::publish`],
 /// [`Handle::subscribe`] and the rest are methods of it; [`Node::handle`] gives a copy for other tasks.
-/// ([`Node::events`] is something else: what happens to the node itself.) Dropping the node ends it at once, without a word
-/// to its peers; [`Node::shutdown`] takes leave.
+/// ([`Node::events`] is something else: what happens to the node itself.)
+///
+/// [`Node::shutdown`] takes leave: what runs may end. Dropping the node ends it at once; calls that run are lost, and peers
+/// are told by one CONNECTION_CLOSE each, also when it is dropped in a panic. On a runtime with several threads the drop
+/// waits until they are told, for at most 250 ms, as the process may end right after it. On a runtime with one thread they are
+/// told when that runs its tasks the next time, or is dropped itself: [`std::process::exit`] leaves no time for either.
 pub struct Node {
     id: PeerId,
     handle: Handle,
     desk: Arc<Desk>,
     task: JoinHandle<Result<(), NodeError>>,
+    /// The thread of its own, if it has one.
+    thread: Option<ThreadId>,
 }
+
+/// Maximum time for which dropping a node waits for its thread: more than that needs to send its last packets. A guess.
+const DROP_MAX: Duration = Duration::from_millis(250);
 
 /// Asks the driver something and waits for the answer; none if the node has ended.
 pub(crate) async fn ask<T: Send + 'static>(
@@ -94,8 +105,9 @@ impl Node {
         handle: Handle,
         desk: Arc<Desk>,
         task: JoinHandle<Result<(), NodeError>>,
+        thread: Option<ThreadId>,
     ) -> Node {
-        Node { id, handle, desk, task }
+        Node { id, handle, desk, task, thread }
     }
 
     pub(crate) fn desk(&self) -> &Arc<Desk> {
@@ -202,6 +214,10 @@ impl std::ops::Deref for Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.task.abort();
+        // A handler that runs on the node's thread may drop the node too.
+        if self.thread.is_some_and(|thread| thread != std::thread::current().id()) {
+            self.desk.wait_for_end(DROP_MAX);
+        }
     }
 }
 

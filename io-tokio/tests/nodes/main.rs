@@ -3,6 +3,7 @@
 mod acceptors;
 mod balance;
 mod events;
+mod goodbyes;
 mod names;
 mod networks;
 mod sick;

@@ -1,66 +1,12 @@
 //! The `dunlin` program, run as a user runs it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
+use crate::server::{LOCAL, Server, error_of, objects, text};
 use crate::{dunlin, run};
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("the program speaks UTF-8")
-}
-
-/// Standard output as one JSON object per line.
-fn objects(bytes: &[u8]) -> Vec<Value> {
-    text(bytes).lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-}
-
-fn error_of(output: &Output) -> Value {
-    let lines = objects(&output.stderr);
-    lines.last().expect("an error is told")["error"].clone()
-}
-
-/// A server that ends with the test.
-struct Server {
-    child: Child,
-    address: String,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Server {
-    fn start(home: &Path, args: &[&str]) -> Server {
-        let mut child = dunlin(home)
-            .args(["--json", "serve"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program runs");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        lines.read_line(&mut line).expect("it says where it is");
-        let object: Value = serde_json::from_str(&line).expect("an object");
-        let address = object["addresses"][0].as_str().expect("an address").to_string();
-        Server { child, address, lines }
-    }
-
-    fn interrupt(&self) {
-        let pid = self.child.id().to_string();
-        let done = Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
-        assert!(done.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-const LOCAL: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
 #[test]
 fn an_echo_is_served_and_called() {

@@ -5,6 +5,9 @@
 mod commands;
 mod control;
 mod events;
+#[cfg(unix)]
+mod goodbyes;
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use output::{Fail, Output};
+use output::{Fail, Output, until_output_is_gone};
 
 /// A node of the Dunlin mesh, and tools to use one.
 ///
@@ -118,7 +118,11 @@ fn main() -> ExitCode {
     };
     start_log(cli.global.verbose, cli.global.json);
     let output = Output::new(cli.global.json);
-    let command = match cli.command {
+    until_output_is_gone(|| run(cli.command, output))
+}
+
+fn run(command: Command, output: Output) -> ExitCode {
+    let command = match command {
         // It starts processes, each with a runtime of its own.
         Command::Bench(args) => return bench::run(args, output),
         command => command,
@@ -137,13 +141,13 @@ fn main() -> ExitCode {
             Command::Token(command) => token::run(command, output),
             Command::Node(command) => node::run(command, output).await,
             Command::Serve(command) => serve::run(command, output).await,
-            Command::Call(args) => call::run(args, output).await,
+            Command::Call(args) => interrupted(call::run(args, output)).await,
             Command::Pub(args) => publish::run(args, output).await,
             Command::Sub(args) => subscribe::run(args, output).await,
             Command::Topic(command) => topic::run(command, output),
-            Command::Service(command) => service::run(command, output).await,
+            Command::Service(command) => interrupted(service::run(command, output)).await,
             Command::Leader(command) => leader::run(command, output).await,
-            Command::Peer(command) => peer::run(command, output).await,
+            Command::Peer(command) => interrupted(peer::run(command, output)).await,
             Command::Demo(args) => demo::run(args, output).await,
             Command::Bench(_) => unreachable!("it has returned above"),
         }
@@ -153,6 +157,17 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(fail) => output.fail(&fail),
+    }
+}
+
+/// Runs a command that has nothing to finish when it is interrupted: a node that it runs is dropped with it, and says
+/// goodbye to its peers.
+async fn interrupted(command: impl Future<Output = Result<(), Fail>>) -> Result<(), Fail> {
+    let mut interrupts = interrupts::Interrupts::new()
+        .map_err(|error| Fail::new("SIGNALS", format!("signals cannot be awaited: {error}")))?;
+    tokio::select! {
+        result = command => result,
+        () = interrupts.next() => Err(Fail::new("INTERRUPTED", "interrupted")),
     }
 }
 

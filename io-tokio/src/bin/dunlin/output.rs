@@ -84,6 +84,22 @@ impl From<dunlin_tokio::NodeError> for Fail {
     }
 }
 
+/// Standard output takes no more. Unwinds to [`until_output_is_gone`], past whatever is to be ended in order.
+struct OutputGone {
+    /// Its reader went away, and nothing is wrong.
+    quiet: bool,
+}
+
+/// Runs a command; it ends early if standard output takes no more.
+pub(crate) fn until_output_is_gone(command: impl FnOnce() -> ExitCode) -> ExitCode {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(command)).unwrap_or_else(|panic| {
+        match panic.downcast::<OutputGone>() {
+            Ok(gone) => ExitCode::from(u8::from(!gone.quiet)),
+            Err(other) => std::panic::resume_unwind(other),
+        }
+    })
+}
+
 /// Where results go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -132,7 +148,8 @@ impl Output {
             if !quiet {
                 to_stderr(&format!("error: cannot write to standard output: {error}"));
             }
-            std::process::exit(i32::from(!quiet));
+            // Past all destructors: a node that runs takes leave of its peers.
+            std::panic::resume_unwind(Box::new(OutputGone { quiet }));
         }
     }
 

@@ -1,0 +1,104 @@
+//! Whichever way the program ends that runs code, peers are told at once.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::dunlin;
+use crate::server::{LOCAL, Server};
+
+/// Within this a peer is told. Without a word it would wait for its idle time-out of 15 s.
+const TOLD: Duration = Duration::from_secs(1);
+
+/// A node that prints what happens to its peers.
+fn watcher(home: &std::path::Path) -> Server {
+    let mut command = dunlin(home);
+    Server::of(
+        command
+            .args(["--json", "node", "run", "--control", "none"])
+            .args(LOCAL)
+            .stderr(Stdio::null()),
+    )
+}
+
+#[test]
+fn a_hang_up_and_a_second_signal_are_told_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    for signals in [&["-HUP"][..], &["-TERM", "-TERM"], &["-HUP", "-INT"]] {
+        let mut watcher = watcher(home.path());
+        let command =
+            ["exec", "--path", "slow/run", "--control", "none", "--peer", &watcher.address];
+        let command = [&command[..], &LOCAL, &["--", "sh", "-c", "echo x >&2; sleep 30"]].concat();
+        let mut server = Server::start(home.path(), &command);
+        watcher.until("peer_up");
+        // With a call under way, a leave takes its time.
+        let mut call = dunlin(home.path());
+        let call = call.args(["call", "--peer", &server.address, "slow/run"]).stderr(Stdio::null());
+        let mut call = (signals.len() > 1).then(|| call.spawn().unwrap());
+        if call.is_some() {
+            server.until("peer_up");
+            server.until("peer_up");
+        }
+        for (n, signal) in signals.iter().enumerate() {
+            if n > 0 {
+                // What it says once it takes leave: the next signal is the second one.
+                watcher.until("peer_services");
+            }
+            server.signal(signal);
+        }
+        let begun = Instant::now();
+        let down = watcher.until("peer_down");
+        assert_eq!(down["peer"], server.id());
+        assert!(begun.elapsed() < TOLD, "{signals:?}: told after {:?}", begun.elapsed());
+        server.child.wait().unwrap();
+        if let Some(call) = &mut call {
+            call.kill().unwrap();
+            call.wait().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_node_in_order() {
+    let home = tempfile::tempdir().unwrap();
+    let mut watcher = watcher(home.path());
+    let command = ["echo", "--control", "none", "--peer", &watcher.address, LOCAL[0], LOCAL[1]];
+    let mut server = Server::start(home.path(), &command);
+    watcher.until("peer_up");
+    server.until("peer_up");
+    drop(std::mem::replace(&mut server.lines, std::io::BufReader::new(closed_output())));
+    // It prints that a caller is there.
+    let mut call = dunlin(home.path());
+    let called = call.args(["call", "--peer", &server.address, "echo/say", "1"]).output().unwrap();
+    drop(called);
+    let begun = Instant::now();
+    assert_eq!(watcher.until("peer_down")["peer"], server.id());
+    assert!(begun.elapsed() < TOLD, "told after {:?}", begun.elapsed());
+    assert_eq!(server.child.wait().unwrap().code(), Some(0), "it has seen enough, as `head` does");
+}
+
+/// The output of a process that has ended.
+fn closed_output() -> std::process::ChildStdout {
+    let mut child = std::process::Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    child.wait().unwrap();
+    out.read_to_end(&mut Vec::new()).unwrap();
+    out
+}
+
+#[test]
+fn an_interrupted_caller_is_known_to_be_gone() {
+    let home = tempfile::tempdir().unwrap();
+    let command = ["exec", "--path", "slow/run", "--control", "none", LOCAL[0], LOCAL[1]];
+    let mut server = Server::start(home.path(), &[&command[..], &["--", "sleep", "30"]].concat());
+    let mut call = dunlin(home.path());
+    let call = call.args(["call", "--peer", &server.address, "slow/run"]);
+    let mut call = call.stderr(Stdio::null()).spawn().unwrap();
+    server.until("peer_up");
+    let pid = call.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let begun = Instant::now();
+    server.until("peer_down");
+    assert!(begun.elapsed() < TOLD, "told after {:?}", begun.elapsed());
+    assert_eq!(call.wait().unwrap().code(), Some(1));
+}
