@@ -276,9 +276,9 @@ impl NodeBuilder {
 
     /// Binds a UDP socket, starts the node, and waits until its services run.
     ///
-    /// On a runtime with several threads the node gets a thread of its own, so that a handler that blocks its thread holds
-    /// up what else runs on that, and never the node. On a runtime with one thread it runs on that: nothing there may
-    /// block.
+    /// On a multi-threaded runtime the node gets a thread of its own. A handler that blocks a worker there holds up the
+    /// handlers that wait for that worker (with one worker: all that are spawned), and never the node, its links, or its
+    /// handlers in place. On a single-threaded runtime the node runs on that thread: nothing there may block.
     ///
     /// # Errors
     ///

@@ -2,6 +2,7 @@
 
 mod acceptors;
 mod balance;
+mod blocked;
 mod events;
 mod goodbyes;
 mod names;
