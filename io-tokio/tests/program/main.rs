@@ -6,7 +6,11 @@ mod commands;
 mod control;
 mod events;
 #[cfg(unix)]
+mod exec;
+#[cfg(unix)]
 mod goodbyes;
+mod listening;
+mod output;
 mod server;
 
 use std::path::{Path, PathBuf};

@@ -29,6 +29,8 @@ pub(crate) fn error_of(output: &Output) -> Value {
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) address: String,
+    /// All of them.
+    pub(crate) addresses: Vec<String>,
     pub(crate) lines: BufReader<std::process::ChildStdout>,
 }
 
@@ -45,8 +47,9 @@ impl Server {
         let mut line = String::new();
         lines.read_line(&mut line).expect("it says where it is");
         let object: Value = serde_json::from_str(&line).expect("an object");
-        let address = object["addresses"][0].as_str().expect("an address").to_string();
-        Server { child, address, lines }
+        let addresses: Vec<String> =
+            serde_json::from_value(object["addresses"].clone()).expect("addresses");
+        Server { child, address: addresses[0].clone(), addresses, lines }
     }
 
     pub(crate) fn interrupt(&self) {

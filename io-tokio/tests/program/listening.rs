@@ -1,0 +1,60 @@
+//! Where a node listens if nothing is said.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use crate::run;
+use crate::server::{Server, text};
+
+fn socket_of(address: &str) -> SocketAddr {
+    address.split_once('@').unwrap().1.parse().unwrap()
+}
+
+/// Whether something else than loopback is listened on at this port.
+fn is_taken_elsewhere(port: u16) -> bool {
+    // Loopback of another number: everything that is bound on all addresses has it too.
+    UdpSocket::bind(("127.0.0.2", port)).is_err()
+}
+
+#[test]
+fn a_development_node_listens_on_loopback_unless_it_is_asked() {
+    let home = tempfile::tempdir().unwrap();
+    for command in [&["echo"][..], &["exec", "--path", "echo/say", "--", "cat"]] {
+        let (command, rest) = command.split_at(command.len().min(3));
+        let private = [command, &["--control", "none"], rest].concat();
+        let server = Server::start(home.path(), &private);
+        assert!(!is_taken_elsewhere(socket_of(&server.address).port()), "{command:?}");
+        for address in &server.addresses {
+            assert!(socket_of(address).ip().is_loopback(), "{address}");
+            let called = run(home.path(), &["call", "--peer", address, "echo/say", "1"]);
+            assert!(called.status.success(), "{address}: {}", text(&called.stderr));
+        }
+    }
+    let other = home.path().join("other.key");
+    let id = text(&run(home.path(), &["id", "new", "--out", other.to_str().unwrap()]).stdout);
+    let elsewhere = format!("{}@192.0.2.1:4400", id.trim());
+    let asked = [
+        &["echo", "--control", "none", "--listen", "[::]:0"][..],
+        &["echo", "--control", "none", "--peer", &elsewhere],
+    ];
+    for command in asked {
+        let server = Server::start(home.path(), command);
+        assert!(is_taken_elsewhere(socket_of(&server.address).port()), "{command:?}");
+    }
+}
+
+#[test]
+fn a_node_on_loopback_dials_peers_on_both_loopback_addresses() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::start(home.path(), &["echo", "--control", "none"]);
+    let has_v6 = UdpSocket::bind("[::1]:0").is_ok();
+    assert_eq!(server.addresses.len(), 1 + usize::from(has_v6), "{:?}", server.addresses);
+    for address in server.addresses.clone() {
+        let caller = ["echo", "--path", "other", "--control", "none", "--peer", &address];
+        let mut caller = Server::start(home.path(), &caller);
+        assert_eq!(caller.until("peer_up")["peer"], server.id());
+        let remote = server.until("peer_up")["remote"].clone();
+        let remote: SocketAddr = remote.as_str().unwrap().parse().unwrap();
+        let dialled: IpAddr = socket_of(&address).ip();
+        assert_eq!(remote.ip(), dialled);
+    }
+}
