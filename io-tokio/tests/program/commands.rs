@@ -172,6 +172,41 @@ fn a_node_keeps_its_store_to_itself_and_finds_it_again() {
 }
 
 #[test]
+fn a_damaged_store_is_one_clear_error_and_no_panic() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let key = home.path().join("a.key");
+    let key = key.to_str().unwrap();
+    run(home.path(), &["id", "new", "--out", key]);
+    let node = ["--key", key, "--data", data.to_str().unwrap(), "--control", "none"];
+    let mut server = Server::start(home.path(), &[&["echo"], &LOCAL[..], &node].concat());
+    server.interrupt();
+    server.child.wait().unwrap();
+    let path = data.join("store.redb");
+    let sound = std::fs::read(&path).unwrap();
+    let mut refused = 0;
+    for at in (0..sound.len().min(128 << 10)).step_by(8 << 10) {
+        let mut bytes = sound.clone();
+        bytes[at..at + (8 << 10)].fill(0x5a);
+        std::fs::write(&path, &bytes).unwrap();
+        // The port is taken: it never starts, and what is damaged is seen before.
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let taken = taken.local_addr().unwrap().to_string();
+        let run = run(
+            home.path(),
+            &[&["--json", "serve", "echo", "--listen", &taken], &node[..]].concat(),
+        );
+        let lines: Vec<Value> = objects(&run.stderr);
+        let error = lines.last().unwrap()["error"].clone();
+        assert_eq!(lines.iter().filter(|line| line["error"].is_object()).count(), 1, "{lines:?}");
+        let is_damage = error["message"].as_str().unwrap().contains("is damaged");
+        assert!(is_damage || error["code"] == "START", "{at}: {error}");
+        refused += usize::from(is_damage);
+    }
+    assert!(refused > 0, "none of it is noticed");
+}
+
+#[test]
 fn a_port_in_use_is_an_error_that_names_it() {
     let home = tempfile::tempdir().unwrap();
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

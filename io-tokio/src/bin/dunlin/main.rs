@@ -118,6 +118,7 @@ fn main() -> ExitCode {
     };
     start_log(cli.global.verbose, cli.global.json);
     let output = Output::new(cli.global.json);
+    output::say_panics(output);
     until_output_is_gone(|| run(cli.command, output))
 }
 

@@ -100,6 +100,21 @@ pub(crate) fn until_output_is_gone(command: impl FnOnce() -> ExitCode) -> ExitCo
     })
 }
 
+/// Says panics in the form of everything else. Those that become errors are said as such.
+pub(crate) fn say_panics(output: Output) {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if dunlin_tokio::store::is_guarded() {
+            tracing::debug!(%panic, "the database gives up");
+        } else if output.is_json() {
+            let error = json!({ "code": "PANIC", "message": panic.to_string() });
+            to_stderr(&json!({ "error": error }).to_string());
+        } else {
+            usual(panic);
+        }
+    }));
+}
+
 /// Where results go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
