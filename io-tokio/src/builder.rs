@@ -44,7 +44,7 @@ pub enum StartError {
     AddressInUse(SocketAddr),
     /// The address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {source}. Give an address of this machine; 0.0.0.0 means all of them"
+        "cannot listen on {address}: {source}. Give an address of this machine; [::] means all of them, 0.0.0.0 all of IPv4"
     )]
     Bind {
         /// The address.

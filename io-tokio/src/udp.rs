@@ -64,6 +64,7 @@ impl Udp {
     ///
     /// When the address is in use or not of this machine, or the system lacks what QUIC needs.
     pub fn bind(address: SocketAddr) -> io::Result<Udp> {
+        let address = canonical(address);
         if !(address.is_ipv6() && address.ip().is_unspecified()) {
             return Udp::from_std(std::net::UdpSocket::bind(address)?);
         }

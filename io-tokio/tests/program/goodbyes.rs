@@ -58,6 +58,24 @@ fn a_hang_up_and_a_second_signal_are_told_at_once() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_that_is_started_to_survive_its_terminal_does() {
+    let home = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_dunlin");
+    let script = format!("trap '' HUP; exec '{program}' --json serve echo --control none");
+    let mut command = dunlin(home.path());
+    let mut shell = std::process::Command::new("sh");
+    let environment = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    shell.args(["-c", &script]).envs(environment).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut server = Server::of(&mut shell);
+    server.signal("-HUP");
+    command.args(["call", "--peer", &server.address, "echo/say", "1"]);
+    assert!(command.output().unwrap().status.success(), "it goes on");
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn a_reader_that_has_seen_enough_ends_the_node_in_order() {
     let home = tempfile::tempdir().unwrap();

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 #[cfg(unix)]
 mod goodbyes;
+#[cfg(target_os = "linux")]
 mod listening;
 mod output;
 mod server;
