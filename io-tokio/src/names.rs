@@ -182,15 +182,16 @@ impl Follower {
 
     /// Has the peer dialled if it was found at an address that is new.
     async fn dial_unknown(&mut self) -> Result<(), Over> {
+        let peer = self.peer;
         // Given the same again, a peer would be dialled at once, whatever its back-off.
         if self.found.iter().all(|address| self.known.contains(address)) {
-            return Ok(());
+            let is_kept = ask(&self.desk, move |core, _, _| core.mesh().is_kept(peer)).await;
+            return is_kept.filter(|is_kept| *is_kept).map(drop).ok_or(Over);
         }
         let mut addresses = self.found.clone();
         addresses.extend(self.known.iter().filter(|known| !self.found.contains(known)));
         addresses.truncate(ADDRESSES_MAX);
         self.known.clone_from(&addresses);
-        let peer = self.peer;
         let kept = ask(&self.desk, move |core, _, now| {
             let mesh = core.mesh_mut();
             mesh.is_kept(peer).then(|| mesh.connect(now, peer, addresses))

@@ -126,6 +126,21 @@ impl Resolver for Script {
     }
 }
 
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
@@ -187,6 +202,11 @@ async fn a_name_that_moves_is_dialled_where_it_leads_now() {
 
 #[tokio::test(start_paused = true)]
 async fn a_name_that_resolves_later_is_dialled_then() {
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
     // It leads nowhere, then to where this node cannot send, and then to the peer.
     let script = Script::of(&[&[], &[], &["[2001:db8::1]:4400"], &[FIRST]]);
     let net = Net::default();
@@ -200,6 +220,10 @@ async fn a_name_that_resolves_later_is_dialled_then() {
     assert_eq!(script.asked(), 4);
     let took = begun.elapsed();
     assert!((7..9).contains(&took.as_secs()), "after waits of 1, 2 and 4 s: {took:?}");
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for (words, count) in [("leads nowhere", 1), ("leads somewhere again", 1)] {
+        assert_eq!(logged.matches(words).count(), count, "it is said once: {logged}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

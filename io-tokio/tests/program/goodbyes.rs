@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::dunlin;
-use crate::server::{LOCAL, Server};
+use crate::server::{LOCAL, Server, error_of};
 
 /// Within this a peer is told. Without a word it would wait for its idle time-out of 15 s.
 const TOLD: Duration = Duration::from_secs(1);
@@ -86,12 +86,15 @@ fn a_reader_that_has_seen_enough_ends_the_node_in_order() {
     server.until("peer_up");
     drop(std::mem::replace(&mut server.lines, std::io::BufReader::new(closed_output())));
     // It prints that a caller is there.
-    let mut call = dunlin(home.path());
-    let called = call.args(["call", "--peer", &server.address, "echo/say", "1"]).output().unwrap();
-    drop(called);
     let begun = Instant::now();
+    let mut call = dunlin(home.path());
+    let call = call.args(["call", "--peer", &server.address, "echo/say", "1"]);
+    let mut call = call.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     assert_eq!(watcher.until("peer_down")["peer"], server.id());
-    assert!(begun.elapsed() < TOLD, "told after {:?}", begun.elapsed());
+    // The caller has to start first.
+    assert!(begun.elapsed() < TOLD * 5, "told after {:?}", begun.elapsed());
+    call.kill().unwrap();
+    call.wait().unwrap();
     assert_eq!(server.child.wait().unwrap().code(), Some(0), "it has seen enough, as `head` does");
 }
 
@@ -110,13 +113,16 @@ fn an_interrupted_caller_is_known_to_be_gone() {
     let command = ["exec", "--path", "slow/run", "--control", "none", LOCAL[0], LOCAL[1]];
     let mut server = Server::start(home.path(), &[&command[..], &["--", "sleep", "30"]].concat());
     let mut call = dunlin(home.path());
-    let call = call.args(["call", "--peer", &server.address, "slow/run"]);
-    let mut call = call.stderr(Stdio::null()).spawn().unwrap();
+    let call = call.args(["--json", "call", "--peer", &server.address, "slow/run"]);
+    let call = call.stderr(Stdio::piped()).spawn().unwrap();
     server.until("peer_up");
     let pid = call.id().to_string();
     assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let begun = Instant::now();
     server.until("peer_down");
     assert!(begun.elapsed() < TOLD, "told after {:?}", begun.elapsed());
-    assert_eq!(call.wait().unwrap().code(), Some(1));
+    let called = call.wait_with_output().unwrap();
+    assert_eq!(called.status.code(), Some(1));
+    let error = error_of(&called);
+    assert_eq!((&error["code"], &error["executed"]), (&"INTERRUPTED".into(), &"maybe".into()));
 }

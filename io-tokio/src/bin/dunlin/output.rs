@@ -90,12 +90,13 @@ struct OutputGone {
     quiet: bool,
 }
 
-/// Runs a command; it ends early if standard output takes no more.
-pub(crate) fn until_output_is_gone(command: impl FnOnce() -> ExitCode) -> ExitCode {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(command)).unwrap_or_else(|panic| {
+/// Runs a command, which ends early if standard output takes no more. The exit code, if it has ended so, or in a panic.
+pub(crate) fn until_output_is_gone<T>(command: impl FnOnce() -> T) -> Result<T, ExitCode> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(command)).map_err(|panic| {
         match panic.downcast::<OutputGone>() {
             Ok(gone) => ExitCode::from(u8::from(!gone.quiet)),
-            Err(other) => std::panic::resume_unwind(other),
+            // The hook has said why.
+            Err(_) => ExitCode::from(101),
         }
     })
 }
