@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 const BOUND: Duration = Duration::from_secs(20);
 
 /// After this silence a link is down here.
-const IDLE: Duration = Duration::from_millis(800);
+const IDLE: Duration = Duration::from_millis(1_500);
 
 fn local() -> NodeBuilder {
     let transport =

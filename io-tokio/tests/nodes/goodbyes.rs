@@ -107,7 +107,7 @@ async fn a_drop_on_several_threads_returns_when_peers_are_told() {
     let (busy, is_busy) = std::sync::mpsc::channel();
     let work = node.inspect(move |_, _, _| {
         busy.send(()).unwrap();
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(30));
     });
     let _ = tokio::time::timeout(Duration::ZERO, work).await;
     is_busy.recv().unwrap();

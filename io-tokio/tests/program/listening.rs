@@ -1,9 +1,11 @@
 //! Where a node listens if nothing is said.
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
 
-use crate::run;
 use crate::server::{Server, text};
+use crate::{dunlin, run};
 
 fn socket_of(address: &str) -> SocketAddr {
     address.split_once('@').unwrap().1.parse().unwrap()
@@ -56,5 +58,47 @@ fn a_node_on_loopback_dials_peers_on_both_loopback_addresses() {
         let remote: SocketAddr = remote.as_str().unwrap().parse().unwrap();
         let dialled: IpAddr = socket_of(&address).ip();
         assert_eq!(remote.ip(), dialled);
+    }
+}
+
+/// Serves in a network of its own, and calls each address that is written to it.
+const SERVE_AND_CALL: &str = "set -e; ip link set lo up; eval \"$SETUP\"; \
+    \"$DUNLIN\" --json serve echo --control none $LISTEN </dev/null & server=$!; \
+    while read address; do \
+        \"$DUNLIN\" call --timeout 5s --peer \"$address\" echo/say '\"hi\"' || true; \
+    done; kill $server; wait $server";
+
+/// Where the system allows network namespaces: the addresses that are printed are such as work there.
+#[test]
+fn addresses_that_are_printed_work_on_machines_of_all_kinds() {
+    let allowed = Command::new("unshare").args(["-rn", "ip", "link", "set", "lo", "up"]).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    for setup in [
+        "",
+        "echo 1 >/proc/sys/net/ipv6/bindv6only",
+        "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6",
+        "ip addr del 127.0.0.1/8 dev lo",
+    ] {
+        for listen in ["", "--listen [::]:0"] {
+            let mut command = Command::new("unshare");
+            let plain = dunlin(home.path());
+            let environment = plain.get_envs().filter_map(|(name, value)| Some((name, value?)));
+            command.args(["-rn", "sh", "-c", SERVE_AND_CALL]).envs(environment);
+            command.env("DUNLIN", env!("CARGO_BIN_EXE_dunlin")).env("SETUP", setup);
+            command.env("LISTEN", listen).stdin(Stdio::piped()).stderr(Stdio::null());
+            let mut server = Server::of(&mut command);
+            let mut addresses = server.child.stdin.take().unwrap();
+            for address in &server.addresses {
+                writeln!(addresses, "{address}").unwrap();
+            }
+            drop(addresses);
+            let mut answers = String::new();
+            server.lines.read_to_string(&mut answers).unwrap();
+            let answered = answers.lines().filter(|line| *line == "\"hi\"").count();
+            assert_eq!(answered, server.addresses.len(), "{setup:?} {listen:?}: {answers}");
+        }
     }
 }
