@@ -350,7 +350,7 @@ impl<S: Socket, C: Clock> Driver<S, C> {
         }
         let begun = std::time::Instant::now();
         let now = self.clock.now();
-        self.core.mesh_mut().stop_at_once(now);
+        self.core.stop_at_once(now);
         loop {
             let is_out = self.transmit(now) && self.pending.is_none();
             if is_out || begun.elapsed() >= GOODBYE_MAX {

@@ -35,6 +35,14 @@ fn a_process_that_goes() {
             // As a process does whose `main` ends, but before any other thread can do something.
             std::process::exit(0);
         }),
+        "drop in the middle of a leave" => one().block_on(async {
+            let node = connected.await;
+            let mut leave = Box::pin(node.shutdown());
+            // The driver begins it, and peers have not acknowledged that yet.
+            let _ = tokio::time::timeout(Duration::ZERO, &mut leave).await;
+            tokio::task::yield_now().await;
+            drop(leave);
+        }),
         "panic on one thread" => one().block_on(async {
             let _node = connected.await;
             panic!("on purpose");
@@ -87,6 +95,7 @@ async fn peers_are_told_whichever_way_a_process_goes() {
     for (way, succeeds) in [
         ("drop on one thread", true),
         ("drop on several threads", true),
+        ("drop in the middle of a leave", true),
         ("panic on one thread", false),
         ("panic on several threads", false),
         ("panic in a task that has the node", true),
