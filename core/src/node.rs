@@ -200,7 +200,7 @@ impl Node {
     }
 
     /// Ends the node now, whether or not it takes leave already: nothing is finished, and peers are told by what
-    /// [`Node::poll_transmit`] gives from now on. For those who cannot wait for [`Mesh::shutdown`].
+    /// [`Node::poll_transmit`] gives from now on. For callers that cannot wait for [`Mesh::shutdown`].
     pub fn stop_at_once(&mut self, now: Now) {
         self.mesh.stop_at_once(now);
         self.settle(now);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dunlin_core::auth::Access;
@@ -27,7 +27,7 @@ use crate::reach::Reach;
 use crate::resolver::{Resolver, SystemResolver};
 use crate::services::{Added, ServiceError};
 use crate::socket::Socket;
-use crate::sockets::Sockets;
+use crate::sockets::{Listen, Sockets};
 use crate::store::writer::Writer;
 use crate::store::{Store, StoreError};
 
@@ -77,27 +77,6 @@ pub enum StartError {
     /// A service was not registered, or its `init` or `start` failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
-}
-
-/// Where to listen.
-#[derive(Clone, Copy, Debug)]
-enum Listen {
-    At(SocketAddr),
-    /// On both loopback addresses.
-    Loopback,
-    /// On all addresses.
-    Everywhere,
-}
-
-impl Listen {
-    /// The address that an error names.
-    fn address(self) -> SocketAddr {
-        match self {
-            Listen::At(address) => address,
-            Listen::Loopback => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
-            Listen::Everywhere => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-        }
-    }
 }
 
 /// A node that is being put together. See [`Node::builder`].
@@ -293,11 +272,7 @@ impl NodeBuilder {
         let listen = self.listen.unwrap_or_else(|| self.default_listen());
         let bound = {
             let _entered = own.as_ref().map(|own| own.runtime.enter());
-            match listen {
-                Listen::At(address) => Sockets::at(address),
-                Listen::Loopback => Sockets::loopback(),
-                Listen::Everywhere => Sockets::everywhere(),
-            }
+            Sockets::bind(listen)
         };
         let socket = bound.map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => StartError::AddressInUse(listen.address()),

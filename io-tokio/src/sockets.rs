@@ -11,6 +11,27 @@ use crate::udp::Udp;
 /// has it on one of them.
 const PORT_ATTEMPTS: usize = 8;
 
+/// Where to listen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Listen {
+    At(SocketAddr),
+    /// On both loopback addresses.
+    Loopback,
+    /// On all addresses.
+    Everywhere,
+}
+
+impl Listen {
+    /// The address that an error names.
+    pub(crate) fn address(self) -> SocketAddr {
+        match self {
+            Listen::At(address) => address,
+            Listen::Loopback => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
+            Listen::Everywhere => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        }
+    }
+}
+
 /// One UDP socket, or one of IPv4 and one of IPv6 with the same port.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -25,20 +46,29 @@ fn any_port(ip: impl Into<IpAddr>) -> SocketAddr {
 }
 
 impl Sockets {
+    /// Binds them. Must be called within a tokio runtime.
+    pub(crate) fn bind(listen: Listen) -> io::Result<Sockets> {
+        match listen {
+            Listen::At(address) => Sockets::at(address),
+            Listen::Loopback => Sockets::loopback(),
+            Listen::Everywhere => Sockets::everywhere(),
+        }
+    }
+
     /// On one address.
-    pub(crate) fn at(address: SocketAddr) -> io::Result<Sockets> {
+    fn at(address: SocketAddr) -> io::Result<Sockets> {
         Udp::bind(address).map(Sockets::one)
     }
 
     /// On all addresses of this machine.
-    pub(crate) fn everywhere() -> io::Result<Sockets> {
+    fn everywhere() -> io::Result<Sockets> {
         // A kernel without IPv6 has the other kind.
         let both = Udp::bind(any_port(Ipv6Addr::UNSPECIFIED));
         both.or_else(|_| Udp::bind(any_port(Ipv4Addr::UNSPECIFIED))).map(Sockets::one)
     }
 
     /// On the loopback addresses that this machine has.
-    pub(crate) fn loopback() -> io::Result<Sockets> {
+    fn loopback() -> io::Result<Sockets> {
         let mut attempts = 0;
         loop {
             attempts += 1;

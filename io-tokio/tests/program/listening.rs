@@ -11,7 +11,7 @@ fn socket_of(address: &str) -> SocketAddr {
     address.split_once('@').unwrap().1.parse().unwrap()
 }
 
-/// Whether something else than loopback is listened on at this port.
+/// Whether the port is bound on more than 127.0.0.1 and ::1.
 fn is_taken_elsewhere(port: u16) -> bool {
     // Loopback of another number: everything that is bound on all addresses has it too.
     UdpSocket::bind(("127.0.0.2", port)).is_err()
