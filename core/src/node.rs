@@ -199,6 +199,14 @@ impl Node {
         [quic, self.mesh.next_wake()].into_iter().flatten().min_by_key(|wake| wake.at)
     }
 
+    /// Ends the node now, whether or not it takes leave already: nothing is finished, and peers are told by what
+    /// [`Node::poll_transmit`] gives from now on. For callers that cannot wait for [`Mesh::shutdown`].
+    pub fn stop_at_once(&mut self, now: Now) {
+        self.mesh.stop_at_once(now);
+        self.settle(now);
+        self.transport.close_unflushed(now);
+    }
+
     /// Whether the node has stopped, every link is closed and every packet that says so was handed
     /// out.
     pub fn is_drained(&self) -> bool {

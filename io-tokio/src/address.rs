@@ -48,7 +48,7 @@ impl HostPort {
     pub fn is_loopback(&self) -> bool {
         match self {
             HostPort::Address(address) => address.ip().to_canonical().is_loopback(),
-            HostPort::Name(name, _) => name == "localhost",
+            HostPort::Name(name, _) => name.eq_ignore_ascii_case("localhost"),
         }
     }
 }

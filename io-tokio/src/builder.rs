@@ -1,7 +1,8 @@
 //! Puts a node together and starts it.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dunlin_core::auth::Access;
@@ -15,7 +16,6 @@ use dunlin_core::{Identity, LeaseSettings, Limits, Node as Core, NodeConfig, Pee
 
 use crate::address::{HostPort, PeerAddress};
 use crate::clock::{Clock, SystemClock};
-use crate::connect::reachable;
 use crate::driver::{Desk, Driver, TokioSpawner};
 use crate::events::Events;
 use crate::key;
@@ -23,11 +23,13 @@ use crate::names::keep_looking_up;
 use crate::networks::{Chosen, NetworkError};
 use crate::node::Node;
 use crate::own_thread::Own;
+use crate::reach::Reach;
+use crate::resolver::{Resolver, SystemResolver};
 use crate::services::{Added, ServiceError};
 use crate::socket::Socket;
+use crate::sockets::{Listen, Sockets};
 use crate::store::writer::Writer;
 use crate::store::{Store, StoreError};
-use crate::udp::Udp;
 
 /// The acceptors of the development network have one epoch: nobody signs another.
 const ACCEPTORS_EPOCH: u64 = 1;
@@ -42,7 +44,7 @@ pub enum StartError {
     AddressInUse(SocketAddr),
     /// The address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {source}. Give an address of this machine; 0.0.0.0 means all of them"
+        "cannot listen on {address}: {source}. Give an address of this machine; [::] means all of them, 0.0.0.0 all of IPv4"
     )]
     Bind {
         /// The address.
@@ -86,15 +88,16 @@ pub struct NodeBuilder {
     store: Option<Store>,
     seed: Option<[u8; 32]>,
     crypto: Option<Crypto>,
-    listen: Option<SocketAddr>,
+    listen: Option<Listen>,
     admission: Admission,
     networks: Chosen,
     acceptors: Vec<PeerId>,
     lease_times: LeaseTimes,
     limits: Limits,
     transport: TransportConfig,
-    peers: Vec<(PeerId, Vec<SocketAddr>)>,
-    addresses: Vec<PeerAddress>,
+    /// Where each peer may be found that is to be kept.
+    peers: BTreeMap<PeerId, Vec<HostPort>>,
+    resolver: Option<Arc<dyn Resolver>>,
     services: Vec<Arc<dyn Service>>,
 }
 
@@ -124,35 +127,45 @@ impl NodeBuilder {
 
     /// Where to listen. By default on all addresses of this machine, of IPv6 and IPv4 where it has both, at a port that
     /// the system chooses. In the development network, where everybody who reaches a node may call what it serves, a node
-    /// that has services from the start and no peers elsewhere listens on 127.0.0.1 alone by default.
+    /// that has services from the start and no peers elsewhere listens on loopback alone by default: see
+    /// [`NodeBuilder::listen_on_loopback`].
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen = Some(address);
+        self.listen = Some(Listen::At(address));
         self
     }
 
-    /// Where it listens if nothing is said: the first of these that this machine has.
-    fn default_listen(&self) -> Vec<SocketAddr> {
-        let port_of = |ip: IpAddr| SocketAddr::new(ip, 0);
-        let is_elsewhere = self.addresses.iter().any(|address| !address.host.is_loopback())
-            || self.peers.iter().flat_map(|(_, at)| at).any(|at| !at.ip().is_loopback());
+    /// Listens on both loopback addresses of this machine, 127.0.0.1 and `::1`, at one port that the system chooses; on one
+    /// where the machine lacks the other. Other machines cannot reach the node, and it cannot dial them.
+    pub fn listen_on_loopback(mut self) -> Self {
+        self.listen = Some(Listen::Loopback);
+        self
+    }
+
+    /// Where it listens if nothing is said.
+    fn default_listen(&self) -> Listen {
+        let is_elsewhere = self.peers.values().flatten().any(|host| !host.is_loopback());
         let is_open = matches!(self.networks, Chosen::Development) && !self.services.is_empty();
-        if is_open && !is_elsewhere {
-            return vec![port_of(Ipv4Addr::LOCALHOST.into()), port_of(Ipv6Addr::LOCALHOST.into())];
-        }
-        vec![port_of(Ipv6Addr::UNSPECIFIED.into()), port_of(Ipv4Addr::UNSPECIFIED.into())]
+        if is_open && !is_elsewhere { Listen::Loopback } else { Listen::Everywhere }
     }
 
     /// A peer to stay connected to, from the start and whenever it can be reached. Without addresses
-    /// it is waited for.
+    /// it is waited for. Said several times of one peer, all addresses count.
     pub fn peer(mut self, peer: PeerId, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.peers.push((peer, addresses.into_iter().collect()));
+        let hosts = addresses.into_iter().map(HostPort::Address);
+        self.peers.entry(peer).or_default().extend(hosts);
         self
     }
 
     /// The same for a peer given as `ID@host:port`. A name is looked up before each round of dials, so that a peer may
     /// move, or come after this node.
     pub fn peer_address(mut self, address: PeerAddress) -> Self {
-        self.addresses.push(address);
+        self.peers.entry(address.peer).or_default().push(address.host);
+        self
+    }
+
+    /// Looks up the names of peers. By default the operating system does.
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.resolver = Some(Arc::new(resolver));
         self
     }
 
@@ -242,9 +255,9 @@ impl NodeBuilder {
 
     /// Binds a UDP socket, starts the node, and waits until its services run.
     ///
-    /// On a runtime with several threads the node gets a thread of its own, so that a handler that blocks its thread holds
-    /// up what else runs on that, and never the node. On a runtime with one thread it runs on that: nothing there may
-    /// block.
+    /// On a multi-threaded runtime the node gets a thread of its own. A handler that blocks a worker there holds up the
+    /// handlers that wait for that worker (with one worker: all that are spawned), and never the node, its links, or its
+    /// handlers in place. On a single-threaded runtime the node runs on that thread: nothing there may block.
     ///
     /// # Errors
     ///
@@ -256,24 +269,15 @@ impl NodeBuilder {
     /// Outside a tokio runtime with its I/O and time enabled.
     pub async fn start(self) -> Result<Node, StartError> {
         let own = Own::start_if_shared().map_err(StartError::Thread)?;
-        let socket = {
+        let listen = self.listen.unwrap_or_else(|| self.default_listen());
+        let bound = {
             let _entered = own.as_ref().map(|own| own.runtime.enter());
-            let choices =
-                self.listen.map_or_else(|| self.default_listen(), |address| vec![address]);
-            let mut bound = choices.into_iter().map(|address| (address, Udp::bind(address)));
-            let mut last = bound.next().expect("there is a choice");
-            for next in bound {
-                // A machine without IPv6 has the other kind.
-                if last.1.is_err() {
-                    last = next;
-                }
-            }
-            let (address, bound) = last;
-            bound.map_err(|source| match source.kind() {
-                io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
-                _ => StartError::Bind { address, source },
-            })?
+            Sockets::bind(listen)
         };
+        let socket = bound.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => StartError::AddressInUse(listen.address()),
+            _ => StartError::Bind { address: listen.address(), source },
+        })?;
         self.start_at(socket, SystemClock, own).await
     }
 
@@ -297,21 +301,11 @@ impl NodeBuilder {
         clock: impl Clock,
         own: Option<Own>,
     ) -> Result<Node, StartError> {
-        let local_addr = socket.local_addr().map_err(|source| StartError::Bind {
-            address: self
-                .listen
-                .unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)),
+        let bound = socket.local_addrs().map_err(|source| StartError::Bind {
+            address: self.listen.unwrap_or(Listen::Everywhere).address(),
             source,
         })?;
-        let mut peers = self.peers;
-        let mut names = Vec::new();
-        for address in self.addresses {
-            match address.host {
-                HostPort::Address(at) => peers.push((address.peer, vec![at])),
-                HostPort::Name(..) => names.push(address),
-            }
-        }
-
+        let local_addr = bound[0];
         let now = clock.now();
         let counter =
             self.incarnation_counter.unwrap_or_else(|| now.wall.as_unix_nanos() / 1_000_000);
@@ -339,7 +333,10 @@ impl NodeBuilder {
         };
         let seed = config.seed;
         let mut core = Core::new(now, config);
-        let desk = Desk::open();
+        let runtime =
+            own.as_ref().map_or_else(tokio::runtime::Handle::current, |own| own.runtime.clone());
+        let resolver = self.resolver.unwrap_or_else(|| Arc::new(SystemResolver));
+        let desk = Desk::open(Reach::of(bound), resolver, runtime);
         let bell = Arc::clone(&desk.bell);
         let writer = store.map(|store| Writer::start(store, Arc::clone(&bell))).transpose()?;
         let mut host = Host::new(seed, move || bell.ring());
@@ -352,15 +349,23 @@ impl NodeBuilder {
         for service in self.services {
             waiting.push(register(&mut core, &mut host, &desk, now, service)?);
         }
-        for (peer, addresses) in peers {
-            let addresses = reachable(local_addr, peer, addresses);
+        let mut followed = Vec::new();
+        for (peer, hosts) in self.peers {
+            let addresses = hosts.iter().filter_map(|host| match host {
+                HostPort::Address(address) => Some(*address),
+                HostPort::Name(..) => None,
+            });
+            let addresses = desk.reach.dialled(peer, addresses);
+            // Without an address too: a peer that is given by name is let in before its name is looked up.
             core.mesh_mut()
-                .connect(now, peer, addresses)
+                .connect(now, peer, addresses.clone())
                 .map_err(|source| StartError::Peer { peer, source })?;
+            followed.push((peer, hosts, addresses));
         }
 
         let id = core.mesh().id();
         let handle = host.handle();
+        let thread = own.as_ref().map(|own| own.thread);
         let task = match own {
             None => {
                 let driver = Driver::new(core, host, socket, clock, writer, Arc::clone(&desk));
@@ -374,12 +379,12 @@ impl NodeBuilder {
                 own.run(driver.run())
             }
         };
-        let node = Node::new(id, local_addr, handle, desk, task);
+        let node = Node::new(id, handle, desk, task, thread);
+        for (peer, hosts, addresses) in followed {
+            keep_looking_up(node.desk(), peer, hosts, addresses, true);
+        }
         for (added, mut events) in waiting {
             node.until_running(&mut events, &added).await?;
-        }
-        for address in names {
-            tokio::spawn(keep_looking_up(Arc::clone(node.desk()), local_addr, address));
         }
         tracing::debug!(%id, %local_addr, "the node runs");
         Ok(node)

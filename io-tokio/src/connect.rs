@@ -10,9 +10,10 @@ use dunlin_core::link::DialError;
 use dunlin_core::mesh::CommandError;
 use dunlin_core::peer::RefuseCode;
 
-use crate::address::PeerAddress;
+use crate::address::{HostPort, PeerAddress};
 use crate::driver::Desk;
 use crate::events::{Events, NodeEvent};
+use crate::names::keep_looking_up;
 use crate::node::{Node, PeerInfo, ask, peer_info};
 
 /// How long [`Node::connect`] waits. More than a handshake may take, so that its own end is told.
@@ -33,9 +34,11 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
-    /// The address is of a kind that this node's socket cannot reach.
+    /// The address is of a kind that this node's sockets cannot reach: of the other family, or on another machine while
+    /// the node listens on loopback.
     #[error(
-        "{address} cannot be reached from {local}: one is IPv4 and the other IPv6. Listen on [::]:0 for both"
+        "{address} cannot be reached from {local}, where this node listens. Listen on [::]:0 to reach IPv4 and IPv6 on \
+         all machines"
     )]
     WrongFamily {
         /// The peer's address.
@@ -99,27 +102,6 @@ pub enum ConnectError {
     Stopped,
 }
 
-/// Those of a peer's addresses that a socket bound here can send to. Of the others it is said that they are left out.
-pub(crate) fn reachable(
-    local: SocketAddr,
-    peer: PeerId,
-    mut addresses: Vec<SocketAddr>,
-) -> Vec<SocketAddr> {
-    // An IPv6 socket reaches IPv4, too, unless it is bound to one IPv6 address. From a loopback address there is no way
-    // to another machine.
-    let both = local.is_ipv6() && local.ip().is_unspecified();
-    let here = local.ip().is_loopback();
-    addresses.retain(|address| {
-        let of_family = both || address.is_ipv4() == local.is_ipv4();
-        let reaches = of_family && (!here || address.ip().to_canonical().is_loopback());
-        if !reaches {
-            tracing::warn!(%peer, %address, %local, "the address is not dialled: this node listens elsewhere");
-        }
-        reaches
-    });
-    addresses
-}
-
 /// Gives a peer up if connecting is given up, unless it was to be kept anyway.
 struct Attempt {
     desk: Arc<Desk>,
@@ -138,8 +120,8 @@ impl Drop for Attempt {
 
 impl Node {
     /// Connects to a peer and waits until it can be called, for at most [`CONNECT_TIMEOUT`]. From then
-    /// on the node stays connected: it dials again whenever the link is lost, until
-    /// [`Node::disconnect`]. When it fails, or the future is dropped, the peer is given up, unless it
+    /// on the node stays connected: it dials again whenever the link is lost, and looks a name up before each round of
+    /// dials, until [`Node::disconnect`]. When it fails, or the future is dropped, the peer is given up, unless it
     /// was connected or asked for before.
     ///
     /// # Errors
@@ -176,7 +158,8 @@ impl Node {
         peer: PeerId,
         addresses: impl IntoIterator<Item = SocketAddr>,
     ) -> Result<(), ConnectError> {
-        let addresses = reachable(self.local_addr(), peer, addresses.into_iter().collect());
+        let addresses = self.desk().reach.dialled(peer, addresses);
+        self.desk().names.forget(peer);
         ask(self.desk(), move |core, _, now| core.mesh_mut().connect(now, peer, addresses))
             .await
             .ok_or(ConnectError::Stopped)?
@@ -185,29 +168,46 @@ impl Node {
 
     async fn try_connect(&self, address: &PeerAddress) -> Result<PeerInfo, ConnectError> {
         let peer = address.peer;
-        let found = address.resolve().await;
-        let found =
-            found.map_err(|source| ConnectError::Lookup { address: address.clone(), source })?;
-        let found = reachable(self.local_addr(), peer, found);
+        let found = match &address.host {
+            HostPort::Address(at) => vec![*at],
+            HostPort::Name(name, port) => {
+                let none = || io::Error::new(io::ErrorKind::NotFound, "it has no address");
+                let found = self.desk().resolver.resolve(name.clone(), *port).await;
+                found
+                    .and_then(|found| if found.is_empty() { Err(none()) } else { Ok(found) })
+                    .map_err(|source| ConnectError::Lookup { address: address.clone(), source })?
+            }
+        };
+        let (found, _) = self.desk().reach.split(found);
         if found.is_empty() {
             let local = self.local_addr();
             return Err(ConnectError::WrongFamily { address: address.clone(), local });
         }
         let mut events = self.events();
+        let dialled = found.clone();
         let asked = ask(self.desk(), move |core, _, now| {
             let kept = core.mesh().is_kept(peer);
-            let result = core.mesh_mut().connect(now, peer, found);
+            let result = core.mesh_mut().connect(now, peer, dialled);
             let up = !core.mesh().links_up(peer).is_empty();
             result.map(|()| (kept, up.then(|| peer_info(core, peer))))
         });
         let (kept, up) = asked.await.ok_or(ConnectError::Stopped)?.map_err(refused)?;
         let desk = Arc::clone(self.desk());
         let mut attempt = Attempt { desk, peer, forget: !kept && up.is_none() };
+        let follow = || {
+            keep_looking_up(self.desk(), peer, vec![address.host.clone()], found.clone(), false);
+        };
+        // It stays kept however this attempt ends, and its addresses are those given here.
+        if !attempt.forget {
+            follow();
+        }
         let info = match up {
             Some(info) => info,
             None => self.until_up(&mut events, address).await?,
         };
-        attempt.forget = false;
+        if std::mem::take(&mut attempt.forget) {
+            follow();
+        }
         Ok(info)
     }
 
@@ -260,23 +260,5 @@ fn refused(error: CommandError) -> ConnectError {
         CommandError::OwnId(peer) => ConnectError::OwnId(peer),
         CommandError::Stopping => ConnectError::Stopped,
         other => ConnectError::Command(other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_addresses_that_the_socket_reaches_are_dialled() {
-        let four: SocketAddr = "192.0.2.1:1".parse().unwrap();
-        let six: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
-        let near: SocketAddr = "[::1]:1".parse().unwrap();
-        let peer = crate::key::generate().id();
-        let from = |local: &str| reachable(local.parse().unwrap(), peer, vec![four, six, near]);
-        assert_eq!(from("0.0.0.0:5"), [four]);
-        assert_eq!(from("[::1]:5"), [near]);
-        assert_eq!(from("[2001:db8::2]:5"), [six, near]);
-        assert_eq!(from("[::]:5"), [four, six, near]);
     }
 }

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,12 +15,16 @@ use dunlin_core::service::{BoxFuture, Host, Spawner};
 use dunlin_core::store::StoreInput;
 use dunlin_core::transport::Transmit;
 use dunlin_core::{Event, MonoTime, Node as Core, Now, PeerId};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::events::Feed;
+use crate::names::Names;
 use crate::node::NodeError;
+use crate::reach::Reach;
+use crate::resolver::Resolver;
 use crate::socket::Socket;
 use crate::store::writer::Writer;
 
@@ -40,21 +44,46 @@ const PACED: Duration = Duration::from_millis(2);
 /// not: this is how late a node may notice.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 
+/// Maximum time for which a driver that is dropped tries to send what says so: its last packets wait for room in the
+/// socket. A guess: a socket's buffer of 4 MiB takes 32 ms at 1 Gbit/s.
+const GOODBYE_MAX: Duration = Duration::from_millis(100);
+
+/// Between two attempts of that. A guess.
+const GOODBYE_PAUSE: Duration = Duration::from_millis(1);
+
 /// Something to do with the whole node on the driver's task.
 type Task = Box<dyn FnOnce(&mut Core, &mut Host, Now) + Send>;
 
 /// What the driver shares with the node's owner.
-#[derive(Default)]
 pub(crate) struct Desk {
     pub(crate) bell: Arc<Bell>,
     pub(crate) feed: Feed,
+    /// Where the node's sockets can send to.
+    pub(crate) reach: Reach,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) names: Names,
+    /// Runs what the node does beside its driver: its own thread's, if it has one.
+    pub(crate) runtime: Handle,
     tasks: Mutex<Option<Vec<Task>>>,
+    /// Whether the driver has ended and its last packets are out.
+    has_ended: Mutex<bool>,
+    ended: Condvar,
 }
 
 impl Desk {
     /// A desk whose driver is about to begin.
-    pub(crate) fn open() -> Arc<Desk> {
-        Arc::new(Desk { tasks: Mutex::new(Some(Vec::new())), ..Desk::default() })
+    pub(crate) fn open(reach: Reach, resolver: Arc<dyn Resolver>, runtime: Handle) -> Arc<Desk> {
+        Arc::new(Desk {
+            bell: Arc::default(),
+            feed: Feed::default(),
+            reach,
+            resolver,
+            names: Names::default(),
+            runtime,
+            tasks: Mutex::new(Some(Vec::new())),
+            has_ended: Mutex::new(false),
+            ended: Condvar::new(),
+        })
     }
 
     /// Runs `task` with the whole node in the driver's next turn; drops it if the driver has ended.
@@ -65,6 +94,13 @@ impl Desk {
         self.bell.ring();
     }
 
+    /// Blocks until the driver has ended, for at most `time`.
+    pub(crate) fn wait_for_end(&self, time: Duration) {
+        let has_ended = self.has_ended.lock().expect("nothing panics under this lock");
+        let waited = self.ended.wait_timeout_while(has_ended, time, |has_ended| !*has_ended);
+        drop(waited.expect("nothing panics under this lock"));
+    }
+
     fn take(&self) -> Vec<Task> {
         let mut tasks = self.tasks.lock().expect("nothing panics under this lock");
         tasks.as_mut().map(std::mem::take).unwrap_or_default()
@@ -73,7 +109,10 @@ impl Desk {
     fn close(&self) {
         let tasks = self.tasks.lock().expect("nothing panics under this lock").take();
         drop(tasks);
+        self.names.clear();
         self.feed.close();
+        *self.has_ended.lock().expect("nothing panics under this lock") = true;
+        self.ended.notify_all();
     }
 }
 
@@ -95,6 +134,8 @@ pub(crate) struct Driver<S: Socket, C: Clock> {
     clock: C,
     /// Where what must survive goes.
     writer: Option<Writer>,
+    /// It is within a turn. Dropped in one, it has panicked, and the node may be half changed.
+    is_acting: bool,
     /// Why nothing is stored any more.
     store_failed: Option<String>,
     /// The peer that has shown a later start of this node.
@@ -127,6 +168,7 @@ impl<S: Socket, C: Clock> Driver<S, C> {
             socket,
             clock,
             writer,
+            is_acting: false,
             store_failed: None,
             newer_self: None,
             desk,
@@ -154,11 +196,14 @@ impl<S: Socket, C: Clock> Driver<S, C> {
     async fn run_to_its_end(&mut self) -> io::Result<()> {
         loop {
             let now = self.clock.now();
-            let all_received = self.receive(now)?;
+            self.is_acting = true;
+            let received = self.receive(now);
             self.core.handle_timeout(now);
             self.act(now);
             let all_sent = self.transmit(now);
             self.store();
+            self.is_acting = false;
+            let all_received = received?;
             if self.core.is_drained() && self.pending.is_none() && !self.core.mesh().has_events() {
                 return Ok(());
             }
@@ -298,22 +343,29 @@ impl<S: Socket, C: Clock> Driver<S, C> {
 }
 
 impl<S: Socket, C: Clock> Driver<S, C> {
-    /// Tells peers that the node is gone, as far as the socket takes it at once: they would wait for their idle
-    /// time-outs otherwise.
+    /// Tells peers that the node is gone, within [`GOODBYE_MAX`]: they would wait for their idle time-outs otherwise.
     fn say_goodbye(&mut self) {
-        if self.core.mesh().is_stopped() {
+        if self.core.mesh().is_stopped() && self.core.is_drained() && self.pending.is_none() {
             return;
         }
+        let begun = std::time::Instant::now();
         let now = self.clock.now();
-        self.core.mesh_mut().stop_at_once(now);
-        self.transmit(now);
+        self.core.stop_at_once(now);
+        loop {
+            let is_out = self.transmit(now) && self.pending.is_none();
+            if is_out || begun.elapsed() >= GOODBYE_MAX {
+                return;
+            }
+            // A full socket cannot be waited for here: its runtime may have ended.
+            std::thread::sleep(GOODBYE_PAUSE);
+        }
     }
 }
 
-/// However the driver ends, and so also if its task is aborted or its runtime is dropped.
+/// However the driver ends, and so also if its task is aborted or its runtime is dropped, in a panic as well.
 impl<S: Socket, C: Clock> Drop for Driver<S, C> {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if !self.is_acting {
             self.say_goodbye();
         }
         self.desk.close();

@@ -41,7 +41,10 @@ mod names;
 mod networks;
 mod node;
 mod own_thread;
+mod reach;
+mod resolver;
 mod services;
+mod sockets;
 mod watch;
 
 pub mod clock;
@@ -57,6 +60,7 @@ pub use connect::{CONNECT_TIMEOUT, ConnectError};
 pub use events::{EVENTS_WAITING_MAX, Events, NodeEvent};
 pub use networks::{FileKind, NetworkError, NetworkFiles, WATCH_INTERVAL};
 pub use node::{LinkInfo, Node, NodeError, PeerInfo};
+pub use resolver::{Resolver, SystemResolver};
 pub use services::{ServiceError, ServiceHandle};
 pub use store::{Store, StoreError};
 

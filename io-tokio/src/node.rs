@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Duration;
 
 use dunlin_core::directory::ServiceOffer;
 use dunlin_core::service::{Handle, Host};
@@ -61,15 +63,23 @@ pub struct LinkInfo {
 ///
 /// It dereferences to [`Handle`], so [`Handle::call`], [`Handle::request`], [`Handle::publish`],
 /// [`Handle::subscribe`] and the rest are methods of it; [`Node::handle`] gives a copy for other tasks.
-/// ([`Node::events`] is something else: what happens to the node itself.) Dropping the node ends it at once, without a word
-/// to its peers; [`Node::shutdown`] takes leave.
+/// ([`Node::events`] is something else: what happens to the node itself.)
+///
+/// [`Node::shutdown`] takes leave: what runs may end. Dropping the node ends it at once; calls that run are lost, and peers
+/// are told by one CONNECTION_CLOSE each, also when it is dropped in a panic. On a runtime with several threads the drop
+/// waits until they are told, for at most 250 ms, as the process may end right after it. On a runtime with one thread they are
+/// told when that runs its tasks the next time, or is dropped itself: [`std::process::exit`] leaves no time for either.
 pub struct Node {
     id: PeerId,
-    local_addr: SocketAddr,
     handle: Handle,
     desk: Arc<Desk>,
     task: JoinHandle<Result<(), NodeError>>,
+    /// The thread of its own, if it has one.
+    thread: Option<ThreadId>,
 }
+
+/// Maximum time for which dropping a node waits for its thread: more than that needs to send its last packets. A guess.
+const DROP_MAX: Duration = Duration::from_millis(250);
 
 /// Asks the driver something and waits for the answer; none if the node has ended.
 pub(crate) async fn ask<T: Send + 'static>(
@@ -92,12 +102,12 @@ impl Node {
 
     pub(crate) fn new(
         id: PeerId,
-        local_addr: SocketAddr,
         handle: Handle,
         desk: Arc<Desk>,
         task: JoinHandle<Result<(), NodeError>>,
+        thread: Option<ThreadId>,
     ) -> Node {
-        Node { id, local_addr, handle, desk, task }
+        Node { id, handle, desk, task, thread }
     }
 
     pub(crate) fn desk(&self) -> &Arc<Desk> {
@@ -109,10 +119,16 @@ impl Node {
         self.id
     }
 
-    /// Where it listens, with the port that the system chose. `0.0.0.0` means all addresses of the
-    /// machine.
+    /// Where it listens, with the port that the system chose. `0.0.0.0` means all IPv4 addresses of the machine, `[::]`
+    /// those of IPv6 too. The first, if there are several: see [`Node::local_addrs`].
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.desk.reach.bound()[0]
+    }
+
+    /// All addresses that it listens on: two if it listens on both loopback addresses, otherwise one. Both have the same
+    /// port.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        self.desk.reach.bound()
     }
 
     /// For application code: calls and timers, from any task.
@@ -141,6 +157,7 @@ impl Node {
 
     /// Closes the links to a peer, does not dial it any more, and ends calls to it.
     pub async fn disconnect(&self, peer: PeerId) {
+        self.desk.names.forget(peer);
         ask(&self.desk, move |core, _, now| core.mesh_mut().disconnect(now, peer)).await;
     }
 
@@ -197,11 +214,15 @@ impl std::ops::Deref for Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.task.abort();
+        // A handler that runs on the node's thread may drop the node too.
+        if self.thread.is_some_and(|thread| thread != std::thread::current().id()) {
+            self.desk.wait_for_end(DROP_MAX);
+        }
     }
 }
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Node({:?} at {})", self.id, self.local_addr)
+        write!(f, "Node({:?} at {})", self.id, self.local_addr())
     }
 }

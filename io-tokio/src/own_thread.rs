@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::thread::ThreadId;
 
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 /// A thread with a runtime. It ends with the future that is run on it.
 pub(crate) struct Own {
     pub(crate) runtime: Handle,
+    pub(crate) thread: ThreadId,
     ends: oneshot::Sender<()>,
 }
 
@@ -25,11 +27,11 @@ impl Own {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (ends, ended) = oneshot::channel();
-        std::thread::Builder::new().name("dunlin-node".into()).spawn(move || {
+        let spawned = std::thread::Builder::new().name("dunlin-node".into()).spawn(move || {
             // It ends when the other half is dropped, however the node ended.
             let _ = runtime.block_on(ended);
         })?;
-        Ok(Some(Own { runtime: handle, ends }))
+        Ok(Some(Own { runtime: handle, thread: spawned.thread().id(), ends }))
     }
 
     /// Runs a future on it.

@@ -66,6 +66,15 @@ pub trait Socket: Send + Sync + 'static {
     /// As the operating system says.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 
+    /// Every address where it is bound, at least one: several if there are several sockets in it.
+    ///
+    /// # Errors
+    ///
+    /// As the operating system says.
+    fn local_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        Ok(vec![self.local_addr()?])
+    }
+
     /// How many datagrams one [`Socket::try_send`] may carry. Asked again after every error.
     fn batch_datagrams_max(&self) -> usize {
         1

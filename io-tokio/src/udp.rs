@@ -5,12 +5,14 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use dunlin_core::base::BufferPool;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSocketState};
+use socket2::{Domain, Protocol, Type};
 
+use crate::reach::canonical;
 use crate::socket::{BATCH_BYTES_MAX, Datagram, Ecn, Socket, Transmit};
 use crate::watch::Watched;
 
@@ -41,6 +43,8 @@ pub struct Udp {
     state: UdpSocketState,
     /// IPv6 sockets write IPv4 addresses in their own way.
     is_v6: bool,
+    /// The last batch did not go out: the socket took no more.
+    is_full: bool,
     buffers: Vec<u8>,
     /// How many buffers the next receive offers: few while little comes, as each costs set-up.
     width: usize,
@@ -53,14 +57,21 @@ pub struct Udp {
 const WIDTH_MIN: usize = 4;
 
 impl Udp {
-    /// Binds a socket. Must be called within a tokio runtime. Binding `[::]` serves IPv4 too, where the
-    /// system's settings allow.
+    /// Binds a socket. Must be called within a tokio runtime. Binding `[::]` serves IPv4 too, whatever the system's
+    /// default is (`net.ipv6.bindv6only`).
     ///
     /// # Errors
     ///
     /// When the address is in use or not of this machine, or the system lacks what QUIC needs.
     pub fn bind(address: SocketAddr) -> io::Result<Udp> {
-        Udp::from_std(std::net::UdpSocket::bind(address)?)
+        let address = canonical(address);
+        if !(address.is_ipv6() && address.ip().is_unspecified()) {
+            return Udp::from_std(std::net::UdpSocket::bind(address)?);
+        }
+        let socket = socket2::Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_only_v6(false)?;
+        socket.bind(&address.into())?;
+        Udp::from_std(socket.into())
     }
 
     /// Takes over a bound socket. Must be called within a tokio runtime.
@@ -83,6 +94,7 @@ impl Udp {
             socket: Watched::new(socket)?,
             state,
             is_v6,
+            is_full: false,
             buffers: vec![0; RECEIVE_BYTES * BATCH_SIZE],
             width: WIDTH_MIN,
             arena: BytesMut::new(),
@@ -110,10 +122,17 @@ impl Udp {
             other => other,
         }
     }
-}
 
-fn inward(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    /// Whether something has arrived, or, if `to_send`, a socket that was full takes more.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, to_send: bool) -> Poll<io::Result<()>> {
+        if let Poll::Ready(result) = self.socket.poll_readable(cx) {
+            return Poll::Ready(result);
+        }
+        if to_send && self.is_full {
+            return self.socket.poll_writable(cx);
+        }
+        Poll::Pending
+    }
 }
 
 /// Whether an error on receiving comes from the network and concerns one packet at most.
@@ -187,7 +206,7 @@ impl Socket for Udp {
                 pool.put_back(copy);
                 chain
             };
-            let from = inward(meta.addr);
+            let from = canonical(meta.addr);
             let local_ip = meta.dst_ip.map(|ip| ip.to_canonical());
             let ecn = meta.ecn.map(|mark| match mark {
                 EcnCodepoint::Ect0 => Ecn::Ect0,
@@ -207,7 +226,11 @@ impl Socket for Udp {
         debug_assert!(contents.len() <= BATCH_BYTES_MAX, "a larger batch is lost whole");
         let destination = transmit.destination;
         let transmit = quinn_udp::Transmit {
-            destination: SocketAddr::new(self.outward(destination.ip()), destination.port()),
+            destination: match self.outward(destination.ip()) {
+                // With its scope, without which a link-local address leads nowhere.
+                ip if ip == destination.ip() => destination,
+                ip => SocketAddr::new(ip, destination.port()),
+            },
             ecn: transmit.ecn.map(|mark| match mark {
                 Ecn::Ect0 => EcnCodepoint::Ect0,
                 Ecn::Ect1 => EcnCodepoint::Ect1,
@@ -218,19 +241,13 @@ impl Socket for Udp {
             src_ip: transmit.src_ip.map(|ip| self.outward(ip)),
         };
         let state = &self.state;
-        self.socket.try_write(|socket| state.try_send(socket, &transmit))
+        let sent = self.socket.try_write(|socket| state.try_send(socket, &transmit));
+        self.is_full = matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        sent
     }
 
     fn ready(&self, to_send: bool) -> impl Future<Output = io::Result<()>> + Send {
-        std::future::poll_fn(move |cx| {
-            if let Poll::Ready(result) = self.socket.poll_readable(cx) {
-                return Poll::Ready(result);
-            }
-            if to_send {
-                return self.socket.poll_writable(cx);
-            }
-            Poll::Pending
-        })
+        std::future::poll_fn(move |cx| self.poll_ready(cx, to_send))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

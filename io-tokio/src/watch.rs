@@ -57,7 +57,8 @@ impl Watched {
         let result = write(self.socket());
         match &result {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if self.writable.is_none() {
+                // The last packets of a node may be sent when its runtime has ended.
+                if self.writable.is_none() && tokio::runtime::Handle::try_current().is_ok() {
                     let socket = self.readable.get_ref().try_clone()?;
                     self.writable =
                         Some(tokio::io::unix::AsyncFd::with_interest(socket, Interest::WRITABLE)?);

@@ -425,6 +425,16 @@ impl Transport {
         }
     }
 
+    /// Closes the connections that wait until what was flushed is acknowledged: it may be lost. For ends that cannot wait
+    /// for [`crate::link::FLUSH_MAX`].
+    pub fn close_unflushed(&mut self, now: Now) {
+        self.clock.advance(now);
+        let waiting = self.connections.iter().filter(|(_, c)| c.closes_with.is_some());
+        for key in waiting.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.finish_close(key);
+        }
+    }
+
     /// Closes a connection that waits to be closed.
     fn finish_close(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
+use super::clients::{Clients, Standing};
 use super::event::Item;
 use super::frame::{FrameError, FrameReader, FrameWriter};
 use super::message::{CallAnswer, Problem, Request, Response};
@@ -17,7 +18,7 @@ use super::socket::Listener;
 use super::{CLIENTS_MAX, REQUEST_HEADER_BYTES_MAX, RESPONSE_HEADER_BYTES_MAX, VERSION};
 
 /// How long a client may take to say its first word. A guess: it is on this machine.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long clients may take for their last answers once the node has ended. A guess, as above.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -154,7 +155,16 @@ async fn answer(
 pub async fn converse(
     stream: impl AsyncRead + AsyncWrite,
     operator: &Operator,
+    closing: watch::Receiver<bool>,
+) -> Result<(), FrameError> {
+    converse_as(stream, operator, closing, &Standing::default()).await
+}
+
+async fn converse_as(
+    stream: impl AsyncRead + AsyncWrite,
+    operator: &Operator,
     mut closing: watch::Receiver<bool>,
+    standing: &Standing,
 ) -> Result<(), FrameError> {
     let (read, write) = tokio::io::split(stream);
     let (read, write) = (pin!(read), pin!(write));
@@ -186,11 +196,13 @@ pub async fn converse(
         return Ok(());
     }
     loop {
+        standing.idle();
         let frame = tokio::select! {
             frame = asked.next() => frame?,
             _ = closing.wait_for(|closing| *closing) => return Ok(()),
         };
         let Some(frame) = frame else { return Ok(()) };
+        standing.busy();
         match frame.read() {
             // What it was to stop had ended.
             Ok(Request::Stop) => {}
@@ -309,18 +321,19 @@ impl Drop for ControlServer {
 }
 
 async fn accept(mut listener: Listener, operator: Operator, mut closing: watch::Receiver<bool>) {
-    let mut clients = JoinSet::new();
+    let mut clients = Clients::at_most(CLIENTS_MAX);
     loop {
         let stream = tokio::select! {
             stream = listener.accept() => stream,
-            Some(_) = clients.join_next() => continue,
+            Some(()) = clients.next_end() => continue,
             _ = closing.wait_for(|closing| *closing) => break,
         };
         match stream {
-            Ok(stream) if clients.len() < CLIENTS_MAX => {
+            Ok(stream) if clients.make_room() => {
                 let (operator, closing) = (operator.clone(), closing.clone());
-                clients.spawn(async move {
-                    if let Err(error) = converse(stream, &operator, closing).await {
+                clients.add(|standing| async move {
+                    let ended = converse_as(stream, &operator, closing, &standing).await;
+                    if let Err(error) = ended {
                         tracing::debug!(%error, "a client of the control socket is gone");
                     }
                 });
@@ -340,5 +353,5 @@ async fn accept(mut listener: Listener, operator: Operator, mut closing: watch::
         }
     }
     drop(listener);
-    while clients.join_next().await.is_some() {}
+    while clients.next_end().await.is_some() {}
 }

@@ -292,6 +292,10 @@ async fn what_is_under_way_ends_with_the_node_and_is_told() {
     assert!(std::fs::read_dir(path.parent().unwrap()).unwrap().next().is_none());
 }
 
+fn all_of_a() -> SubscribeQuestion {
+    SubscribeQuestion { pattern: "a/*".into(), group: None, at_least_one: false, count: None }
+}
+
 #[tokio::test]
 async fn one_client_too_many_is_told() {
     let home = tempfile::tempdir().unwrap();
@@ -301,10 +305,49 @@ async fn one_client_too_many_is_told() {
     for _ in 0..CLIENTS_MAX {
         clients.push(connect(server.path()).await.unwrap());
     }
+    let mut flows = Vec::new();
+    for client in &mut clients {
+        flows.push(client.subscribe(all_of_a()).await.unwrap());
+    }
     let error = connect(server.path()).await.unwrap_err();
     let SocketError::Control(ControlError::Failed(problem)) = error else { panic!("{error}") };
     assert_eq!(problem.code, "BUSY");
-    assert!(clients[0].peers().await.is_ok(), "the others are served");
+    flows.pop().unwrap().stop().await.unwrap();
+    assert!(connect(server.path()).await.is_ok(), "there is room again");
+    local.publish("a/b", 1).await.unwrap();
+    assert!(flows[0].next().await.unwrap().is_some(), "the others are served");
+}
+
+#[tokio::test]
+async fn silent_clients_make_room_and_those_that_wait_for_answers_stay() {
+    let home = tempfile::tempdir().unwrap();
+    let local = node([]).await;
+    let server = serve(&local, home.path()).await;
+    let mut waiting = connect(server.path()).await.unwrap();
+    let mut flow = waiting.subscribe(all_of_a()).await.unwrap();
+    let mut idle = connect(server.path()).await.unwrap();
+    // Those that do not even greet go before one that did.
+    let mut silent = Vec::new();
+    for _ in 0..2 * CLIENTS_MAX {
+        silent.push(UnixStream::connect(server.path()).await.unwrap());
+    }
+    let at_once = async {
+        let mut client = connect(server.path()).await.unwrap();
+        client.peers().await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(1), at_once).await.expect("it is not kept waiting");
+    idle.peers().await.expect("it was not silent for longest");
+    // The first of the silent ones was the first to go.
+    assert_eq!(silent[0].read(&mut [0]).await.unwrap(), 0);
+    // And those that greet and then ask nothing.
+    let mut greeted = Vec::new();
+    for _ in 0..2 * CLIENTS_MAX {
+        greeted.push(connect(server.path()).await.unwrap());
+    }
+    assert!(idle.peers().await.is_err(), "it has asked nothing for longest");
+    connect(server.path()).await.unwrap().peers().await.unwrap();
+    local.publish("a/b", 1).await.unwrap();
+    assert!(flow.next().await.unwrap().is_some(), "its request was under way all the time");
 }
 
 #[tokio::test]

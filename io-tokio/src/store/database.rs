@@ -3,6 +3,7 @@
 //! redb keeps its file whole whatever is lost of a transaction that was not synced. What it does not notice is a
 //! byte that changes in a page at rest, so each record carries a checksum of its own.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -23,8 +24,21 @@ const RECORDS: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("r
 
 const CHECKSUM_BYTES: usize = 4;
 
+/// Its own database is there until it is dropped.
 #[derive(Debug)]
-pub(super) struct Database(redb::Database);
+pub(super) struct Database(Option<redb::Database>);
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // redb writes its last pages then, between others that may be damaged.
+        let database = self.0.take();
+        if caught(move || drop(database)).is_none() {
+            tracing::warn!(
+                "the store was not closed in order, and is repaired when it is opened again"
+            );
+        }
+    }
+}
 
 /// Of its place as well: a record that is read where another was written is as wrong as one that has changed.
 fn checksum(table: u8, key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
@@ -40,21 +54,38 @@ fn damaged(path: &Path, what: impl ToString) -> StoreError {
     StoreError::Damaged { path: path.to_path_buf(), what: what.to_string() }
 }
 
-/// redb panics on some files that are damaged. That is no reason for a node to.
+thread_local! {
+    static GUARDS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether a panic of the present thread becomes a [`StoreError`]. For panic hooks: there is no need to print it.
+pub fn is_guarded() -> bool {
+    GUARDS.get() > 0
+}
+
+/// Catches panics of the database: redb panics on some files that are damaged, which is no reason for a node to.
+pub(super) fn caught<T>(look: impl FnOnce() -> T) -> Option<T> {
+    GUARDS.set(GUARDS.get() + 1);
+    // What is half done is thrown away.
+    let looked = catch_unwind(AssertUnwindSafe(look)).ok();
+    GUARDS.set(GUARDS.get() - 1);
+    looked
+}
+
 fn guarded<T>(path: &Path, look: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    // What is half done is thrown away with the error.
-    let looked = catch_unwind(AssertUnwindSafe(look));
-    looked.unwrap_or_else(|_| Err(damaged(path, "no sense can be made of it")))
+    caught(look).unwrap_or_else(|| Err(damaged(path, "no sense can be made of it")))
 }
 
 fn opened(
     path: &Path,
     open: impl FnOnce() -> Result<redb::Database, DatabaseError>,
 ) -> Result<Database, StoreError> {
-    let database = guarded(path, || open().map_err(|error| refusal(path, error)))?;
-    let database = Database(database);
-    guarded(path, || database.prepare(path))?;
-    Ok(database)
+    // All of it: a database that is not usable may panic when it is dropped, too.
+    guarded(path, || {
+        let database = Database(Some(open().map_err(|error| refusal(path, error))?));
+        database.prepare(path)?;
+        Ok(database)
+    })
 }
 
 fn refusal(path: &Path, error: DatabaseError) -> StoreError {
@@ -81,8 +112,12 @@ impl Database {
         opened(path, || redb::Builder::new().create_with_backend(backend))
     }
 
+    fn inner(&self) -> &redb::Database {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+
     fn begin(&self) -> Result<redb::WriteTransaction, redb::Error> {
-        let mut transaction = self.0.begin_write()?;
+        let mut transaction = self.inner().begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         Ok(transaction)
     }
@@ -110,7 +145,7 @@ impl Database {
     }
 
     fn about(&self, what: &str) -> Result<Option<Vec<u8>>, redb::Error> {
-        let transaction = self.0.begin_read()?;
+        let transaction = self.inner().begin_read()?;
         match transaction.open_table(ABOUT) {
             Ok(table) => Ok(table.get(what)?.map(|value| value.value().to_vec())),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -129,7 +164,7 @@ impl Database {
             }
             Ok(owner)
         };
-        let owner = claim().map_err(|error| damaged(path, error))?;
+        let owner = guarded(path, || claim().map_err(|error| damaged(path, error)))?;
         Ok(owner
             .map(|owner| String::from_utf8_lossy(&owner).into_owned())
             .filter(|owner| owner != node))
@@ -144,7 +179,7 @@ impl Database {
         let mut records = Vec::new();
         let mut wrong = None;
         let read = |records: &mut Vec<Record>, wrong: &mut Option<String>| {
-            let transaction = self.0.begin_read()?;
+            let transaction = self.inner().begin_read()?;
             for entry in transaction.open_table(RECORDS)?.iter()? {
                 let (place, value) = entry?;
                 let ((table, key), value) = (place.value(), value.value());

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dunlin_core::PeerId;
 use dunlin_core::store::{Stored, StoredError};
 
-pub use database::FORMAT;
+pub use database::{FORMAT, is_guarded};
 pub use redb::StorageBackend;
 
 use database::Database;
@@ -43,6 +43,12 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Others could put another file in its place.
+    #[error(
+        "the folder {} is not private: it must be a folder of your own into which nobody else may write (chmod 700)",
+        .0.display()
+    )]
+    NotPrivate(PathBuf),
     /// A later version of this program has written it.
     #[error(
         "the store {path} has format {found}, and this program knows those up to {FORMAT}: use the program that \
@@ -95,16 +101,19 @@ struct Shared {
 }
 
 impl Store {
-    /// Opens the store in a folder, which is made if it is not there. Blocks while the file is read.
+    /// Opens the store in a folder, which is made if it is not there. Blocks while the file is read. A panic of the database
+    /// about what it reads becomes an error; see [`is_guarded`] for programs with a panic hook.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be used, another process has it open, or what is in it cannot be read.
+    /// When the folder cannot be used, other users may write into it, another process has it open, or what is in it cannot be read.
     pub fn open(folder: impl AsRef<Path>) -> Result<Store, StoreError> {
         let folder = folder.as_ref();
         let path = folder.join(FILE);
         make_private(folder)
             .map_err(|source| StoreError::Open { path: folder.to_path_buf(), source })?;
+        check_private(folder)?;
+        make_file(&path).map_err(|source| StoreError::Open { path: path.clone(), source })?;
         let database = Database::open(&path)?;
         Ok(Store::of(path, database))
     }
@@ -176,4 +185,33 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
+}
+
+/// Makes the file, if there is none, for its owner alone.
+fn make_file(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+/// That other users cannot put their files in place of ours. Whether they may read is the owner's choice: the file itself is
+/// closed to them.
+#[cfg(unix)]
+fn check_private(folder: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    let about = folder
+        .metadata()
+        .map_err(|source| StoreError::Open { path: folder.to_path_buf(), source })?;
+    let owners = [rustix::process::geteuid().as_raw(), 0];
+    match owners.contains(&about.uid()) && about.mode() & 0o022 == 0 {
+        true => Ok(()),
+        false => Err(StoreError::NotPrivate(folder.to_path_buf())),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_private(_folder: &Path) -> Result<(), StoreError> {
+    Ok(())
 }

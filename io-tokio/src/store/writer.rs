@@ -1,12 +1,12 @@
 //! The thread that writes what a node wants stored: a sync may take long, and the node goes on meanwhile.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use dunlin_core::store::{StoreInput, StoreRequest};
 use tokio::sync::oneshot;
 
+use super::database::caught;
 use super::{StoreError, Taken};
 use crate::bell::Bell;
 
@@ -28,8 +28,7 @@ impl Writer {
         let thread = std::thread::Builder::new().name("dunlin-store".into());
         thread
             .spawn(move || {
-                let writing = AssertUnwindSafe(|| write_all(&store, &waiting, &answer, &bell));
-                if catch_unwind(writing).is_err() {
+                if caught(|| write_all(&store, &waiting, &answer, &bell)).is_none() {
                     let why = format!("{}: its writer panicked", store.0.path().display());
                     say(&answer, &bell, StoreInput::Failed { why });
                 }

@@ -2,7 +2,10 @@
 
 mod acceptors;
 mod balance;
+mod blocked;
 mod events;
+mod goodbyes;
+mod names;
 mod networks;
 mod sick;
 mod store;

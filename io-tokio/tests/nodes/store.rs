@@ -97,6 +97,52 @@ async fn what_is_damaged_is_found_and_said() {
     assert!(refused.to_string().contains("store.redb"), "{refused}");
 }
 
+#[tokio::test]
+async fn damage_anywhere_is_an_error_or_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = key::generate();
+    let store = Store::open(folder.path()).unwrap();
+    node(&identity, &store).start().await.unwrap().shutdown().await.unwrap();
+    drop(store);
+    let path = folder.path().join(FILE);
+    let sound = std::fs::read(&path).unwrap();
+    let damage = 8 << 10;
+    for at in (0..sound.len().min(2 << 20)).step_by(damage / 2) {
+        let mut bytes = sound.clone();
+        let end = bytes.len().min(at + damage);
+        bytes[at..end].fill(0x5a);
+        std::fs::write(&path, &bytes).unwrap();
+        // It may lie where nothing was stored.
+        let refused = match Store::open(folder.path()) {
+            Ok(store) => node(&identity, &store).start().await.map(drop).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(refused) = refused {
+            assert!(refused.contains("store.redb"), "{at}: {refused}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_into_which_others_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data");
+    drop(Store::open(&folder).unwrap());
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(&folder.join(FILE))), (0o700, 0o600), "as it is made");
+    for open in [0o777, 0o720, 0o702] {
+        std::fs::set_permissions(&folder, PermissionsExt::from_mode(open)).unwrap();
+        let refused = Store::open(&folder).unwrap_err();
+        assert!(matches!(refused, StoreError::NotPrivate(_)), "{refused}");
+        let refused = refused.to_string();
+        assert!(refused.contains("chmod 700") && refused.contains("data"), "{refused}");
+    }
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
+    drop(Store::open(&folder).expect("others may look, as its owner wants"));
+}
+
 #[test]
 fn a_store_of_a_later_program_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,66 +1,12 @@
 //! The `dunlin` program, run as a user runs it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
+use crate::server::{LOCAL, Server, error_of, objects, text};
 use crate::{dunlin, run};
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("the program speaks UTF-8")
-}
-
-/// Standard output as one JSON object per line.
-fn objects(bytes: &[u8]) -> Vec<Value> {
-    text(bytes).lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-}
-
-fn error_of(output: &Output) -> Value {
-    let lines = objects(&output.stderr);
-    lines.last().expect("an error is told")["error"].clone()
-}
-
-/// A server that ends with the test.
-struct Server {
-    child: Child,
-    address: String,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Server {
-    fn start(home: &Path, args: &[&str]) -> Server {
-        let mut child = dunlin(home)
-            .args(["--json", "serve"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program runs");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        lines.read_line(&mut line).expect("it says where it is");
-        let object: Value = serde_json::from_str(&line).expect("an object");
-        let address = object["addresses"][0].as_str().expect("an address").to_string();
-        Server { child, address, lines }
-    }
-
-    fn interrupt(&self) {
-        let pid = self.child.id().to_string();
-        let done = Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
-        assert!(done.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-const LOCAL: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
 #[test]
 fn an_echo_is_served_and_called() {
@@ -223,6 +169,41 @@ fn a_node_keeps_its_store_to_itself_and_finds_it_again() {
     let server = Server::start(home.path(), &["echo", LOCAL[0], LOCAL[1], "--key", key]);
     assert!(home.path().join("dunlin").read_dir().unwrap().count() == 1);
     drop(server);
+}
+
+#[test]
+fn a_damaged_store_is_one_clear_error_and_no_panic() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let key = home.path().join("a.key");
+    let key = key.to_str().unwrap();
+    run(home.path(), &["id", "new", "--out", key]);
+    let node = ["--key", key, "--data", data.to_str().unwrap(), "--control", "none"];
+    let mut server = Server::start(home.path(), &[&["echo"], &LOCAL[..], &node].concat());
+    server.interrupt();
+    server.child.wait().unwrap();
+    let path = data.join("store.redb");
+    let sound = std::fs::read(&path).unwrap();
+    let mut refused = 0;
+    for at in (0..sound.len().min(128 << 10)).step_by(8 << 10) {
+        let mut bytes = sound.clone();
+        bytes[at..at + (8 << 10)].fill(0x5a);
+        std::fs::write(&path, &bytes).unwrap();
+        // The port is taken: it never starts, and what is damaged is seen before.
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let taken = taken.local_addr().unwrap().to_string();
+        let run = run(
+            home.path(),
+            &[&["--json", "serve", "echo", "--listen", &taken], &node[..]].concat(),
+        );
+        let lines: Vec<Value> = objects(&run.stderr);
+        let error = lines.last().unwrap()["error"].clone();
+        assert_eq!(lines.iter().filter(|line| line["error"].is_object()).count(), 1, "{lines:?}");
+        let is_damage = error["message"].as_str().unwrap().contains("is damaged");
+        assert!(is_damage || error["code"] == "START", "{at}: {error}");
+        refused += usize::from(is_damage);
+    }
+    assert!(refused > 0, "none of it is noticed");
 }
 
 #[test]

@@ -5,6 +5,14 @@
 mod commands;
 mod control;
 mod events;
+#[cfg(unix)]
+mod exec;
+#[cfg(unix)]
+mod goodbyes;
+#[cfg(target_os = "linux")]
+mod listening;
+mod output;
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

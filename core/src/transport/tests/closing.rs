@@ -91,3 +91,22 @@ fn a_graceful_close_does_not_wait_for_a_peer_that_is_gone() {
     net.run(Duration::from_millis(2));
     assert!(net.nodes[0].transport.is_drained());
 }
+
+#[test]
+fn a_graceful_close_that_cannot_wait_any_longer_is_told() {
+    let mut net = Net::new(2, 1, Kind::Seeded, TransportConfig::for_simulation());
+    let (link, theirs) = net.connect();
+    net.send(0, link, [(Lane(1), call(7, vec![1; 20_000]))]);
+    let code = CloseCode::SHUTDOWN;
+    net.command(0, LinkCommand::Close { link, code, flush: true });
+    assert!(!net.nodes[0].transport.is_drained(), "the peer has not acknowledged it");
+    let now = net.now();
+    net.nodes[0].transport.close_unflushed(now);
+    net.drain(0);
+    assert!(net.nodes[0].transport.is_drained(), "the closing packet is out");
+    // Nothing more is sent, as by a process that has ended.
+    net.nodes[0].alive = false;
+    net.run(Duration::from_millis(11));
+    let reason = DownReason::ClosedByPeer(code);
+    assert_eq!(net.nodes[1].mesh.heard.last(), Some(&LinkInput::Down { link: theirs, reason }));
+}

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use output::{Fail, Output};
+use output::{Fail, Output, until_output_is_gone};
 
 /// A node of the Dunlin mesh, and tools to use one.
 ///
@@ -118,9 +118,12 @@ fn main() -> ExitCode {
     };
     start_log(cli.global.verbose, cli.global.json);
     let output = Output::new(cli.global.json);
+    output::say_panics(output);
     let command = match cli.command {
         // It starts processes, each with a runtime of its own.
-        Command::Bench(args) => return bench::run(args, output),
+        Command::Bench(args) => {
+            return until_output_is_gone(|| bench::run(args, output)).unwrap_or_else(|code| code);
+        }
         command => command,
     };
     // One thread: a node is one task, and every hop between threads costs more than its work.
@@ -130,29 +133,55 @@ fn main() -> ExitCode {
             return output.fail(&Fail::new("RUNTIME", format!("cannot start: {error}")));
         }
     };
-    let result = runtime.block_on(async {
+    let command = async {
         match command {
             Command::Id(command) => id::run(command, output),
             Command::Network(command) => network::run(command, output),
             Command::Token(command) => token::run(command, output),
             Command::Node(command) => node::run(command, output).await,
             Command::Serve(command) => serve::run(command, output).await,
-            Command::Call(args) => call::run(args, output).await,
+            Command::Call(args) => {
+                let fail =
+                    Fail::new("INTERRUPTED", "interrupted (maybe executed)").executed("maybe");
+                interrupted(call::run(args, output), fail).await
+            }
             Command::Pub(args) => publish::run(args, output).await,
             Command::Sub(args) => subscribe::run(args, output).await,
             Command::Topic(command) => topic::run(command, output),
-            Command::Service(command) => service::run(command, output).await,
+            Command::Service(command) => {
+                interrupted(service::run(command, output), Fail::new("INTERRUPTED", "interrupted"))
+                    .await
+            }
             Command::Leader(command) => leader::run(command, output).await,
-            Command::Peer(command) => peer::run(command, output).await,
+            Command::Peer(command) => {
+                interrupted(peer::run(command, output), Fail::new("INTERRUPTED", "interrupted"))
+                    .await
+            }
             Command::Demo(args) => demo::run(args, output).await,
             Command::Bench(_) => unreachable!("it has returned above"),
         }
-    });
+    };
+    let result = until_output_is_gone(|| runtime.block_on(command));
     // Whatever still waits for standard input must not hold the program up.
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fail) => output.fail(&fail),
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(fail)) => output.fail(&fail),
+        Err(code) => code,
+    }
+}
+
+/// Runs a command that has nothing to finish when it is interrupted: a node that it runs is dropped with it, and says
+/// goodbye to its peers.
+async fn interrupted(
+    command: impl Future<Output = Result<(), Fail>>,
+    fail: Fail,
+) -> Result<(), Fail> {
+    let mut interrupts = interrupts::Interrupts::new()
+        .map_err(|error| Fail::new("SIGNALS", format!("signals cannot be awaited: {error}")))?;
+    tokio::select! {
+        result = command => result,
+        () = interrupts.next() => Err(fail),
     }
 }
 

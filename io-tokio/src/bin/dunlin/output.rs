@@ -84,6 +84,38 @@ impl From<dunlin_tokio::NodeError> for Fail {
     }
 }
 
+/// Standard output takes no more. Unwinds to [`until_output_is_gone`], past whatever is to be ended in order.
+struct OutputGone {
+    /// Its reader went away, and nothing is wrong.
+    quiet: bool,
+}
+
+/// Runs a command, which ends early if standard output takes no more. The exit code, if it has ended so, or in a panic.
+pub(crate) fn until_output_is_gone<T>(command: impl FnOnce() -> T) -> Result<T, ExitCode> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(command)).map_err(|panic| {
+        match panic.downcast::<OutputGone>() {
+            Ok(gone) => ExitCode::from(u8::from(!gone.quiet)),
+            // The hook has said why.
+            Err(_) => ExitCode::from(101),
+        }
+    })
+}
+
+/// Says panics in the form of everything else. Those that become errors are said as such.
+pub(crate) fn say_panics(output: Output) {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if dunlin_tokio::store::is_guarded() {
+            tracing::debug!(%panic, "the database gives up");
+        } else if output.is_json() {
+            let error = json!({ "code": "PANIC", "message": panic.to_string() });
+            to_stderr(&json!({ "error": error }).to_string());
+        } else {
+            usual(panic);
+        }
+    }));
+}
+
 /// Where results go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -132,7 +164,8 @@ impl Output {
             if !quiet {
                 to_stderr(&format!("error: cannot write to standard output: {error}"));
             }
-            std::process::exit(i32::from(!quiet));
+            // Past all destructors: a node that runs takes leave of its peers.
+            std::panic::resume_unwind(Box::new(OutputGone { quiet }));
         }
     }
 

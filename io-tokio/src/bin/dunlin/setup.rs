@@ -24,8 +24,8 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Where to listen (UDP). Port 0 lets the system choose; 0.0.0.0 means all IPv4 addresses of this
-    /// machine, [::] those of IPv6 too [default: [::]:0, and 127.0.0.1:0 in the development network, where everybody
-    /// who reaches the port is let in, unless a peer elsewhere is given]
+    /// machine, [::] those of IPv6 too [default: [::]:0, and 127.0.0.1 with [::1] in the development network, where
+    /// everybody who reaches the port is let in, unless a peer elsewhere is given]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
     /// A peer to stay connected to. May be given several times
@@ -104,10 +104,11 @@ impl NodeArgs {
         let identity = identity.unwrap_or_else(key::generate);
         let id = identity.id();
         let mut builder = Node::builder().identity(identity);
-        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        if let Some(address) = self.listen.or(self.is_here_alone().then_some(here)) {
-            builder = builder.listen(address);
-        }
+        builder = match self.listen {
+            Some(address) => builder.listen(address),
+            None if self.is_here_alone() => builder.listen_on_loopback(),
+            None => builder,
+        };
         for peer in self.peers {
             builder = builder.peer_address(peer);
         }
@@ -195,12 +196,13 @@ pub(crate) fn default_key() -> Option<PathBuf> {
     Some(config.join(Path::new("dunlin/id.key")))
 }
 
-/// The addresses under which peers can dial this node: from this machine, and from others.
-pub(crate) fn addresses(node: &Node) -> Vec<PeerAddress> {
+/// The addresses under which peers can dial this node, and from where: this machine, or others.
+fn addresses(node: &Node) -> Vec<(PeerAddress, &'static str)> {
     let bound = node.local_addr();
     let at = |ip| PeerAddress::new(node.id(), SocketAddr::new(ip, bound.port()));
     if !bound.ip().is_unspecified() {
-        return vec![at(bound.ip())];
+        let from = if bound.ip().is_loopback() { "this machine" } else { "others" };
+        return node.local_addrs().iter().map(|bound| (at(bound.ip()), from)).collect();
     }
     // A socket of both kinds is reached by the one that this machine has.
     let has_v4 = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).is_ok();
@@ -210,7 +212,8 @@ pub(crate) fn addresses(node: &Node) -> Vec<PeerAddress> {
         IpAddr::V6(Ipv6Addr::LOCALHOST)
     };
     let outside = udp::outbound_ip().filter(|ip| bound.is_ipv6() || ip.is_ipv4());
-    std::iter::once(here).chain(outside).map(at).collect()
+    let outside = outside.map(|ip| (at(ip), "others"));
+    std::iter::once((at(here), "this machine")).chain(outside).collect()
 }
 
 /// Says who the node is and where it can be found.
@@ -222,8 +225,10 @@ pub(crate) fn introduce(
     paths: &[&str],
 ) {
     let control = watch.control.as_ref().map(Listener::path);
-    let addresses: Vec<String> = addresses(node).iter().map(ToString::to_string).collect();
+    let addresses: Vec<(String, &str)> =
+        addresses(node).into_iter().map(|(address, from)| (address.to_string(), from)).collect();
     if output.is_json() {
+        let addresses: Vec<&str> = addresses.iter().map(|(address, _)| &address[..]).collect();
         return output.say("", || {
             json!({ "event": "listening", "id": node.id().to_string(), "addresses": addresses,
                 "ephemeral": ephemeral, "control": control, "store": watch.store, "paths": paths })
@@ -232,7 +237,13 @@ pub(crate) fn introduce(
     if ephemeral {
         output.note("note", "a new identity for this run; `dunlin id new` makes one that stays");
     }
-    for (address, from) in addresses.iter().zip(["this machine", "others"]) {
+    // One of each kind is enough for people.
+    let mut told = Vec::new();
+    for (address, from) in &addresses {
+        if told.contains(from) {
+            continue;
+        }
+        told.push(*from);
         output.say(format!("{address}   (from {from})"), || Value::Null);
     }
     if let Some(path) = control {
@@ -241,7 +252,7 @@ pub(crate) fn introduce(
     if let Some(path) = &watch.store {
         output.note("note", format!("store {}", path.display()));
     }
-    if let (Some(path), Some(address)) = (paths.first(), addresses.first()) {
+    if let (Some(path), Some((address, _))) = (paths.first(), addresses.first()) {
         // Nobody is let in without a token, and each has its own.
         let entry = match watch.files.is_empty() {
             true => "",

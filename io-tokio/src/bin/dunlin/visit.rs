@@ -1,7 +1,6 @@
 //! What short-lived commands have in common: they ask a node that runs on this machine, or join as a client of
 //! their own, look, and leave.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,16 +87,9 @@ impl Visit {
             Some(path) => key::load(path)?,
             None => key::generate(),
         };
-        // A socket of both kinds where the machine has both.
-        let both: SocketAddr = "[::]:0".parse().expect("an address");
-        let builder = || {
-            let builder = Node::builder().identity(identity.clone());
-            self.networks.apply(builder).map(|(builder, _)| builder)
-        };
-        match builder()?.listen(both).start().await {
-            Ok(node) => Ok(node),
-            Err(_) => Ok(builder()?.start().await?),
-        }
+        let builder = Node::builder().identity(identity);
+        let (builder, _) = self.networks.apply(builder)?;
+        Ok(builder.start().await?)
     }
 }
 
