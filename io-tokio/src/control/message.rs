@@ -176,6 +176,9 @@ pub struct CallQuestion {
     /// The call may run twice: if no answer has come after so many milliseconds, another instance is asked too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hedge_ms: Option<u64>,
+    /// It fails where nobody can serve it at the moment, instead of waiting.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_once: bool,
     /// How to read the argument: [`ContentType`].
     pub content: u32,
 }
@@ -619,6 +622,7 @@ mod tests {
             to: None,
             timeout_ms: 5,
             hedge_ms: None,
+            at_once: false,
             content: 1,
         };
         let asks = [
@@ -634,6 +638,10 @@ mod tests {
             (
                 Request::Call(CallQuestion { hedge_ms: Some(9), ..call.clone() }),
                 json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "hedge_ms": 9, "content": 1}),
+            ),
+            (
+                Request::Call(CallQuestion { at_once: true, ..call.clone() }),
+                json!({"ask": "call", "path": "a/b", "timeout_ms": 5, "at_once": true, "content": 1}),
             ),
             (
                 Request::Call(CallQuestion { to: Some(id()), ..call }),

@@ -99,6 +99,9 @@ impl Operator {
         if let Some(after) = question.hedge_ms {
             request = request.idempotent().hedged(Duration::from_millis(after));
         }
+        if question.at_once {
+            request = request.without_waiting();
+        }
         let begun = Instant::now();
         let answer = request.send().await.map_err(|error| Problem::from(&error))?;
         let elapsed = begun.elapsed();

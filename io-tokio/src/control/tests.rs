@@ -65,7 +65,14 @@ async fn client_of(node: &Node) -> Client {
 }
 
 fn call(path: &str) -> CallQuestion {
-    CallQuestion { path: path.into(), to: None, timeout_ms: 60_000, hedge_ms: None, content: 1 }
+    CallQuestion {
+        path: path.into(),
+        to: None,
+        timeout_ms: 60_000,
+        hedge_ms: None,
+        at_once: false,
+        content: 1,
+    }
 }
 
 fn problem(error: ControlError) -> Problem {

@@ -15,7 +15,7 @@ pub(crate) const TELL_TOKEN: &str = "printenv DUNLIN_TOKEN";
 
 /// Typed failures that a caller sees while its leader is lost. Whoever is silent for long is left alone, until somebody
 /// else is active.
-const TYPED: [&str; 5] = ["DEADLINE_EXCEEDED", "NOT_ACTIVE", "HANDLER_FAILED", "PEER_RESTARTED"];
+const TYPED: [&str; 4] = ["DEADLINE_EXCEEDED", "NOT_ACTIVE", "HANDLER_FAILED", "PEER_RESTARTED"];
 
 /// What calls came to: answers with the time of their end, and the codes of failures.
 #[derive(Default)]

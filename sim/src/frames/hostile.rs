@@ -146,8 +146,8 @@ pub(super) fn heard(world: &mut Frameworld<'_>, link: u32, end: usize, before: u
 
 /// Whether a hostile node leaves this out that its mesh would say.
 pub(super) fn leaves_out(world: &mut Frameworld<'_>, station: usize, frame: &Bytes) -> bool {
-    let is_it = |hostile: &Box<Hostile>| hostile.attack == Attack::Unacknowledged;
-    if !world.stations[station].hostile.as_ref().is_some_and(is_it) {
+    let attack = world.stations[station].hostile.as_ref().map(|hostile| hostile.attack);
+    if attack != Some(Attack::Unacknowledged) {
         return false;
     }
     let view = FrameView::decode(frame.clone());

@@ -130,10 +130,10 @@ fn rare(event: &Event) -> Option<&'static str> {
         Event::LinkSuperseded { .. } => sometimes::SUPERSEDED,
         Event::CallRetried { .. } => sometimes::MADE_AGAIN,
         Event::CallHedged { .. } => sometimes::HEDGED,
-        Event::CallEnded { result: Err(CallError::Failed { failure, .. }), .. } => match failure {
-            Failure::Overloaded => sometimes::TURNED_AWAY,
-            _ => return None,
-        },
+        Event::CallEnded {
+            result: Err(CallError::Failed { failure: Failure::Overloaded, .. }),
+            ..
+        } => sometimes::TURNED_AWAY,
         Event::LifeBegan { .. } => sometimes::BEGAN_ANEW,
         Event::PeerRefused { .. } => sometimes::REFUSED,
         Event::ClaimIgnored { .. } => sometimes::CLAIM_IGNORED,

@@ -244,8 +244,8 @@ impl<F: Fidelity> World<'_, F> {
     /// A node is honest again, if this fault made it hostile, or whatever did.
     pub(crate) fn turn_back(&mut self, node: usize, fault: Option<usize>) {
         let hostile = &self.stations[node].hostile;
-        let is_by = |by: &Box<Hostile>| fault.is_none_or(|fault| by.fault == fault);
-        if !hostile.as_ref().is_some_and(is_by) {
+        let by = hostile.as_ref().map(|hostile| hostile.fault);
+        if by.is_none() || fault.is_some() && fault != by {
             return;
         }
         self.stations[node].hostile = None;

@@ -39,6 +39,10 @@ pub(crate) struct CallArgs {
     /// one that may run twice [example: 50ms]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "to")]
     hedge: Option<Duration>,
+    /// Fail where nobody serves the path at the moment. Without this the call waits, within its time, while a peer is
+    /// being dialled that may serve it, and while no instance of a single-active service is active
+    #[arg(long)]
+    no_wait: bool,
     /// The argument is bytes without a meaning
     #[arg(long, conflicts_with = "json_arg")]
     raw: bool,
@@ -88,6 +92,7 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<(), Fail> {
         to: args.to,
         timeout_ms: args.visit.timeout.as_millis() as u64,
         hedge_ms: args.hedge.map(|after| after.as_millis() as u64),
+        at_once: args.no_wait,
         content: content.0,
     };
     if let Some(agent) = args.visit.local().await? {
