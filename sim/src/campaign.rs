@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{draw_sized, fidelity_of};
-use crate::faults::{Tally, TallyLine};
+use crate::faults::{FaultKind, Tally, TallyLine};
 use crate::run::{Outcome, Verdict, run};
 use crate::schedule::{Crypto, Fidelity, PROGRAM};
 use crate::sometimes::{self, Reached};
@@ -156,8 +156,11 @@ pub struct Summary {
     pub crashes: Vec<u64>,
     /// Seeds in which no fault changed anything: they do not count.
     pub faultless: Vec<u64>,
-    /// Kinds of fault that were applied and never changed anything.
+    /// Kinds of fault that were applied often enough to be judged, and never changed anything: the campaign is invalid.
     pub toothless: Vec<String>,
+    /// Kinds of fault that never changed anything, in too few applications to judge them.
+    #[serde(default)]
+    pub not_shown: Vec<String>,
     #[serde(skip)]
     tally: Tally,
 }
@@ -227,8 +230,9 @@ impl Summary {
             share.events_per_cpu_second = share.events as f64 / share.cpu_seconds;
         }
         self.faults = self.tally.lines();
-        self.toothless =
-            self.tally.toothless().into_iter().map(|kind| kind.name().into()).collect();
+        let names = |kinds: Vec<FaultKind>| kinds.iter().map(|kind| kind.name().into()).collect();
+        let (toothless, not_shown) = self.tally.toothless();
+        (self.toothless, self.not_shown) = (names(toothless), names(not_shown));
     }
 
     /// What the program's exit code says, the worst first.
@@ -239,8 +243,7 @@ impl Summary {
             1
         } else if !self.liveness.is_empty() {
             3
-        } else if !self.faultless.is_empty() || (self.shard.of == 1 && !self.toothless.is_empty()) {
-            // A shard may be too small for every kind of fault to bite; all together are not.
+        } else if !self.faultless.is_empty() || !self.toothless.is_empty() {
             5
         } else {
             0

@@ -1,5 +1,8 @@
 //! The program `dunlin-sim`, also `cargo sim`.
 
+// What is printed goes through `cli::output`, which survives readers that are gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 
 #[global_allocator]

@@ -151,6 +151,13 @@ pub fn summary(summary: &Summary) -> String {
             summary.toothless.join(", ")
         );
     }
+    if !summary.not_shown.is_empty() {
+        let _ = writeln!(
+            text,
+            "not shown, for too few applications: that these faults change anything: {}",
+            summary.not_shown.join(", ")
+        );
+    }
     if summary.stopped {
         let _ = writeln!(text, "stopped at the first seed that failed");
     }

@@ -66,6 +66,24 @@ mod unplanted {
     }
 
     #[test]
+    fn worlds_under_load_that_failed_once_pass() {
+        let found = [
+            (230, "refusals of a spike kept an instance out for 7 s"),
+            (272, "refusals of costly calls kept an instance out for 8 s"),
+            (553, "the same, with enough room at the other instances"),
+            (592, "the same at one of three clients"),
+            (849, "the same with calls that time out"),
+            (244, "one burst turned calls away before the strain"),
+            (422, "one burst had calls made again behind the strain"),
+        ];
+        for (seed, what) in found {
+            let plan = load::Plan { program: PROGRAM.into(), from: seed, seeds: 1, strain: None };
+            let summary = plan.run(Shard::default(), 1, |_| {});
+            assert_eq!(summary.exit_code(), 0, "seed {seed}: {what}\n{:?}", summary.failures);
+        }
+    }
+
+    #[test]
     fn trouble_under_load_ends_with_its_cause_and_restarts_lose_no_call() {
         for strain in Strain::ALL {
             let strain = Some(strain);

@@ -109,6 +109,8 @@ pub struct Load {
     breaker: Option<Box<Breaker>>,
     /// From the first call on.
     health: Option<Box<Health>>,
+    /// A refusal or a failure has raised the average since the last answer.
+    penalised: bool,
     /// It was asked though it was silent.
     wronged: bool,
 }
@@ -281,6 +283,13 @@ impl Load {
     fn measure(&mut self, now: MonoTime, took: Duration, word: Word) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX / 4);
         let average = self.latency(now);
+        // Penalties multiply, and under overload there are hundreds of them. Without this bound as many answers must
+        // follow, and meanwhile the calls go to the other instances, which may not bear them.
+        let bound = match self.penalised && word == Word::Answers {
+            true => took.saturating_mul(SMOOTHING),
+            false => u64::MAX,
+        };
+        let average = average.map(|average| average.min(bound));
         let sample = match (word, average) {
             (Word::Nothing, _) => return,
             (Word::Refuses, Some(average)) => took.max(average.saturating_mul(2)),
@@ -295,6 +304,11 @@ impl Load {
             Some(average) => average - average / SMOOTHING + sample / SMOOTHING,
         };
         self.latency = Some((new, now));
+        self.penalised = match word {
+            Word::Refuses | Word::Fails => true,
+            Word::Answers => false,
+            Word::Nothing | Word::Outrun => self.penalised,
+        };
     }
 
     /// Asserts what must hold between inputs.
@@ -355,6 +369,24 @@ mod tests {
         assert_eq!(load.latency(now).unwrap().abs_diff(before), 0);
         call(&mut load, now, 50 * MS, Word::Outrun);
         assert!(load.latency(now).unwrap() > before + 4_000_000);
+    }
+
+    #[test]
+    fn penalties_of_an_overload_are_over_after_a_few_answers() {
+        for word in [Word::Refuses, Word::Fails] {
+            let mut load = Load::default();
+            let now = MonoTime::ZERO + 100 * MS;
+            call(&mut load, now, 8 * MS, Word::Answers);
+            // So few failures open no breaker.
+            let penalties = if word == Word::Refuses { 50 } else { 1 };
+            for _ in 0..500 {
+                (0..3).for_each(|_| call(&mut load, now, 8 * MS, Word::Answers));
+                (0..penalties).for_each(|_| call(&mut load, now, MS, word));
+            }
+            assert!(load.latency(now).unwrap() > 12_000_000, "it is avoided meanwhile");
+            (0..20).for_each(|_| call(&mut load, now, 8 * MS, Word::Answers));
+            assert!(load.latency(now).unwrap() < 16_000_000, "{word:?}: {:?}", load.latency(now));
+        }
     }
 
     #[test]

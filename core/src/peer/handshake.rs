@@ -203,7 +203,7 @@ impl Peer {
             && let Some(life) = self.known.as_deref().copied()
         {
             // It is there, and begins a life that is let in: whoever rests dials it once more before long.
-            self.failures = self.failures.min(BACKOFF.len() - 1);
+            self.failures = self.failures.min(BACKOFF.len() as u8 - 1);
             turn.cx.disarm(timer);
             let at = turn.cx.now.mono + REFUSAL_MAX;
             let timer = turn.cx.arm(at, PeerTimer::Handshake(link));

@@ -74,7 +74,7 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Dials that have failed in a row, from which on nothing waits for a peer: about 17 s after the first where nothing
 /// answers. A guess.
-const EXPECTED_FAILURES: usize = 2;
+const EXPECTED_FAILURES: u8 = 2;
 
 /// Dials of one peer under way at one time: to where it was thought to be, and to where we were told
 /// that it is.
@@ -217,7 +217,7 @@ pub struct Peer {
     /// A dial was asked for and has no handle yet.
     dial_asked: bool,
     /// Dials and links that failed in a row.
-    failures: usize,
+    failures: u8,
     /// It has refused what we are or may since it was up last: to wait for it is in vain.
     refused: bool,
     redial: Option<TimerHandle>,
@@ -423,11 +423,11 @@ impl Peer {
         {
             return None;
         }
-        let (base, spread_percent) = match BACKOFF.get(self.failures) {
+        let (base, spread_percent) = match BACKOFF.get(usize::from(self.failures)) {
             Some(base) => (*base, 20),
             None => (PROBE_INTERVAL, 50),
         };
-        self.failures = (self.failures + 1).min(BACKOFF.len());
+        self.failures = (self.failures + 1).min(BACKOFF.len() as u8);
         let percent =
             100 - spread_percent + turn.cx.draw_below(Label::Backoff, 2 * spread_percent + 1);
         let wait = base * percent as u32 / 100;

@@ -14,7 +14,7 @@ use dunlin_sim::run::run;
 use dunlin_sim::schedule::{Crypto, Fidelity, PROGRAM};
 use dunlin_sim::shrink::Failure;
 
-use crate::cli::say;
+use crate::cli::output::{note, say};
 
 /// What to measure.
 #[derive(Args)]
@@ -133,7 +133,7 @@ impl Drill {
             for subset in subsets {
                 let found = self.measure(*subset);
                 let cell = self.cell(&found.seeds);
-                eprintln!("bug {bug}, {}: {cell}", subset.name());
+                note(&format!("bug {bug}, {}: {cell}", subset.name()));
                 row += &format!(" {cell} |");
                 is_found |= found.seeds.iter().any(|seeds| *seeds <= self.seeds_max);
                 for (rule, count) in found.rules {
@@ -157,7 +157,7 @@ impl Drill {
     fn write(&self, table: &str) -> Result<(), ExitCode> {
         let Some(file) = &self.output else { return Ok(()) };
         std::fs::write(file, table).map_err(|error| {
-            eprintln!("{} cannot be written: {error}", file.display());
+            note(&format!("{} cannot be written: {error}", file.display()));
             ExitCode::from(2)
         })
     }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use dunlin_sim::explore::{Explored, Model, explore, glare, lease};
 use serde_json::json;
 
-use crate::cli::say;
+use crate::cli::output::{redraw, say};
 
 #[cfg(not(dunlin_planted))]
 const WRONG_GLARE: &str = "\
@@ -124,7 +124,10 @@ impl Options {
         let rule = self.rule.as_ref()?;
         let Some((_, number)) = rules.iter().find(|(name, _)| name == rule) else {
             let names: Vec<_> = rules.iter().map(|(name, _)| *name).collect();
-            eprintln!("no rule is called '{rule}'; there are {}", names.join(", "));
+            crate::cli::output::note(&format!(
+                "no rule is called '{rule}'; there are {}",
+                names.join(", ")
+            ));
             return Some(ExitCode::from(2));
         };
         dunlin_core::planted::set(*number);
@@ -149,11 +152,11 @@ impl Options {
                 explore(&model, self.states_max, self.threads, &mut |depth, states, waiting| {
                     if terminal && shown.elapsed().as_millis() > 500 {
                         shown = Instant::now();
-                        eprint!("\r{name}: depth {depth}, {states} states, {waiting} wait \x1b[K");
+                        redraw(&format!("{name}: depth {depth}, {states} states, {waiting} wait "));
                     }
                 });
             if terminal {
-                eprint!("\r\x1b[K");
+                redraw("");
             }
             let seconds = from.elapsed().as_secs_f64();
             sum.states += explored.states;

@@ -7,7 +7,8 @@ use dunlin_sim::failover::{Failure, Plan, Run};
 use dunlin_sim::schedule::PROGRAM;
 
 use crate::cli::measured::{Measured, check_range};
-use crate::cli::{Progress, json_line, say};
+use crate::cli::output::{note, say};
+use crate::cli::{Progress, json_line};
 
 /// What to measure.
 #[derive(Args)]
@@ -61,7 +62,7 @@ impl Failover {
             loss_per_mille: self.loss,
         };
         if plan.seeds == 0 && plan.hours == 0 {
-            eprintln!("there is nothing to run: --seeds or --hours must be 1 or more");
+            note("there is nothing to run: --seeds or --hours must be 1 or more");
             return ExitCode::from(2);
         }
         if let Err(code) = check_range(which.from, self.seeds.max(self.hours)) {

@@ -7,13 +7,14 @@ use dunlin_sim::load::{Plan, Strain, draw};
 use dunlin_sim::schedule::PROGRAM;
 
 use crate::cli::measured::{Measured, check_range};
-use crate::cli::{Progress, json_line, say};
+use crate::cli::output::say;
+use crate::cli::{Progress, json_line};
 
 /// What to run.
 #[derive(Args)]
 #[command(after_help = "\
 Behind a strain at least 98 % of the calls, or as many as before it, are answered from 7 s on, with at most 2 retries for \
-100 calls; attempts stay within 110 % of the calls and a few; what runs under a spike is answered in time; and a rolling \
+100 calls, but for one burst of 5 calls; attempts stay within 110 % of the calls and a few; what runs under a spike is answered in time; and a rolling \
 restart loses no call.
 
 Exit codes:

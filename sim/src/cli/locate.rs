@@ -9,7 +9,7 @@ use dunlin_sim::schedule::PROGRAM;
 use dunlin_sim::{BuiltIn, Schedule, Workload};
 use serde_json::json;
 
-use crate::cli::say;
+use crate::cli::output::{note, say};
 use crate::cli::source::{Source, read};
 
 const HELP: &str = "\
@@ -90,11 +90,11 @@ impl Locate {
         if let Some(number) = self.without_fault {
             let mut other = schedule.clone();
             if number == 0 || number > other.faults.len() {
-                eprintln!("there is no fault {number}; there are 1 to {}", other.faults.len());
+                note(&format!("there is no fault {number}; there are 1 to {}", other.faults.len()));
                 return Err(ExitCode::from(2));
             }
             let gone = other.faults.remove(number - 1);
-            eprintln!("without {:?}, from {}", gone.what, seconds(gone.at_us * 1_000));
+            note(&format!("without {:?}, from {}", gone.what, seconds(gone.at_us * 1_000)));
             return Ok(self.part(&schedule, &other));
         }
         if self.hashes {
@@ -143,7 +143,7 @@ impl Locate {
 
     fn compare(&self, schedule: &Schedule, file: &Path) -> Result<ExitCode, ExitCode> {
         let theirs = read_hashes(file).map_err(|error| {
-            eprintln!("{}: {error}", file.display());
+            note(&format!("{}: {error}", file.display()));
             ExitCode::from(2)
         })?;
         let first = theirs.first().map_or(0, |mark| mark.step);
@@ -183,7 +183,7 @@ impl Locate {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.map_or(cpus, usize::from);
         let Some(found) = decisive(schedule, &built_in, self.tries, jobs) else {
-            eprintln!("the run is clean: nothing was decided");
+            note("the run is clean: nothing was decided");
             return ExitCode::from(2);
         };
         if self.json {

@@ -6,7 +6,8 @@ use clap::Args;
 use dunlin_sim::campaign::Shard;
 use serde::Serialize;
 
-use crate::cli::{json_line, say};
+use crate::cli::json_line;
+use crate::cli::output::{note, say};
 
 /// Which part of the seeds is run, and how.
 #[derive(Args)]
@@ -31,7 +32,7 @@ pub(crate) struct Measured {
 /// So many seeds from this one on are numbers of 64 bits; or what the program ends with.
 pub(crate) fn check_range(from: u64, seeds: u64) -> Result<(), ExitCode> {
     if seeds > 0 && from.checked_add(seeds - 1).is_none() {
-        eprintln!("there are no {seeds} seeds from {from} on: the last one is {}", u64::MAX);
+        note(&format!("there are no {seeds} seeds from {from} on: the last one is {}", u64::MAX));
         return Err(ExitCode::from(2));
     }
     Ok(())

@@ -10,7 +10,8 @@ use dunlin_sim::junit::{Case, xml};
 use dunlin_sim::{failover, report};
 use serde_json::Value;
 
-use crate::cli::{json_line, say};
+use crate::cli::json_line;
+use crate::cli::output::{note, say};
 
 /// Which files to add up.
 #[derive(Args)]
@@ -42,7 +43,7 @@ impl Merge {
         match self.try_run() {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
-                eprintln!("{error}");
+                note(&error.to_string());
                 ExitCode::from(2)
             }
         }

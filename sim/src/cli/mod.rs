@@ -8,6 +8,7 @@ mod load;
 mod locate;
 mod measured;
 mod merge;
+mod output;
 mod see;
 mod shrink;
 mod source;
@@ -30,6 +31,7 @@ use failover::Failover;
 use load::Load;
 use locate::Locate;
 use merge::{Merge, write_junit};
+use output::{note, redraw, say};
 use see::{Export, View};
 use shrink::Shrink;
 use source::Kind;
@@ -58,7 +60,10 @@ Exit codes:
   2  the command line or a file could not be read
   3  a run did not come to rest after its faults
   4  the code under test panicked
-  5  the campaign is not valid: a fault that was on never changed anything";
+  5  the campaign is not valid: a run had no effective fault, or a kind of fault that was on 100 times (mtu, replay,
+     dials: 300 times) never changed anything
+
+A reader of the output that goes away, as `head` does, changes neither the run nor its exit code.";
 
 /// Runs whole networks of Dunlin nodes under faults, deterministically, and checks them.
 #[derive(Parser)]
@@ -189,13 +194,6 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Prints a line. Whoever closes the pipe has read enough.
-pub(crate) fn say(line: &str) {
-    if writeln!(std::io::stdout(), "{line}").is_err() {
-        std::process::exit(0);
-    }
-}
-
 pub(crate) fn json_line(kind: &str, value: &impl serde::Serialize) -> String {
     let mut value = serde_json::to_value(value).expect("plain data");
     value["type"] = kind.into();
@@ -273,7 +271,7 @@ fn many(run: &Run) -> ExitCode {
         say(report::summary(&summary).trim_end());
     }
     if let Some(Err(error)) = run.junit.as_ref().map(|file| write_junit(file, &cases)) {
-        eprintln!("{error}");
+        note(&error.to_string());
         return ExitCode::from(2);
     }
     ExitCode::from(summary.exit_code())
@@ -307,15 +305,15 @@ impl Progress {
         let text =
             format!("{}/{} seeds, {rate:.1} a second, {left:.0} s left", self.done, self.total);
         if self.terminal {
-            eprint!("\r\x1b[K{text}");
+            redraw(&text);
         } else {
-            eprintln!("{text}");
+            note(&text);
         }
     }
 
     fn clear(&self) {
         if self.terminal {
-            eprint!("\r\x1b[K");
+            redraw("");
         }
     }
 }

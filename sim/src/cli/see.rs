@@ -8,7 +8,7 @@ use dunlin_sim::export::{pcapng, shiviz};
 use dunlin_sim::schedule::Fidelity;
 use dunlin_sim::{BuiltIn, Extent, Recording, report, run_recorded, view};
 
-use crate::cli::say;
+use crate::cli::output::{note, say};
 use crate::cli::source::{Source, replay_line};
 
 /// Which run is recorded, and how much of it.
@@ -69,14 +69,14 @@ impl Recorded {
         }
         let left_out = recording.left_out;
         if left_out.messages + left_out.marks > 0 {
-            eprintln!(
+            note(&format!(
                 "note: {} messages and {} marks before {:.3} s were left out: the newest {} stay. To see others, give \
                  --from and --until; for more, --messages-max",
                 left_out.messages,
                 left_out.marks,
                 left_out.before as f64 / 1e9,
                 self.messages_max
-            );
+            ));
         }
         Ok(recording)
     }
@@ -89,7 +89,7 @@ fn write(file: &Path, content: &[u8]) -> Result<(), ExitCode> {
 
 /// What the program ends with when it cannot do what it was told.
 fn refuse(why: &str) -> ExitCode {
-    eprintln!("{why}");
+    note(why);
     ExitCode::from(2)
 }
 

@@ -11,7 +11,7 @@ use dunlin_sim::shrink::{Options, Progress, Shrunk, shrink};
 use dunlin_sim::{BuiltIn, report};
 use serde_json::json;
 
-use crate::cli::say;
+use crate::cli::output::{note, redraw, say};
 use crate::cli::source::{Source, replay_line};
 
 /// What to shrink, and how long to try.
@@ -58,7 +58,7 @@ impl Shrink {
         );
         shown.clear();
         let Some(mut shrunk) = shrunk else {
-            eprintln!("there is nothing to shrink: the run is clean");
+            note("there is nothing to shrink: the run is clean");
             return Err(ExitCode::from(2));
         };
         if shrunk.schedule.comment.is_empty() {
@@ -68,7 +68,7 @@ impl Shrink {
         let stem = self.source.stem();
         let file = self.output.unwrap_or_else(|| format!("{stem}-shrunk.json").into());
         if let Err(error) = std::fs::write(&file, shrunk.schedule.to_json()) {
-            eprintln!("{} cannot be written: {error}", file.display());
+            note(&format!("{} cannot be written: {error}", file.display()));
             return Err(ExitCode::from(2));
         }
         let again = replay_line(&file);
@@ -120,14 +120,14 @@ impl Shown {
         *last = Instant::now();
         let text = format!("{} of at most {runs_max} runs: {}", progress.runs, progress.size);
         match self.terminal {
-            true => eprint!("\r\x1b[K{text}"),
-            false => eprintln!("{text}"),
+            true => redraw(&text),
+            false => note(&text),
         }
     }
 
     fn clear(&self) {
         if self.terminal {
-            eprint!("\r\x1b[K");
+            redraw("");
         }
     }
 }

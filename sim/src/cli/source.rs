@@ -11,6 +11,8 @@ use dunlin_sim::campaign::choose;
 use dunlin_sim::draw::{LARGE, draw_sized};
 use dunlin_sim::schedule::{Crypto, Fidelity, PROGRAM};
 
+use crate::cli::output::note;
+
 /// Which of a seed's worlds.
 #[derive(Args)]
 pub(crate) struct Kind {
@@ -76,16 +78,16 @@ pub(crate) fn read(file: &Path) -> Result<Schedule, ExitCode> {
     match text.and_then(|text| Schedule::from_json(&text)) {
         Ok(schedule) => {
             if !schedule.program.is_empty() && schedule.program != PROGRAM {
-                eprintln!(
+                note(&format!(
                     "note: {} was made by {}; {PROGRAM} may take other steps",
                     file.display(),
                     schedule.program
-                );
+                ));
             }
             Ok(schedule)
         }
         Err(error) => {
-            eprintln!("{}: {error}", file.display());
+            note(&format!("{}: {error}", file.display()));
             Err(ExitCode::from(2))
         }
     }

@@ -3,6 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The exit code of a command after the readers of its output are gone.
+fn code_without_readers(arguments: &[&str]) -> i32 {
+    let gone = || std::io::pipe().expect("a pipe").1;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin-sim"));
+    command.args(arguments).stdout(gone()).stderr(gone());
+    command.status().expect("the program runs").code().expect("an exit code")
+}
+
 /// What a command prints, what it complains of, and its exit code.
 fn sim(arguments: &[&str]) -> (String, String, i32) {
     let output = Command::new(env!("CARGO_BIN_EXE_dunlin-sim"))
@@ -163,4 +171,45 @@ fn a_large_world_is_asked_for_by_its_nodes_and_comes_again_by_the_line_that_says
     // As few as a seed draws by itself would not be told apart from that.
     let (_, errors, code) = sim(&["run", "--seed", "4", "--nodes", "12"]);
     assert!(code == 2 && errors.contains("13..=60000"), "{errors}");
+}
+
+#[test]
+fn readers_that_are_gone_change_no_exit_code() {
+    let (text, _, _) = sim(&["schedule", "--seed", "3", "--fidelity", "frames"]);
+    let head = text.split("\"faults\"").next().expect("it has faults");
+    let path = file("faultless.json", &(head.trim_end().trim_end_matches(',').to_string() + "\n}"));
+    let faultless = path.to_str().expect("plain");
+    let commands = [
+        (&["replay", faultless][..], 5),
+        (&["replay", faultless, "--log"], 5),
+        (&["replay", "/no/such.json"], 2),
+        (&["run", "--seeds", "2", "--from", "18446744073709551615"], 2),
+        (&["run", "--seeds", "2", "--fidelity", "frames", "--json"], 0),
+    ];
+    for (command, code) in commands {
+        assert_eq!(code_without_readers(command), code, "{command:?}");
+    }
+}
+
+/// Seed 0 has four changes of the path's MTU, none of which changes anything.
+#[test]
+fn a_small_campaign_says_what_it_did_not_show_and_passes() {
+    let (shown, errors, code) = sim(&["run", "--seeds", "1", "--fidelity", "packets"]);
+    assert_eq!(code, 0, "{shown}{errors}");
+    let said = "not shown, for too few applications: that these faults change anything: mtu";
+    assert!(shown.contains(said), "{shown}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_no_success() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let output = Command::new(env!("CARGO_BIN_EXE_dunlin-sim"))
+        .args(["schedule", "--seed", "3"])
+        .stdout(full)
+        .output()
+        .expect("the program runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.starts_with("standard output cannot be written: "), "{errors}");
 }

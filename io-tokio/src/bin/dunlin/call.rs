@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use data_encoding::BASE64;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::TopicPath;
 use dunlin_tokio::control::CallQuestion;
 use dunlin_tokio::{ConnectError, Node, PeerId, PeerInfo};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 
-use crate::output::{Fail, Output};
+use crate::output::{Fail, Output, with_payload};
 use crate::visit::{Agent, Visit};
 
 /// Options of `dunlin call`.
@@ -163,14 +162,8 @@ async fn call(
         }
         return Ok(());
     }
-    let mut object = json!({ "content": content.to_string(), "elapsed_us": elapsed_us });
-    let json = (content == ContentType::JSON).then(|| serde_json::from_slice::<Value>(&bytes).ok());
-    match (json.flatten(), std::str::from_utf8(&bytes)) {
-        (Some(value), _) => object["answer"] = value,
-        (None, Ok(text)) => object["answer"] = text.into(),
-        (None, Err(_)) => object["answer_base64"] = BASE64.encode(&bytes).into(),
-    }
-    output.say("", || object);
+    let object = json!({ "content": content.to_string(), "elapsed_us": elapsed_us });
+    output.say("", || with_payload(object, ["answer", "answer_base64"], content, &bytes));
     Ok(())
 }
 

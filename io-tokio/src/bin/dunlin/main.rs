@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use output::{Fail, Output, until_output_is_gone};
+use output::{Fail, LogWriter, Output, until_output_is_gone};
 
 /// A node of the Dunlin mesh, and tools to use one.
 ///
@@ -212,7 +212,7 @@ fn start_log(verbose: u8, json: bool) {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || LogWriter { json, colours: is_colourful })
         .with_ansi(is_colourful)
         // A reader that is gone is no reason to panic, which a message about it would do.
         .log_internal_errors(false);

@@ -1,10 +1,15 @@
 //! What the program says: words for people, or one JSON object per line.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use data_encoding::BASE64;
+use dunlin_core::service::ContentType;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 
 /// How a command failed.
 #[derive(Debug)]
@@ -132,16 +137,18 @@ impl Output {
     }
 
     /// A result: `words` for people, or `object` for programs.
-    pub(crate) fn say(self, words: impl AsRef<str>, object: impl FnOnce() -> Value) {
+    pub(crate) fn say<T: Serialize>(self, words: impl AsRef<str>, object: impl FnOnce() -> T) {
         if self.json {
-            self.bytes(format!("{}\n", object()).as_bytes());
+            let mut line = json_line(&object());
+            line.push('\n');
+            self.bytes(line.as_bytes());
         } else {
             self.bytes(format!("{}\n", shown(words.as_ref())).as_bytes());
         }
     }
 
     /// As [`Output::say`], on one line: what a peer says makes no line of its own.
-    pub(crate) fn line(self, words: impl AsRef<str>, object: impl FnOnce() -> Value) {
+    pub(crate) fn line<T: Serialize>(self, words: impl AsRef<str>, object: impl FnOnce() -> T) {
         self.say(one_line(words.as_ref()), object);
     }
 
@@ -173,7 +180,7 @@ impl Output {
     pub(crate) fn note(self, kind: &str, words: impl AsRef<str>) {
         let words = words.as_ref();
         if self.json {
-            to_stderr(&json!({ kind: words }).to_string());
+            to_stderr(&json_line(&json!({ kind: words })));
         } else if kind == "note" {
             to_stderr(&shown(words));
         } else {
@@ -188,7 +195,7 @@ impl Output {
             if let Some(executed) = &fail.executed {
                 error["executed"] = executed.as_str().into();
             }
-            to_stderr(&json!({ "error": error }).to_string());
+            to_stderr(&json_line(&json!({ "error": error })));
         } else {
             to_stderr(&shown(&format!("error: {}", fail.message)));
             if fail.exit == 2 {
@@ -204,11 +211,18 @@ pub(crate) fn to_stderr(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Whether a terminal would obey this character, or show what follows in another place than it stands.
+/// Whether a terminal would obey this character, hide it, or show what follows in another place than it stands:
+/// control characters, line and paragraph separators, marks of direction, and characters without a width.
 fn is_harmful(c: char) -> bool {
-    let changes_direction =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    (c.is_control() && c != '\n' && c != '\t') || changes_direction
+    let is_format = matches!(
+        c,
+        '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
+    );
+    (c.is_control() && c != '\n' && c != '\t') || is_format
 }
 
 /// A text with what a terminal would obey escaped. Much of what is printed comes from peers.
@@ -226,6 +240,92 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
 /// The same for a text that is to stay on its line, and to make no other.
 pub(crate) fn one_line(text: &str) -> String {
     shown(text).replace('\n', "\\n").replace('\t', " ")
+}
+
+/// JSON with what a terminal would obey as `\uXXXX`, on one line. All such characters have 16 bits, and stand in strings.
+pub(crate) fn one_json_line(json: &str) -> Cow<'_, str> {
+    let is_space = |c: char| matches!(c, '\n' | '\r' | '\t');
+    if !json.contains(|c: char| is_space(c) || is_harmful(c)) {
+        return Cow::Borrowed(json);
+    }
+    let mut line = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        match c {
+            // Between values only: a string has it escaped.
+            c if is_space(c) => line.push(' '),
+            c if is_harmful(c) => line += &format!("\\u{:04x}", u32::from(c)),
+            c => line.push(c),
+        }
+    }
+    Cow::Owned(line)
+}
+
+fn json_line(object: &impl Serialize) -> String {
+    let json = serde_json::to_string(object).expect("plain data");
+    match one_json_line(&json) {
+        Cow::Borrowed(_) => json,
+        Cow::Owned(line) => line,
+    }
+}
+
+/// An object with a payload.
+#[derive(Serialize)]
+pub(crate) struct WithPayload {
+    #[serde(flatten)]
+    object: Map<String, Value>,
+    /// JSON as its sender wrote it: a [`Value`] would change numbers beyond 64 bits, or refuse them.
+    #[serde(flatten)]
+    verbatim: BTreeMap<&'static str, Box<RawValue>>,
+}
+
+/// Adds a payload to an object: JSON as `name`, other text as a string, other bytes as `name_base64`.
+pub(crate) fn with_payload(
+    object: Value,
+    [name, name_base64]: [&'static str; 2],
+    content: ContentType,
+    bytes: &[u8],
+) -> WithPayload {
+    let Value::Object(mut object) = object else { unreachable!("callers give objects") };
+    let mut verbatim = BTreeMap::new();
+    let json = (content == ContentType::JSON).then(|| serde_json::from_slice(bytes).ok());
+    match (json.flatten(), std::str::from_utf8(bytes)) {
+        (Some(json), _) => _ = verbatim.insert(name, json),
+        (None, Ok(text)) => _ = object.insert(name.into(), text.into()),
+        (None, Err(_)) => _ = object.insert(name_base64.into(), BASE64.encode(bytes).into()),
+    }
+    WithPayload { object, verbatim }
+}
+
+/// Standard error for the log: what peers wrote reaches no terminal as a command.
+pub(crate) struct LogWriter {
+    pub(crate) json: bool,
+    /// The log's own colours are escape sequences. With them, tracing escapes those of values itself.
+    pub(crate) colours: bool,
+}
+
+impl LogWriter {
+    fn safe<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let Some(line) = text.strip_suffix('\n').filter(|_| self.json) else {
+            return match self.colours {
+                false => shown(text),
+                true => text.split('\x1b').map(shown).collect::<Vec<_>>().join("\x1b").into(),
+            };
+        };
+        format!("{}\n", one_json_line(line)).into()
+    }
+}
+
+impl Write for LogWriter {
+    /// One event: it is written by one call.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        io::stderr().lock().write_all(self.safe(&text).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
 }
 
 /// A duration as people say it.
@@ -251,6 +351,49 @@ mod tests {
         assert_eq!(shown, r"nice\u{1b}[2J\u{1b}]0;owned\u{7}\r\u{9b}31m \u{202e}txt");
         assert_eq!(super::shown("ü ∞\n\ttab"), "ü ∞\n\ttab");
         assert_eq!(one_line("a\nfake  line"), r"a\nfake  line");
+        let hidden = "a\u{61c}b\u{200b}c\u{200f}d\u{2028}e\u{2060}f\u{2069}g\u{feff}h";
+        let escaped = r"a\u{61c}b\u{200b}c\u{200f}d\u{2028}e\u{2060}f\u{2069}g\u{feff}h";
+        assert_eq!(super::shown(hidden), escaped);
+    }
+
+    #[test]
+    fn json_has_what_a_terminal_would_obey_escaped_and_means_the_same() {
+        let said = "\u{1b}[2J \u{7f}\u{9b}31m \u{202e}txt\u{feff}\n ü";
+        let line = json_line(&json!({ "said": said }));
+        let escaped = r"\u001b[2J \u007f\u009b31m \u202etxt\ufeff\n ü";
+        assert_eq!(line, format!("{{\"said\":\"{escaped}\"}}"));
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["said"], said);
+    }
+
+    #[test]
+    fn the_log_has_what_peers_wrote_escaped_and_its_own_colours() {
+        let line = "\x1b[33mWARN\x1b[0m said \u{9b}31m\u{202e}\r\n";
+        let log = |json, colours| LogWriter { json, colours };
+        let safe = "\x1b[33mWARN\x1b[0m said \\u{9b}31m\\u{202e}\\r\n";
+        assert_eq!(log(false, true).safe(line), safe);
+        assert_eq!(log(false, false).safe(line), safe.replace('\x1b', "\\u{1b}"));
+        assert_eq!(
+            log(true, false).safe("{\"a\":\"\u{9b}\u{202e}\"}\n"),
+            "{\"a\":\"\\u009b\\u202e\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_payload_of_json_is_printed_as_it_was_written() {
+        let line = |content, bytes: &[u8]| {
+            let names = ["answer", "answer_base64"];
+            json_line(&with_payload(json!({ "a": 1 }), names, content, bytes))
+        };
+        for number in ["12345678901234567890123456789", "1e400", "1.10", "-0", "1E2"] {
+            let expected = format!("{{\"a\":1,\"answer\":{number}}}");
+            assert_eq!(line(ContentType::JSON, number.as_bytes()), expected);
+        }
+        let lines = b"{\n\t\"b\": \"\xc2\x9b\",\r\n \"a\": [1]}";
+        let expected = r#"{"a":1,"answer":{  "b": "\u009b",   "a": [1]}}"#;
+        assert_eq!(line(ContentType::JSON, lines), expected);
+        assert_eq!(line(ContentType::JSON, b"no json"), r#"{"a":1,"answer":"no json"}"#);
+        assert_eq!(line(ContentType::RAW, b"1"), r#"{"a":1,"answer":"1"}"#);
+        assert_eq!(line(ContentType::JSON, b"\"\xff\""), r#"{"a":1,"answer_base64":"Iv8i"}"#);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use data_encoding::BASE64;
 use dunlin_core::service::ContentType;
 use dunlin_core::topic::Pattern;
 use dunlin_tokio::control::{EventEntry, Item, SubscribeQuestion};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::interrupts::Interrupts;
-use crate::output::{Fail, Output};
+use crate::output::{Fail, Output, WithPayload, with_payload};
 use crate::visit::{Agent, Flow, Visit, visit};
 
 /// Options of `dunlin sub`.
@@ -137,9 +137,9 @@ fn line(event: &EventEntry, payload: &Bytes) -> String {
     format!("{}{mark}  {payload}", event.topic)
 }
 
-fn object(event: &EventEntry, payload: &Bytes) -> Value {
+fn object(event: &EventEntry, payload: &Bytes) -> WithPayload {
     let content = ContentType(event.content);
-    let mut object = json!({
+    let object = json!({
         "topic": event.topic,
         "publisher": event.publisher.to_string(),
         "boot": event.boot,
@@ -147,13 +147,7 @@ fn object(event: &EventEntry, payload: &Bytes) -> Value {
         "content": content.to_string(),
         "redelivered": event.redelivered,
     });
-    let value = (content == ContentType::JSON).then(|| serde_json::from_slice(payload).ok());
-    match (value.flatten(), std::str::from_utf8(payload)) {
-        (Some(value), _) => object["payload"] = value,
-        (None, Ok(text)) => object["payload"] = text.into(),
-        (None, Err(_)) => object["payload_base64"] = BASE64.encode(payload).into(),
-    }
-    object
+    with_payload(object, ["payload", "payload_base64"], content, payload)
 }
 
 #[cfg(test)]
@@ -186,8 +180,9 @@ mod tests {
 
     #[test]
     fn an_object_has_the_payload_as_what_it_is() {
-        let shown =
-            |content, bytes: &'static [u8]| object(&event(content), &Bytes::from_static(bytes));
+        let shown = |content, bytes: &'static [u8]| {
+            json!(object(&event(content), &Bytes::from_static(bytes)))
+        };
         assert_eq!(shown(ContentType::JSON, b"{\"a\": 1}")["payload"], json!({"a": 1}));
         assert_eq!(shown(ContentType::JSON, b"no json")["payload"], "no json");
         assert_eq!(shown(ContentType::RAW, b"1")["payload"], "1");
