@@ -529,7 +529,7 @@ fn restless<F: Fidelity>(world: &World<'_, F>) -> Option<Missing> {
         let Some(live) = &station.live else { continue };
         let load = F::mesh(&live.door).load();
         let (readers, slow) = world.ledger.readers(world.life(index));
-        let tasks = live.host.tasks().saturating_sub(station.background + readers);
+        let tasks = live.host.tasks().saturating_sub(station.background as usize + readers);
         // One timer looks for peers that nobody holds any more and one at services that were called, rights have an
         // end, and each peer that is connected has a heartbeat.
         let right_timers = if world.rights.is_some() { 1 + world.stations.len() } else { 0 };

@@ -62,9 +62,9 @@ pub(crate) struct Station<F: Fidelity> {
     /// It has turned against the others.
     pub(crate) hostile: Option<Box<Hostile>>,
     /// Application tasks that run for as long as it lives.
-    pub(crate) background: usize,
+    pub(crate) background: u32,
     /// How often it acted.
-    pub(crate) touched: u64,
+    pub(crate) touched: u32,
     /// When its life began, by its own clock.
     pub(crate) began: MonoTime,
     /// Calls that it made again.

@@ -91,7 +91,7 @@ pub struct Seat {
 /// Which breaker of an action it was, how often it had been opened, and whether the call is its probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
-    number: u32,
+    since: MonoTime,
     opened: u32,
     is_probe: bool,
 }
@@ -100,7 +100,7 @@ struct Held {
 #[derive(Clone, Debug)]
 struct Grudge {
     /// Tells it from those before of the same instance.
-    number: u32,
+    since: MonoTime,
     breaker: Breaker,
 }
 
@@ -163,7 +163,6 @@ pub struct RemoteServices {
     by_path: FewMap<TopicPath, GroupKey>,
     /// What is held against instances for single actions, of which there are few. Each belongs to an instance of an offer.
     grudges: BTreeMap<(SubscriptionKey, PeerKey), Grudge>,
-    grudges_made: u32,
     /// Groups that lost their last offer, the oldest first. They may have others by now.
     idle: VecDeque<GroupKey>,
 }
@@ -437,7 +436,7 @@ impl RemoteServices {
         }
         let is_probe = load.begin(now, patience);
         let held = self.grudges.get_mut(&(key, peer)).map(|grudge| Held {
-            number: grudge.number,
+            since: grudge.since,
             is_probe: grudge.breaker.begin(now),
             opened: grudge.breaker.opened(),
         });
@@ -498,17 +497,16 @@ impl RemoteServices {
         let failed = word.failed();
         let Some(grudge) = self.grudges.get_mut(&key) else {
             if failed == Some(true) && is_its && seat.held.is_none() {
-                self.grudges_made = self.grudges_made.wrapping_add(1);
                 let mut breaker = Breaker::default();
                 breaker.end(now, false, failed, jitter);
-                self.grudges.insert(key, Grudge { number: self.grudges_made, breaker });
+                self.grudges.insert(key, Grudge { since: now, breaker });
             }
             return true;
         };
         let breaker = &mut grudge.breaker;
         let is_closed = breaker.state() == BreakerState::Closed;
         let counts = match seat.held {
-            Some(held) => (held.number, held.opened) == (grudge.number, breaker.opened()),
+            Some(held) => (held.since, held.opened) == (grudge.since, breaker.opened()),
             // It began before anything was held against the instance.
             None => is_its && breaker.opened() == 0,
         };
@@ -703,15 +701,15 @@ impl RemoteServices {
                 assert!(account.retries <= most + 1, "retries stay within their budget");
             }
         }
-        for ((key, peer), Grudge { number, breaker }) in &self.grudges {
+        for ((key, peer), Grudge { since, breaker }) in &self.grudges {
             breaker.check_invariants();
             let offer = self.offers.get(*key).expect("it is held against an instance");
             assert!(offer.instances.iter().any(|i| i.peer == *peer), "which is there");
             let is_its = |seat: &&Seat| {
                 let opened = breaker.opened();
-                let held = seat.held.filter(|held| {
-                    held.is_probe && (held.number, held.opened) == (*number, opened)
-                });
+                let held = seat
+                    .held
+                    .filter(|held| held.is_probe && (held.since, held.opened) == (*since, opened));
                 (seat.offer, seat.peer) == (*key, *peer) && held.is_some()
             };
             let is_half_open = breaker.state() == BreakerState::HalfOpen;

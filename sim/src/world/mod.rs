@@ -52,7 +52,7 @@ const WALL_NANOS: u64 = 1_770_000_000_000_000_000;
 
 /// A node's own invariants are checked at every so many of its events, and at the end: they cost time in the
 /// size of its state. What calls come to is judged at every event.
-const CHECK_EVERY: u64 = 40;
+const CHECK_EVERY: u32 = 40;
 
 /// So many events at one instant mean that something goes in a circle.
 const EVENTS_PER_INSTANT_MAX: u64 = 1_000_000;
@@ -577,7 +577,7 @@ impl<'s, F: Fidelity> World<'s, F> {
         }
         self.look_at_lease(index);
         let station = &mut self.stations[index];
-        station.touched += 1;
+        station.touched = station.touched.wrapping_add(1);
         if let Some(live) = &station.live
             && station.touched.is_multiple_of(CHECK_EVERY)
         {
