@@ -4,6 +4,7 @@
 mod cli;
 mod corpus;
 mod export;
+mod hostile;
 mod locate;
 mod regressions;
 mod runs;
