@@ -180,7 +180,7 @@ impl Subscriptions {
         (key, announce(&wanted, before, &now))
     }
 
-    /// A subscriber gets nothing more. What waits for it can still be read, until [`Subscriptions::remove`].
+    /// A subscriber gets nothing more. What waits for it can still be read, until it is removed.
     pub fn leave(&mut self, key: SubscriptionKey) -> Option<Option<Announcement>> {
         let subscriber = self.index.get_mut(key).filter(|subscriber| !subscriber.leaves)?;
         subscriber.leaves = true;

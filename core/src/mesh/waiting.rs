@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::auth::Permission;
-use crate::base::{CallKey, PeerId, PeerKey, TimerId};
+use crate::base::{CallKey, MonoTime, PeerId, PeerKey, TimerId};
 use crate::mesh::{Mesh, NodeTimer};
 use crate::rpc::caller::Route;
 use crate::rpc::{CallError, CallerInput, Failure};
@@ -30,6 +30,7 @@ const HINTS_MAX: u8 = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     path: TopicPath,
+    since: MonoTime,
     /// When it looks again.
     timer: TimerId<NodeTimer>,
 }
@@ -85,7 +86,8 @@ impl Mesh {
     pub(super) fn hold_call(&mut self, call: CallKey, path: TopicPath, failure: Failure) {
         let again = if failure == Failure::NotActive { LOOK_AGAIN } else { LOOK_FOR_PEERS };
         let timer = self.timers.arm(self.now.mono + again, NodeTimer::LookForWay(call));
-        if let Some(before) = self.held.insert(call, Held { path, timer }) {
+        let since = self.held.get(&call).map_or(self.now.mono, |before| before.since);
+        if let Some(before) = self.held.insert(call, Held { path, since, timer }) {
             self.timers.disarm(before.timer);
         }
         self.feed_caller(CallerInput::Held { call, failure });
@@ -125,8 +127,11 @@ impl Mesh {
 
     /// Somebody may have become active, or be back.
     pub(super) fn look_for_ways(&mut self) {
-        let waiting: Vec<CallKey> = self.held.keys().copied().collect();
-        for call in waiting {
+        let mut waiting: Vec<(MonoTime, CallKey)> =
+            self.held.iter().map(|(call, held)| (held.since, *call)).collect();
+        // What has waited longest goes first.
+        waiting.sort_unstable();
+        for (_, call) in waiting {
             let Some(held) = self.held.get(&call) else { continue };
             let path = held.path.clone();
             let route = self.reroute(call, &path);
