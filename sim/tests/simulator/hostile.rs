@@ -36,9 +36,10 @@ fn beside_each_attack_the_others_are_served() {
             assert_eq!(outcome.sometimes["nodes were served beside hostile ones"], 1, "{shown}");
             let lines = outcome.faults.lines();
             assert!(lines[0].kind == "hostile" && lines[0].applied == 1, "{lines:?}");
-            // An attack that is silence has effects only where there are events.
+            // Where a link is closed for what was said, it takes a while until there is another one; and an attack that is
+            // silence has effects only where there are events.
             let is_silence = attack == Attack::Unacknowledged;
-            assert!(lines[0].effective > 1_000 || is_silence, "{attack:?}: {lines:?}");
+            assert!(lines[0].effective > 100 || is_silence, "{attack:?}: {lines:?}");
         }
     }
 }
