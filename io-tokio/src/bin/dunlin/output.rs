@@ -242,7 +242,7 @@ pub(crate) fn one_line(text: &str) -> String {
     shown(text).replace('\n', "\\n").replace('\t', " ")
 }
 
-/// JSON with what a terminal would obey as `\uXXXX`, on one line. All such characters have 16 bits, and stand in strings.
+/// JSON with what a terminal would obey as `\u0000`, on one line. All such characters have 16 bits, and stand in strings.
 pub(crate) fn one_json_line(json: &str) -> Cow<'_, str> {
     let is_space = |c: char| matches!(c, '\n' | '\r' | '\t');
     if !json.contains(|c: char| is_space(c) || is_harmful(c)) {
