@@ -140,6 +140,11 @@ impl Subscriptions {
         self.index.get(key).is_some_and(|subscriber| subscriber.leaves)
     }
 
+    /// Whether nothing waits for a subscriber.
+    pub fn is_read(&self, key: SubscriptionKey) -> bool {
+        self.index.get(key).is_some_and(|subscriber| subscriber.queue.is_empty())
+    }
+
     /// How many entries there would be, and of how many bytes in all, with a subscriber with these wishes.
     pub fn entries_with(&self, request: &SubscribeRequest) -> (usize, usize) {
         let wanted = wanted(request);

@@ -262,7 +262,9 @@ impl Mesh {
         if leaving.is_empty() {
             return;
         }
-        self.events.extend(leaving.into_iter().map(Event::SubscriptionReady));
+        // Those for which something waits were told so.
+        let read = leaving.into_iter().filter(|key| self.subscriptions.is_read(*key));
+        self.events.extend(read.map(Event::SubscriptionReady));
         self.timers.arm(self.now.mono + LEAVE_GRACE, NodeTimer::LeaveGroups);
     }
 
