@@ -183,7 +183,7 @@ impl Follower {
     /// Has the peer dialled if it was found at an address that is new.
     async fn dial_unknown(&mut self) -> Result<(), Over> {
         let peer = self.peer;
-        // Given the same again, a peer would be dialled at once, whatever its back-off.
+        // Given the same again, a peer would be dialled at once, against its back-off.
         if self.found.iter().all(|address| self.known.contains(address)) {
             let is_kept = ask(&self.desk, move |core, _, _| core.mesh().is_kept(peer)).await;
             return is_kept.filter(|is_kept| *is_kept).map(drop).ok_or(Over);

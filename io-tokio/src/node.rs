@@ -63,7 +63,7 @@ pub struct LinkInfo {
 ///
 /// It dereferences to [`Handle`], so [`Handle::call`], [`Handle::request`], [`Handle::publish`],
 /// [`Handle::subscribe`] and the rest are methods of it; [`Node::handle`] gives a copy for other tasks.
-/// ([`Node::events`] is something else: what happens to the node itself.)
+/// ([`Node::events`] is not that: it tells what happens to the node itself.)
 ///
 /// [`Node::shutdown`] takes leave: what runs may end. Dropping the node ends it at once; calls that run are lost, and peers
 /// are told by one CONNECTION_CLOSE each, also when it is dropped in a panic. On a runtime with several threads the drop

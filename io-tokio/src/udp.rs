@@ -57,7 +57,7 @@ pub struct Udp {
 const WIDTH_MIN: usize = 4;
 
 impl Udp {
-    /// Binds a socket. Must be called within a tokio runtime. Binding `[::]` serves IPv4 too, whatever the system's
+    /// Binds a socket. Must be called within a tokio runtime. Binding `[::]` serves IPv4 too, against the system's
     /// default is (`net.ipv6.bindv6only`).
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Every bound that a peer can run into, under one vocabulary, and how often it refused something.
 //!
-//! [`Limits`] holds the values. A [`Bound`] names one of them, says what it counts and on whose account,
+//! [`Limits`] holds the values. A [`Bound`] names one of them, says what it counts and for which account,
 //! and is the key under which [`Refusals`] counts. A machine reports a refusal with
 //! [`Context::refused`](crate::machine::Context::refused).
 

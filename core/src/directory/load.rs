@@ -400,7 +400,7 @@ mod tests {
         let later = now + 600 * MS;
         for _ in 0..25 {
             assert!(load.breaker().is_some() && load.admits(later));
-            // It reacts, whatever comes of the call.
+            // A failure in time is a reaction too.
             call(&mut load, later, MS, Word::Fails);
         }
         assert_eq!(load.breaker(), None);

@@ -121,7 +121,7 @@ impl Seat {
 pub enum Nobody {
     /// Nobody who can be reached offers it.
     Offers,
-    /// Those who do are not well enough for a second attempt: see [`crate::directory::breaker`].
+    /// The instances that do are not well enough for a second attempt: see [`crate::directory::breaker`].
     IsWell,
 }
 
@@ -138,9 +138,9 @@ pub enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Will {
     Do(Purpose),
-    /// Nobody is left who is well: so who only says nothing is asked, and may be slow and no more.
+    /// No healthy instance is left. One that is only silent is asked: it may be no more than slow.
     AtWorst,
-    /// Nor is anybody left who does not fail. To refuse a call is no better than to let it fail.
+    /// Every instance left fails. To refuse a call is no better than to let it fail.
     Anyway,
 }
 

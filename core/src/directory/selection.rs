@@ -40,7 +40,7 @@ pub struct Wish {
     pub selection: Selection,
     /// Which versions will do; all, if nothing is said.
     pub version: Option<VersionReq>,
-    /// Whether the call fails where nobody can serve it at the moment. Without this it waits, within its deadline, while
+    /// Whether the call fails where no instance can serve it at the moment. Without this it waits, within its deadline, while
     /// no instance of a single-active service is active, and while a peer is being dialled that may serve it.
     pub at_once: bool,
 }

@@ -102,7 +102,7 @@ impl Mesh {
         let seat = found.as_ref().and_then(|(_, seat)| *seat);
         self.remember_route(call, Routed { wish: routed.wish, seat, hedge: None, tried });
         if let (Some(failure), true) = (waits, for_others) {
-            // Whoever takes over, or is back, will do. Who is overloaded is not asked before it said so.
+            // An instance that takes over, or is back, will do. An overloaded one is not asked before the time that it gave.
             return self.hold_call(call, path.clone(), failure);
         }
         self.feed_caller(match found {

@@ -1,7 +1,7 @@
 //! Calls that wait for a way: until an instance is active, or a peer is back that may serve them.
 //!
-//! A call to whoever serves its path does not fail because that is not there at the moment: its service has no active
-//! instance, or a peer that offered the path, or of which nothing is known yet, is being dialled. It waits within its
+//! A call without a target does not fail because no instance is there at the moment: its service has no active one, or a
+//! peer is being dialled that offered the path, or of which nothing is known yet. The call waits within its
 //! deadline, and has not run when that passes. What waits is bounded with all that is open: `Limits::calls_open_max` and
 //! `Limits::argument_bytes_max`. [`Wish::at_once`](crate::directory::Wish::at_once) turns it off.
 //!
@@ -16,14 +16,14 @@ use crate::rpc::caller::Route;
 use crate::rpc::{CallError, CallerInput, Failure};
 use crate::topic::TopicPath;
 
-/// So soon a call looks again for who is active, if nobody tells it before. A guess.
+/// The wait before a call looks again for an active instance, unless it hears of one before. A guess.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// So often a call looks whether a peer is still being dialled. That it is back, it is told. A guess.
+/// The interval at which a call checks that a peer is still being dialled. It is told when the peer is back. A guess.
 const LOOK_FOR_PEERS: Duration = Duration::from_millis(500);
 
-/// So often a call goes at once where a standby says that the leader is; after that it waits for a moment before it is
-/// sent again.
+/// How often a call follows a standby's word for the leader at once. After that it waits for a moment before it is sent
+/// again.
 const HINTS_MAX: u8 = 3;
 
 /// A call that waits for a way.
@@ -36,8 +36,8 @@ pub(super) struct Held {
 }
 
 impl Mesh {
-    /// Whether a call may wait, as a way was looked for and this was found: for a moment in which somebody is active, or
-    /// in which a peer is back. The failure is what it ends in when its time is over.
+    /// Whether a call may wait, as a way was looked for and this was found: for an active instance, or for a
+    /// peer that is back. The failure is what it ends in when its time is over.
     pub(super) fn waits_for<T>(
         &self,
         path: &TopicPath,
@@ -52,8 +52,8 @@ impl Mesh {
         waits.then_some(failure)
     }
 
-    /// Whether a peer that is being dialled offered this path, or may. Costs time in the number of peers: where calls have
-    /// somebody to go to it is not asked.
+    /// Whether a peer that is being dialled offered this path, or may. Costs time in the number of peers: it is
+    /// not asked where a call has an instance to go to.
     fn is_served_by_expected(&self, path: &TopicPath) -> bool {
         let expected =
             |key: PeerKey| self.peers.get(key).is_some_and(|entry| entry.machine.is_expected());
@@ -93,7 +93,7 @@ impl Mesh {
         self.feed_caller(CallerInput::Held { call, failure });
     }
 
-    /// A peer was asked that is not active, and has not run the call. It may know who is.
+    /// A peer was asked that is not active, and has not run the call. It may name the active one.
     pub(super) fn call_not_active(
         &mut self,
         call: CallKey,
@@ -125,7 +125,7 @@ impl Mesh {
         self.routed(call, &path, route);
     }
 
-    /// Somebody may have become active, or be back.
+    /// An instance may have become active, or a peer may be back.
     pub(super) fn look_for_ways(&mut self) {
         let mut waiting: Vec<(MonoTime, CallKey)> =
             self.held.iter().map(|(call, held)| (held.since, *call)).collect();

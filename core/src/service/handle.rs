@@ -339,7 +339,7 @@ impl RequestBuilder {
         self.with(|request| request.retry = false)
     }
 
-    /// The call fails where nobody can serve it at the moment, as `NO_RESPONDERS` or `NOT_ACTIVE`, and has not run. Without
+    /// The call fails where no instance can serve it at the moment, as `NO_RESPONDERS` or `NOT_ACTIVE`, and has not run. Without
     /// this it waits within its deadline: for an active instance of a single-active service, and while a peer is being
     /// dialled that offered the path, or was not met yet, until two dials in a row have failed.
     pub fn without_waiting(self) -> Self {

@@ -176,7 +176,7 @@ pub struct CallQuestion {
     /// The call may run twice: if no answer has come after so many milliseconds, another instance is asked too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hedge_ms: Option<u64>,
-    /// It fails where nobody can serve it at the moment, instead of waiting.
+    /// It fails where no instance can serve it at the moment, instead of waiting.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_once: bool,
     /// How to read the argument: [`ContentType`].

@@ -86,6 +86,6 @@ pub const RESPONSE_HEADER_BYTES_MAX: usize = 4 << 20;
 /// allows by default.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 
-/// Clients at one time. For one more the longest silent one makes room: one that has not greeted, or else one that asks
+/// Clients at one time. For one more the longest silent one makes room: one that has not greeted, otherwise one that asks
 /// nothing. If all of them wait for answers, it is told that the node is busy.
 pub const CLIENTS_MAX: usize = 64;

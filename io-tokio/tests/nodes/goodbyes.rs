@@ -114,12 +114,14 @@ async fn a_drop_on_several_threads_returns_when_peers_are_told() {
     let mut events = node.events();
     // The node's own thread is at work when it is dropped.
     let (busy, is_busy) = std::sync::mpsc::channel();
+    let (dropping, is_dropping) = std::sync::mpsc::channel();
     let work = node.inspect(move |_, _, _| {
         busy.send(()).unwrap();
-        std::thread::sleep(Duration::from_millis(30));
+        is_dropping.recv().unwrap();
     });
     let _ = tokio::time::timeout(Duration::ZERO, work).await;
     is_busy.recv().unwrap();
+    dropping.send(()).unwrap();
     drop(node);
     // Nothing is awaited in between.
     let ended = async {

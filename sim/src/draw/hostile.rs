@@ -4,7 +4,7 @@ use super::{DURATION_US, MS, SECOND};
 use crate::random::{Stream, exponential};
 use crate::schedule::{Attack, Fault, Fidelity, Trouble};
 
-/// A hostile node that lasts goes on for longer than all else in a run.
+/// A hostile node that lasts goes on for longer than the rest of a run.
 const LASTS_US: u64 = 3_600 * SECOND;
 
 pub(super) fn trouble(draw: &mut Stream, node: u16) -> Trouble {

@@ -17,7 +17,7 @@ pub(super) enum State {
     /// We have answered a dial.
     Answered,
     Up,
-    /// Held open by hand, by a hostile node whose mesh does not know of it.
+    /// Held open by hand, by a hostile node, without its mesh.
     Raw,
     /// Closed by us; what was pulled still goes out.
     Flushing(CloseCode),

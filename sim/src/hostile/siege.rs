@@ -15,7 +15,7 @@ const SECOND: u64 = 1_000 * MS;
 const CONVERGED_WITHIN: u64 = 135 * SECOND;
 /// Links that went silent before the faults ended are gone then, and calls that were open.
 const SETTLED_AFTER: u64 = 45 * SECOND;
-/// So often each calls the other, so far apart.
+/// How many rounds of calls there are, and the time between two.
 const ROUNDS: u64 = 20;
 const ROUND: u64 = 250 * MS;
 /// Nothing that a hostile node does makes a call between others take longer than so many of the longest times under way,

@@ -51,7 +51,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) acts: u64,
     /// Its own key.
     pub(crate) own: &'a Identity,
-    /// The key of the node that it acts against, of whose own records it has some.
+    /// The key of the node that it acts against. It has records that this key has signed.
     pub(crate) victim: &'a Identity,
     /// The present life of that.
     pub(crate) life: Incarnation,

@@ -673,7 +673,7 @@ pub enum Trouble {
     /// Larger datagrams are lost between these two. Never drawn at frames fidelity: frames know no datagrams.
     Mtu { a: u16, b: u16, bytes: u32 },
     /// The node dies, and until the end what runs there in its name attacks the others, this often. One that ends after
-    /// the schedule's duration goes on while all else is healed: the others must find each other, and be served, beside
+    /// the schedule's duration goes on when the other faults are over: the honest nodes must find each other, and be served, beside
     /// it. At frames fidelity only.
     Hostile { node: u16, attack: Attack, every_us: u64 },
 }

@@ -39,7 +39,7 @@ impl<F: Fidelity> World<'_, F> {
         let station = &mut self.stations[at];
         let Some(live) = &mut station.live else { return };
         if station.paused.is_some() || station.hostile.is_some() {
-            // Whoever would do it is paused too, or gone.
+            // The client is paused too, or gone.
             return;
         }
         self.trace.note_given(Step::Operation, self.now, at, index as u64, 0);

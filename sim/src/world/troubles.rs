@@ -241,7 +241,7 @@ impl<F: Fidelity> World<'_, F> {
         self.start(node);
     }
 
-    /// A node is honest again, if this fault made it hostile, or whatever did.
+    /// A node is honest again if this fault made it hostile; without a fault, in any case.
     pub(crate) fn turn_back(&mut self, node: usize, fault: Option<usize>) {
         let hostile = &self.stations[node].hostile;
         let by = hostile.as_ref().map(|hostile| hostile.fault);

@@ -38,7 +38,7 @@ pub(crate) struct CallArgs {
     /// one that may run twice [example: 50ms]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "to")]
     hedge: Option<Duration>,
-    /// Fail where nobody serves the path at the moment. Without this the call waits, within its time, while a peer is
+    /// Fail where no instance serves the path at the moment. Without this the call waits, within its time, while a peer is
     /// being dialled that may serve it, and while no instance of a single-active service is active
     #[arg(long)]
     no_wait: bool,

@@ -89,7 +89,7 @@ impl From<dunlin_tokio::NodeError> for Fail {
     }
 }
 
-/// Standard output takes no more. Unwinds to [`until_output_is_gone`], past whatever is to be ended in order.
+/// Standard output takes no more. Unwinds to [`until_output_is_gone`], past everything that is to be ended in order.
 struct OutputGone {
     /// Its reader went away, and nothing is wrong.
     quiet: bool,
@@ -106,7 +106,7 @@ pub(crate) fn until_output_is_gone<T>(command: impl FnOnce() -> T) -> Result<T, 
     })
 }
 
-/// Says panics in the form of everything else. Those that become errors are said as such.
+/// Says panics in the form of all other output. Those that become errors are said as such.
 pub(crate) fn say_panics(output: Output) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
