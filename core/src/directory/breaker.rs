@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Each node judges by its own calls alone, each (instance, action) by itself, and a new life of a peer is
-//! a new instance. Silence is counted for the instance, over all its actions. A failure is a call that got no answer: the deadline passed, the peer restarted under it,
+//! a new instance. Silence is counted for the instance, over all its actions. A failure is a call that got no answer: the
+//! deadline passed, the peer restarted under it,
 //! or the handler failed. An error that the handler means its caller to read is an answer, and so is "bad
 //! request". A refusal says that the instance is well enough to refuse, and nothing of whether it would have
 //! answered: OVERLOADED opens no breaker, or a busy service would become one that nobody may call. What the
@@ -64,7 +65,8 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-/// The breaker of one (instance, action), or of an instance's silence. It begins with the first failure: a healthy instance has none.
+/// The breaker of one (instance, action), or of an instance's silence. It begins with the first failure: a healthy instance
+/// has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {
     state: BreakerState,

@@ -8,11 +8,12 @@
 //! replica    what each peer's document is here
 //!   v          entries, as they come and go
 //! remote     who is asked for a path   <- selection (by which rule), load (who has how much to do),
-//!                                       breaker (who is left alone), usual (how long is too long)
+//!                                       breaker, action_breakers (who is left alone), usual (how long is too long)
 //! ```
 //!
 //! A node owns one [`Document`]; [`publisher`] says how it is kept equal elsewhere.
 
+mod action_breakers;
 pub mod breaker;
 pub mod document;
 pub mod load;

@@ -9,6 +9,7 @@ use semver::{Version, VersionReq};
 
 use crate::base::slab::make_room;
 use crate::base::{Draws, FewMap, Key, KeyMap, Label, MonoTime, PeerId, PeerKey, PeerTag, Slab};
+use crate::directory::action_breakers::{ActionBreakers, End, Met};
 use crate::directory::breaker::{Breaker, BreakerState, JITTER_PERCENT};
 use crate::directory::document::{Document, Entry, EntryKey, OfferState, ServiceOffer, Spread};
 use crate::directory::load::{Load, Over, Word};
@@ -84,24 +85,8 @@ pub struct Seat {
     since: MonoTime,
     patience: Option<Duration>,
     is_probe: bool,
-    /// What was held against the instance for this action; none if nothing was.
-    held: Option<Held>,
-}
-
-/// Which breaker of an action it was, how often it had been opened, and whether the call is its probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
-    since: MonoTime,
-    opened: u32,
-    is_probe: bool,
-}
-
-/// What is held against one instance for one action.
-#[derive(Clone, Debug)]
-struct Grudge {
-    /// Tells it from those before of the same instance.
-    since: MonoTime,
-    breaker: Breaker,
+    /// The breaker of this action there; none if nothing was held against it.
+    met: Option<Met>,
 }
 
 impl Seat {
@@ -112,7 +97,7 @@ impl Seat {
 
     /// Whether this call shows whether an instance is well again.
     pub fn is_probe(&self) -> bool {
-        self.is_probe || self.held.is_some_and(|held| held.is_probe)
+        self.is_probe || self.met.is_some_and(|met| met.is_probe)
     }
 }
 
@@ -161,8 +146,8 @@ pub struct RemoteServices {
     by_pattern: FewMap<Pattern, SubscriptionKey>,
     groups: Slab<Group>,
     by_path: FewMap<TopicPath, GroupKey>,
-    /// What is held against instances for single actions, of which there are few. Each belongs to an instance of an offer.
-    grudges: BTreeMap<(SubscriptionKey, PeerKey), Grudge>,
+    /// Each belongs to an instance of an offer.
+    action_breakers: ActionBreakers,
     /// Groups that lost their last offer, the oldest first. They may have others by now.
     idle: VecDeque<GroupKey>,
 }
@@ -347,12 +332,12 @@ impl RemoteServices {
         let (loads, timely) = (&group.loads, group.timely);
         // One that was found to be silent.
         let silent = Cell::new(None);
-        let grudges = &self.grudges;
+        let action_breakers = &self.action_breakers;
         let is_well = |peer: PeerKey| {
             if will == Will::Anyway {
                 return true;
             }
-            let held = grudges.get(&(key, peer)).map(|grudge| &grudge.breaker);
+            let held = action_breakers.get((key, peer));
             let admits = held.is_none_or(|breaker| breaker.admits(now));
             let Some(load) = loads.get(&peer).filter(|_| will != Will::AtWorst) else {
                 return admits;
@@ -418,11 +403,8 @@ impl RemoteServices {
         if let Some(load) = silent.get().and_then(|peer| group.loads.get_mut(&peer)) {
             let mut jitter = || draws.below(Label::Breaker, JITTER_PERCENT + 1);
             load.silent(now, jitter());
-            if let Some(grudge) = silent.get().and_then(|peer| self.grudges.get_mut(&(key, peer)))
-                && grudge.breaker.probed().is_some()
-            {
-                // The probe hangs.
-                grudge.breaker.silent(now, jitter());
+            if let Some(peer) = silent.get() {
+                self.action_breakers.silent((key, peer), now, jitter);
             }
         }
         let peer = instances[found?].peer;
@@ -435,11 +417,7 @@ impl RemoteServices {
             load.wrong();
         }
         let is_probe = load.begin(now, patience);
-        let held = self.grudges.get_mut(&(key, peer)).map(|grudge| Held {
-            since: grudge.since,
-            is_probe: grudge.breaker.begin(now),
-            opened: grudge.breaker.opened(),
-        });
+        let met = self.action_breakers.begin((key, peer), now);
         Some(Chosen::Peer(
             peer,
             Seat {
@@ -451,7 +429,7 @@ impl RemoteServices {
                 since: now,
                 patience,
                 is_probe,
-                held,
+                met,
             },
         ))
     }
@@ -462,7 +440,10 @@ impl RemoteServices {
         let is_its = load.is_some_and(|load| load.number() == seat.load);
         let Seat { since: began, epoch, patience, is_probe, .. } = seat;
         let in_time = patience.is_none_or(|patience| now.since(began) < patience);
-        let is_closed = self.hold(now, draws, &seat, (word, in_time), is_its);
+        let end = End { met: seat.met, word, in_time, is_same_instance: is_its };
+        let place = (seat.offer, seat.peer);
+        let jitter = || draws.below(Label::Breaker, JITTER_PERCENT + 1);
+        let is_closed = self.action_breakers.end(place, now, end, jitter);
         let group = self.groups.get_mut(seat.group);
         let Some(Group { loads, timely, .. }) = group else { return };
         let Some(load) = loads.get_mut(&seat.peer).filter(|load| load.number() == seat.load) else {
@@ -482,58 +463,14 @@ impl RemoteServices {
         }
     }
 
-    /// The end of a call counts for its action at its instance, which is the one that it went to if `is_its`. Says whether
-    /// calls of the action go there.
-    fn hold(
-        &mut self,
-        now: MonoTime,
-        draws: &mut Draws,
-        seat: &Seat,
-        (word, in_time): (Word, bool),
-        is_its: bool,
-    ) -> bool {
-        let key = (seat.offer, seat.peer);
-        let jitter = || draws.below(Label::Breaker, JITTER_PERCENT + 1);
-        let failed = word.failed();
-        let Some(grudge) = self.grudges.get_mut(&key) else {
-            if failed == Some(true) && is_its && seat.held.is_none() {
-                let mut breaker = Breaker::default();
-                breaker.end(now, false, failed, jitter);
-                self.grudges.insert(key, Grudge { since: now, breaker });
-            }
-            return true;
-        };
-        let breaker = &mut grudge.breaker;
-        let is_closed = breaker.state() == BreakerState::Closed;
-        let counts = match seat.held {
-            Some(held) => (held.since, held.opened) == (grudge.since, breaker.opened()),
-            // It began before anything was held against the instance.
-            None => is_its && breaker.opened() == 0,
-        };
-        if counts {
-            let is_probe = seat.held.is_some_and(|held| held.is_probe);
-            // A probe that is too late shows that it is not well.
-            let failed = if is_probe && !in_time { failed.map(|_| true) } else { failed };
-            if breaker.end(now, is_probe, failed, jitter) {
-                self.grudges.remove(&key);
-            }
-        }
-        is_closed
-    }
-
     /// The actions of a service that no call goes to at this peer, as they failed too often, in the order of their
     /// patterns.
     pub fn left_alone(&self, service: &TopicPath, peer: PeerKey) -> Vec<Pattern> {
-        let is_open = |grudge: &Grudge| grudge.breaker.state() != BreakerState::Closed;
-        let of_peer =
-            self.grudges.iter().filter(|((_, of), grudge)| *of == peer && is_open(grudge));
-        let mut actions: Vec<Pattern> = of_peer
-            .filter_map(|((key, _), _)| {
-                let offer = self.offers.get(*key)?;
-                let group = self.groups.get(offer.group)?;
-                (group.path == *service).then(|| offer.pattern.clone())
-            })
-            .collect();
+        let open = self.action_breakers.open_at(peer).filter_map(|key| self.offers.get(key));
+        let of_service = open.filter(|offer| {
+            self.groups.get(offer.group).is_some_and(|group| group.path == *service)
+        });
+        let mut actions: Vec<Pattern> = of_service.map(|offer| offer.pattern.clone()).collect();
         actions.sort();
         actions
     }
@@ -627,7 +564,7 @@ impl RemoteServices {
         let empty = offer.instances.is_empty();
         let left = offer.instances.iter().all(|instance| instance.peer != peer);
         if left {
-            self.grudges.remove(&(key, peer));
+            self.action_breakers.remove((key, peer));
         }
         if left && let Some(group) = self.groups.get_mut(group) {
             // It may still offer another action; then its load is measured anew.
@@ -701,20 +638,13 @@ impl RemoteServices {
                 assert!(account.retries <= most + 1, "retries stay within their budget");
             }
         }
-        for ((key, peer), Grudge { since, breaker }) in &self.grudges {
-            breaker.check_invariants();
-            let offer = self.offers.get(*key).expect("it is held against an instance");
-            assert!(offer.instances.iter().any(|i| i.peer == *peer), "which is there");
-            let is_its = |seat: &&Seat| {
-                let opened = breaker.opened();
-                let held = seat
-                    .held
-                    .filter(|held| held.is_probe && (held.since, held.opened) == (*since, opened));
-                (seat.offer, seat.peer) == (*key, *peer) && held.is_some()
-            };
-            let is_half_open = breaker.state() == BreakerState::HalfOpen;
-            let probes = probes.iter().filter(is_its).count();
-            assert_eq!(probes, usize::from(is_half_open), "one probe of an action at a time");
+        let of_actions = probes.iter().filter_map(|seat| {
+            Some(((seat.offer, seat.peer), seat.met.filter(|met| met.is_probe)?))
+        });
+        let of_actions: Vec<_> = of_actions.collect();
+        for (key, peer) in self.action_breakers.check_invariants(&of_actions) {
+            let offer = self.offers.get(key).expect("a breaker belongs to an offer");
+            assert!(offer.instances.iter().any(|i| i.peer == peer), "and to an instance of it");
         }
         assert_eq!(self.offers.len(), self.by_pattern.len(), "every pattern is indexed once");
         assert_eq!(self.groups.len(), self.by_path.len(), "every group is found by its path");
